@@ -1,0 +1,58 @@
+"""fewer makes the samples of a pretrained diffusion or flow model cheap, at a quality that is measured."""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+from fewer.errors import InputError
+
+if TYPE_CHECKING:
+    from fewer.engine import sample
+    from fewer.integrations.probe import from_diffusers
+    from fewer.measures import measure
+    from fewer.models.load import load
+    from fewer.models.mixture import GaussianMixture
+    from fewer.models.model import Model
+    from fewer.plan import Plan, Row, Start
+    from fewer.solvers import standard
+    from fewer.tuning import tune
+
+__version__ = metadata.version("fewer")
+
+# read on first use, so that `import fewer` costs nothing
+_HOMES = {
+    "GaussianMixture": "fewer.models.mixture",
+    "Model": "fewer.models.model",
+    "Plan": "fewer.plan",
+    "Row": "fewer.plan",
+    "Start": "fewer.plan",
+    "from_diffusers": "fewer.integrations.probe",
+    "load": "fewer.models.load",
+    "measure": "fewer.measures",
+    "sample": "fewer.engine",
+    "standard": "fewer.solvers",
+    "tune": "fewer.tuning",
+}
+
+__all__ = [
+    "GaussianMixture",
+    "InputError",
+    "Model",
+    "Plan",
+    "Row",
+    "Start",
+    "__version__",
+    "from_diffusers",
+    "load",
+    "measure",
+    "sample",
+    "standard",
+    "tune",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fewer' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,217 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fewer.cli import options as opt
+from fewer.cli import tables
+from fewer.cli.main import app
+from fewer.cli.progress import progress
+from fewer.errors import InputError
+
+
+@app.command()
+def tune(
+    model: opt.ModelName,
+    nfe: Annotated[str | None, typer.Option(help="Network evaluations per sample: 5, or 4-8 for a front.")] = None,
+    match: Annotated[
+        bool, typer.Option("--match", help="The cheapest plan not worse than the pipeline as it is.")
+    ] = False,
+    macs: Annotated[str | None, typer.Option(help="Not built yet.", hidden=True)] = None,
+    ms: Annotated[str | None, typer.Option(help="Not built yet.", hidden=True)] = None,
+    prompts: Annotated[str | None, typer.Option(help="Not built yet.", hidden=True)] = None,
+    keep: Annotated[str | None, typer.Option(help="What may not change: steps,solver,guidance,blocks.")] = None,
+    guidance: opt.Guidance = None,
+    data: opt.Data = None,
+    margin: Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")] = 0.05,
+    trials: Annotated[int | None, typer.Option(help="Most candidates after the standard plans.")] = None,
+    time: Annotated[float | None, typer.Option(help="Most seconds of search.")] = None,
+    strategy: Annotated[str, typer.Option(help="gauss-newton or evolution.")] = "gauss-newton",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the out folder.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results (default fewer-MODEL/).")] = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
+    dtype: opt.Dtype = None,
+    batch: opt.Batch = None,
+    empty_label: opt.EmptyLabel = None,
+) -> None:
+    """Search a plan under a budget; writes plan.json, results.json, report.html and study.db."""
+    opt.later(macs=macs, ms=ms, prompts=prompts)
+    asked = None if nfe is None else opt.budgets(nfe)
+    if asked is None and not match:
+        raise InputError("tune needs a budget: --nfe N, --nfe 4-8 or --match")
+    strength = opt.scale(guidance)
+    from fewer.images import read_images
+    from fewer.models.load import load
+    from fewer.tuning import tune as run
+    from fewer.tuning.space import check_keep
+
+    check_keep(opt.words(keep))
+    found = load(model, device, dtype, empty_label=empty_label)
+    folder = out or Path(f"fewer-{found.name}")
+    images = None if data is None else read_images(data, found)
+    with progress() as report:
+        result = run(
+            found, asked, match=match, keep=opt.words(keep), guidance=strength, data=images, margin=margin,
+            trials=trials, time=time, strategy=strategy, resume=resume, out=folder, seed=seed, batch=batch,
+            command="fewer " + " ".join(sys.argv[1:]), progress=report,
+        )  # fmt: skip
+    tables.print_tune(result, folder)
+
+
+@app.command()
+def sample(
+    model: opt.ModelName,
+    plan: Annotated[Path | None, typer.Option(help="A plan file (default: the pipeline's best standard plan).")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 16,
+    label: Annotated[int | None, typer.Option(help="Class of all samples (default: all classes in turn).")] = None,
+    nfe: Annotated[
+        int | None, typer.Option(min=1, help="Network evaluations of the standard plan without --plan (default 20).")
+    ] = None,
+    guidance: opt.Guidance = None,
+    prompt: Annotated[str | None, typer.Option(help="Not built yet.", hidden=True)] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("fewer-samples"),
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
+    dtype: opt.Dtype = None,
+    batch: opt.Batch = None,
+    empty_label: opt.EmptyLabel = None,
+) -> None:
+    """Write 00000.png, .. and grid.png."""
+    opt.later(prompt=prompt)
+    strength = opt.scale(guidance)
+    for name, given in (("nfe", nfe), ("guidance", strength)):
+        if plan is not None and given is not None:
+            raise InputError(f"--{name} goes with a standard plan; a plan file has its own")
+    opt.writable(out / "grid.png")
+    from fewer.engine import check_fit
+    from fewer.engine import sample as run
+    from fewer.images import check_picture, grid, picture, pixels, save_png
+    from fewer.models.load import load
+    from fewer.plan import Plan
+    from fewer.solvers import standard
+
+    loaded = None if plan is None else Plan.load(plan)
+    found = load(model, device, dtype, empty_label=empty_label)
+    check_picture(found)
+    table = loaded or standard("dpmpp-2m", found, nfe or 20, "logsnr", guidance=strength)
+    with progress() as report:
+        samples = run(
+            found, table, n, seed=seed, labels=label, batch=batch,
+            progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
+        )  # fmt: skip
+    images = pixels(found, samples)
+    for i, image in enumerate(images):
+        save_png(picture(image), out / f"{i:05d}.png")
+    save_png(grid(images), out / "grid.png")
+    if (warning := check_fit(found, table)) is not None:
+        print(f"fewer: {warning}", file=sys.stderr)
+    typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}")
+
+
+@app.command()
+def compare(
+    model: opt.ModelName,
+    nfe: Annotated[str, typer.Option(help="Network evaluations per sample: 5,10 or 4-8.")] = "5,10",
+    plan: Annotated[list[Path] | None, typer.Option(help="Plan files to compare too (repeat).")] = None,
+    data: opt.Data = None,
+    guidance: opt.Guidance = None,
+    n: Annotated[int, typer.Option("-n", min=8, help="Starting noises.")] = 128,
+    margin: Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")] = 0.05,
+    json_file: opt.JsonFile = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
+    dtype: opt.Dtype = None,
+    batch: opt.Batch = None,
+    empty_label: opt.EmptyLabel = None,
+) -> None:
+    """Leaderboard of plans, standard samplers and the pipeline as it is; status 1 when a given plan does not hold."""
+    asked, strength = opt.budgets(nfe), opt.scale(guidance)
+    opt.writable(json_file)
+    from fewer.compare import compare as run
+    from fewer.images import read_images
+    from fewer.models.load import load
+    from fewer.plan import Plan
+
+    plans = [Plan.load(path) for path in plan or []]
+    found = load(model, device, dtype, empty_label=empty_label)
+    images = None if data is None else read_images(data, found)
+    with progress() as report:
+        board = run(
+            found, asked, plans, data=images, guidance=strength, n=n, margin=margin, seed=seed, batch=batch,
+            progress=report,
+        )  # fmt: skip
+    if not _json(board, json_file):
+        tables.print_board(board)
+    if any(entry["verdict"]["decision"] in ("worse", "cannot tell") for entry in board["plans"]):
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    model: opt.ModelName,
+    json_file: opt.JsonFile = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
+    dtype: opt.Dtype = None,
+    batch: opt.Batch = None,
+    empty_label: opt.EmptyLabel = None,
+) -> None:
+    """Noise schedule, prediction type, parameters, MACs per call, and what is wrong with the pipeline's own schedule."""
+    opt.writable(json_file)
+    from fewer.inspection import inspect as run
+    from fewer.models.load import load
+
+    facts = run(load(model, device, dtype, empty_label=empty_label), seed=seed, batch=batch)
+    if not _json(facts, json_file):
+        tables.print_facts(facts)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that tune has written.")]) -> None:
+    """Write report.html again from the results."""
+    from fewer.report import write_report
+
+    typer.echo(write_report(folder))
+
+
+@app.command()
+def methods(json_file: opt.JsonFile = None) -> None:
+    """Every method and its claim."""
+    from fewer.parts import parts
+
+    found = [
+        {
+            "name": part.name, "room": part.room, "papers": list(part.papers), "title": part.title,
+            "source": part.source, "claim": {"status": "none", "figure": ""},
+        }
+        for part in parts()
+    ]  # fmt: skip
+    if not _json(found, json_file):
+        tables.print_methods(found)
+
+
+@app.command(hidden=True)
+def claims(names: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Not built yet."""
+    raise InputError("claims are not built yet in this version of fewer")
+
+
+def _json(content: Any, path: Path | None) -> bool:
+    """Write JSON where it was asked for; whether that was stdout, which then gets nothing else."""
+    if path is None:
+        return False
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    if str(path) == "-":
+        sys.stdout.write(text)
+        return True
+    from fewer.planfile import write_atomically
+
+    write_atomically(path, text.encode())
+    return False

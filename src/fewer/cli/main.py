@@ -1,0 +1,96 @@
+"""`fewer`: commands, and how they end: 0 done, 1 a check does not hold, 2 bad input (one line), 130 interrupted."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from fewer import __version__
+from fewer.errors import InputError
+
+# typer ships click inside itself in some versions and needs it beside itself in others
+UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="fewer",
+    help="Makes the samples of a pretrained diffusion or flow model cheap, at a quality that is measured.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from fewer.tuning.results import versions
+
+        found = versions()
+        typer.echo(f"fewer {__version__}")
+        for name in found:
+            if name != "fewer":
+                typer.echo(f"{name} {found[name]}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Versions and devices.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    # stderr is for progress and for one line about bad input; what libraries say goes there when asked for
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    sys.path.append(os.getcwd())  # for models that are functions of the user's; last, so that it shadows nothing
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; its exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        from fewer.cli import commands  # noqa: F401  (its functions are the commands)
+
+        status: Any = app(_with_json_target(given) or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
+    except InputError as error:
+        return _complain(str(error))
+    except UsageError as error:
+        return _complain(error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
+    except (BrokenPipeError, SystemExit):  # the reader of stdout has gone, at which some versions of typer exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would complain of it again at its end
+        return 0
+    if status == 130:  # some versions of typer turn the interrupt into the status themselves
+        print("fewer: interrupted; what was finished is kept, tune goes on with --resume", file=sys.stderr)
+    return status if isinstance(status, int) else 0
+
+
+def _with_json_target(arguments: list[str]) -> list[str]:
+    """A bare --json means --json -."""
+    full = []
+    for i, word in enumerate(arguments):
+        full.append(word)
+        after = arguments[i + 1] if i + 1 < len(arguments) else None
+        if word == "--json" and (after is None or (after.startswith("-") and after != "-")):
+            full.append("-")
+    return full
+
+
+def _complain(message: str) -> int:
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    print(f"fewer: {line}", file=sys.stderr)
+    return 2

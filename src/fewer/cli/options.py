@@ -1,0 +1,84 @@
+"""Options that commands share, and the reading of budgets and labels."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewer.errors import InputError
+
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Folder in diffusers format, bundled name, module:function, or hub id.")
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**53, help="Seed of the starting noises.")]
+Device = Annotated[str, typer.Option(help="Where the network runs, such as cpu or cuda.")]
+Dtype = Annotated[str | None, typer.Option(help="What the network runs in: float32, float16 or bfloat16.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Samples per network call (default 64).")]
+EmptyLabel = Annotated[
+    int | None, typer.Option(help="The label trained as 'no class', for guidance, where the folder does not say.")
+]
+Guidance = Annotated[str | None, typer.Option(metavar="SCALE", help="Scale of classifier-free guidance.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of images, or .npz with x (N, H, W, C) uint8.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write JSON there; - for stdout alone.")]
+
+MOST = 10_000
+
+
+def budgets(text: str) -> list[int]:
+    """The numbers of `5`, `5,10` or `4-8`. Raises InputError for anything else, and below 1."""
+    found: list[int] = []
+    for word in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", word)
+        if match is None:
+            raise InputError(f"nfe is {text!r}; expected whole numbers such as 5, 5,10 or 4-8")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if not 1 <= low <= high <= MOST:
+            raise InputError(f"nfe is {text!r}; expected numbers of network evaluations from 1 to {MOST}")
+        found += range(low, high + 1)
+    return sorted(set(found))
+
+
+def scale(text: str | None) -> float | None:
+    """A guidance scale. Raises InputError where it is no finite number."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not -1e6 < value < 1e6:
+        raise InputError(f"guidance is {text!r}; expected a finite scale such as 4")
+    return value
+
+
+def words(text: str | None) -> list[str]:
+    """The words of a comma-separated list."""
+    return [word.strip() for word in text.split(",")] if text else []
+
+
+def later(**options: object) -> None:
+    """Refuse options of the public surface that are not built yet."""
+    for name, value in options.items():
+        if value not in (None, [], ()):
+            raise InputError(f"--{name} is not built yet in this version of fewer")
+
+
+def writable(path: Path | None) -> Path | None:
+    """The path itself, when a file or folder could be made there; InputError before any work is done where not."""
+    if path is None or str(path) == "-":
+        return path
+    above = path.absolute()
+    try:
+        while not above.exists():
+            above = above.parent
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    if above != path.absolute() and not above.is_dir():
+        raise InputError(f"{path} cannot be written: {above} is not a folder")
+    if not os.access(above, os.W_OK):
+        raise InputError(f"{path} cannot be written: permission denied")
+    return path

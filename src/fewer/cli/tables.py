@@ -1,0 +1,126 @@
+"""Results as tables for people, on stdout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from fewer.tuning.results import Result
+
+TOP = 8  # standard plans shown a budget
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line, where rich would exit with 1."""
+        raise BrokenPipeError
+
+
+def _console() -> Console:
+    # names come from files: they are never markup
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+    console = _Console(**plain)
+    return console if console.is_terminal else _Console(**plain, width=120)
+
+
+def figure(entry: dict[str, Any] | None) -> str:
+    """A measured value with its interval, as text."""
+    if not entry or entry.get("value") is None:
+        return "-"
+    if entry.get("low") is None or entry.get("high") is None:
+        return f"{entry['value']:.4g}"
+    from fewer.measures.interval import Interval
+
+    return str(Interval(entry["value"], entry["low"], entry["high"], entry.get("n", 0)))
+
+
+def print_tune(result: Result, folder: Path) -> None:
+    """The front, the baselines and the verdict."""
+    content = result.results
+    table = Table(title=f"{content['model']['name']}: paired RMSE to the fine solution, fresh noise, 95 % interval")
+    for column in ("plan", "nfe", "ms a sample", "paired RMSE", "of best standard", "decision"):
+        table.add_column(column, justify="left" if column in ("plan", "decision") else "right")
+    for entry in content["front"]:
+        verdict = entry["verdict"]
+        table.add_row(
+            Text(entry["name"], "bold"), str(entry["nfe"]), figure(entry["cost"]["ms"]),
+            figure(entry["quality"].get("paired_rmse")), figure(verdict["ratio"]), verdict["decision"],
+        )  # fmt: skip
+        rivals = [b for b in content["baselines"] if b["nfe"] == entry["nfe"] and b["kind"] == "standard"]
+        rivals.sort(
+            key=lambda rival: rival["quality"]["paired_rmse"]["value"] if rival["quality"]["paired_rmse"] else 1e30
+        )
+        for rival in rivals[:3]:
+            table.add_row(rival["name"], str(rival["nfe"]), "-", figure(rival["quality"].get("paired_rmse")), "", "")
+    for rival in content["baselines"]:
+        if rival["kind"] == "pipeline":
+            error = figure(rival["quality"].get("paired_rmse"))
+            table.add_row(f"{rival['name']} (as it is)", str(rival["nfe"]), "-", error, "", "")
+    console = _console()
+    console.print(table)
+    verdict = content["verdict"]
+    if verdict["recommended"] == "tuned":
+        console.print(f"plan.json is the tuned plan: {verdict['reason']}")
+    else:
+        console.print(f"No better plan was found: {verdict['reason']}")
+    for note in content["notes"]:
+        console.print(f"note: {note}")
+    console.print(f"{folder / 'plan.json'}  {folder / 'results.json'}  {folder / 'report.html'}", soft_wrap=True)
+
+
+def print_board(board: dict[str, Any]) -> None:
+    """The leaderboard: the best standard plans of each budget, the given plans, the pipeline as it is."""
+    names = sorted({name for row in board["rows"] for name in row["quality"]}, key=lambda name: name != "paired_rmse")
+    table = Table(
+        title=f"{board['model']['name']}: against the fine solution of {board['reference']['nfe']} evaluations"
+    )
+    for column in ("nfe", "plan", *names):
+        table.add_column(column, justify="left" if column == "plan" else "right")
+    shown: dict[int, int] = {}
+    for row in board["rows"]:
+        if row["kind"] == "standard":
+            shown[row["nfe"]] = shown.get(row["nfe"], 0) + 1
+            if shown[row["nfe"]] > TOP:
+                continue
+        name = row["name"] if row["kind"] == "standard" else Text(row["name"], "bold")
+        table.add_row(str(row["nfe"]), name, *(figure(row["quality"].get(quality)) for quality in names))
+    console = _console()
+    console.print(table)
+    for entry in board["plans"]:
+        verdict = entry["verdict"]
+        console.print(f"{entry['name']}: {verdict['decision']}, {figure(verdict['ratio'])} of {verdict['against']}")
+    for note in board["notes"]:
+        console.print(f"note: {note}")
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    """What `inspect` found."""
+    table = Table(show_header=False)
+    for name, value in facts.items():
+        if name == "warnings":
+            continue
+        if name == "milliseconds":
+            value = figure(value)
+        elif isinstance(value, dict):
+            value = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
+        table.add_row(name, str(value))
+    console = _console()
+    console.print(table)
+    for warning in facts["warnings"]:
+        console.print(f"warning: {warning}")
+
+
+def print_methods(found: list[dict[str, Any]]) -> None:
+    """Every method with its room, source and claim."""
+    table = Table()
+    for column in ("room", "name", "what it is", "source", "papers", "claim"):
+        table.add_column(column)
+    for entry in found:
+        papers = " ".join(map(str, entry["papers"])) or "-"
+        table.add_row(entry["room"], entry["name"], entry["title"], entry["source"], papers, entry["claim"]["status"])
+    _console().print(table)

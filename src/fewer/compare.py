@@ -1,0 +1,156 @@
+"""A leaderboard of plans, the standard samplers and the pipeline as it is, on one model and the same noises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fewer.engine import check_fit, sample
+from fewer.errors import InputError
+from fewer.measures import paired
+from fewer.measures.measure import asked_guidance, squared_errors
+from fewer.measures.reference import fine_solution
+from fewer.models.model import Model
+from fewer.plan import Plan
+from fewer.tuning.baselines import Judge, distance_ratio, finite, fresh_noise, play_pipeline
+from fewer.tuning.standards import standard_plans
+
+YARDSTICKS = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # such as run on any model
+PROBE = 64  # noises on which the fine solution's calls are found
+SHARE = 0.3  # of the best standard plan's error that a given plan may have
+
+
+def compare(
+    model: Model,
+    nfe: Sequence[int],
+    plans: Sequence[Plan] = (),
+    *,
+    data: Tensor | None = None,
+    guidance: float | None = None,
+    n: int = 128,
+    margin: float = 0.05,
+    seed: int = 0,
+    batch: int | None = None,
+    progress: Callable[[str, int, int | None], Any] | None = None,
+) -> dict[str, Any]:
+    """Paired RMSE to the fine solution (and distances to `data`) of everything, each with its 95 % interval.
+
+    guidance  scale of classifier-free guidance; by default the one that the given plans were made for
+
+    Returns {"model", "reference", "rows", "plans", "notes"}: `rows` sorted by evaluations and error, `plans` with the
+    verdict of each given plan against the best standard plan of the same number of evaluations: does it hold here?
+    Plans that add noise are compared by Frechet distance. What gives no finite samples is left out, and noted.
+    """
+    if not 0 <= margin < 10:
+        raise InputError(f"margin is {margin}; expected a share such as 0.05")
+    report = progress or (lambda stage, done, total: None)
+    guidance = _guidance_of(plans) if guidance is None else guidance
+    budgets = sorted({*nfe, *(plan.nfe for plan in plans)})
+    standards = {budget: standard_plans(model, budget, guidance) for budget in budgets}
+    judge = _judge(model, standards[budgets[-1]], data, guidance, n, seed, batch, report)
+    notes = [note for plan in plans if (note := check_fit(model, plan)) is not None]
+    rows: list[dict[str, Any]] = []
+    best: dict[int, _Best] = {}
+    total, done = sum(len(found) for found in standards.values()), 0
+    for budget in budgets:
+        for plan in standards[budget]:
+            done += 1
+            report("standard plans", done, total)
+            try:
+                samples = judge.samples(plan)
+            except InputError as error:
+                notes.append(f"{error}; it is left out")
+                continue
+            loss = float(judge.errors(samples).mean())
+            if budget not in best or loss < best[budget].loss:
+                best[budget] = _Best(plan.name, samples, loss)
+            rows.append({"name": plan.name, "kind": "standard", "nfe": budget, "quality": judge.quality(samples)})
+        if budget not in best:
+            raise InputError(f"no standard plan of {budget} evaluations gives finite samples of {model.name}")
+    verdicts = []
+    for plan in plans:
+        report(f"plan {plan.name}", 0, None)
+        samples = judge.samples(plan)
+        quality = judge.quality(samples, paired_too=not plan.stochastic)
+        rows.append({"name": plan.name, "kind": "plan", "nfe": plan.nfe, "quality": quality})
+        verdict = _verdict(judge, samples, plan.stochastic, best[plan.nfe], margin)
+        verdicts.append({"name": plan.name, "nfe": plan.nfe, "verdict": verdict})
+    report("the pipeline as it is", 0, None)
+    rows += _pipeline(judge, guidance, seed, notes)
+    rows.sort(key=lambda row: (row["nfe"], row["quality"].get("paired_rmse", {}).get("value", math.inf)))
+    return {
+        "model": model.describe(), "reference": {"nfe": judge.fine.nfe, "error": judge.fine.error}, "rows": rows,
+        "plans": verdicts, "notes": notes,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The standard plan of a budget that has the smallest mean squared error (`loss`), and its samples."""
+
+    name: str
+    samples: Tensor
+    loss: float
+
+
+def _guidance_of(plans: Sequence[Plan]) -> float | None:
+    """The one guidance scale that plans were made for."""
+    scales = {asked_guidance(plan) for plan in plans} or {None}
+    if len(scales) > 1:
+        given = ", ".join(f"{plan.name!r} {asked_guidance(plan)}" for plan in plans)
+        raise InputError(f"guidance is missing: the plans were made for different scales ({given})")
+    return scales.pop()
+
+
+def _judge(
+    model: Model, plans: list[Plan], data: Tensor | None, guidance: float | None, n: int, seed: int,
+    batch: int | None, report: Callable[[str, int, int | None], Any],
+) -> Judge:  # fmt: skip
+    """Fresh noises and their fine solution, as fine as the best of the largest budget's standard plans asks for."""
+    if not plans:
+        raise InputError("no standard plan can be made for this number of network evaluations")
+    noise, labels = fresh_noise(model, n, seed), model.labels(n)
+    few, some = noise[:PROBE], None if labels is None else labels[:PROBE]
+    yardsticks = [plan for plan in plans if plan.name in YARDSTICKS] or plans[:1]
+    there = [sample(model, plan, noise=few, labels=some, batch=batch) for plan in yardsticks]
+    fine = fine_solution(
+        model, noise, labels, guidance=guidance, batch=batch, probe=PROBE,
+        best=lambda target: SHARE * min(float(squared_errors(samples, target).mean().sqrt()) for samples in there),
+        progress=lambda stage: report(stage, 0, None),
+    )  # fmt: skip
+    return Judge(model, noise, labels, fine, data, batch)
+
+
+def _verdict(judge: Judge, samples: Tensor, stochastic: bool, best: _Best, margin: float) -> dict[str, Any]:
+    """The samples against those of the best standard plan."""
+    told = {"against": best.name, "margin": margin}
+    mine, theirs = judge.errors(samples), judge.errors(best.samples)
+    if stochastic:
+        own = judge.quality(samples, paired_too=False)["fd"]
+        ratio = distance_ratio(own, judge.quality(best.samples, paired_too=False)["fd"])
+    elif theirs.any():
+        ratio = paired.ratio(mine, theirs)
+    else:  # no ratio to a plan without error
+        return {**told, "decision": "worse" if mine.any() else "not worse", "ratio": None}
+    figures = {key: value if math.isfinite(value) else None for key, value in ratio.to_dict().items()}
+    return {**told, "decision": paired.decide(ratio, margin), "ratio": figures}
+
+
+def _pipeline(judge: Judge, guidance: float | None, seed: int, notes: list[str]) -> list[dict[str, Any]]:
+    """The row of the pipeline as it is; none where it cannot be played, which `notes` tells then."""
+    try:
+        pipeline = play_pipeline(judge, guidance, seed)
+    except InputError as error:
+        notes.append(f"{error}; the pipeline as it is is left out")
+        return []
+    if pipeline is None:
+        return []
+    if not finite(pipeline.samples):
+        notes.append(f"{pipeline.name} gives values that are not finite on this model; it is left out")
+        return []
+    quality = judge.quality(pipeline.samples, paired_too=not pipeline.stochastic)
+    return [{"name": pipeline.name, "kind": "pipeline", "nfe": pipeline.nfe, "quality": quality}]

@@ -1,0 +1,264 @@
+"""The engine plays a plan: the only loop that does.
+
+The state, the history of outputs and all additions are float32, whatever dtype the network runs in; coefficients are
+computed in float64. The same loop runs under torch.inference_mode, under autograd and under forward-mode
+differentiation, with respect to the state or to coefficients that are tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewer.errors import InputError
+from fewer.models.model import Model
+from fewer.noise import unit_noise
+from fewer.plan import Coefficient, Plan, Row
+
+Callback = Callable[[Row, Tensor, Tensor], Any]
+MICRO_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row with the model's own numbers: input scale and output map at its level, and what later rows need."""
+
+    row: Row
+    c_in: Coefficient
+    p: Coefficient
+    q: Coefficient
+    tau: Coefficient
+    done_states: tuple[int, ...]
+    done_outputs: tuple[int, ...]
+
+
+@dataclass
+class History:
+    """States x_n and outputs u_n of a run. Give one to `play` to keep them all, or to go on from a row."""
+
+    states: dict[int, Tensor] = field(default_factory=dict)
+    outputs: dict[int, Tensor] = field(default_factory=dict)
+
+
+def bind(model: Model, plan: Plan) -> list[Step]:
+    """The plan's rows with the numbers that the model's prediction type and schedule give them."""
+    last_state: dict[int, int] = {}
+    last_output: dict[int, int] = {}
+    for n, row in enumerate(plan.rows):
+        last_state.update(dict.fromkeys({n, *(row.a or {})}, n))
+        last_output.update(dict.fromkeys({n, *row.b}, n))
+    steps = []
+    for n, row in enumerate(plan.rows):
+        c_in, p, q = model.affine(row.tau)
+        fixed = not isinstance(row.tau, Tensor)
+        done_states = tuple(j for j, last in last_state.items() if last == n)
+        done_outputs = tuple(j for j, last in last_output.items() if last == n)
+        if fixed:
+            steps.append(Step(row, c_in.item(), p.item(), q.item(), row.tau, done_states, done_outputs))
+        else:
+            steps.append(Step(row, c_in, p, q, row.tau, done_states, done_outputs))
+    return steps
+
+
+def _add(total: Tensor | None, coefficient: Coefficient, value: Tensor) -> Tensor:
+    if isinstance(coefficient, Tensor):
+        term = coefficient.to(device=value.device, dtype=value.dtype) * value
+        return term if total is None else total + term
+    if total is None:
+        return value if coefficient == 1.0 else coefficient * value
+    return torch.add(total, value, alpha=coefficient)
+
+
+def _output(model: Model, step: Step, x: Tensor, labels: Tensor | None) -> Tensor:
+    """u = p x + q F, from the clipped data prediction where the model clips."""
+    row = step.row
+    x_in = _add(None, step.c_in, x)
+    if row.guidance is None:
+        f = model(x_in, row.t, labels)
+    else:
+        if labels is None or model.empty_label is None:
+            raise InputError(f"guidance needs a model with labels and an empty label; {model.name} has none")
+        f = row.guidance.output(model, x_in, row.t, labels, model.empty_label)
+    u = _add(_add(None, step.p, x), step.q, f)
+    if model.clip is None:
+        return u
+    data = _add(x, -step.tau, u)
+    clipped = model.clip(data)
+    # dividing by tau where it is large, correcting u where it is small: no cancellation at either end
+    if step.tau > 0.5:
+        return (x - clipped) / step.tau
+    return u + (data - clipped) / step.tau
+
+
+def play(
+    model: Model,
+    plan: Plan | list[Step],
+    x: Tensor,
+    labels: Tensor | None = None,
+    *,
+    draw: Callable[[int], Tensor] | None = None,
+    callback: Callback | None = None,
+    history: History | None = None,
+    first: int = 0,
+) -> Tensor:
+    """Run rows from `first` on and return the state after the last (the data, for a plan that ends at level 0).
+
+    x        (n, *shape) float32 state before row `first`, in the flow frame
+    draw     draw(k) gives the fresh unit noise after row k; needed by plans with noise
+    callback called after each network call with the row, the state before it and its data prediction
+    history  keeps every state and output; when `first` > 0 it must hold the outputs before `first`, and where it
+             already holds the output of row `first` that call is not repeated
+    """
+    steps = bind(model, plan) if isinstance(plan, Plan) else plan
+    keep = history is not None
+    history = history or History()
+    states, outputs = history.states, history.outputs
+    for n in range(first, len(steps)):
+        step = steps[n]
+        row = step.row
+        states[n] = x
+        if not (n == first and n in outputs):
+            outputs[n] = _output(model, step, x, labels)
+        if callback is not None:
+            callback(row, x, _add(x, -step.tau if isinstance(step.tau, Tensor) else -float(step.tau), outputs[n]))
+        total: Tensor | None = None
+        for j, a in ({n: 1.0} if row.a is None else row.a).items():
+            total = _add(total, a, states[j])
+        for j, b in row.b.items():
+            total = _add(total, b, outputs[j])
+        if isinstance(row.noise, Tensor) or row.noise != 0:
+            if draw is None:
+                raise InputError("this plan adds noise: give draw")
+            total = _add(total, row.noise, draw(n))
+        if total is None:
+            raise InputError(f"row {n} names no state and no output")
+        x = total
+        if not keep:
+            for j in step.done_states:
+                del states[j]
+            for j in step.done_outputs:
+                del outputs[j]
+    return x
+
+
+def begin(plan: Plan, noise: Tensor, fresh: Callable[[], Tensor]) -> Tensor:
+    """The starting state of a plan from unit noise; `fresh` draws more where the start adds noise."""
+    x = _add(None, plan.start.scale, noise)
+    if isinstance(plan.start.noise, Tensor) or plan.start.noise != 0:
+        x = _add(x, plan.start.noise, fresh())
+    offset = plan.start.offset
+    if isinstance(offset, Tensor):
+        return x + offset.to(device=x.device, dtype=x.dtype)
+    return x + offset if offset != 0 else x
+
+
+def sample(
+    model: Model,
+    plan: Plan,
+    n: int | None = None,
+    *,
+    seed: int = 0,
+    noise: Tensor | None = None,
+    labels: Any = None,
+    batch: int | None = None,
+    callback: Callback | None = None,
+    init: Tensor | None = None,
+    strength: float | None = None,
+    progress: Callable[[int, int], Any] | None = None,
+    first_sample: int = 0,
+) -> Tensor:
+    """Samples (n, *shape) float32 in the model's data range, on the model's device.
+
+    n         how many (64, or as many as `noise` has)
+    seed      sample i of a seed starts from the same bits in any batch
+    noise     unit-variance starting noise (n, *shape) instead of the seed's
+    labels    integers (n,) or one for all; None draws them evenly where the model has classes
+    batch     samples per micro-batch (default 64); halved and tried again where the device's memory is too small
+    callback  f(row, x, data_prediction) after each network call of each micro-batch
+    init      data (n, *shape) to start from: mixed with noise at the level `strength` in (0, 1] of the way up
+    strength  the level tau to start at with `init`: 1 keeps nothing of it
+    progress  progress(done samples, all samples) after each micro-batch
+    first_sample  number of the first sample in the seed's noise
+
+    Raises InputError for shapes, labels and plans that do not fit the model, and where the model returns NaN.
+    """
+    if n is None:
+        n = len(noise) if noise is not None else len(init) if init is not None else 64
+    if n < 1:
+        raise InputError(f"n is {n}; expected at least 1")
+    plan.check(tuple(model.shape))
+    for name, given in (("noise", noise), ("init", init)):
+        if given is not None and tuple(given.shape) != (n, *model.shape):
+            raise InputError(f"{name} has shape {tuple(given.shape)}; {model.name} needs {(n, *model.shape)}")
+    if (init is None) != (strength is None):
+        raise InputError("init and strength go together")
+    if strength is not None:
+        if not 0 < strength <= 1:
+            raise InputError(f"strength is {strength}; expected a number in (0, 1]")
+        plan = plan.from_level(strength)
+    size = MICRO_BATCH if batch is None else batch
+    if size < 1:
+        raise InputError(f"batch is {batch}; expected at least 1")
+    all_labels = model.labels(n, labels)
+    steps = bind(model, plan)
+    done: list[Tensor] = []
+    at = 0
+    with torch.inference_mode():
+        while at < n:
+            part = range(at, min(at + size, n))
+            try:
+                done.append(
+                    _micro_batch(model, plan, steps, part, seed, noise, all_labels, callback, init, first_sample)
+                )
+            except torch.cuda.OutOfMemoryError:
+                if size == 1:
+                    raise
+                size //= 2
+                continue
+            at = part.stop
+            if progress is not None:
+                progress(at, n)
+    return torch.cat(done)
+
+
+def _micro_batch(
+    model: Model,
+    plan: Plan,
+    steps: list[Step],
+    part: range,
+    seed: int,
+    noise: Tensor | None,
+    labels: Tensor | None,
+    callback: Callback | None,
+    init: Tensor | None,
+    first_sample: int,
+) -> Tensor:
+    numbers = range(first_sample + part.start, first_sample + part.stop)
+    here = slice(part.start, part.stop)
+
+    def fresh(draw: int) -> Tensor:
+        return unit_noise(seed, numbers, model.shape, draw, model.device)
+
+    z = fresh(0) if noise is None else noise[here].to(device=model.device, dtype=torch.float32)
+    x = begin(plan, z, lambda: fresh(1))
+    if init is not None:
+        data = init[here].to(device=model.device, dtype=torch.float32)
+        x = _add(x, 1 - float(plan.start.tau), data)
+    out = play(
+        model, steps, x, None if labels is None else labels[here], draw=lambda k: fresh(k + 2), callback=callback
+    )
+    if not bool(out.isfinite().all()):
+        raise InputError(f"{model.name} returned values that are not finite under plan {plan.name!r}")
+    return out
+
+
+def check_fit(model: Model, plan: Plan) -> str | None:
+    """A sentence to tell once when the plan was made for another model; None when it fits."""
+    made_for: Mapping[str, str] = plan.model or {}
+    if made_for and made_for.get("hash") != model.hash:
+        return f"plan {plan.name!r} was made for {made_for.get('name', 'another model')}, not for {model.name}"
+    return None

@@ -1,0 +1,8 @@
+"""What goes wrong on the user's side, told in one line."""
+
+
+class InputError(ValueError):
+    """Something that the user gave cannot be used; the message names it, what came, and what is expected.
+
+    The command line prints the message on one line and exits with status 2.
+    """

@@ -1,0 +1,1 @@
+"""How many passes a row makes, and how their outputs are combined."""

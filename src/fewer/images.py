@@ -1,0 +1,141 @@
+"""Samples as pictures: uint8 arrays, PNG files, and a user's images as tensors in a model's range."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from fewer.errors import InputError
+from fewer.models.model import Model
+from fewer.planfile import write_atomically
+
+Pixels = NDArray[np.uint8]
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+# what a file's pixels are read as; those of more than 8 bits a channel are not
+MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
+DECODED = 16  # latents that are decoded at once
+FEWEST = 8  # images that a distance can be told of
+
+
+def is_picture(model: Model) -> bool:
+    """Whether the model's samples are images, or can be decoded to images."""
+    return model.decode is not None or (len(model.shape) == 3 and model.shape[0] in (1, 3))
+
+
+def check_picture(model: Model) -> None:
+    """InputError where the model's samples are no images."""
+    if not is_picture(model):
+        raise InputError(f"{model.name} makes samples of shape {model.shape}, which are no images of 1 or 3 channels")
+
+
+def pixels(model: Model, samples: Tensor) -> Pixels:
+    """uint8 (n, H, W, C) of samples, decoded where the model has a decoder, clamped to the model's data range."""
+    check_picture(model)
+    if model.decode is not None:
+        samples = torch.cat([model.decode(some) for some in samples.split(DECODED)])
+    images = samples.float().cpu()
+    low, high = model.data_range
+    scaled = (images.clamp(low, high) - low) / (high - low) * 255
+    return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def picture(image: Pixels) -> Image.Image:
+    """A Pillow image of one (H, W, C) array."""
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def grid(images: Pixels, columns: int | None = None, least: int = 48) -> Image.Image:
+    """All images on one sheet, small ones enlarged to at least `least` pixels without smoothing."""
+    n, height, width = images.shape[:3]
+    columns = columns or math.ceil(math.sqrt(n))
+    zoom = max(1, math.ceil(least / max(height, width)))
+    sheet = np.full((math.ceil(n / columns) * (height + 2), columns * (width + 2), images.shape[-1]), 255, np.uint8)
+    for i, image in enumerate(images):
+        y, x = (i // columns) * (height + 2) + 1, (i % columns) * (width + 2) + 1
+        sheet[y : y + height, x : x + width] = image
+    whole = picture(sheet)
+    return whole.resize((whole.width * zoom, whole.height * zoom), Image.Resampling.NEAREST)
+
+
+def save_png(image: Image.Image, path: Path) -> Path:
+    """Write a PNG whole or not at all."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    write_atomically(path, buffer.getvalue())
+    return path
+
+
+def read_images(path: str | Path, model: Model) -> Tensor:
+    """A user's images (N, *shape) in the model's data range, on its device.
+
+    `path` is a folder of images (sub-folders are classes) or an `.npz` with `x` (N, H, W, C) uint8. Raises InputError
+    for anything else, for fewer images than a distance can be told of, and for images of another size than the
+    model's.
+    """
+    path = Path(path)
+    if model.decode is not None:
+        raise InputError(f"data for {model.name}, which works on latents, is not supported yet")
+    check_picture(model)
+    channels, height, width = model.shape
+    if path.is_dir():
+        array = _read_folder(path, (height, width, channels))
+    elif path.suffix.lower() == ".npz" and path.is_file():
+        array = _read_npz(path)
+    else:
+        raise InputError(f"data {path} is neither a folder of images nor an .npz file")
+    if array.shape[1:] != (height, width, channels):
+        raise InputError(
+            f"data {path} has images of {array.shape[1:]} (H, W, C); {model.name} makes {(height, width, channels)}"
+        )
+    if len(array) < FEWEST:
+        raise InputError(f"data {path} has {len(array)} images; distances need at least {FEWEST}")
+    low, high = model.data_range
+    x = torch.from_numpy(array).permute(0, 3, 1, 2).to(device=model.device, dtype=torch.float32)
+    return x / 255 * (high - low) + low
+
+
+def _read_npz(path: Path) -> Pixels:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            array = archive["x"]
+    except Exception as error:  # numpy and zipfile raise many types for damaged files
+        raise InputError(
+            f"data {path} is no .npz with an array x (pickled arrays are never read): {_reason(error)}"
+        ) from error
+    if array.ndim != 4 or array.dtype != np.uint8:
+        raise InputError(f"data {path}: x is {array.dtype} of shape {array.shape}; expected uint8 (N, H, W, C)")
+    return np.ascontiguousarray(array)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _read_folder(path: Path, shape: tuple[int, int, int]) -> Pixels:
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not files:
+        raise InputError(f"data folder {path} holds no images ({', '.join(SUFFIXES)})")
+    return np.stack([_read_image(file, shape) for file in files])
+
+
+def _read_image(file: Path, shape: tuple[int, int, int]) -> Pixels:
+    """One image (H, W, C) uint8. Its size is looked at before its pixels are, which a small file can have many of."""
+    try:
+        with Image.open(file) as image:
+            mode = MODES.get(image.mode)
+            found = (image.height, image.width, 1 if mode == "L" else 3)
+            pixels = np.asarray(image.convert(mode), np.uint8) if mode and found == shape else None
+    except Exception as error:  # Pillow raises many types for damaged files
+        raise InputError(f"{file} is not an image that can be read: {_reason(error)}") from error
+    if mode is None:
+        raise InputError(f"{file} has pixels of kind {image.mode}; expected {', '.join(MODES)}")
+    if pixels is None:
+        raise InputError(f"{file} is {found} (H, W, C); the model makes {shape}")
+    return pixels.reshape(shape)

@@ -1,0 +1,106 @@
+"""What a call costs: multiply-accumulates, and time on the clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from time import perf_counter
+
+import torch
+from scipy.stats import binom
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from fewer.errors import InputError
+from fewer.measures.interval import Interval
+
+LEAST = 6  # of fewer values not even the smallest and largest bracket the median with 95 % confidence
+
+Side = Callable[[], object]
+
+
+def macs(fn: Side) -> int:
+    """Multiply-accumulates of one call of fn in matrix products and convolutions: half of torch's flop count.
+
+    Elementwise work is not counted. Attention is run by its plain formula meanwhile, since the fused kernel of the CPU
+    is not counted by torch's counter.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        fn()
+    return counter.get_total_flops() // 2
+
+
+def clock(
+    sides: Mapping[str, Side], repeats: int = 30, warmup: int = 3, threads: int | None = None
+) -> dict[str, Interval]:
+    """Seconds that one call of each side takes: the median of `repeats` rounds, with a 95 % interval.
+
+    A round calls every side once, in an order shuffled anew, so that drift and neighbours touch all alike. `warmup`
+    rounds come first and do not count. `threads` sets torch's number of CPU threads meanwhile. A CUDA device in use is
+    synchronised before each reading. The interval needs no assumption on the times' distribution (order statistics).
+    Raises InputError for no sides, fewer than 6 repeats or a negative warmup.
+    """
+    return {name: _median(seconds) for name, seconds in _rounds(sides, repeats, warmup, threads).items()}
+
+
+def clock_ratio(a: Side, b: Side, repeats: int = 30, warmup: int = 3, threads: int | None = None) -> Interval:
+    """Time of a over time of b: the median of the rounds' ratios, with a 95 % interval; below 1 where a is faster.
+
+    Both are called in every round (see `clock`), so what slows the machine for longer than a round cancels.
+    """
+    seconds = _rounds({"a": a, "b": b}, repeats, warmup, threads)
+    return _median([of_a / of_b for of_a, of_b in zip(seconds["a"], seconds["b"], strict=True)])
+
+
+def _rounds(sides: Mapping[str, Side], repeats: int, warmup: int, threads: int | None) -> dict[str, list[float]]:
+    if not sides:
+        raise InputError("sides must name at least one callable, got none")
+    if repeats < LEAST:
+        raise InputError(f"repeats must be at least {LEAST} for a 95 % interval of a median, got {repeats}")
+    if warmup < 0:
+        raise InputError(f"warmup must be at least 0, got {warmup}")
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    order, shuffler = list(sides), random.Random(0)
+    with _cpu_threads(threads):
+        for number in range(warmup + repeats):
+            shuffler.shuffle(order)
+            for name in order:
+                taken = _seconds(sides[name])
+                if number >= warmup:
+                    seconds[name].append(taken)
+    return seconds
+
+
+def _seconds(side: Side) -> float:
+    _synchronise()
+    start = perf_counter()
+    side()
+    _synchronise()
+    return perf_counter() - start
+
+
+def _synchronise() -> None:
+    """Wait for all CUDA devices, where this process has used any."""
+    if torch.cuda.is_initialized():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(device)
+
+
+@contextmanager
+def _cpu_threads(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _median(values: list[float]) -> Interval:
+    """The median and the order statistics x_(k), x_(n+1-k) with P(Binomial(n, 1/2) < k) <= 2.5 %, k the largest such."""
+    n, ordered = len(values), sorted(values)
+    k = int(binom.ppf(0.025, n, 0.5))
+    middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+    return Interval(middle, ordered[k - 1], ordered[n - k], n)

@@ -1,0 +1,91 @@
+"""The energy distance between two samples, and the U-statistic on which it and other kernel distances rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fewer.measures.interval import Interval
+from fewer.measures.twosample import around_squared, two_samples
+
+ROWS = 1024
+
+Kernel = Callable[[Tensor, Tensor], Tensor]  # (..., n, d), (..., m, d) to (..., n, m)
+
+
+def energy_distance(x: Tensor, y: Tensor) -> Interval:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| of features x (n, d) and y (m, d): zero only for equal distributions.
+
+    Unbiased (U-statistic), in the features' unit, O(n^2 d). Raises InputError below 8 samples.
+    Source: Szekely & Rizzo 2004; with the kernel -|x - y| it is a squared maximum mean discrepancy
+    (Sejdinovic et al. 2013). Interval: see `discrepancy`.
+    """
+    x, y = two_samples(x, y, least=8)
+    origin = y.mean(0)  # |a - b| comes from products of a and b, which cancel far from the origin
+    return discrepancy(x - origin, y - origin, lambda a, b: -torch.cdist(a, b))
+
+
+def discrepancy(x: Tensor, y: Tensor, kernel: Kernel) -> Interval:
+    """Squared maximum mean discrepancy E k(X, X') + E k(Y, Y') - 2 E k(X, Y), unbiased, with a 95 % interval.
+
+    The variance is the jackknife's, in closed form from the kernel's row means. It counts the quadratic part,
+    2/n^2 E c(X,X')^2 + 2/m^2 E c(Y,Y')^2 + 4/(nm) E c(X,Y)^2 with c the centred kernel, twice; at equal distributions
+    there is no other, so there the interval is up to 1.5 times as wide as need be, and that part is the least variance.
+    Assumed: rows independent and identically distributed, x independent of y. May be negative. Measured coverage of the
+    nominal 95 % by the energy distance (tests/test_distances.py): 94 to 97 % of distinct distributions, 100 % of equal.
+    """
+    x, y = two_samples(x, y, least=8)
+    n, m = len(x), len(y)
+    xx, yy, xy = _sums(x, x, kernel, own=True), _sums(y, y, kernel, own=True), _sums(x, y, kernel)
+    cross = xy.rows.sum() / (n * m)
+    unbiased = xx.rows.sum() / (n * (n - 1)) + yy.rows.sum() / (m * (m - 1)) - 2 * cross
+    plugin = (xx.rows.sum() + xx.trace) / n**2 + (yy.rows.sum() + yy.trace) / m**2 - 2 * cross
+
+    along_x = 2 * (xx.rows / (n - 2) - xy.rows / m)
+    along_y = 2 * (yy.rows / (m - 2) - xy.columns / n)
+    jackknife = along_x.var() / n + along_y.var() / m
+    quadratic = 2 / n**2 * _centred_own(xx) + 2 / m**2 * _centred_own(yy) + 4 / (n * m) * _centred_cross(xy)
+    return around_squared(unbiased, plugin, torch.maximum(jackknife, quadratic), min(n, m))
+
+
+class _Sums(NamedTuple):
+    """Sums of a kernel matrix: by row, by column, of its squares, and (of a sample with itself) of its diagonal.
+
+    Of a sample with itself, rows, columns and squares leave the diagonal out.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    squares: Tensor
+    trace: Tensor
+
+
+def _sums(x: Tensor, y: Tensor, kernel: Kernel, own: bool = False) -> _Sums:
+    """The kernel matrix's sums, `ROWS` rows in memory at a time."""
+    rows, columns, squares, trace = [], y.new_zeros(len(y)), y.new_zeros(()), y.new_zeros(())
+    for start in range(0, len(x), ROWS):
+        block = kernel(x[start : start + ROWS], y)
+        if own:
+            trace += kernel(x[start : start + ROWS, None], x[start : start + ROWS, None]).sum()
+            block.diagonal(offset=start).zero_()
+        rows.append(block.sum(1))
+        columns += block.sum(0)
+        squares += block.square().sum()
+    return _Sums(torch.cat(rows), columns, squares, trace)
+
+
+def _centred_own(k: _Sums) -> Tensor:
+    """Mean square of k_ij - a_i - a_j off the diagonal, a by least squares (the U-centring of Szekely & Rizzo 2014)."""
+    n = len(k.rows)
+    a = (k.rows - k.rows.sum() / (2 * (n - 1))) / (n - 2)
+    return (k.squares - 2 * a @ k.rows) / (n * (n - 3))
+
+
+def _centred_cross(k: _Sums) -> Tensor:
+    """Mean square of k_ij less its row's and column's means."""
+    n, m = len(k.rows), len(k.columns)
+    explained = k.rows.square().sum() / m + k.columns.square().sum() / n - k.rows.sum() ** 2 / (n * m)
+    return (k.squares - explained) / ((n - 1) * (m - 1))

@@ -1,0 +1,89 @@
+"""The sliced Wasserstein-2 distance between two samples, without its bias, with an interval that holds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fewer.errors import InputError
+from fewer.measures.interval import Interval
+from fewer.measures.twosample import around_squared, covariance, two_samples
+
+SPLITS = 2
+
+
+def sliced_w2(x: Tensor, y: Tensor, projections: int = 256, seed: int = 0) -> Interval:
+    """Squared sliced 2-Wasserstein distance of x (n, d) and y (m, d), in the features' unit squared; n and m may differ.
+
+        SW2^2 = mean over unit vectors v of W2^2(v.x, v.y),  W2^2 = int_0^1 (Q_x - Q_y)^2 du  with quantile functions Q
+
+    The plug-in estimate is biased upwards by about the noise's own square. Here the square is a product of quantile
+    differences from two independent halves of both samples (mean of two random halvings), so noise does not add up:
+    what is left of the bias is that of the quantile functions, of order 1 / n and none at equal distributions and
+    sizes. The part of the means, |mu_x - mu_y|^2 / d, is taken over all directions, the rest over `projections` random
+    ones drawn from `seed`; both samples' and the directions' variances are in the interval.
+    Assumed: rows independent and identically distributed, x independent of y, fourth moments finite, no gaps in the
+    projections' support. May be negative. Measured coverage of the nominal 95 % (tests/test_distances.py): 93 to 96 % of
+    distinct distributions, 100 % of equal ones, where it is up to 1.5 times as wide as need be.
+    Raises InputError below 16 samples or 2 projections.
+    Source: Rabin et al. 2012, Bonneel et al. 2015 (sliced distance); Sommerfeld & Munk 2018, del Barrio & Loubes 2019
+    (its influence function is the transport potential).
+    """
+    x, y = two_samples(x, y, least=16)
+    if projections < 2:
+        raise InputError(f"projections must be at least 2, got {projections}")
+    n, m, d = len(x), len(y), x.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.randn(d, projections, dtype=torch.float64, generator=generator).to(x.device)
+    directions = directions / directions.norm(dim=0)
+    gap, cov_x, cov_y = x.mean(0) - y.mean(0), covariance(x), covariance(y)
+    cov_gap = cov_x / n + cov_y / m
+
+    along_x, along_y = (x - x.mean(0)) @ directions, (y - y.mean(0)) @ directions
+    sorted_x, sorted_y = along_x.sort(0).values, along_y.sort(0).values
+    by_direction = _product_of_halves(along_x, along_y, generator)
+    unbiased = (gap @ gap - cov_gap.trace()) / d + by_direction.mean()
+    plugin = gap @ gap / d + _product((sorted_x, sorted_y), (sorted_x, sorted_y)).mean()
+
+    potential_x = _potential(along_x, sorted_y) + (x - x.mean(0)) @ gap * (2 / d)
+    potential_y = _potential(along_y, sorted_x) - (y - y.mean(0)) @ gap * (2 / d)
+    of_samples = potential_x.var() / n + potential_y.var() / m
+    of_means = 2 * cov_gap.square().sum() / d**2
+    variance = torch.maximum(of_samples, of_means) + by_direction.var() / projections
+    return around_squared(unbiased, plugin, variance, min(n, m))
+
+
+def _product_of_halves(along_x: Tensor, along_y: Tensor, generator: torch.Generator) -> Tensor:
+    """int (Q_x1 - Q_y1) (Q_x2 - Q_y2) du of every direction, over independent halves with their own means taken off."""
+    products = []
+    for _ in range(SPLITS):
+        order_x, order_y = (torch.randperm(len(z), generator=generator) for z in (along_x, along_y))
+        first, second = (
+            (_sorted(along_x[half_x]), _sorted(along_y[half_y]))
+            for half_x, half_y in zip(order_x.chunk(2), order_y.chunk(2), strict=True)
+        )
+        products.append(_product(first, second))
+    return torch.stack(products).mean(0)
+
+
+def _sorted(z: Tensor) -> Tensor:
+    return (z - z.mean(0)).sort(0).values
+
+
+def _product(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+    """int_0^1 (Q_x - Q_y)(u) (Q_x' - Q_y')(u) du, exactly, for pairs of sorted samples (x, y) and (x', y')."""
+    edges = torch.cat([torch.arange(len(z) + 1, dtype=torch.float64) / len(z) for z in (*first, *second)])
+    edges = edges.unique().to(first[0].device)
+    levels, widths = (edges[1:] + edges[:-1]) / 2, edges.diff()
+    x, y, x_too, y_too = (z[(levels * len(z)).long()] for z in (*first, *second))
+    return widths @ ((x - y) * (x_too - y_too))
+
+
+def _potential(z: Tensor, other: Tensor) -> Tensor:
+    """The mean over directions of phi(z_i), phi'(t) = 2 (t - T(t)), T the monotone map from sample z to `other`, sorted."""
+    n = len(z)
+    sorted_z, order = z.sort(0)
+    slope = 2 * (sorted_z - other[((torch.arange(n) + 0.5) / n * len(other)).long()])
+    rise = (slope[1:] + slope[:-1]) / 2 * sorted_z.diff(dim=0)
+    phi = torch.cat([torch.zeros_like(rise[:1]), rise.cumsum(0)])
+    return torch.empty_like(phi).scatter_(0, order, phi).mean(1)

@@ -1,0 +1,1 @@
+"""What the engine calls: models, noise schedules, predictions, adapters, exact mixtures, bundled networks."""

@@ -1,0 +1,232 @@
+"""Reading a pipeline folder in diffusers format: network, noise schedule, prediction type, clipping.
+
+All of it comes from the folder's configuration files. Weights are read from safetensors only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor, nn
+
+from fewer.errors import InputError
+from fewer.models.from_scheduler import clip_of, first_line, make_scheduler, own_steps, quiet, schedule_of, settings
+from fewer.models.model import Model
+
+NETWORKS = {"UNet2DModel": "unet", "DiTTransformer2DModel": "transformer"}
+COMPONENTS = ("unet", "transformer", "scheduler", "vae")
+WEIGHTS = "diffusion_pytorch_model"
+
+
+class DiffusersNetwork:
+    """A diffusers UNet2DModel or DiTTransformer2DModel as network(x, t, labels) -> output."""
+
+    def __init__(self, module: nn.Module, wants_labels: bool) -> None:
+        self.module = module
+        self.wants_labels = wants_labels
+        self._plain = isinstance(module, diffusers.UNet2DModel)
+
+    def __call__(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        """Output (n, C or 2 C, H, W) in the module's dtype."""
+        given = labels if self.wants_labels else None
+        if self._plain:
+            return self.module(x, t, class_labels=given, return_dict=False)[0]
+        return self.module(x, timestep=t, class_labels=given, return_dict=False)[0]
+
+
+def load_folder(
+    folder: Path, device: torch.device, dtype: torch.dtype | None = None, empty_label: int | None = None
+) -> Model:
+    """The model of a pipeline folder, or of `unet/` or `transformer/` beside `scheduler/`.
+
+    `empty_label` names the label that was trained as 'no class' where the folder does not say it (a `fewer.json`
+    with "classes" and "empty_label" does). Raises InputError for anything that is not such a folder.
+    """
+    index = read_json(folder / "model_index.json") if (folder / "model_index.json").exists() else {}
+    own = read_json(folder / "fewer.json") if (folder / "fewer.json").exists() else {}
+    part, kind = _network_part(folder)
+    _check_components(folder, index)
+    scheduler = scheduler_of(folder)
+    dtype = dtype or torch.float32
+    module = _load_module(getattr(diffusers, kind), part, device, dtype)
+    classes, empty = _classes(kind, module.config, own, empty_label)
+    schedule, predicts, sigma_data = schedule_of(scheduler)
+    return Model(
+        network=DiffusersNetwork(module, classes is not None),
+        schedule=schedule,
+        predicts=predicts,
+        shape=_shape(module.config, part),
+        classes=classes,
+        empty_label=empty,
+        clip=clip_of(scheduler),
+        sigma_data=sigma_data,
+        data_range=_data_range(own),
+        decode=_decoder(folder / "vae", device) if (folder / "vae").is_dir() else None,
+        name=str(own.get("name") or folder.resolve().name),
+        hash=_hash(folder, part),
+        device=device,
+        dtype=dtype,
+        pipeline={
+            "class": type(scheduler).__name__,
+            "config": settings(scheduler),
+            "steps": own_steps(index.get("_class_name"), scheduler),
+        },
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; InputError for anything else."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a JSON object")
+    return content
+
+
+def _network_part(folder: Path) -> tuple[Path, str]:
+    """The folder of the network and the name of its class."""
+    for part in ("unet", "transformer"):
+        path = folder / part / "config.json"
+        if path.exists():
+            name = read_json(path).get("_class_name")
+            if not isinstance(name, str) or name not in NETWORKS:
+                raise InputError(f"{path} is a {name}; fewer reads {' and '.join(NETWORKS)} so far")
+            return path.parent, name
+    raise InputError(f"{folder} is no pipeline folder: it has neither unet/config.json nor transformer/config.json")
+
+
+def _check_components(folder: Path, index: dict[str, Any]) -> None:
+    """Refuse a pipeline that has more parts than are read here: its samples would not be the pipeline's."""
+    for name, value in index.items():
+        part = isinstance(value, list) and len(value) == 2 and value[0] is not None
+        if part and not name.startswith("_") and name not in COMPONENTS:
+            raise InputError(
+                f"{folder} is a {index.get('_class_name')} with {name!r}, which fewer does not read so far"
+            )
+
+
+def _load_module(kind: Any, part: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """The diffusers model of a folder in eval mode, with all of its weights from safetensors and none left over."""
+    _check_weights(part)
+    weights = sorted(part.glob("*.safetensors"))
+    variant = None if any(p.name == f"{WEIGHTS}.safetensors" for p in weights) else _variant(weights[0])
+    try:
+        with quiet():
+            module, info = kind.from_pretrained(
+                part, use_safetensors=True, local_files_only=True, variant=variant, low_cpu_mem_usage=False,
+                output_loading_info=True,
+            )  # fmt: skip
+            module = module.to(device=device, dtype=dtype)
+    except Exception as error:  # diffusers and safetensors raise many types for damaged folders
+        raise InputError(f"cannot load {kind.__name__} from {part}: {first_line(error)}") from error
+    for state, what in (("missing_keys", "lack"), ("unexpected_keys", "have more than its config.json asks for:")):
+        if info[state]:
+            raise InputError(f"the weights of {part} {what} {', '.join(sorted(info[state])[:3])} ({len(info[state])})")
+    return module.eval().requires_grad_(False)
+
+
+def _check_weights(part: Path) -> None:
+    """Refuse folders whose weights are not safetensors, also where the list of their shards says so."""
+    if not any(part.glob("*.safetensors")):
+        found = ", ".join(sorted(p.name for p in part.iterdir())) or "nothing"
+        raise InputError(
+            f"{part} has no .safetensors weights, only {found}; other formats can run code and are never read"
+        )
+    for index in part.glob("*.index.json"):
+        shards = read_json(index).get("weight_map")
+        names = shards.values() if isinstance(shards, dict) else [shards]
+        for name in names:
+            if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+                raise InputError(f"{index} names {str(name)[:80]!r}; expected .safetensors files beside it")
+
+
+def _variant(weights: Path) -> str | None:
+    """`fp16` of diffusion_pytorch_model.fp16.safetensors, also where that is in shards; else None."""
+    middle = weights.name.removeprefix(WEIGHTS).removesuffix(".safetensors").strip(".")
+    return middle.split("-")[0] or None
+
+
+def _shape(config: Any, part: Path) -> tuple[int, int, int]:
+    size = config["sample_size"]
+    height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
+    for value in (height, width):
+        if not _is_count(value):
+            raise InputError(f"{part / 'config.json'} has sample_size {size!r}; expected the pixels of a side")
+    return config["in_channels"], height, width
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _classes(kind: str, config: Any, own: dict[str, Any], empty: int | None) -> tuple[int | None, int | None]:
+    """How many classes there are, and the label that stands for none of them."""
+    if kind == "DiTTransformer2DModel":
+        known = config["num_embeds_ada_norm"]
+        labels = known + 1  # its label embedding has one row more, for dropped labels
+        empty = known if empty is None else empty
+    else:
+        known, embedded = config["num_class_embeds"], config["class_embed_type"]
+        if embedded not in (None, "timestep") or (embedded and known is None):
+            raise InputError(f"class_embed_type {embedded!r} is not supported; expected integer labels")
+        if known is None:
+            if empty is not None:
+                raise InputError("an empty label was given for a network without classes")
+            return None, None
+        empty = own.get("empty_label") if empty is None else empty
+        labels, known = known, known - 1 if empty == known - 1 else known
+    classes = own.get("classes", known)
+    if not _is_count(classes) or classes > labels:
+        raise InputError(f"classes is {classes!r}; the network embeds {labels} labels")
+    if empty is not None and (not isinstance(empty, int) or isinstance(empty, bool) or not 0 <= empty < labels):
+        raise InputError(f"empty label {empty!r} is out of range; the network embeds labels 0 .. {labels - 1}")
+    return classes, empty
+
+
+def _data_range(own: dict[str, Any]) -> tuple[float, float]:
+    given = own.get("data_range", [-1.0, 1.0])
+    numbers = isinstance(given, list) and len(given) == 2 and all(isinstance(v, int | float) for v in given)
+    if not numbers or not -math.inf < given[0] < given[1] < math.inf:
+        raise InputError(f"data_range is {given!r}; expected two rising numbers such as [-1, 1]")
+    return float(given[0]), float(given[1])
+
+
+def _decoder(folder: Path, device: torch.device) -> Any:
+    vae = _load_module(diffusers.AutoencoderKL, folder, device, torch.float32)
+
+    def decode(latents: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return vae.decode(latents / vae.config.scaling_factor).sample
+
+    return decode
+
+
+def _hash(folder: Path, part: Path) -> str:
+    """sha256 of what decides the samples: network configuration, weights, scheduler configuration."""
+    digest = hashlib.sha256()
+    files = [part / "config.json", *sorted(part.glob("*.safetensors")), folder / "scheduler" / "scheduler_config.json"]
+    for path in files:
+        digest.update(path.name.encode())
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def scheduler_of(folder: Path) -> Any:
+    """The folder's own diffusers scheduler. Raises InputError where there is none that diffusers knows."""
+    path = folder / "scheduler" / "scheduler_config.json"
+    if not path.exists():
+        raise InputError(f"{folder} has no scheduler/scheduler_config.json")
+    config = read_json(path)
+    return make_scheduler(config.get("_class_name"), config)

@@ -1,0 +1,123 @@
+"""`fewer.load`: a model from a folder, a bundled name, a function of the user's, or a hub id."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from fewer.errors import InputError
+from fewer.models import bundled
+from fewer.models.diffusers import load_folder, read_json
+from fewer.models.from_scheduler import first_line
+from fewer.models.mixture import GaussianMixture
+from fewer.models.model import Model
+from fewer.models.schedules import betas, discrete
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def load(
+    model: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    *,
+    empty_label: int | None = None,
+) -> Model:
+    """The model that a name stands for.
+
+    model        a folder in diffusers format, the name of a bundled model, `package.module:function` (runs that
+                 function, which returns a `fewer.Model`), or a hub id `owner/name`
+    device       where it runs; `dtype` what its network runs in (float32, float16, bfloat16)
+    empty_label  the label trained as 'no class', where the folder does not say
+
+    Raises InputError when it is none of these or cannot be read.
+    """
+    device = _device(device)
+    dtype = _dtype(dtype)
+    name = str(model)
+    if name and _is_folder(Path(name)):
+        return _from_folder(Path(name), device, dtype, empty_label)
+    if name in bundled.names():
+        return _from_folder(bundled.folder(name), device, dtype, empty_label)
+    if re.fullmatch(r"[\w.]+:\w+", name):
+        return _with_empty_label(_from_function(name).to(device, dtype), empty_label)
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not Path(name).exists():
+        return _from_folder(_from_hub(name), device, dtype, empty_label)
+    raise InputError(
+        f"{name!r} is no folder, no bundled model ({', '.join(bundled.names())}), no module:function and no hub id"
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise InputError(f"model {str(path)[:80]!r} cannot be read: {error.strerror}") from error
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise InputError(f"device {str(device)!r} cannot be used: {first_line(error).split('. ')[0]}") from error
+    return found
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise InputError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def _from_folder(folder: Path, device: torch.device, dtype: torch.dtype | None, empty_label: int | None) -> Model:
+    mixture = folder / "mixture.safetensors"
+    if not mixture.exists():
+        return load_folder(folder, device, dtype, empty_label)
+    asked = read_json(folder / "fewer.json").get("beta_schedule")
+    schedule = discrete(betas(str(asked)), name=str(asked))
+    read = GaussianMixture.load(mixture)
+    digest = hashlib.sha256(str(asked).encode() + mixture.read_bytes()).hexdigest()
+    found = Model.from_mixture(
+        read, schedule, name=folder.resolve().name, hash=digest, device=device, dtype=dtype or torch.float32
+    )
+    return _with_empty_label(found, empty_label)
+
+
+def _with_empty_label(model: Model, empty_label: int | None) -> Model:
+    """The model with its empty label named; a network without classes has none."""
+    if empty_label is None:
+        return model
+    if model.classes is None:
+        raise InputError(f"an empty label was given for {model.name}, which has no classes")
+    if empty_label < 0:
+        raise InputError(f"empty label {empty_label} is out of range; labels count from 0")
+    return replace(model, empty_label=empty_label)
+
+
+def _from_function(name: str) -> Model:
+    module, function = name.split(":")
+    try:
+        made = getattr(importlib.import_module(module), function)()
+    except Exception as error:  # what the user's own code raises
+        raise InputError(f"{name!r} raised {type(error).__name__}: {first_line(error)}") from error
+    if not isinstance(made, Model):
+        raise InputError(f"{name!r} returned {type(made).__name__}; expected a fewer.Model")
+    return made
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = ["*.json", "*.safetensors"]
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the hub's client raises many types, for names, networks and permissions
+        raise InputError(f"{name!r} is no folder here and cannot be fetched: {first_line(error)}") from error

@@ -1,0 +1,288 @@
+"""Noise schedules: which noise level belongs to which network time.
+
+A process mixes data D and unit noise eps as x = alpha D + sigma eps. Everywhere in this package the level is told by
+
+    s = sigma / alpha        tau = s / (1 + s) in [0, 1]        lambda = log-SNR / 2 = -log s
+
+and the state is kept as x / (alpha + sigma) = (1 - tau) D + tau eps. A schedule answers three questions, in float64,
+for floats and for tensors (differentiably): the level of a network time, the network time of a level, and
+alpha + sigma at a level, by which the state is scaled before the network sees it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from fewer.errors import InputError
+
+Number = float | Tensor
+
+
+def log_s(tau: Number) -> Tensor:
+    """Log(sigma / alpha) = -log-SNR / 2 of a level: -inf at tau = 0, inf at tau = 1."""
+    tau = torch.as_tensor(tau, dtype=torch.float64)
+    return torch.log(tau) - torch.log1p(-tau)
+
+
+def level(log_s: Number) -> Tensor:
+    """The level tau of log(sigma / alpha); inverse of `log_s`."""
+    return torch.sigmoid(torch.as_tensor(log_s, dtype=torch.float64))
+
+
+class Schedule(Protocol):
+    """What the engine asks of a noise schedule."""
+
+    @property
+    def tau_max(self) -> float:
+        """The noisiest level that the network was trained for."""
+
+    @property
+    def tau_min(self) -> float:
+        """The cleanest level that the network was trained for, above 0."""
+
+    def tau(self, t: Number) -> Tensor:
+        """The level that belongs to the network time `t`."""
+
+    def time(self, tau: Number) -> Tensor:
+        """What the network is told at level `tau`."""
+
+    def scale(self, tau: Number) -> Tensor:
+        """Alpha + sigma at level `tau`."""
+
+    def describe(self) -> str:
+        """One short line for people."""
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """A variance-preserving process (alpha^2 + sigma^2 = 1) trained at the integer times 0 .. N - 1.
+
+    `alpha_bar` holds alpha^2 at those times, falling. Between them log s is linear in t; where the last alpha is
+    zero (zero terminal SNR), tau is linear in t over the last interval, so that the level stays finite and regular.
+    """
+
+    alpha_bar: tuple[float, ...]
+    name: str = "table"
+
+    def __post_init__(self) -> None:
+        table = self.alpha_bar
+        falling = all(a > b for a, b in itertools.pairwise(table))
+        if len(table) < 2 or not falling or not 0 <= table[-1] <= table[0] < 1:
+            raise InputError("alpha_bar must hold at least two numbers in [0, 1) that fall strictly")
+
+    @cached_property
+    def _levels(self) -> Tensor:
+        alpha_bar = torch.tensor(self.alpha_bar, dtype=torch.float64)
+        alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        return sigma / (alpha + sigma)
+
+    @cached_property
+    def _log_s(self) -> Tensor:
+        return log_s(self._levels)
+
+    @property
+    def tau_max(self) -> float:
+        """The level of time N - 1."""
+        return float(self._levels[-1])
+
+    @property
+    def tau_min(self) -> float:
+        """The level of time 0."""
+        return float(self._levels[0])
+
+    @property
+    def steps(self) -> int:
+        """N, the number of training times."""
+        return len(self.alpha_bar)
+
+    def tau(self, t: Number) -> Tensor:
+        """The level at time t in [0, N - 1]; times outside are held at the ends."""
+        t = torch.as_tensor(t, dtype=torch.float64).clamp(0, self.steps - 1)
+        below = t.detach().floor().long().clamp(max=self.steps - 2)
+        part = t - below
+        if self.alpha_bar[-1] > 0:
+            return level(torch.lerp(self._log_s[below], self._log_s[below + 1], part))
+        last = below == self.steps - 2
+        inner = below.clamp(max=self.steps - 3)
+        smooth = level(torch.lerp(self._log_s[inner], self._log_s[inner + 1], torch.where(last, 0.0, part)))
+        straight = torch.lerp(self._levels[below], self._levels[below + 1], part)
+        return torch.where(last, straight, smooth)
+
+    def time(self, tau: Number) -> Tensor:
+        """The float time of a level, held at 0 and N - 1 outside the trained range."""
+        tau = torch.as_tensor(tau, dtype=torch.float64)
+        above = torch.searchsorted(self._levels, tau.detach().contiguous()).clamp(1, self.steps - 1)
+        below = above - 1
+        tau = tau.clamp(self.tau_min, self.tau_max)
+        straight = (tau - self._levels[below]) / (self._levels[above] - self._levels[below])
+        if self.alpha_bar[-1] > 0:
+            return below + (log_s(tau) - self._log_s[below]) / (self._log_s[above] - self._log_s[below])
+        last = above == self.steps - 1
+        inner = above.clamp(max=self.steps - 2)
+        safe = torch.where(last, 0.5, tau)
+        smooth = (log_s(safe) - self._log_s[inner - 1]) / (self._log_s[inner] - self._log_s[inner - 1])
+        return below + torch.where(last, straight, smooth)
+
+    def scale(self, tau: Number) -> Tensor:
+        """Alpha + sigma = 1 / sqrt(tau^2 + (1 - tau)^2)."""
+        tau = torch.as_tensor(tau, dtype=torch.float64)
+        return (tau**2 + (1 - tau) ** 2) ** -0.5
+
+    def describe(self) -> str:
+        """One short line for people."""
+        top = self.tau_max / (1 - self.tau_max) if self.tau_max < 1 else math.inf
+        return f"{self.name}, {self.steps} times, s from {self.tau_min / (1 - self.tau_min):.4g} to {top:.4g}"
+
+
+@dataclass(frozen=True)
+class VarianceExploding:
+    """alpha = 1 and sigma from `sigma_min` to `sigma_max` (score-SDE VE, EDM).
+
+    The network is told sigma itself, or log(sigma) / 4 (`told="quarter-log"`, as EDM networks are).
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    told: Literal["sigma", "quarter-log"] = "sigma"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise InputError(f"need 0 < sigma_min < sigma_max < inf, got {self.sigma_min} and {self.sigma_max}")
+        if self.told not in ("sigma", "quarter-log"):
+            raise InputError(f"told is {self.told!r}; expected 'sigma' or 'quarter-log'")
+
+    @property
+    def tau_max(self) -> float:
+        """The level of sigma_max."""
+        return self.sigma_max / (1 + self.sigma_max)
+
+    @property
+    def tau_min(self) -> float:
+        """The level of sigma_min."""
+        return self.sigma_min / (1 + self.sigma_min)
+
+    def tau(self, t: Number) -> Tensor:
+        """The level of what the network is told."""
+        t = torch.as_tensor(t, dtype=torch.float64)
+        return t / (1 + t) if self.told == "sigma" else level(4 * t)
+
+    def time(self, tau: Number) -> Tensor:
+        """What the network is told at a level."""
+        tau = torch.as_tensor(tau, dtype=torch.float64)
+        return tau / (1 - tau) if self.told == "sigma" else log_s(tau) / 4
+
+    def scale(self, tau: Number) -> Tensor:
+        """Alpha + sigma = 1 / (1 - tau)."""
+        return 1 / (1 - torch.as_tensor(tau, dtype=torch.float64))
+
+    def describe(self) -> str:
+        """One short line for people."""
+        return f"variance exploding, sigma from {self.sigma_min:g} to {self.sigma_max:g}"
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Straight paths, alpha = 1 - tau and sigma = tau; the network is told N tau (N = 1000 in diffusers).
+
+    The cleanest level that it was trained for is taken as 1 / N.
+    """
+
+    steps: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.steps < 2:
+            raise InputError(f"a flow schedule needs at least 2 times, got {self.steps}")
+
+    @property
+    def tau_max(self) -> float:
+        """Pure noise."""
+        return 1.0
+
+    @property
+    def tau_min(self) -> float:
+        """1 / N."""
+        return 1 / self.steps
+
+    def tau(self, t: Number) -> Tensor:
+        """T / N."""
+        return torch.as_tensor(t, dtype=torch.float64) / self.steps
+
+    def time(self, tau: Number) -> Tensor:
+        """N tau."""
+        return torch.as_tensor(tau, dtype=torch.float64) * self.steps
+
+    def scale(self, tau: Number) -> Tensor:
+        """Alpha + sigma = 1."""
+        return torch.ones_like(torch.as_tensor(tau, dtype=torch.float64))
+
+    def describe(self) -> str:
+        """One short line for people."""
+        return f"flow (straight paths), {self.steps} times"
+
+
+def _cosine(t: float) -> float:
+    return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+
+
+def _exponential(t: float) -> float:
+    return math.exp(-12 * t)
+
+
+def _laplace(t: float) -> float:
+    # the square root follows the tables that networks were trained with, not the paper
+    snr = math.exp(-0.5 * math.copysign(1, 0.5 - t) * math.log(1 - 2 * abs(0.5 - t) + 1e-6))
+    return math.sqrt(snr / (1 + snr))
+
+
+def _betas_of(alpha_bar: Callable[[float], float], n: int) -> Tensor:
+    """beta_i = 1 - alpha_bar((i + 1) / N) / alpha_bar(i / N), at most 0.999 (Nichol & Dhariwal 2021)."""
+    return torch.tensor(
+        [min(1 - alpha_bar((i + 1) / n) / alpha_bar(i / n), 0.999) for i in range(n)], dtype=torch.float64
+    )
+
+
+def betas(name: str, n: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Tensor:
+    """The named table of n betas, as diffusers spells the names.
+
+    linear (Ho et al. 2020), scaled_linear (Rombach et al. 2022), squaredcos_cap_v2 (Nichol & Dhariwal 2021), sigmoid,
+    exp, laplace (Hang & Gu 2024). Raises InputError for another name.
+    """
+
+    def line(low: float, high: float) -> Tensor:
+        return torch.linspace(low, high, n, dtype=torch.float64)
+
+    named: dict[str, Callable[[], Tensor]] = {
+        "linear": lambda: line(beta_start, beta_end),
+        "scaled_linear": lambda: line(beta_start**0.5, beta_end**0.5) ** 2,
+        "sigmoid": lambda: torch.sigmoid(line(-6, 6)) * (beta_end - beta_start) + beta_start,
+        "squaredcos_cap_v2": lambda: _betas_of(_cosine, n),
+        "exp": lambda: _betas_of(_exponential, n),
+        "laplace": lambda: _betas_of(_laplace, n),
+    }
+    if name not in named:
+        raise InputError(f"beta_schedule is {name!r}; expected one of {', '.join(named)}")
+    return named[name]()
+
+
+def discrete(betas: Tensor | Sequence[float], *, zero_terminal_snr: bool = False, name: str = "table") -> Discrete:
+    """The schedule of a table of betas: alpha_bar_t = prod_{i <= t} (1 - beta_i).
+
+    With `zero_terminal_snr` the alphas are shifted and scaled so that the last is 0 and the first is kept
+    (Lin et al. 2024, "Common diffusion noise schedules and sample steps are flawed").
+    """
+    table = torch.as_tensor(betas, dtype=torch.float64)
+    if table.ndim != 1 or len(table) < 2 or not bool(((table > 0) & (table < 1 + 1e-12)).all()):
+        raise InputError("betas must be at least two numbers in (0, 1)")
+    alpha_bar = torch.cumprod(1 - table, 0)
+    if zero_terminal_snr:
+        alpha = alpha_bar.sqrt()
+        alpha_bar = ((alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])) ** 2
+    return Discrete(tuple(alpha_bar.tolist()), name)

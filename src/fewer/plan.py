@@ -1,0 +1,212 @@
+"""The plan: a table with one row per network call. It holds every sampler that is linear with Gaussian noise.
+
+In the flow frame (see fewer.models.schedules), with state x = (1 - tau) D + tau eps and output u = eps - D:
+
+    start    x_0 = scale z + noise z_0 + offset
+    row n    u_n = network(x_n, t_n), guided
+             x_{n+1} = sum_{j <= n} (a_nj x_j + b_nj u_j) + noise_n z_n            a_nn = 1 unless said, else 0
+
+The time t_n that the network is told and the level tau_n where the state is are separate columns. Coefficients are
+floats or tensors that broadcast to a sample. z is the starting noise, z_n fresh unit noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from fewer.errors import InputError
+
+Coefficient = float | Tensor
+
+
+class Guidance(Protocol):
+    """How many passes a row makes, and how their outputs become one."""
+
+    @property
+    def rule(self) -> str:
+        """The part's name."""
+
+    @property
+    def passes(self) -> int:
+        """Network evaluations of a guided call."""
+
+    def parameters(self) -> dict[str, float]:
+        """What the plan file keeps of it."""
+
+    def output(self, call: Any, x: Tensor, t: Any, labels: Tensor, empty: int) -> Tensor:
+        """The guided network output; `call(x, t, labels)` is the network."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The state before the first call, at level `tau`: scale z + noise z_0 + offset.
+
+    `noise` is for samplers that add noise before their first call; `offset` for starts that know the data's mean.
+    """
+
+    tau: Coefficient
+    scale: Coefficient
+    noise: Coefficient = 0.0
+    offset: Coefficient = 0.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network call and the step after it. `guidance` None means one pass with the sample's own label."""
+
+    t: Coefficient
+    tau: Coefficient
+    b: Mapping[int, Coefficient]
+    a: Mapping[int, Coefficient] | None = None
+    noise: Coefficient = 0.0
+    guidance: Guidance | None = None
+
+    @property
+    def passes(self) -> int:
+        """Network evaluations of this row."""
+        return 1 if self.guidance is None else self.guidance.passes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A start, rows, and the level where the last row ends (0: data).
+
+    `model` is {"name", "hash"} of the model that it was made for, `evidence` what was measured of it.
+    """
+
+    start: Start
+    rows: tuple[Row, ...]
+    end: Coefficient = 0.0
+    name: str = "plan"
+    model: Mapping[str, str] | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations per sample; a row under classifier-free guidance costs 2."""
+        return sum(row.passes for row in self.rows)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether noise is added after the start."""
+        return any(isinstance(c, Tensor) or c != 0 for c in (self.start.noise, *(row.noise for row in self.rows)))
+
+    @property
+    def levels(self) -> list[Coefficient]:
+        """The level before each row, and after the last."""
+        return [row.tau for row in self.rows] + [self.end]
+
+    def named(self, name: str) -> Plan:
+        """The same table under another name."""
+        return replace(self, name=name)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the plan as JSON, with safetensors beside it where coefficients are tensors; returns the path."""
+        from fewer.planfile import write
+
+        return write(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path) -> Plan:
+        """Read and validate a plan file. Raises InputError that says what is wrong with it; never runs code."""
+        from fewer.planfile import read
+
+        return read(Path(path))
+
+    def check(self, shape: tuple[int, ...] | None = None) -> Plan:
+        """The plan itself, when every number of it makes sense; else InputError with the first that does not.
+
+        Levels must not rise, but for plans that rise throughout (inversion) and rows that add noise (restart). With
+        the `shape` of a sample, coefficients that are tensors must broadcast to it.
+        """
+        if not self.rows:
+            raise InputError(f"plan {self.name!r} has no rows")
+        for where, value in _numbers(self):
+            finite = bool(value.isfinite().all()) if isinstance(value, Tensor) else math.isfinite(value)
+            if not finite:
+                raise InputError(f"plan {self.name!r}: {where} is not finite")
+            if shape is not None and isinstance(value, Tensor) and not _broadcasts(value.shape, shape):
+                raise InputError(f"plan {self.name!r}: {where} has shape {tuple(value.shape)}; samples are {shape}")
+        for n, row in enumerate(self.rows):
+            for j in (*row.b, *(row.a or {})):
+                if not 0 <= j <= n:
+                    raise InputError(f"plan {self.name!r}: row {n} names call {j}, which has not been made")
+        levels = [float(level) for level in self.levels]
+        for n, level in enumerate([*levels, float(self.start.tau)]):
+            if not 0 <= level <= 1:
+                raise InputError(f"plan {self.name!r}: level {n} is {level:g}; levels lie in [0, 1]")
+        if abs(float(self.start.tau) - levels[0]) > 1e-9:
+            raise InputError(
+                f"plan {self.name!r}: starts at level {float(self.start.tau):g}, its first row at {levels[0]:g}"
+            )
+        rises = [n for n, row in enumerate(self.rows) if levels[n + 1] > levels[n] and _is_zero(row.noise)]
+        falls = any(after < before for before, after in pairwise(levels))
+        if rises and falls:
+            raise InputError(
+                f"plan {self.name!r}: times out of order, the noise level rises after row {rises[0]} without added noise"
+            )
+        return self
+
+    def from_level(self, tau: float) -> Plan:
+        """The part of the plan at and below a level, for starts in the middle (image-to-image).
+
+        It starts at the first row whose level is at most `tau`. Outputs that were not made are replaced by the
+        oldest one that was, so the plan stays exact on straight lines; rows that then move nothing (a second stage
+        without its first) are left out. Raises InputError when no row is left or an earlier state is needed.
+        """
+        first = next((n for n, row in enumerate(self.rows) if float(row.tau) <= tau + 1e-12), None)
+        while first is not None and first < len(self.rows) and _wasted(self.rows, first):
+            first += 1
+        if first is None or first == len(self.rows):
+            raise InputError(f"plan {self.name!r} has no row at or below level {tau:.3g}: ask for a larger strength")
+        if first == 0:
+            return self
+        rows = []
+        for row in self.rows[first:]:
+            b: dict[int, Coefficient] = {}
+            for j, value in row.b.items():
+                k = max(j - first, 0)
+                b[k] = b[k] + value if k in b else value
+            a = None if row.a is None else {j - first: value for j, value in row.a.items()}
+            if a is not None and min(a) < 0:
+                raise InputError(f"plan {self.name!r} names states before level {tau:.3g} and cannot start there")
+            rows.append(replace(row, a=a, b=b))
+        start = Start(tau=rows[0].tau, scale=rows[0].tau)
+        return replace(self, start=start, rows=tuple(rows), evidence={})
+
+
+def _is_zero(value: Coefficient) -> bool:
+    return not bool(value.any()) if isinstance(value, Tensor) else value == 0
+
+
+def _broadcasts(part: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    return len(part) <= len(whole) and all(p in (1, w) for p, w in zip(part[::-1], whole[::-1], strict=False))
+
+
+def _wasted(rows: tuple[Row, ...], n: int) -> bool:
+    """Whether row n, started without history, would be a call that moves nothing."""
+    row = rows[n]
+    return row.a is None and _is_zero(row.noise) and abs(float(sum(row.b.values()))) < 1e-9
+
+
+def _numbers(plan: Plan) -> Iterator[tuple[str, Coefficient]]:
+    for name in ("tau", "scale", "noise", "offset"):
+        yield f"start {name}", getattr(plan.start, name)
+    for n, row in enumerate(plan.rows):
+        yield f"row {n} t", row.t
+        yield f"row {n} tau", row.tau
+        yield f"row {n} noise", row.noise
+        for letter, weights in (("a", row.a or {}), ("b", row.b)):
+            for j, value in weights.items():
+                yield f"row {n} {letter}[{j}]", value
+        if row.guidance is not None:
+            for name, parameter in row.guidance.parameters().items():
+                yield f"row {n} guidance {name}", parameter
+    yield "end", plan.end

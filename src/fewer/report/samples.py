@@ -1,0 +1,97 @@
+"""Sample grids: arrays of samples.npz become PNG sheets in data URIs.
+
+The file is read without numpy's loader: only plain uint8 arrays are accepted, their sizes are checked before any
+memory is taken, and no object is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import base64
+import zipfile
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+from PIL import Image
+
+from fewer.errors import InputError
+
+LARGEST_FILE = 512 * 2**20
+MOST_ARRAYS = 256
+MOST_SAMPLES = 16
+LARGEST_SIDE = 128  # larger images are reduced to this many pixels a side
+SMALL_SIDE = 64  # smaller ones are enlarged by whole factors to about this
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Samples of one plan as one picture: `uri` is a PNG, `width` x `height` its pixels."""
+
+    uri: str
+    width: int
+    height: int
+    small: bool
+
+
+def read_sheets(path: Path, names: set[str]) -> dict[str, Sheet]:
+    """The sheets of those `names` that the file holds as (k, H, W, C) arrays; {} where there is no file.
+
+    Raises InputError where the file is not an npz of uint8 images with 1 or 3 channels.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()[:MOST_ARRAYS]}
+            wanted = {name: members[name] for name in sorted(names & members.keys())}
+            if sum(info.file_size for info in wanted.values()) > LARGEST_FILE:
+                raise InputError(f"{path} holds more than {LARGEST_FILE >> 20} MiB")
+            return {name: sheet(_array(archive.read(info))) for name, info in wanted.items()}
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except InputError:
+        raise
+    except (ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is not an npz file of uint8 images: {reason}") from error
+
+
+def _array(member: bytes) -> np.ndarray:
+    stream = BytesIO(member)
+    if npy.read_magic(stream) != (1, 0):
+        raise ValueError("expected npy format 1.0")
+    shape, fortran, dtype = npy.read_array_header_1_0(stream)
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or min(shape) < 1:
+        raise ValueError(f"expected uint8 (k, H, W, 1 or 3), got {dtype} {shape}")
+    flat = np.frombuffer(stream.read(), np.uint8)
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def sheet(images: np.ndarray) -> Sheet:
+    """Up to 16 images (k, H, W, C) uint8, C = 1 or 3, in rows of at most 4 with transparent gaps between."""
+    images = images[:MOST_SAMPLES]
+    tiles = [_tile(image) for image in images]
+    wide, high = tiles[0].size
+    columns = min(4, len(tiles))
+    rows = -(-len(tiles) // columns)
+    gap = max(2, wide // 32)
+    page = Image.new("RGBA", (columns * (wide + gap) - gap, rows * (high + gap) - gap))
+    for i, tile in enumerate(tiles):
+        page.paste(tile, ((i % columns) * (wide + gap), (i // columns) * (high + gap)))
+    out = BytesIO()
+    page.save(out, "PNG", optimize=True)
+    uri = "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    return Sheet(uri, *page.size, small=max(images.shape[1:3]) <= SMALL_SIDE)
+
+
+def _tile(image: np.ndarray) -> Image.Image:
+    tile = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
+    side = max(tile.size)
+    if side > LARGEST_SIDE:
+        width, height = (max(1, round(s * LARGEST_SIDE / side)) for s in tile.size)
+        return tile.resize((width, height), Image.Resampling.BOX)
+    factor = max(1, -(-SMALL_SIDE // side))
+    return tile.resize((tile.width * factor, tile.height * factor), Image.Resampling.NEAREST)

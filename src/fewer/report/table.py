@@ -1,0 +1,125 @@
+"""A plan as the table that a reader sees: one row per network call, in the flow frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from fewer.plan import Coefficient, Guidance, Plan, Row
+from fewer.report.words import figure
+
+MOST_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table, as text; weights has one cell per call so far."""
+
+    call: str
+    t: str
+    tau: str
+    s: str
+    log_snr: str
+    guidance: str = ""
+    weights: tuple[str, ...] = ()
+    absolute: bool = False
+    states: str = ""
+    noise: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The plan's lines between its start and its end; `more` rows are left out of long plans. Names do not compare."""
+
+    name: str = field(compare=False)
+    start: Line
+    formula: str
+    lines: tuple[Line, ...]
+    end: Line
+    columns: int
+    guided: bool
+    stateful: bool
+    noisy: bool
+    absolute: bool
+    more: int
+
+
+def tabulate(plan: Plan) -> Table:
+    """The table of a plan. Weights are b_nj / (tau_{n+1} - tau_n); where the level stands still, b_nj itself."""
+    levels = [_number(level) for level in plan.levels]
+    shown = plan.rows[:MOST_ROWS]
+    lines = tuple(_line(n, row, levels[n + 1] - levels[n]) for n, row in enumerate(shown))
+    start = Line("start", "", *_level(_number(plan.start.tau)))
+    end = Line("end", "", *_level(levels[-1]))
+    return Table(
+        name=plan.name,
+        start=start,
+        formula=_formula(plan),
+        lines=lines,
+        end=end,
+        columns=len(lines),
+        guided=any(line.guidance for line in lines),
+        stateful=any(line.states for line in lines),
+        noisy=any(line.noise for line in lines),
+        absolute=any(line.absolute for line in lines),
+        more=len(plan.rows) - len(shown),
+    )
+
+
+def _line(n: int, row: Row, step: float) -> Line:
+    still = abs(step) < 1e-12
+    weights = tuple(_weight(row.b.get(j), 1.0 if still else step) for j in range(n + 1))
+    return Line(
+        str(n + 1), _places(row.t, 1), *_level(_number(row.tau)),
+        guidance="" if row.guidance is None else _guidance(row.guidance), weights=weights, absolute=still,
+        states=_states(n, row.a), noise="" if _zero(row.noise) else _places(row.noise, 4),
+    )  # fmt: skip
+
+
+def _level(tau: float) -> tuple[str, str, str]:
+    """tau, s = tau / (1 - tau), log-SNR = -2 log s."""
+    s = math.inf if tau >= 1 else tau / (1 - tau)
+    log_snr = math.inf if s == 0 else -math.inf if s == math.inf else -2 * math.log(s)
+    return figure(tau, 4), figure(s), figure(log_snr, 2)
+
+
+def _weight(b: Coefficient | None, step: float) -> str:
+    if b is None:
+        return ""
+    return "tensor" if isinstance(b, Tensor) else figure(b / step, 3)
+
+
+def _guidance(guidance: Guidance) -> str:
+    return " ".join([guidance.rule, *(figure(value) for value in guidance.parameters().values())])
+
+
+def _states(n: int, a: Mapping[int, Coefficient] | None) -> str:
+    """The states that the next one is made of, where that is not the present one alone."""
+    if a is None or (set(a) == {n} and not isinstance(a[n], Tensor) and a[n] == 1):
+        return ""
+    return " + ".join(f"{_places(value, 3)} x{_subscript(j)}" for j, value in sorted(a.items())).replace("+ −", "− ")
+
+
+def _formula(plan: Plan) -> str:
+    terms = [(plan.start.scale, "z"), (plan.start.noise, "z′"), (plan.start.offset, "")]
+    said = [f"{_places(value, 4)} {what}".strip() for value, what in terms if what == "z" or not _zero(value)]
+    return "x₀ = " + " + ".join(said).replace("+ −", "− ")
+
+
+def _places(value: Coefficient, places: int) -> str:
+    return "tensor" if isinstance(value, Tensor) else figure(value, places)
+
+
+def _number(value: Coefficient) -> float:
+    return float(value)
+
+
+def _zero(value: Coefficient) -> bool:
+    return not isinstance(value, Tensor) and value == 0
+
+
+def _subscript(n: int) -> str:
+    return str(n).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))

@@ -1,0 +1,130 @@
+"""Numbers and sentences of the report."""
+
+from __future__ import annotations
+
+import math
+
+from fewer.report.folder import Baseline, Budget, Interval, Verdict
+
+NONE = "–"
+
+
+def decimals(value: float | None) -> int:
+    """Digits after the point that show three significant ones, at most 6."""
+    if value is None or value == 0:
+        return 0
+    return min(6, max(0, 2 - math.floor(math.log10(abs(value)))))
+
+
+def figure(value: float | None, places: int | None = None) -> str:
+    """Three significant digits, or `places` after the point; a dash for None, ∞ for infinity."""
+    if value is None or math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    size = abs(value)
+    if size >= 1e6 or 0 < size < 1e-4:
+        return f"{value:.2e}".replace("-", "−")
+    text = f"{value:,.{decimals(value) if places is None else places}f}"
+    if not text.strip("-0.,"):
+        return text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def span(interval: Interval | None, places: int | None = None) -> str:
+    """The two ends of the 95 % interval, to the precision of its value."""
+    if interval is None or interval.low is None or interval.high is None:
+        return NONE
+    digits = decimals(interval.value) if places is None else places
+    return f"{figure(interval.low, digits)} to {figure(interval.high, digits)}"
+
+
+def with_span(interval: Interval | None) -> str:
+    """Value and interval in words."""
+    if interval is None or interval.value is None:
+        return "not measured"
+    ends = span(interval)
+    return figure(interval.value) + ("" if ends == NONE else f" (95\u00a0% interval {ends})")
+
+
+def evaluations(count: int) -> str:
+    """'1 network evaluation', '5 network evaluations'."""
+    return f"{count:,} network evaluation{'' if count == 1 else 's'}"
+
+
+def percent(share: float | None) -> str:
+    """A share in percent: 0.05 is '5 %', with a space that does not break."""
+    return NONE if share is None else f"{100 * share:.3g}\u00a0%".replace("-", "−")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them."""
+    if seconds is None:
+        return NONE
+    if seconds < 60:
+        return f"{figure(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def asked(budget: Budget) -> str:
+    """The budget in words."""
+    if budget.match:
+        return "the cheapest plan that is not worse than the pipeline as it is"
+    nfe = sorted(set(budget.nfe))
+    if not nfe:
+        return "no limit on network evaluations"
+    if len(nfe) > 2 and nfe == list(range(nfe[0], nfe[-1] + 1)):
+        return f"{nfe[0]} to {nfe[-1]} network evaluations per sample"
+    listed = ", ".join(f"{n:,}" for n in nfe)
+    return f"{listed} network evaluation{'' if nfe == [1] else 's'} per sample"
+
+
+def opponent(against: str, baselines: list[Baseline]) -> str:
+    """What the plan was compared with, named as a reader would."""
+    found = _named(against, baselines)
+    if found is None:
+        return against
+    return f"the best standard sampler, {against}" if found.kind == "standard" else "the pipeline as it is"
+
+
+def yardstick(against: str, baselines: list[Baseline]) -> str:
+    """What the ratio is of: samplers that add noise have no paired error and are compared by distance."""
+    found = _named(against, baselines)
+    by_distance = found is not None and not found.quality.get("paired_rmse") and found.quality.get("fd")
+    return "Frechet distance" if by_distance else "error"
+
+
+def verdict_sentence(verdict: Verdict, nfe: int, plan: str, baselines: list[Baseline]) -> str:
+    """The verdict in one plain sentence; a refusal says what was kept and why."""
+    other = opponent(verdict.against, baselines)
+    margin = percent(verdict.margin)
+    said = {
+        "better": f"is better than {other}",
+        "not worse": f"is not worse than {other} at a margin of {margin}",
+        "worse": f"is worse than {other}",
+        "cannot tell": f"cannot be told from {other} at a margin of {margin}",
+    }[verdict.decision] + _size(verdict.ratio, yardstick(verdict.against, baselines))
+    cost = f"at {evaluations(nfe)} per sample"
+    if not verdict.refused:
+        return f"A{cost[1:]}, the tuned plan {said}."
+    found = _named(verdict.against, baselines)
+    if found is not None and found.kind == "pipeline":
+        return f"No plan tried is shown to match the pipeline as it is; {cost}, the best one {said}."
+    kept = plan if found is None else verdict.against
+    reason = (verdict.reason or "").strip().rstrip(".").removeprefix(f"kept {verdict.against}: ")
+    return f"Kept the best standard plan, {kept} {cost}, because {reason or f'on fresh noise the tuned plan {said}'}."
+
+
+def _named(name: str, baselines: list[Baseline]) -> Baseline | None:
+    return next((b for b in baselines if b.name == name), None)
+
+
+def _size(ratio: Interval | None, what: str) -> str:
+    if ratio is None or ratio.value is None:
+        return ""
+    ends = span(ratio)
+    interval = "" if ends == NONE else f" (95\u00a0% interval {ends})"
+    return f": its {what} is {figure(ratio.value)} times as large{interval}"

@@ -1,0 +1,37 @@
+"""Grids that are regular in a function of the noise level s = sigma / alpha."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fewer.parts import part
+from fewer.steps import Levels, Range
+
+
+@part("karras", title="regular in s^(1/7)", source="Karras et al. 2022, EDM (equation 5)")
+def karras(span: Range, n: int, rho: float = 7.0) -> Levels:
+    """s_i = (s_max^(1/rho) + i / (n - 1) (s_min^(1/rho) - s_max^(1/rho)))^rho."""
+    high, low = span.sigmas
+    return span.at_sigmas(np.linspace(high ** (1 / rho), low ** (1 / rho), n) ** rho)
+
+
+@part("exponential", title="regular in log s, both ends included", source="Song et al. 2021, score SDE (VE)")
+def exponential(span: Range, n: int) -> Levels:
+    """s_i = s_max (s_min / s_max)^(i / (n - 1))."""
+    high, low = span.sigmas
+    return span.at_sigmas(np.geomspace(high, low, n)) if n > 1 else span.at_sigmas(np.array([high]))
+
+
+@part(
+    "lu", title="regular in the half log-SNR as diffusers' use_lu_lambdas has it", source="Lu et al. 2022, DPM-Solver"
+)
+def lu(span: Range, n: int) -> Levels:
+    """The same levels as `exponential`: that option interpolates log sigma between both ends."""
+    return exponential(span, n)
+
+
+@part("logsnr", title="n intervals regular in log-SNR, the last ending at level 0", source="Lu et al. 2022, DPM-Solver")
+def logsnr(span: Range, n: int) -> Levels:
+    """s_i = s_max (s_min / s_max)^(i / n) for i = 0 .. n - 1; where s_min would follow, the data prediction does."""
+    high, low = span.sigmas
+    return span.at_sigmas(np.geomspace(high, low, n + 1)[:-1])

@@ -1,0 +1,52 @@
+"""Grids that are regular in the network's time t, from t_T (the start) to t_0 (the cleanest trained level)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fewer.parts import part
+from fewer.steps import Levels, Range
+
+
+@part(
+    "uniform",
+    title="n intervals from t_T to t_0, the last call's at the n-th time",
+    source="Lu et al. 2022, DPM-Solver",
+)
+def uniform(span: Range, n: int) -> Levels:
+    """t_i = t_T + (t_0 - t_T) i / n for i = 0 .. n - 1; the linspace of diffusers' DPM-Solver, DEIS and UniPC."""
+    return span.at_times(np.linspace(span.t_start, span.t_end, n + 1)[:-1])
+
+
+@part("linspace", title="n times from t_T to t_0, both ends included", source="Karras et al. 2022; diffusers' linspace")
+def linspace(span: Range, n: int) -> Levels:
+    """t_i = t_T + (t_0 - t_T) i / (n - 1); the linspace of diffusers' DDIM, Euler and Heun (n = 1: t_T, not t_0)."""
+    return span.at_times(np.linspace(span.t_start, span.t_end, n))
+
+
+@part("quadratic", title="regular in sqrt(t)", source="Song et al. 2021, DDIM (appendix D.2); Lu et al. 2022")
+def quadratic(span: Range, n: int) -> Levels:
+    """sqrt(t_i) = sqrt(t_T) + (sqrt(t_0) - sqrt(t_T)) i / n."""
+    return span.at_times(np.linspace(np.sqrt(span.t_start), np.sqrt(span.t_end), n + 1)[:-1] ** 2)
+
+
+@part(
+    "leading",
+    title="multiples of N / n, which never reach the start",
+    source="Song et al. 2021, DDIM; diffusers' leading",
+)
+def leading(span: Range, n: int) -> Levels:
+    """t_i = t_0 + (n - 1 - i) (t_T - t_0 + 1) / n: the first time lies almost a whole interval below t_T.
+
+    As in diffusers' DDIM, Euler and Heun, which round N / n down; its DPM-Solver, DEIS and UniPC divide by n + 1 and
+    leave out the time 0. (1 is the distance of two training times, 0 where times are not counted.)
+    """
+    width = (span.t_start - span.t_end + span.unit) / n
+    return span.at_times(span.t_end + width * np.arange(n - 1, -1, -1))
+
+
+@part("trailing", title="multiples of N / n counted from the start", source="Lin et al. 2024; diffusers' trailing")
+def trailing(span: Range, n: int) -> Levels:
+    """t_i = t_T - i (t_T - t_0 + 1) / n, with 1 as in `leading`."""
+    width = (span.t_start - span.t_end + span.unit) / n
+    return span.at_times(span.t_start - width * np.arange(n))

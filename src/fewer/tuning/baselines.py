@@ -1,0 +1,112 @@
+"""What a tuned plan is held against on fresh noise: the best standard plan, and the pipeline as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewer.engine import sample
+from fewer.integrations.schedulers import calls_of, is_stochastic, play_scheduler
+from fewer.measures import paired
+from fewer.measures.interval import Interval
+from fewer.measures.measure import FRESH, distances, principal, squared_errors
+from fewer.measures.reference import Fine
+from fewer.models.diffusers import make_scheduler
+from fewer.models.model import Model
+from fewer.noise import unit_noise
+from fewer.plan import Plan
+
+PIPELINE_EVALUATIONS = 16_000  # that scoring the pipeline as it is may take
+
+
+@dataclass
+class Judge:
+    """Fresh noises with their fine solution, by which plans are scored; `data` adds distances to it.
+
+    `evaluations` counts what the scoring took.
+    """
+
+    model: Model
+    noise: Tensor
+    labels: Tensor | None
+    fine: Fine
+    data: Tensor | None = None
+    batch: int | None = None
+    evaluations: int = 0
+
+    def samples(self, plan: Plan) -> Tensor:
+        """The plan's samples from the fresh noises."""
+        self.evaluations += plan.nfe * len(self.noise)
+        return sample(self.model, plan, noise=self.noise, labels=self.labels, batch=self.batch)
+
+    def errors(self, samples: Tensor) -> Tensor:
+        """Squared paired errors (n,), of the first n noises where there are fewer samples."""
+        return squared_errors(samples, self.fine.samples[: len(samples)])
+
+    def quality(self, samples: Tensor, *, paired_too: bool = True) -> dict[str, Any]:
+        """The quality entry of the results: paired RMSE, and distances to the data where there is any."""
+        found: dict[str, Any] = {}
+        if paired_too:
+            found["paired_rmse"] = paired.rmse(self.errors(samples)).to_dict()
+        data = self.data if self.data is not None or paired_too else self.fine.samples
+        if data is not None:
+            features = principal(samples, data)
+            for name, interval in distances(samples, data, features).items():
+                found[name] = {**interval.to_dict(), "features": features.name}
+        return found
+
+
+@dataclass
+class Pipeline:
+    """The pipeline as it is: its own scheduler, step count, and samples from the judge's noises."""
+
+    name: str
+    nfe: int
+    stochastic: bool
+    samples: Tensor
+
+
+def play_pipeline(judge: Judge, guidance: float | None, seed: int, most: int = PIPELINE_EVALUATIONS) -> Pipeline | None:
+    """Runs the folder's own scheduler on as many of the judge's noises as `most` evaluations allow (at least 16).
+
+    None for a model that came without a scheduler.
+    """
+    model = judge.model
+    if model.pipeline is None:
+        return None
+    scheduler = make_scheduler(model.pipeline["class"], model.pipeline["config"])
+    steps = model.pipeline["steps"]
+    passes = 1 if guidance in (None, 0, 1) else 2
+    nfe = calls_of(scheduler, steps) * passes
+    n = max(16, min(len(judge.noise), most // nfe))
+    labels = None if judge.labels is None else judge.labels[:n]
+    samples = play_scheduler(
+        model, scheduler, steps, judge.noise[:n], labels, guidance=guidance, seed=seed, batch=judge.batch
+    )
+    judge.evaluations += nfe * len(samples)
+    name = f"{model.pipeline['class']}, {steps} steps"
+    return Pipeline(name, nfe, is_stochastic(scheduler), samples)
+
+
+def fresh_noise(model: Model, n: int, seed: int) -> Tensor:
+    """Noises that no search starts from."""
+    return unit_noise(seed, range(FRESH, FRESH + n), model.shape, device=model.device)
+
+
+def distance_ratio(a: dict[str, Any], b: dict[str, Any]) -> Interval:
+    """Frechet distance of a over that of b, bounded by the ends of both intervals; without bound where b may be 0.
+
+    Not paired: the samples share noises only at the start.
+    """
+    high = max(a["high"], 0.0) / b["low"] if b["low"] > 0 else float("inf")
+    low = max(a["low"], 0.0) / b["high"] if b["high"] > 0 else 0.0
+    value = a["value"] / b["value"] if b["value"] > 0 else high
+    return Interval(min(max(value, low), high), low, high, a["n"])
+
+
+def finite(samples: Tensor) -> bool:
+    """Whether all samples are numbers."""
+    return bool(torch.isfinite(samples).all())

@@ -1,0 +1,86 @@
+"""Evolution over time steps, the first stage of AutoDiffusion."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fewer.errors import InputError
+from fewer.parts import find, part
+from fewer.plan import Plan
+from fewer.solvers import compile_plan
+from fewer.solvers.trace import Level
+from fewer.tuning.problem import Problem
+from fewer.tuning.space import Space
+from fewer.tuning.study import Candidate
+
+Times = list[float]
+
+
+@part(
+    "evolution",
+    title="Evolution over time steps with one solver",
+    source="Li et al. 2023, AutoDiffusion (first stage)",
+    papers=(191,),
+)
+@dataclass(frozen=True)
+class Evolution:
+    """A candidate is a falling list of network times, played with one solver and scored by its paired error.
+
+    After `population` random lists, each further one comes from the `keep` best so far: with probability 1/2 by
+    mutation (each time drawn anew with probability `mutation`), else by crossover (each time from either parent).
+    The start is kept. The paper scores by Frechet distance and evolves in generations; here every candidate may
+    become a parent at once.
+    """
+
+    population: int = 50
+    keep: int = 10
+    mutation: float = 0.25
+    candidates: int = 500
+
+    def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """Candidates in turn; candidate k depends only on the seed, k and those before it."""
+        pool: list[tuple[float, Times]] = [(c.error, c.state["times"]) for c in done]
+        for k in range(len(pool), self.candidates):
+            times = self._next(pool, space, np.random.default_rng([seed, k]))
+            plan = self._plan(space, times)
+            error = problem.rmse(plan)
+            pool.append((error, times))
+            yield Candidate(plan, error, "evolution", {"times": times})
+
+    def choose(self, done: list[Candidate]) -> Candidate:
+        """The fittest."""
+        return min(done, key=lambda candidate: candidate.error)
+
+    def _next(self, pool: list[tuple[float, Times]], space: Space, rng: np.random.Generator) -> Times:
+        schedule = space.model.schedule
+        high, low = float(schedule.time(space.model.start)), float(schedule.time(schedule.tau_min))
+
+        def fresh() -> float:
+            return float(rng.uniform(low, high))
+
+        while True:
+            if len(pool) < self.population:
+                inner = [fresh() for _ in range(space.calls - 1)]
+            else:
+                best = [times for _, times in sorted(pool, key=lambda entry: entry[0])[: self.keep]]
+                mother, father = (best[int(i)] for i in rng.integers(len(best), size=2))
+                if rng.random() < 0.5:
+                    inner = [fresh() if rng.random() < self.mutation else t for t in mother[1:]]
+                else:
+                    inner = [a if rng.random() < 0.5 else b for a, b in zip(mother[1:], father[1:], strict=True)]
+            inner = sorted(inner, reverse=True)
+            times = [high, *inner]
+            if all(a - b > 1e-6 * (high - low) for a, b in itertools.pairwise(times)):
+                return times
+
+    def _plan(self, space: Space, times: Times) -> Plan:
+        if space.solver is None:
+            raise InputError("evolution needs the name of a solver")
+        levels = [Level(float(space.model.schedule.tau(t)), t) for t in times]
+        plan = compile_plan(find("solvers", space.solver).make(), levels, space.calls, "evolved")
+        rows = [replace(row, guidance=own.guidance) for row, own in zip(plan.rows, space.base.rows, strict=True)]
+        return replace(plan, rows=tuple(rows), model=space.made_for)

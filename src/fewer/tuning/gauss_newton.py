@@ -1,0 +1,127 @@
+"""Times and coefficients together, by damped Gauss-Newton steps on the paired residuals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewer.parts import part
+from fewer.tuning.problem import Problem
+from fewer.tuning.space import Space, Vector
+from fewer.tuning.study import Candidate
+
+_SHRINK, _GROW, _TRIES = 4.0, 6.0, 6
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Where one descent stands: its vector, damping and error, and how many steps in a row brought little."""
+
+    theta: list[float]
+    damping: float = 1e-2
+    error: float = math.inf
+    idle: int = 0
+
+
+@part(
+    "gauss-newton",
+    title="Levels and weights together, Levenberg-Marquardt on the distance to the fine solution",
+    source="Levenberg 1944; Marquardt 1963; the search space of this package",
+)
+@dataclass(frozen=True)
+class GaussNewton:
+    """theta <- theta - (J'J + damping diag(J'J))^-1 J'r, r the difference of plan and fine solution over all noises.
+
+    J is taken by forward differences: the network is only ever called forwards, so any network will do, and rows
+    before the first that a number changes are not played again. The damping is divided by 4 after a step that lowers
+    the error and multiplied by 6 before another try. A sample that is more than 8 times the median error away has
+    gone to another mode, where no small step brings it back from: its part of the error is capped there.
+
+    Descends from each of the `starts` best standard plans (of different grids) for `trial` iterations on the `few`
+    first noises (a quarter where that is more), then from where the error on all noises is lowest, until two iterations
+    in a row bring less than `tolerance`, or after `candidates` iterations in all.
+    """
+
+    starts: int = 3
+    trial: int = 6
+    few: int = 64
+    tolerance: float = 5e-3
+    candidates: int = 60
+
+    def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """One candidate an iteration, the best so far of its descent."""
+        walks = [_Walk(**walk) for walk in done[-1].state["walks"]] if done else self._begin(space)
+        few = problem.first(max(self.few, len(problem) // 4))
+        for n in range(len(done), self.candidates):
+            trying, turn = divmod(n, self.trial)
+            whole = trying >= len(walks) - 1
+            if whole and turn == 0 and trying == len(walks) - 1:
+                walks[-1] = self._best(problem, space, walks[:-1])
+            at = -1 if whole else trying
+            if walks[at].idle >= 2 and whole:
+                return
+            if walks[at].idle < 2:
+                walks[at] = self._iterate(problem if whole else few, space, walks[at])
+            problem.evaluations += few.evaluations
+            few.evaluations = 0
+            state = {"walks": [walk.__dict__ for walk in walks]}
+            yield Candidate(space.plan(np.array(walks[at].theta)), walks[at].error, "gauss-newton", state)
+
+    def choose(self, done: list[Candidate]) -> Candidate:
+        """The last of the descent on all noises: no step is taken that raises the capped error. Before it, the best."""
+        last = done[-1].state["walks"][-1]
+        return done[-1] if math.isfinite(last["error"]) else min(done, key=lambda candidate: candidate.error)
+
+    def _begin(self, space: Space) -> list[_Walk]:
+        """A walk for each start, and one more for the descent on all noises."""
+        origins = [space.vector(plan).tolist() for plan in space.bases[: self.starts]]
+        return [_Walk(theta) for theta in [*origins, origins[0]]]
+
+    def _best(self, problem: Problem, space: Space, walks: list[_Walk]) -> _Walk:
+        errors = [problem.squared_errors(space.plan(np.array(walk.theta))) for walk in walks]
+        cap = min(_cap(e) for e in errors)
+        best = min(range(len(walks)), key=lambda i: _loss(errors[i], cap))
+        return replace(walks[best], error=float(errors[best].mean().sqrt()), idle=0)
+
+    def _iterate(self, problem: Problem, space: Space, walk: _Walk) -> _Walk:
+        # the square root of the network's rounding balances it against the curvature
+        step = 3 * torch.finfo(problem.model.dtype).eps ** 0.5
+        theta: Vector = np.array(walk.theta)
+        neighbours = []
+        for i in range(len(theta)):
+            moved = theta.copy()
+            moved[i] += step
+            neighbours.append((space.plan(moved), step))
+        errors = problem.squared_errors(space.plan(theta))
+        cap = _cap(errors)
+        before = _loss(errors, cap)
+        gram, slope = problem.normal_equations(space.plan(theta), neighbours, errors <= cap)
+        scale = gram.diagonal().clamp(min=1e-12 * float(gram.diagonal().max()))
+        damping = walk.damping
+        for _ in range(_TRIES):
+            change: Any = torch.linalg.solve(gram + damping * torch.diag(scale), -slope).numpy()
+            change = change / max(1.0, float(np.abs(change).max()) / 2)
+            tried = problem.squared_errors(space.plan(theta + change))
+            loss = _loss(tried, cap)
+            if math.isfinite(loss) and loss < before:
+                idle = walk.idle + 1 if loss > before * (1 - self.tolerance) ** 2 else 0
+                error = float(tried.mean().sqrt())
+                return _Walk((theta + change).tolist(), max(damping / _SHRINK, 1e-8), error, idle)
+            damping *= _GROW
+        return _Walk(theta.tolist(), damping, float(errors.mean().sqrt()), 2)
+
+
+def _cap(errors: Tensor) -> float:
+    """The squared error above which a sample counts as having gone to another mode: 8 times the median error."""
+    return 64 * float(errors.nanmedian())
+
+
+def _loss(errors: Tensor, cap: float) -> float:
+    """Mean squared error with every sample's part at most `cap`."""
+    return float(errors.clamp(max=cap).mean())

@@ -1,0 +1,71 @@
+"""Every standard plan of a budget, ranked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fewer.errors import InputError
+from fewer.measures import paired
+from fewer.models.model import Model
+from fewer.parts import part, parts
+from fewer.plan import Plan
+from fewer.solvers import standard
+from fewer.tuning.problem import Problem
+from fewer.tuning.space import Space
+from fewer.tuning.study import Candidate
+
+
+def standard_plans(
+    model: Model, nfe: int, guidance: float | None = None, solver: str | None = None, steps: str | None = None
+) -> list[Plan]:
+    """Every solver on every grid with `nfe` network evaluations, or those of one solver or one grid.
+
+    Stochastic solvers are left out, since they are not compared by paired error, and so are tables that another name
+    has given already, and grids that cannot place so few calls.
+    """
+    found: list[Plan] = []
+    tables = set()
+    for kind in parts("solvers"):
+        for grid in parts("steps"):
+            if solver not in (None, kind.name) or steps not in (None, grid.name):
+                continue
+            try:
+                plan = standard(kind.name, model, nfe, grid.name, guidance=guidance)
+            except InputError:
+                continue
+            table = tuple((round(float(row.t), 9), *(round(float(b), 9) for b in row.b.values())) for row in plan.rows)
+            if not plan.stochastic and table not in tables:
+                tables.add(table)
+                found.append(plan)
+    return found
+
+
+@part("standard", title="Every standard sampler of the budget, ranked", source="this package")
+@dataclass(frozen=True)
+class Standards:
+    """Plays each plan of `plans` once."""
+
+    plans: tuple[Plan, ...] = ()
+
+    @property
+    def candidates(self) -> int:
+        """How many there are."""
+        return len(self.plans)
+
+    def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """The plans in turn."""
+        known = {candidate.plan.name for candidate in done}
+        for plan in self.plans:
+            if plan.name not in known:
+                errors = problem.squared_errors(plan)
+                if not errors.isfinite().all():
+                    yield Candidate(plan, math.inf, "standard")
+                    continue
+                figure = paired.rmse(errors)
+                yield Candidate(plan, figure.value, "standard", {"paired_rmse": figure.to_dict()})
+
+    def choose(self, done: list[Candidate]) -> Candidate:
+        """The best."""
+        return min(done, key=lambda candidate: candidate.error)

@@ -1,0 +1,94 @@
+"""The study: every candidate of a search, kept in SQLite by optuna as it comes, so that nothing finished is lost.
+
+One optuna study a budget. A strategy reads back its own candidates to go on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import optuna
+from sqlalchemy.exc import SQLAlchemyError
+
+from fewer.errors import InputError
+from fewer.plan import Plan
+from fewer.planfile import from_json, migrate, to_json
+from fewer.tuning.problem import Problem
+from fewer.tuning.space import Space
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plan with its error on the search's noises (RMSE), and what its strategy needs to go on from it."""
+
+    plan: Plan
+    error: float
+    strategy: str
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+class Strategy(Protocol):
+    """A part of this room: a generator of candidates."""
+
+    def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """Candidates in turn; `done` holds those of an interrupted search, which are not made again."""
+
+    def choose(self, done: list[Candidate]) -> Candidate:
+        """The one to recommend of those that were made."""
+
+    @property
+    def candidates(self) -> int:
+        """How many it makes at most."""
+
+
+class Study:
+    """Candidates of one budget, in memory or in a SQLite file."""
+
+    def __init__(self, name: str, path: Path | None = None, asked: dict[str, Any] | None = None, resume: bool = False):
+        """Open or create the study `name`.
+
+        `asked` is what defines the search; resuming with another raises InputError, as does a file that is no study.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        asked = json.loads(json.dumps(asked or {}))
+        storage = None if path is None else f"sqlite:///{path}"
+        try:
+            self._study = optuna.create_study(study_name=name, storage=storage, load_if_exists=resume)
+            known = self._study.user_attrs.get("asked")
+        except optuna.exceptions.DuplicatedStudyError as error:
+            raise InputError(f"{path} already holds a search: give resume, or another folder") from error
+        except (SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
+            raise InputError(f"{path} is not a study that can be opened: {str(error).splitlines()[0]}") from error
+        if known is None:
+            self._study.set_user_attr("asked", asked)
+        elif known != asked:
+            changed = ", ".join(sorted(k for k in {*known, *asked} if known.get(k) != asked.get(k)))
+            raise InputError(f"cannot resume {path}: it was searched with another {changed}")
+
+    def add(self, candidate: Candidate) -> None:
+        """Keep a finished candidate."""
+        attrs = {
+            "strategy": candidate.strategy,
+            "state": candidate.state,
+            "plan": to_json(candidate.plan, {}),
+        }
+        value = candidate.error if candidate.error < float("inf") else 1e30
+        self._study.add_trial(optuna.trial.create_trial(value=value, user_attrs=attrs))
+
+    def candidates(self, strategy: str) -> list[Candidate]:
+        """What a strategy has finished, in order."""
+        found = []
+        for trial in self._study.get_trials(deepcopy=False):
+            attrs = trial.user_attrs
+            if attrs.get("strategy") == strategy and trial.value is not None:
+                plan = from_json(migrate(attrs["plan"], Path("study.db")), Path("study.db"))
+                found.append(Candidate(plan, trial.value, strategy, attrs["state"]))
+        return found
+
+    def __len__(self) -> int:
+        return len(self._study.get_trials(deepcopy=False))

@@ -1,0 +1,295 @@
+"""`fewer.tune`: searches a plan for each budget, and says on fresh noise whether it is worth having."""
+
+from __future__ import annotations
+
+import math
+import time as clock_time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fewer.engine import MICRO_BATCH, sample
+from fewer.errors import InputError
+from fewer.measures.measure import squared_errors
+from fewer.measures.reference import Fine, fine_plan, fine_solution
+from fewer.models.model import Model
+from fewer.noise import unit_noise
+from fewer.parts import find
+from fewer.plan import Plan
+from fewer.tuning.asked import Asked, budgets, check, enough_noises
+from fewer.tuning.baselines import PIPELINE_EVALUATIONS, Judge, Pipeline, finite, fresh_noise, play_pipeline
+from fewer.tuning.pipeline_names import own_names
+from fewer.tuning.problem import Problem
+from fewer.tuning.results import Result, make_results, save
+from fewer.tuning.space import Space, check_keep, fits
+from fewer.tuning.standards import Standards, standard_plans
+from fewer.tuning.study import Candidate, Study
+from fewer.tuning.verdict import Outcome, judge_pair, matches
+
+Progress = Callable[[str, int, int | None], Any]
+
+# A tuned plan's error is about a third of a standard one's, and the fine solution is to be 20 times better than that.
+TUNED_SHARE = 0.3
+YARDSTICKS = ("unipc logsnr", "unipc uniform", "unipc quadratic", "dpmpp-2m karras")
+MATCH_EVALUATIONS = 128_000  # that scoring the pipeline as it is may take where it is to be matched
+HOPELESS = 4.0  # times the pipeline's error
+
+
+def tune(
+    model: Model,
+    nfe: int | Sequence[int] | None = None,
+    *,
+    seed: int = 0,
+    guidance: float | None = None,
+    keep: Iterable[str] = (),
+    margin: float = 0.05,
+    match: bool = False,
+    data: Tensor | None = None,
+    out: str | Path | None = None,
+    trials: int | None = None,
+    time: float | None = None,
+    resume: bool = False,
+    batch: int | None = None,
+    noises: int | None = None,
+    fresh: int = 256,
+    evaluations: int | None = None,
+    strategy: str = "gauss-newton",
+    command: str = "",
+    progress: Progress | None = None,
+) -> Result:
+    """Search a plan of `nfe` network evaluations per sample (or one for each of several budgets).
+
+    Ranks every standard plan, moves the best of them by `strategy`, and compares the outcome with the best standard
+    plan on noises that the search never saw. The standard plan is kept unless the other is shown to be not worse.
+
+    guidance  scale of classifier-free guidance that the fine solution has; guided rows cost 2 evaluations
+    keep      columns that may not change, of steps, solver, guidance, blocks
+    margin    by how much of the standard plan's error 'not worse' may be worse
+    match     with the pipeline's own scheduler and step count as the standard: the cheapest budget whose plan is not
+              worse (nfe then bounds the budgets that are tried; by default 1 to 40)
+    data      images (N, *shape), for distances to them in the results
+    out       folder for plan.json, results.json, report.html, study.db, front/ and samples.npz
+    trials    most candidates after the standard plans, a budget; `time` most seconds of search, all budgets together
+    resume    go on with the search in `out`
+    noises    starting noises of the search, by default 128, or more where samples have fewer than 256 elements;
+              `fresh` of the comparison
+    evaluations  most network evaluations of the search (of single samples), all budgets together
+    strategy  gauss-newton (times and coefficients) or evolution (time steps)
+
+    Raises InputError for budgets, scales and words that make no sense for the model.
+    """
+    asked = Asked(
+        budgets(nfe, match), seed, guidance, check_keep(keep), margin, trials, time, match,
+        enough_noises(model) if noises is None else noises, fresh, strategy, evaluations,
+    )  # fmt: skip
+    check(asked, model)
+    folder = None if out is None else _folder(Path(out))
+    try:
+        return _Tuning(model, asked, data, folder, resume, batch or MICRO_BATCH, command, progress).run()
+    finally:
+        if folder is not None and not any(folder.iterdir()):  # nothing came of it
+            folder.rmdir()
+
+
+def _folder(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        trial = out / ".writable"
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise InputError(f"out folder {out} cannot be written: {error.strerror}") from error
+    return out
+
+
+class _Tuning:
+    """One run of `tune`: the search's and the judge's noises, and what has been found so far."""
+
+    def __init__(
+        self, model: Model, asked: Asked, data: Tensor | None, folder: Path | None, resume: bool, batch: int,
+        command: str, progress: Progress | None,
+    ) -> None:  # fmt: skip
+        self.model, self.asked, self.data, self.folder = model, asked, data, folder
+        self.resume, self.batch, self.command = resume, batch, command
+        self.progress: Progress = progress or (lambda stage, done, total: None)
+        self.began = clock_time.monotonic()
+        self.evaluations = self.counted = 0
+        self.notes: list[str] = []
+        self.solver: str | None = None
+        self.steps: str | None = None
+        if asked.keep & {"steps", "solver"}:
+            self.solver, self.steps = own_names(model)
+
+    def run(self) -> Result:
+        """Search, compare, write."""
+        asked, model = self.asked, self.model
+        if model.start < model.schedule.tau_max:
+            self.notes.append(
+                f"starts at t = {float(model.schedule.time(model.start)):.1f} (s = sigma/alpha = "
+                f"{model.start / (1 - model.start):.3g}): above, noise prediction divides its error by an alpha near zero"
+            )
+        problem, fine = self.problem()
+        judge = self.judge(fine)
+        pipeline = self.pipeline(judge)
+        outcomes = self.match(problem, judge, pipeline) if asked.match else self.front(problem, judge)
+        self.evaluations += judge.evaluations
+        results = make_results(
+            model, asked, outcomes, judge, pipeline, self.notes, self.command, self.evaluations,
+            clock_time.monotonic() - self.began, self.batch,
+        )  # fmt: skip
+        result = Result.of(outcomes, results, asked.match)
+        if self.folder is not None:
+            self.progress("writing", 0, None)
+            save(self.folder, model, result, judge, pipeline)
+        return result
+
+    def front(self, problem: Problem, judge: Judge) -> list[Outcome]:
+        """One outcome a budget."""
+        found = []
+        for nfe in self.asked.budgets:
+            study, ranked = self.rank(nfe, problem)
+            found.append(self.budget(nfe, study, ranked, problem, judge))
+        return found
+
+    def match(self, problem: Problem, judge: Judge, pipeline: Pipeline | None) -> list[Outcome]:
+        """Outcomes of rising budgets, up to the first whose plan is not worse than the pipeline as it is.
+
+        Budgets at which the best standard plan's error is more than four times the pipeline's are not searched.
+        """
+        if pipeline is None:
+            raise InputError(f"match needs a pipeline that runs; that of {self.model.name} gives no finite samples")
+        found: list[Outcome] = []
+        own = math.inf if pipeline.stochastic else float(judge.errors(pipeline.samples).mean().sqrt())
+        for nfe in self.asked.budgets:
+            study, ranked = self.rank(nfe, problem)
+            if ranked[0].error > HOPELESS * own and nfe != self.asked.budgets[-1]:
+                continue
+            outcome = self.budget(nfe, study, ranked, problem, judge)
+            verdict = matches(judge, outcome, pipeline, self.asked.margin)
+            found.append(replace(outcome, match=verdict))
+            if verdict.recommended == "tuned":
+                break
+        return found
+
+    def standards(self, nfe: int) -> list[Plan]:
+        """The standard plans of a budget, of the pipeline's own solver or grid where those are kept."""
+        keep = self.asked.keep
+        plans = standard_plans(
+            self.model, nfe, self.asked.guidance,
+            self.solver if "solver" in keep else None, self.steps if "steps" in keep else None,
+        )  # fmt: skip
+        if not plans:
+            raise InputError(f"no standard plan can be made for nfe {nfe} with {', '.join(sorted(keep)) or 'any'} kept")
+        return plans
+
+    def problem(self) -> tuple[Problem, Fine]:
+        """The search's noises with their fine solution, whose calls are found for the largest budget (at most 10)."""
+        asked, model = self.asked, self.model
+        noise = unit_noise(asked.seed, range(asked.noises), model.shape, device=model.device)
+        labels = model.labels(len(noise))
+        few = min(64, len(noise))
+        some = None if labels is None else labels[:few]
+        plans = [p for p in self.standards(min(asked.budgets[-1], 10)) if p.name in YARDSTICKS]
+        plans = plans or self.standards(min(asked.budgets[-1], 10))[:1]
+        there = [sample(model, plan, noise=noise[:few], labels=some, batch=self.batch) for plan in plans]
+        self.evaluations += sum(plan.nfe for plan in plans) * few
+        fine = fine_solution(
+            model, noise, labels, guidance=asked.guidance, batch=self.batch,
+            best=lambda target: TUNED_SHARE * min(float(squared_errors(x, target).mean().sqrt()) for x in there),
+            progress=lambda stage: self.progress(stage, 0, None),
+        )  # fmt: skip
+        self.evaluations += fine.evaluations
+        return Problem(model, noise, labels, fine.samples, self.batch), fine
+
+    def judge(self, fine: Fine) -> Judge:
+        """Fresh noises, with a fine solution of as many calls as the search's."""
+        model, n = self.model, self.asked.fresh
+        noise = fresh_noise(model, n, self.asked.seed)
+        labels = model.labels(n)
+        self.progress("fine solution of fresh noises", 0, None)
+        plan = fine_plan(model, fine.calls, self.asked.guidance)
+        samples = sample(
+            model, plan, noise=noise, labels=labels, batch=self.batch,
+            progress=lambda done, total: self.progress("fine solution of fresh noises", done, total),
+        )  # fmt: skip
+        spent = plan.nfe * n
+        return Judge(model, noise, labels, replace(fine, samples=samples), self.data, self.batch, spent)
+
+    def pipeline(self, judge: Judge) -> Pipeline | None:
+        """The pipeline as it is, on fresh noises."""
+        if self.model.pipeline is None:
+            return None
+        self.progress(f"the pipeline as it is ({self.model.pipeline['class']})", 0, None)
+        most = MATCH_EVALUATIONS if self.asked.match else PIPELINE_EVALUATIONS
+        found = play_pipeline(judge, self.asked.guidance, self.asked.seed, most)
+        if found is not None and not finite(found.samples):
+            self.notes.append(f"{found.name} gives values that are not finite on this model; it is left out")
+            return None
+        return found
+
+    def rank(self, nfe: int, problem: Problem) -> tuple[Study, list[Candidate]]:
+        """The budget's study, and its standard plans by their error on a quarter of the noises, best first."""
+        asked = self.asked
+        defined = {
+            "model": self.model.hash, "nfe": nfe, "seed": asked.seed, "guidance": asked.guidance,
+            "keep": sorted(asked.keep), "noises": asked.noises, "strategy": asked.strategy,
+        }  # fmt: skip
+        path = None if self.folder is None else self.folder / "study.db"
+        study = Study(f"nfe-{nfe}", path, defined, self.resume)
+        plans = self.standards(nfe)
+        few = problem.first(max(32, len(problem) // 4))
+        space = Space(self.model, (plans[0],))
+        ranked = self.follow(Standards(tuple(plans)), "standard", study, few, space, nfe, len(plans), limited=False)
+        self.evaluations += few.evaluations
+        return study, sorted(ranked, key=lambda candidate: candidate.error)
+
+    def budget(self, nfe: int, study: Study, ranked: list[Candidate], problem: Problem, judge: Judge) -> Outcome:
+        """The best plan found for one budget, compared with the best standard plan on fresh noise."""
+        asked = self.asked
+        self.counted = problem.evaluations
+        found: list[Candidate] = []
+        bases = _by_grid([c.plan for c in ranked if fits(c.plan)])
+        strategy = find("tuning", asked.strategy).make()
+        if bases:
+            space = Space(self.model, bases, asked.keep, bases[0].name.split()[0])
+            if space.names:
+                total = min(asked.trials or strategy.candidates, strategy.candidates)
+                found = self.follow(strategy, asked.strategy, study, problem, space, nfe, total, limited=True)
+        self.evaluations += problem.evaluations - self.counted
+        self.progress(f"{nfe} evaluations: comparing on fresh noise", 0, None)
+        tuned = strategy.choose(found) if found else None
+        return judge_pair(judge, nfe, tuned, ranked, asked.margin, asked.guidance)
+
+    def follow(
+        self, strategy: Any, name: str, study: Study, problem: Problem, space: Space, nfe: int, total: int,
+        *, limited: bool,
+    ) -> list[Candidate]:  # fmt: skip
+        """Run a strategy on from what the study holds of it, as far as trials and time allow where it is limited."""
+        done = study.candidates(name)
+        search = strategy.search(problem, space, list(done), self.asked.seed)
+        most = self.asked.trials if limited else None
+        while (most is None or len(done) < most) and not (limited and done and self.late(problem)):
+            candidate = next(search, None)
+            if candidate is None:
+                break
+            study.add(candidate)
+            done.append(candidate)
+            self.progress(f"{nfe} evaluations: {name}", len(done), total)
+        return done
+
+    def late(self, problem: Problem) -> bool:
+        """Whether the time or the evaluations asked for are used up."""
+        time, most = self.asked.time, self.asked.evaluations
+        spent = self.evaluations + problem.evaluations - self.counted
+        return (time is not None and clock_time.monotonic() - self.began > time) or (most is not None and spent > most)
+
+
+def _by_grid(plans: list[Plan]) -> tuple[Plan, ...]:
+    """The best plan of each grid, in the order given: standard plans are called by solver and grid."""
+    best: dict[str, Plan] = {}
+    for plan in plans:
+        best.setdefault(plan.name.split()[-1], plan)
+    return tuple(best.values())
