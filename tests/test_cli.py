@@ -1,0 +1,185 @@
+"""The command line: what it writes, and how it ends on bad input (one line on stderr, status 2, nothing written)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pipelines import unet
+
+import fewer
+from fewer.cli.main import run
+from fewer.models.schedules import Flow
+
+MODELS = """
+import fewer, torch
+from fewer.models.schedules import betas, discrete
+
+VP = discrete(betas("scaled_linear"), name="scaled_linear")
+
+def good():
+    mixture = fewer.GaussianMixture.random((1, 4, 4), components=3, seed=0)
+    return fewer.Model.from_mixture(mixture, VP, name="good", hash="good")
+
+def nan():
+    return fewer.Model.from_denoiser(lambda x, t, y: x * float("nan"), VP, (1, 4, 4), name="nan")
+
+def shape():
+    return fewer.Model.from_denoiser(lambda x, t, y: x[:, :, :2], VP, (1, 4, 4), name="shape")
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "my_models.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_models", raising=False)
+    return tmp_path
+
+
+def plan_file(folder: Path) -> Path:
+    model = fewer.Model.from_denoiser(lambda x, t, y: x, Flow(), (1, 4, 4), predicts="flow")
+    return fewer.standard("euler", model, 4, "uniform").save(folder / "plan.json")
+
+
+BAD = [
+    ("tune no-such-model --nfe 5", "no-such-model"),
+    ("tune my_models:good", "needs a budget"),
+    ("tune my_models:good --nfe 0", "nfe"),
+    ("tune my_models:good --nfe five", "nfe is 'five'"),
+    ("tune my_models:good --nfe 5 --keep colour", "keep has 'colour'"),
+    ("tune my_models:good --nfe 5 --guidance 3", "guidance"),
+    ("tune my_models:good --nfe 5 --guidance strong", "guidance is 'strong'"),
+    ("tune my_models:good --nfe 5 --macs 1e9", "--macs"),
+    ("tune my_models:good --nfe 5 --ms 3", "--ms"),
+    ("tune my_models:good --nfe 5 --prompts p.txt", "--prompts"),
+    ("tune my_models:good --nfe 5 --out my_models.py/out", "cannot be written"),
+    ("tune my_models:good --nfe 5 --data small.npz", "my_models|data"),
+    ("tune my_models:good --match", "match"),
+    ("tune my_models:nan --nfe 3", "not finite"),
+    ("tune my_models:shape --nfe 3", "returned shape"),
+    ("sample my_models:nan --out out", "not finite"),
+    ("sample my_models:good --label 3 --out out", "no classes"),
+    ("sample my_models:good --plan truncated.json --out out", "truncated.json"),
+    ("sample my_models:good --plan newer.json --out out", "upgrade"),
+    ("sample my_models:good --plan disordered.json --out out", "out of order"),
+    ("sample my_models:good --plan infinite.json --out out", "infinite.json"),
+    ("sample my_models:good --prompt cat --out out", "--prompt"),
+    ("sample broken-folder --out out", "no pipeline folder"),
+    ("sample pickled --out out", "safetensors"),
+    ("compare my_models:good --nfe 4-2", "nfe"),
+    ("inspect my_models:missing", "my_models"),
+    ("report broken-folder", "results.json"),
+    ("claims", "not built"),
+    ("nonsense", "nonsense"),
+    ("tune", "MODEL"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), BAD, ids=[line for line, _ in BAD])
+def test_bad_input_ends_with_one_line_and_writes_nothing(
+    here: Path, capfd: pytest.CaptureFixture[str], line: str, says: str
+) -> None:
+    good = json.loads(plan_file(here).read_text())
+    (here / "truncated.json").write_text(json.dumps(good)[:100])
+    (here / "newer.json").write_text(json.dumps(good | {"schema": 99}))
+    taus = (0.2, 0.5, 0.1)
+    swapped = [good["rows"][0], *({**row, "tau": tau} for row, tau in zip(good["rows"][1:], taus, strict=True))]
+    (here / "disordered.json").write_text(json.dumps(good | {"rows": swapped}))
+    (here / "infinite.json").write_text(json.dumps(good | {"end": float("inf")}))
+    (here / "broken-folder").mkdir()
+    unet().save_pretrained(here / "pickled" / "unet", safe_serialization=False)
+    (here / "pickled" / "scheduler").mkdir()
+    (here / "pickled" / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "DDIMScheduler"}')
+    np.savez(here / "small.npz", x=np.zeros((20, 3, 3, 1), np.uint8))
+    before = {path: path.stat().st_mtime_ns for path in here.rglob("*") if "__pycache__" not in str(path)}
+    capfd.readouterr()
+    assert run(line.split()) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("fewer: ")
+    assert any(word in err for word in says.split("|")), err
+    after = {path: path.stat().st_mtime_ns for path in here.rglob("*") if "__pycache__" not in str(path)}
+    assert {p: t for p, t in after.items() if not p.is_dir()} == {p: t for p, t in before.items() if not p.is_dir()}
+    assert set(after) == set(before)
+
+
+def test_tune_sample_compare_and_report(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["tune", "my_models:good", "--nfe", "3-4", "--trials", "3", "--out", "made"]) == 0
+    out, err = capfd.readouterr()
+    assert "good: paired RMSE to the fine solution" in out
+    assert err == ""
+    results = json.loads((here / "made" / "results.json").read_text())
+    keys = "model seed budget cost quality reference baselines verdict versions evaluations seconds"
+    assert set(keys.split()) <= set(results)
+    assert {"plan.json", "report.html", "study.db"} <= {path.name for path in (here / "made").iterdir()}
+    (here / "made" / "report.html").unlink()
+    assert run(["report", "made"]) == 0
+    assert (here / "made" / "report.html").stat().st_size > 1000
+    assert run(["sample", "my_models:good", "--plan", "made/plan.json", "-n", "5", "--out", "pictures"]) == 0
+    assert sorted(p.name for p in (here / "pictures").iterdir()) == [*(f"{i:05d}.png" for i in range(5)), "grid.png"]
+    capfd.readouterr()
+    assert run(["compare", "my_models:good", "--nfe", "4", "--plan", "made/plan.json", "-n", "64", "--json", "-"]) in (
+        0,
+        1,
+    )
+    board = json.loads(capfd.readouterr().out)
+    assert board["plans"][0]["verdict"]["decision"] in ("better", "not worse", "worse", "cannot tell")
+    assert all("paired_rmse" in row["quality"] for row in board["rows"])
+
+
+@pytest.mark.parametrize("line", ["methods --json", "methods --json -", "inspect my_models:good --json -"])
+def test_json_is_alone_on_stdout(here: Path, capfd: pytest.CaptureFixture[str], line: str) -> None:
+    assert run(line.split()) == 0
+    out, err = capfd.readouterr()
+    content = json.loads(out)
+    assert err == ""
+    if line.startswith("methods"):
+        assert all({"name", "room", "papers", "title", "claim"} <= set(entry) for entry in content)
+        names = {entry["name"] for entry in content}
+        assert {"ddim", "euler", "heun", "dpmpp-2m", "dpmpp-3m", "unipc", "ipndm", "deis", "ancestral"} <= names
+        assert {
+            "uniform",
+            "quadratic",
+            "logsnr",
+            "karras",
+            "exponential",
+            "lu",
+            "leading",
+            "trailing",
+            "linspace",
+        } <= names
+
+
+def test_version(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert f"fewer {fewer.__version__}" in capfd.readouterr().out
+
+
+def test_interrupted_and_resumed(here: Path) -> None:
+    """SIGINT while the search runs: status 130, and --resume ends it."""
+    command = [sys.executable, "-m", "fewer", "tune", "my_models:good", "--nfe", "6", "--out", "made", "--trials", "20"]
+    environment = {**os.environ, "PYTHONPATH": str(here)}
+    process = subprocess.Popen(command, cwd=here, env=environment, stderr=subprocess.PIPE, text=True)
+    study = here / "made" / "study.db"
+    limit = time.monotonic() + 60
+    while not study.exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.count("\n") == 1
+    done = subprocess.run(
+        [*command, "--resume"], cwd=here, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert (here / "made" / "plan.json").exists()
