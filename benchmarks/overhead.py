@@ -1,0 +1,77 @@
+"""What the engine adds to a network's own time.
+
+    python -m benchmarks.overhead [--model digits] [--batch 64] [--repeats 61]
+
+Three sides take turns in shuffled order, threads pinned: `fewer.sample` on a plan, the same number of network calls in
+a bare loop, and the loop of a diffusers pipeline around its own scheduler. Ratios are medians over rounds with 95 %
+intervals by order statistics. Writes benchmarks/results/overhead.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import diffusers
+import torch
+
+import fewer
+from fewer.measures.cost import clock_ratio
+from fewer.noise import unit_noise
+from fewer.tuning.results import versions
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="digits")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--calls", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=61)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model = fewer.load(arguments.model)
+    noise = unit_noise(0, range(arguments.batch), model.shape)
+    labels = model.labels(arguments.batch)
+    plan = fewer.standard("ddim", model, arguments.calls, "leading")
+    times = [torch.full((arguments.batch,), float(row.t)) for row in plan.rows]
+    scheduler = diffusers.DDIMScheduler(clip_sample=False)
+    scheduler.set_timesteps(arguments.calls)
+    module = model.network.module
+
+    def engine() -> object:
+        return fewer.sample(model, plan, noise=noise, labels=labels, batch=arguments.batch)
+
+    def bare() -> object:
+        with torch.inference_mode():
+            for t in times:
+                out = module(noise, t, class_labels=labels, return_dict=False)[0]
+        return out
+
+    def pipeline() -> object:
+        x = noise * scheduler.init_noise_sigma
+        with torch.inference_mode():
+            for t in scheduler.timesteps:
+                out = module(scheduler.scale_model_input(x, t), t, class_labels=labels, return_dict=False)[0]
+                x = scheduler.step(out, t, x).prev_sample
+        return x
+
+    found = {
+        "model": model.name,
+        "batch": arguments.batch,
+        "calls": arguments.calls,
+        "threads": arguments.threads,
+        "engine / bare loop": clock_ratio(engine, bare, repeats=arguments.repeats).to_dict(),
+        "engine / diffusers loop": clock_ratio(engine, pipeline, repeats=arguments.repeats).to_dict(),
+        "versions": versions(),
+    }
+    print(json.dumps(found, indent=1))
+    where = Path(__file__).parent / "results" / "overhead.json"
+    where.parent.mkdir(exist_ok=True)
+    where.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
