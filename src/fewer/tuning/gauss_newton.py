@@ -12,21 +12,33 @@ import torch
 from torch import Tensor
 
 from fewer.parts import part
+from fewer.plan import Plan
 from fewer.tuning.problem import Problem
 from fewer.tuning.space import Space, Vector
 from fewer.tuning.study import Candidate
 
 _SHRINK, _GROW, _TRIES = 4.0, 6.0, 6
+_DAMPING = 1e-2
+_WIDTHS = (0.1, 0.01, 0.0)  # of differences along the levels, at least that of the weights
 
 
 @dataclass(frozen=True)
 class _Walk:
-    """Where one descent stands: its vector, damping and error, and how many steps in a row brought little."""
+    """Where one descent stands: its vector, damping and error, and which of the widths it takes differences at."""
 
     theta: list[float]
-    damping: float = 1e-2
+    damping: float = _DAMPING
     error: float = math.inf
-    idle: int = 0
+    width: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether even the narrowest differences brought little."""
+        return self.width == len(_WIDTHS)
+
+    def narrower(self, theta: Vector, damping: float, error: float) -> _Walk:
+        """The walk at `theta`, where a step has brought little."""
+        return _Walk(theta.tolist(), damping, error, self.width + 1)
 
 
 @part(
@@ -39,19 +51,22 @@ class GaussNewton:
     """theta <- theta - (J'J + damping diag(J'J))^-1 J'r, r the difference of plan and fine solution over all noises.
 
     J is taken by forward differences: the network is only ever called forwards, so any network will do, and rows
-    before the first that a number changes are not played again. The damping is divided by 4 after a step that lowers
-    the error and multiplied by 6 before another try. A sample that is more than 8 times the median error away has
-    gone to another mode, where no small step brings it back from: its part of the error is capped there.
+    before the first that a number changes are not played again. Trained networks are rough in their time: what a
+    change of a single time step brings has little to do with what ten bring. So differences along the levels are wide
+    first (a tenth of a level's gap), and narrower where a step brings less than `tolerance`. The damping is divided
+    by 4 after a step that lowers the error and multiplied by 6 before another try. A sample that is more than 8 times
+    the median error away has gone to another mode, where no small step brings it back from: its part of the error is
+    capped there.
 
     Descends from each of the `starts` best standard plans (of different grids) for `trial` iterations on the `few`
-    first noises (a quarter where that is more), then from where the error on all noises is lowest, until two iterations
-    in a row bring less than `tolerance`, or after `candidates` iterations in all.
+    first noises (a quarter where that is more), then from where the error on all noises is lowest, until the narrowest
+    differences bring less than `tolerance` too, or after `candidates` iterations in all.
     """
 
     starts: int = 3
     trial: int = 6
     few: int = 64
-    tolerance: float = 5e-3
+    tolerance: float = 1e-2
     candidates: int = 60
 
     def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
@@ -64,9 +79,9 @@ class GaussNewton:
             if whole and turn == 0 and trying == len(walks) - 1:
                 walks[-1] = self._best(problem, space, walks[:-1])
             at = -1 if whole else trying
-            if walks[at].idle >= 2 and whole:
+            if walks[at].ended and whole:
                 return
-            if walks[at].idle < 2:
+            if not walks[at].ended:
                 walks[at] = self._iterate(problem if whole else few, space, walks[at])
             problem.evaluations += few.evaluations
             few.evaluations = 0
@@ -87,20 +102,14 @@ class GaussNewton:
         errors = [problem.squared_errors(space.plan(np.array(walk.theta))) for walk in walks]
         cap = min(_cap(e) for e in errors)
         best = min(range(len(walks)), key=lambda i: _loss(errors[i], cap))
-        return replace(walks[best], error=float(errors[best].mean().sqrt()), idle=0)
+        return replace(walks[best], damping=_DAMPING, error=float(errors[best].mean().sqrt()), width=0)
 
     def _iterate(self, problem: Problem, space: Space, walk: _Walk) -> _Walk:
-        # the square root of the network's rounding balances it against the curvature
-        step = 3 * torch.finfo(problem.model.dtype).eps ** 0.5
         theta: Vector = np.array(walk.theta)
-        neighbours = []
-        for i in range(len(theta)):
-            moved = theta.copy()
-            moved[i] += step
-            neighbours.append((space.plan(moved), step))
         errors = problem.squared_errors(space.plan(theta))
         cap = _cap(errors)
         before = _loss(errors, cap)
+        neighbours = _neighbours(space, theta, _WIDTHS[walk.width], problem.model.dtype)
         gram, slope = problem.normal_equations(space.plan(theta), neighbours, errors <= cap)
         scale = gram.diagonal().clamp(min=1e-12 * float(gram.diagonal().max()))
         damping = walk.damping
@@ -110,11 +119,24 @@ class GaussNewton:
             tried = problem.squared_errors(space.plan(theta + change))
             loss = _loss(tried, cap)
             if math.isfinite(loss) and loss < before:
-                idle = walk.idle + 1 if loss > before * (1 - self.tolerance) ** 2 else 0
-                error = float(tried.mean().sqrt())
-                return _Walk((theta + change).tolist(), max(damping / _SHRINK, 1e-8), error, idle)
+                damping, error = max(damping / _SHRINK, 1e-8), float(tried.mean().sqrt())
+                if loss > before * (1 - self.tolerance) ** 2:
+                    return walk.narrower(theta + change, damping, error)
+                return replace(walk, theta=(theta + change).tolist(), damping=damping, error=error)
             damping *= _GROW
-        return _Walk(theta.tolist(), damping, float(errors.mean().sqrt()), 2)
+        return walk.narrower(theta, _DAMPING, float(errors.mean().sqrt()))
+
+
+def _neighbours(space: Space, theta: Vector, width: float, dtype: torch.dtype) -> list[tuple[Plan, float]]:
+    """The plan moved along each number, and by how much: levels by `width`, all by what the rounding asks at least."""
+    least = 3 * torch.finfo(dtype).eps ** 0.5  # balances the network's rounding against the curvature
+    found = []
+    for i, name in enumerate(space.names):
+        step = max(width, least) if name.startswith(("start", "level")) else least
+        moved = theta.copy()
+        moved[i] += step
+        found.append((space.plan(moved), step))
+    return found
 
 
 def _cap(errors: Tensor) -> float:
