@@ -183,3 +183,16 @@ def test_interrupted_and_resumed(here: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (here / "made" / "plan.json").exists()
+
+
+def test_a_reader_that_leaves_and_a_full_disk() -> None:
+    fewer_ = [sys.executable, "-c", "from fewer.cli.main import main; main()"]
+    left = subprocess.Popen([*fewer_, "methods", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert left.stdout is not None and left.stderr is not None
+    left.stdout.close()
+    assert left.wait(60) == 0
+    assert left.stderr.read() == ""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*fewer_, "methods"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "fewer: output: No space left on device\n"

@@ -71,12 +71,23 @@ def run(arguments: list[str] | None = None) -> int:
         return _complain(error.format_message())
     except (KeyboardInterrupt, typer.Abort):
         status = 130
-    except (BrokenPipeError, SystemExit):  # the reader of stdout has gone, at which some versions of typer exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would complain of it again at its end
-        return 0
+    except BrokenPipeError:
+        return _reader_gone()
+    except OSError as error:
+        return _complain(f"{error.filename or 'output'}: {error.strerror or error}")
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):  # at which some versions of typer exit with 1
+            return _reader_gone()
+        raise
     if status == 130:  # some versions of typer turn the interrupt into the status themselves
         print("fewer: interrupted; what was finished is kept, tune goes on with --resume", file=sys.stderr)
     return status if isinstance(status, int) else 0
+
+
+def _reader_gone() -> int:
+    """What read stdout has gone, as `head` does: the end, and no fault."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would complain of it again at its end
+    return 0
 
 
 def _with_json_target(arguments: list[str]) -> list[str]:
