@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--nfe", default="5")
     parser.add_argument("-n", type=int, default=512)
     parser.add_argument("--noises", type=int)
-    parser.add_argument("--fresh", type=int, default=256)
+    parser.add_argument("--fresh", type=int)
     parser.add_argument("--evaluations", type=int, help="most network evaluations of the search, of single samples")
     arguments = parser.parse_args()
     model = load(arguments.model, arguments.data)

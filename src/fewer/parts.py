@@ -17,7 +17,7 @@ from typing import Any
 
 from fewer.errors import InputError
 
-ROOMS = ("steps", "solvers", "guidance", "tuning")
+ROOMS = ("steps", "solvers", "guidance", "tuning", "measures")
 
 _register: dict[tuple[str, str], Part] = {}
 

@@ -32,9 +32,9 @@ class Asked:
     evaluations: int | None = None
 
 
-def enough_noises(model: Model) -> int:
-    """Enough that the residuals outnumber what is free in a plan by far also for small samples."""
-    return max(128, min(256, 16384 // math.prod(model.shape)))
+def enough_noises(model: Model, least: int, most: int = 256) -> int:
+    """So many that their samples hold 16384 numbers: far more than what is free in a plan."""
+    return max(least, min(most, 16384 // math.prod(model.shape)))
 
 
 def budgets(nfe: int | Sequence[int] | None, match: bool) -> tuple[int, ...]:

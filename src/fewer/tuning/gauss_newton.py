@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fewer.parts import part
 from fewer.plan import Plan
+from fewer.tuning.asked import enough_noises
 from fewer.tuning.problem import Problem
 from fewer.tuning.space import Space, Vector
 from fewer.tuning.study import Candidate
@@ -59,20 +60,20 @@ class GaussNewton:
     capped there.
 
     Descends from each of the `starts` best standard plans (of different grids) for `trial` iterations on the `few`
-    first noises (a quarter where that is more), then from where the error on all noises is lowest, until the narrowest
+    first noises (more where samples are small), then from where the error on all noises is lowest, until the narrowest
     differences bring less than `tolerance` too, or after `candidates` iterations in all.
     """
 
     starts: int = 3
-    trial: int = 6
-    few: int = 64
+    trial: int = 4
+    few: int = 32
     tolerance: float = 1e-2
     candidates: int = 60
 
     def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         """One candidate an iteration, the best so far of its descent."""
         walks = [_Walk(**walk) for walk in done[-1].state["walks"]] if done else self._begin(space)
-        few = problem.first(max(self.few, len(problem) // 4))
+        few = problem.first(enough_noises(problem.model, self.few, len(problem)))
         for n in range(len(done), self.candidates):
             trying, turn = divmod(n, self.trial)
             whole = trying >= len(walks) - 1

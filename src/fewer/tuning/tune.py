@@ -54,7 +54,7 @@ def tune(
     resume: bool = False,
     batch: int | None = None,
     noises: int | None = None,
-    fresh: int = 256,
+    fresh: int | None = None,
     evaluations: int | None = None,
     strategy: str = "gauss-newton",
     command: str = "",
@@ -74,8 +74,8 @@ def tune(
     out       folder for plan.json, results.json, report.html, study.db, front/ and samples.npz
     trials    most candidates after the standard plans, a budget; `time` most seconds of search, all budgets together
     resume    go on with the search in `out`
-    noises    starting noises of the search, by default 128, or more where samples have fewer than 256 elements;
-              `fresh` of the comparison
+    noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 256;
+              `fresh` other ones of the comparison, from 64 to 256
     evaluations  most network evaluations of the search (of single samples), all budgets together
     strategy  gauss-newton (times and coefficients) or evolution (time steps)
 
@@ -83,7 +83,8 @@ def tune(
     """
     asked = Asked(
         budgets(nfe, match), seed, guidance, check_keep(keep), margin, trials, time, match,
-        enough_noises(model) if noises is None else noises, fresh, strategy, evaluations,
+        enough_noises(model, 96) if noises is None else noises, enough_noises(model, 64) if fresh is None else fresh,
+        strategy, evaluations,
     )  # fmt: skip
     check(asked, model)
     folder = None if out is None else _folder(Path(out))
