@@ -4,22 +4,27 @@
 
 Three sides take turns in shuffled order, threads pinned: `fewer.sample` on a plan, the same number of network calls in
 a bare loop, and the loop of a diffusers pipeline around its own scheduler. Ratios are medians over rounds with 95 %
-intervals by order statistics. Writes benchmarks/results/overhead.json.
+intervals by order statistics. The engine's and the scheduler's own work is less than the network's time varies, so the
+two are also timed around a network that costs nothing. Writes benchmarks/results/overhead.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
 import torch
+from torch import Tensor
 
 import fewer
-from fewer.measures.cost import clock_ratio
+from fewer.measures.cost import clock, clock_ratio
+from fewer.models.model import Model
 from fewer.noise import unit_noise
-from fewer.tuning.results import versions
+from fewer.versions import versions
 
 
 def main() -> None:
@@ -40,31 +45,44 @@ def main() -> None:
     scheduler = diffusers.DDIMScheduler(clip_sample=False)
     scheduler.set_timesteps(arguments.calls)
     module = model.network.module
+    free = replace(model, network=lambda x, t, labels: noise)
 
-    def engine() -> object:
-        return fewer.sample(model, plan, noise=noise, labels=labels, batch=arguments.batch)
+    def engine(model: Model) -> Callable[[], object]:
+        return lambda: fewer.sample(model, plan, noise=noise, labels=labels, batch=arguments.batch)
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        return module(x, t, class_labels=labels, return_dict=False)[0]
 
     def bare() -> object:
         with torch.inference_mode():
             for t in times:
-                out = module(noise, t, class_labels=labels, return_dict=False)[0]
+                out = network(noise, t)
         return out
 
-    def pipeline() -> object:
-        x = noise * scheduler.init_noise_sigma
-        with torch.inference_mode():
-            for t in scheduler.timesteps:
-                out = module(scheduler.scale_model_input(x, t), t, class_labels=labels, return_dict=False)[0]
-                x = scheduler.step(out, t, x).prev_sample
-        return x
+    def pipeline(network: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
+        def run() -> object:
+            x = noise * scheduler.init_noise_sigma
+            with torch.inference_mode():
+                for t in scheduler.timesteps:
+                    x = scheduler.step(network(scheduler.scale_model_input(x, t), t), t, x).prev_sample
+            return x
 
+        return run
+
+    ours, theirs = engine(model), pipeline(network)
+    ours_alone, theirs_alone = engine(free), pipeline(lambda x, t: noise)
+    alone = clock({"engine": ours_alone, "diffusers": theirs_alone}, repeats=arguments.repeats)
     found = {
         "model": model.name,
         "batch": arguments.batch,
         "calls": arguments.calls,
         "threads": arguments.threads,
-        "engine / bare loop": clock_ratio(engine, bare, repeats=arguments.repeats).to_dict(),
-        "engine / diffusers loop": clock_ratio(engine, pipeline, repeats=arguments.repeats).to_dict(),
+        "engine / bare loop": clock_ratio(ours, bare, repeats=arguments.repeats).to_dict(),
+        "engine / diffusers loop": clock_ratio(ours, theirs, repeats=arguments.repeats).to_dict(),
+        "engine / diffusers loop, without the network": clock_ratio(
+            ours_alone, theirs_alone, repeats=arguments.repeats
+        ).to_dict(),
+        "ms without the network": {name: round(1e3 * seconds.value, 4) for name, seconds in alone.items()},
         "versions": versions(),
     }
     print(json.dumps(found, indent=1))

@@ -7,7 +7,8 @@ differentiation, with respect to the state or to coefficients that are tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,15 +24,23 @@ Callback = Callable[[Row, Tensor, Tensor], Any]
 MICRO_BATCH = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Step:
-    """A row with the model's own numbers: input scale and output map at its level, and what later rows need."""
+    """A row with the model's own numbers, and what later rows need.
+
+    `c_in`, `p` and `q` are the input scale and output map at the row's level `tau`; `t` is the time that the network
+    is told, on its device; `a` and `b` are the terms (call, coefficient) of the step after the call.
+    """
 
     row: Row
     c_in: Coefficient
     p: Coefficient
     q: Coefficient
     tau: Coefficient
+    t: Coefficient
+    a: tuple[tuple[int, Coefficient], ...]
+    b: tuple[tuple[int, Coefficient], ...]
+    noisy: bool
     done_states: tuple[int, ...]
     done_outputs: tuple[int, ...]
 
@@ -52,25 +61,61 @@ def bind(model: Model, plan: Plan) -> list[Step]:
         last_state.update(dict.fromkeys({n, *(row.a or {})}, n))
         last_output.update(dict.fromkeys({n, *row.b}, n))
     steps = []
-    for n, row in enumerate(plan.rows):
-        c_in, p, q = model.affine(row.tau)
-        fixed = not isinstance(row.tau, Tensor)
+    for n, (row, (c_in, p, q), t) in enumerate(
+        zip(plan.rows, _affine(model, plan.rows), _times(model, plan.rows), strict=True)
+    ):
+        a = ((n, 1.0),) if row.a is None else tuple(row.a.items())
+        noisy = isinstance(row.noise, Tensor) or row.noise != 0
         done_states = tuple(j for j, last in last_state.items() if last == n)
         done_outputs = tuple(j for j, last in last_output.items() if last == n)
-        if fixed:
-            steps.append(Step(row, c_in.item(), p.item(), q.item(), row.tau, done_states, done_outputs))
-        else:
-            steps.append(Step(row, c_in, p, q, row.tau, done_states, done_outputs))
+        steps.append(Step(row, c_in, p, q, row.tau, t, a, tuple(row.b.items()), noisy, done_states, done_outputs))
     return steps
 
 
-def _add(total: Tensor | None, coefficient: Coefficient, value: Tensor) -> Tensor:
+def _affine(model: Model, rows: tuple[Row, ...]) -> Iterator[tuple[Coefficient, Coefficient, Coefficient]]:
+    """(c_in, p, q) of every row: floats, computed for all levels at once, or tensors where the level is one."""
+    taus = torch.tensor([row.tau for row in rows if not isinstance(row.tau, Tensor)], dtype=torch.float64)
+    c_in, p, q = (number.expand_as(taus).tolist() for number in model.affine(taus)) if len(taus) else ([], [], [])
+    at = 0
+    for row in rows:
+        if isinstance(row.tau, Tensor):
+            yield model.affine(row.tau)
+        else:
+            yield c_in[at], p[at], q[at]
+            at += 1
+
+
+def _times(model: Model, rows: tuple[Row, ...]) -> list[Coefficient]:
+    """The rows' times; floats go to the model's device all at once, so that no call waits for a copy."""
+    floats = [0.0 if isinstance(row.t, Tensor) else float(row.t) for row in rows]
+    there = torch.tensor(floats, dtype=torch.float64).to(model.device).unbind()
+    return [row.t if isinstance(row.t, Tensor) else t for row, t in zip(rows, there, strict=True)]
+
+
+def _add(total: Tensor | None, coefficient: Coefficient, value: Tensor, *, over: bool = False) -> Tensor:
+    """Total + coefficient value; with `over` it is written over `total` where the coefficient is a float."""
     if isinstance(coefficient, Tensor):
         term = coefficient.to(device=value.device, dtype=value.dtype) * value
         return term if total is None else total + term
     if total is None:
-        return value if coefficient == 1.0 else coefficient * value
-    return torch.add(total, value, alpha=coefficient)
+        return value if coefficient == 1.0 else torch.mul(value, coefficient)
+    return total.add_(value, alpha=coefficient) if over else torch.add(total, value, alpha=coefficient)
+
+
+def _sum(terms: Sequence[tuple[Coefficient, Tensor]]) -> Tensor:
+    """The sum of coefficient times value from left to right, of at least one term.
+
+    Where no derivative is kept all terms go into the one tensor that the first product or sum makes; the values
+    themselves are never written to.
+    """
+    reuse = torch.is_inference_mode_enabled()
+    coefficient, value = terms[0]
+    total = _add(None, coefficient, value)
+    own = total is not value
+    for coefficient, value in terms[1:]:
+        total = _add(total, coefficient, value, over=own and reuse)
+        own = True
+    return total
 
 
 def _output(model: Model, step: Step, x: Tensor, labels: Tensor | None) -> Tensor:
@@ -78,12 +123,12 @@ def _output(model: Model, step: Step, x: Tensor, labels: Tensor | None) -> Tenso
     row = step.row
     x_in = _add(None, step.c_in, x)
     if row.guidance is None:
-        f = model(x_in, row.t, labels)
+        f = model(x_in, step.t, labels)
     else:
         if labels is None or model.empty_label is None:
             raise InputError(f"guidance needs a model with labels and an empty label; {model.name} has none")
-        f = row.guidance.output(model, x_in, row.t, labels, model.empty_label)
-    u = _add(_add(None, step.p, x), step.q, f)
+        f = row.guidance.output(model, x_in, step.t, labels, model.empty_label)
+    u = _sum(((step.p, x), (step.q, f)))
     if model.clip is None:
         return u
     data = _add(x, -step.tau, u)
@@ -125,18 +170,15 @@ def play(
             outputs[n] = _output(model, step, x, labels)
         if callback is not None:
             callback(row, x, _add(x, -step.tau if isinstance(step.tau, Tensor) else -float(step.tau), outputs[n]))
-        total: Tensor | None = None
-        for j, a in ({n: 1.0} if row.a is None else row.a).items():
-            total = _add(total, a, states[j])
-        for j, b in row.b.items():
-            total = _add(total, b, outputs[j])
-        if isinstance(row.noise, Tensor) or row.noise != 0:
+        terms = [(a, states[j]) for j, a in step.a]
+        terms += [(b, outputs[j]) for j, b in step.b]
+        if step.noisy:
             if draw is None:
                 raise InputError("this plan adds noise: give draw")
-            total = _add(total, row.noise, draw(n))
-        if total is None:
+            terms.append((row.noise, draw(n)))
+        if not terms:
             raise InputError(f"row {n} names no state and no output")
-        x = total
+        x = _sum(terms)
         if not keep:
             for j in step.done_states:
                 del states[j]
@@ -251,7 +293,8 @@ def _micro_batch(
     out = play(
         model, steps, x, None if labels is None else labels[here], draw=lambda k: fresh(k + 2), callback=callback
     )
-    if not bool(out.isfinite().all()):
+    # a finite sum has finite terms; only a sum that is not has to be looked at closer, since it may have overflowed
+    if not math.isfinite(out.sum()) and not bool(out.isfinite().all()):
         raise InputError(f"{model.name} returned values that are not finite under plan {plan.name!r}")
     return out
 
