@@ -1,11 +1,22 @@
-"""Features: pixels, principal components, networks."""
+"""Features: pixels, principal components, networks, files; and metrics of the user's own."""
+
+import json
+import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from scipy.stats import binom
 from torch import nn
 
+import fewer
 from fewer.errors import InputError
-from fewer.measures.features import PCA, Features, Network, Pixels
+from fewer.measures.features import PCA, Features, Network, Pixels, random_convolutions, read_features
+from fewer.measures.frechet import frechet
+from fewer.measures.interval import Interval
+from fewer.measures.own_metric import OwnMetric
+from fewer.models.bundled import digits_classifier
+from fewer.models.schedules import Flow
 
 
 @pytest.fixture
@@ -90,3 +101,207 @@ def test_wrong_images_are_named(images):
     for x in (images[0], images[:0], images.byte(), images[:, :, :2]):
         with pytest.raises(InputError, match="images"):
             fitted(x)
+
+
+def test_every_kind_says_what_it_is_in_plain_words(images):
+    module = Classifier()
+    for features in (
+        Pixels(), PCA.fit(images, 5), random_convolutions((3, 4, 4), 8),
+        Network(module, "c", "aa", (8, 8), 64, (0.0, 1.0)),
+    ):  # fmt: skip
+        told = json.loads(json.dumps(features.describe()))
+        assert told["name"] == features.name
+        assert told["hash"] == features.hash
+        assert {"input", "resize", "value_range"} <= told.keys()
+    assert told["input"] == [8, 8]
+    assert told["resize"] == "bilinear, antialiased"
+    assert told["value_range"] == [0, 1]
+    assert told["weights"] == "aa"
+
+
+def test_images_are_mapped_to_the_range_that_a_network_takes(images):
+    same = Network(nn.Identity(), "same", "aa", value_range=(0.0, 255.0), images_range=(-1.0, 1.0))
+    assert torch.allclose(same(images), ((images + 1) * 127.5).double().flatten(1), atol=1e-3)
+    assert same.hash != Network(nn.Identity(), "same", "aa").hash
+    with pytest.raises(InputError, match="low < high"):
+        Network(nn.Identity(), "same", "aa", value_range=(1.0, 1.0))
+
+
+def test_random_features_come_from_the_seed_alone(images):
+    one, again, other = (random_convolutions((3, 4, 4), 8, seed) for seed in (1, 1, 2))
+    assert one(images).shape == (40, 8)
+    assert torch.equal(one(images), again(images))
+    assert one.hash == again.hash != other.hash
+    assert not torch.allclose(one(images), other(images))
+
+
+def test_random_features_tell_distributions_apart_and_equal_ones_not(images):
+    features = random_convolutions((3, 4, 4), 4)
+    generator = torch.Generator().manual_seed(3)
+    x, y = torch.rand(2, 300, 3, 4, 4, generator=generator) * 2 - 1
+    assert frechet(features(x), features(y)).low <= 0
+    assert frechet(features(x), features(y**3)).low > 0  # of other moments
+
+
+def test_large_images_are_resampled_for_random_features():
+    features = random_convolutions((1, 64, 48), 8)
+    assert features.resize == (32, 32)
+    assert features(torch.zeros(2, 1, 64, 48)).shape == (2, 8)
+
+
+def test_names_stand_for_features(images):
+    assert read_features("pixels", images).name == "pixels"
+    assert read_features("pca", images).name == "pca-16"
+    assert read_features("pca-3", images).hash == PCA.fit(images, 3).hash
+    assert read_features("random-5", images).hash == random_convolutions((3, 4, 4), 5).hash
+    digits = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = read_features("digits", digits, (0.0, 1.0))  # the classifier takes [-1, 1]
+    assert torch.allclose(found(digits), digits_classifier().features(2 * digits - 1).double(), atol=1e-4)
+
+
+MODULES = """
+import torch
+from torch import nn
+
+def small():
+    torch.manual_seed(0)
+    made = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
+    made.value_range, made.size = (0, 1), (6, 6)
+    return made
+
+def number(): return 3
+def breaks(): raise KeyError("weights")
+def mean_gap(x, y): return float(x.mean() - y.mean())
+def three(x, y): return 0.5, 0.4, torch.tensor(0.75)
+def disorder(x, y): return 0.5, 0.6, 0.7
+def words(x, y): return "good"
+def vector(x, y): return x.mean(0)
+def infinite(x, y): return float("inf")
+def fails(x, y): raise RuntimeError("first line\\nsecond line")
+def spoils(x, y):
+    x.zero_()
+    return 0.0
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    (tmp_path / "own_modules.py").write_text(MODULES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_modules", raising=False)
+    return tmp_path
+
+
+def test_a_module_of_the_user_s_with_weights_from_a_file(here, images):
+    plain = read_features("own_modules:small", images)
+    module = plain.module
+    weights = {name: value + 1 for name, value in module.state_dict().items()}
+    save_file(weights, here / "w.safetensors")
+    moved = read_features("own_modules:small@w.safetensors", images)
+    assert torch.equal(moved.module[0].weight, weights["0.weight"])
+    assert moved.hash != plain.hash
+    assert plain.hash == read_features("own_modules:small", images).hash
+    assert plain.describe()["input"] == [6, 6]
+    assert plain.describe()["value_range"] == [0, 1]
+    assert plain(images).shape == (40, 64)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_torchscript_file(here, images):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
+    torch.jit.trace(module, images[:2]).save("net.pt")
+    found = read_features("net.pt", images)
+    assert torch.allclose(found(images), module(images).double(), atol=1e-6)
+    assert found.hash == read_features("net.pt", images).hash
+
+
+class Bomb:
+    """Leaves a file behind when it is unpickled."""
+
+    def __reduce__(self):
+        return (open, ("exploded", "w"))
+
+
+def test_files_that_are_no_weights_are_refused_unopened(here, images):
+    torch.save({"weights": Bomb()}, "zip.pt")
+    torch.save({"weights": Bomb()}, "legacy.bin", _use_new_zipfile_serialization=False)
+    (here / "page.pt").write_text("<!DOCTYPE html><html></html>")
+    save_file({"0.weight": torch.zeros(4, 3, 3, 3), "0.bias": torch.zeros(4)}, here / "good.safetensors")
+    (here / "cut.safetensors").write_bytes((here / "good.safetensors").read_bytes()[:-9])
+    save_file({"weight": torch.zeros(4)}, here / "other.safetensors")
+    (here / "zip.safetensors").write_bytes((here / "zip.pt").read_bytes())
+    files = ("zip.pt", "legacy.bin", "page.pt", "cut.safetensors", "zip.safetensors")
+    for name in (
+        *files, *(f"own_modules:small@{file}" for file in (*files, "other.safetensors", "none.safetensors")),
+        "none.pt", "own_modules:number", "own_modules:breaks", "own_modules:none", "no_modules:small", "pca-0", "digits",
+        "pca-x", "",
+    ):  # fmt: skip
+        with pytest.raises(InputError) as told:
+            read_features(name, images)
+        assert "\n" not in str(told.value)
+    assert not (here / "exploded").exists()
+
+
+def test_what_a_network_returns_is_checked(images):
+    class Bad(nn.Module):
+        def __init__(self, f):
+            super().__init__()
+            self.f = f
+
+        def forward(self, x):
+            return self.f(x)
+
+    for f in (lambda x: x[:1], lambda x: x * float("nan"), lambda x: "x", lambda x: x @ x.new_zeros(7)):
+        with pytest.raises(InputError, match="features bad"):
+            Network(Bad(f), "bad", "aa")(images)
+
+
+def test_a_plain_number_of_the_user_s_gets_an_interval_that_covers(here):
+    metric = OwnMetric.load("own_modules:mean_gap")
+    generator = torch.Generator().manual_seed(0)
+    covered = 0
+    for _ in range(100):
+        x, y = torch.randn(64, 1, 2, 2, generator=generator) + 1, torch.randn(40, 1, 2, 2, generator=generator)
+        interval = metric(x, y)
+        assert interval.value == pytest.approx(float(x.mean() - y.mean()))
+        covered += interval.low <= 1 <= interval.high
+    assert covered >= binom.ppf(0.002, 100, 0.95)
+
+
+def test_pairs_stay_pairs_in_the_subsets(here):
+    metric = OwnMetric("pairs", lambda x, y: (x - y).abs().max())
+    x = torch.randn(64, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert metric(x, x) == Interval(0.0, 0.0, 0.0, 64)
+
+
+def test_an_own_interval_is_kept_and_nothing_of_the_samples_changed(here, images):
+    assert OwnMetric.load("own_modules:three")(images, images) == Interval(0.5, 0.4, 0.75, 40)
+    before = images.clone()
+    OwnMetric.load("own_modules:spoils")(images, images)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("name", ["disorder", "words", "vector", "infinite", "fails", "missing"])
+def test_what_a_metric_does_wrong_is_said_in_one_line(here, images, name):
+    with pytest.raises(InputError, match=f"own_modules:{name}") as told:
+        OwnMetric.load(f"own_modules:{name}")(images, images)
+    assert "\n" not in str(told.value)
+
+
+def test_a_plain_number_needs_samples_for_its_interval(here, images):
+    with pytest.raises(InputError, match="16 samples"):
+        OwnMetric.load("own_modules:mean_gap")(images[:15], images)
+    with pytest.raises(InputError, match="module:function"):
+        OwnMetric.load("own_modules")
+
+
+def test_measure_takes_features_and_a_metric(here):
+    mixture = fewer.GaussianMixture.random((3, 4, 4), 2, seed=0)
+    model = fewer.Model.from_mixture(mixture, Flow())
+    plan, data = fewer.standard("dpmpp-2m", model, 4), mixture.sample(64, seed=1)[0].float()
+    features, metric = random_convolutions((3, 4, 4), 4), OwnMetric.load("own_modules:mean_gap")
+    found = fewer.measure(model, plan, n=64, data=data, features=features, metric=metric)
+    assert {"fd", "own_modules:mean_gap"} <= found.keys()
+    assert found["fd"] != fewer.measure(model, plan, n=64, data=data)["fd"]
+    assert metric.name in fewer.measure(model, plan, n=64, metric=metric)  # against the fine solution

@@ -12,11 +12,13 @@ from torch import Tensor
 from fewer.engine import check_fit, sample
 from fewer.errors import InputError
 from fewer.measures import paired
+from fewer.measures.features import Features
 from fewer.measures.measure import asked_guidance, squared_errors
+from fewer.measures.own_metric import OwnMetric
 from fewer.measures.reference import fine_solution
 from fewer.models.model import Model
 from fewer.plan import Plan
-from fewer.tuning.baselines import Judge, distance_ratio, finite, fresh_noise, play_pipeline
+from fewer.tuning.baselines import Judge, Scoring, distance_ratio, finite, fresh_noise, play_pipeline
 from fewer.tuning.standards import standard_plans
 
 YARDSTICKS = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # such as run on any model
@@ -35,23 +37,30 @@ def compare(
     margin: float = 0.05,
     seed: int = 0,
     batch: int | None = None,
+    features: Features | None = None,
+    metric: OwnMetric | None = None,
     progress: Callable[[str, int, int | None], Any] | None = None,
 ) -> dict[str, Any]:
     """Paired RMSE to the fine solution (and distances to `data`) of everything, each with its 95 % interval.
 
     guidance  scale of classifier-free guidance; by default the one that the given plans were made for
+    features  that the distances to `data` are on, instead of its principal components
+    metric    one more figure of each, against `data` or else the fine solution
 
-    Returns {"model", "reference", "rows", "plans", "notes"}: `rows` sorted by evaluations and error, `plans` with the
-    verdict of each given plan against the best standard plan of the same number of evaluations: does it hold here?
+    Returns {"model", "reference", "features", "rows", "plans", "notes"}: `features` says by name what distances are on,
+    `rows` are sorted by evaluations and error, `plans` has the verdict of each given plan against the best standard plan
+    of the same number of evaluations: does it hold here?
     Plans that add noise are compared by Frechet distance. What gives no finite samples is left out, and noted.
     """
     if not 0 <= margin < 10:
         raise InputError(f"margin is {margin}; expected a share such as 0.05")
+    scoring = Scoring(data, features, metric)
+    scoring.check(n)
     report = progress or (lambda stage, done, total: None)
     guidance = _guidance_of(plans) if guidance is None else guidance
     budgets = sorted({*nfe, *(plan.nfe for plan in plans)})
     standards = {budget: standard_plans(model, budget, guidance) for budget in budgets}
-    judge = _judge(model, standards[budgets[-1]], data, guidance, n, seed, batch, report)
+    judge = _judge(model, standards[budgets[-1]], scoring, guidance, n, seed, batch, report)
     notes = [note for plan in plans if (note := check_fit(model, plan)) is not None]
     rows: list[dict[str, Any]] = []
     best: dict[int, _Best] = {}
@@ -83,8 +92,8 @@ def compare(
     rows += _pipeline(judge, guidance, seed, notes)
     rows.sort(key=lambda row: (row["nfe"], row["quality"].get("paired_rmse", {}).get("value", math.inf)))
     return {
-        "model": model.describe(), "reference": {"nfe": judge.fine.nfe, "error": judge.fine.error}, "rows": rows,
-        "plans": verdicts, "notes": notes,
+        "model": model.describe(), "reference": {"nfe": judge.fine.nfe, "error": judge.fine.error},
+        "features": judge.described, "rows": rows, "plans": verdicts, "notes": notes,
     }  # fmt: skip
 
 
@@ -107,7 +116,7 @@ def _guidance_of(plans: Sequence[Plan]) -> float | None:
 
 
 def _judge(
-    model: Model, plans: list[Plan], data: Tensor | None, guidance: float | None, n: int, seed: int,
+    model: Model, plans: list[Plan], scoring: Scoring, guidance: float | None, n: int, seed: int,
     batch: int | None, report: Callable[[str, int, int | None], Any],
 ) -> Judge:  # fmt: skip
     """Fresh noises and their fine solution, as fine as the best of the largest budget's standard plans asks for."""
@@ -122,7 +131,7 @@ def _judge(
         best=lambda target: SHARE * min(float(squared_errors(samples, target).mean().sqrt()) for samples in there),
         progress=lambda stage: report(stage, 0, None),
     )  # fmt: skip
-    return Judge(model, noise, labels, fine, data, batch)
+    return Judge(model, noise, labels, fine, scoring, batch)
 
 
 def _verdict(judge: Judge, samples: Tensor, stochastic: bool, best: _Best, margin: float) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,12 @@ from fewer.cli import tables
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fewer.measures.features import Features
+    from fewer.models.model import Model
 
 
 @app.command()
@@ -29,6 +35,8 @@ def tune(
     keep: Annotated[str | None, typer.Option(help="What may not change: steps,solver,guidance,blocks.")] = None,
     guidance: opt.Guidance = None,
     data: opt.Data = None,
+    features: opt.Features = None,
+    metric: opt.Metric = None,
     margin: Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")] = 0.05,
     trials: Annotated[int | None, typer.Option(help="Most candidates after the standard plans.")] = None,
     time: Annotated[float | None, typer.Option(help="Most seconds of search.")] = None,
@@ -48,18 +56,21 @@ def tune(
         raise InputError("tune needs a budget: --nfe N, --nfe 4-8 or --match")
     strength = opt.scale(guidance)
     from fewer.images import read_images
+    from fewer.measures.own_metric import OwnMetric
     from fewer.models.load import load
     from fewer.tuning import tune as run
     from fewer.tuning.space import check_keep
 
     check_keep(opt.words(keep))
+    own = None if metric is None else OwnMetric.load(metric)
     found = load(model, device, dtype, empty_label=empty_label)
     folder = out or Path(f"fewer-{found.name}")
     images = None if data is None else read_images(data, found)
+    on = _features(features, images, found)
     with progress() as report:
         result = run(
             found, asked, match=match, keep=opt.words(keep), guidance=strength, data=images, margin=margin,
-            trials=trials, time=time, strategy=strategy, resume=resume, out=folder, seed=seed, batch=batch,
+            features=on, metric=own, trials=trials, time=time, strategy=strategy, resume=resume, out=folder, seed=seed, batch=batch,
             command="fewer " + " ".join(sys.argv[1:]), progress=report,
         )  # fmt: skip
     tables.print_tune(result, folder)
@@ -121,6 +132,8 @@ def compare(
     nfe: Annotated[str, typer.Option(help="Network evaluations per sample: 5,10 or 4-8.")] = "5,10",
     plan: Annotated[list[Path] | None, typer.Option(help="Plan files to compare too (repeat).")] = None,
     data: opt.Data = None,
+    features: opt.Features = None,
+    metric: opt.Metric = None,
     guidance: opt.Guidance = None,
     n: Annotated[int, typer.Option("-n", min=8, help="Starting noises.")] = 128,
     margin: Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")] = 0.05,
@@ -136,16 +149,19 @@ def compare(
     opt.writable(json_file)
     from fewer.compare import compare as run
     from fewer.images import read_images
+    from fewer.measures.own_metric import OwnMetric
     from fewer.models.load import load
     from fewer.plan import Plan
 
     plans = [Plan.load(path) for path in plan or []]
+    own = None if metric is None else OwnMetric.load(metric)
     found = load(model, device, dtype, empty_label=empty_label)
     images = None if data is None else read_images(data, found)
+    on = _features(features, images, found)
     with progress() as report:
         board = run(
             found, asked, plans, data=images, guidance=strength, n=n, margin=margin, seed=seed, batch=batch,
-            progress=report,
+            features=on, metric=own, progress=report,
         )  # fmt: skip
     if not _json(board, json_file):
         tables.print_board(board)
@@ -184,12 +200,13 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder th
 @app.command()
 def methods(json_file: opt.JsonFile = None) -> None:
     """Every method and its claim."""
+    from fewer.claims import of_part
     from fewer.parts import parts
 
     found = [
         {
             "name": part.name, "room": part.room, "papers": list(part.papers), "title": part.title,
-            "source": part.source, "claim": {"status": "none", "figure": ""},
+            "source": part.source, "claim": of_part(part.room, part.name),
         }
         for part in parts()
     ]  # fmt: skip
@@ -197,10 +214,54 @@ def methods(json_file: opt.JsonFile = None) -> None:
         tables.print_methods(found)
 
 
-@app.command(hidden=True)
-def claims(names: Annotated[list[str] | None, typer.Argument()] = None) -> None:
-    """Not built yet."""
-    raise InputError("claims are not built yet in this version of fewer")
+@app.command()
+def claims(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Claims or methods; all quick claims by default.")
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write results there beside those it holds; - for stdout alone."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**53, help="Seed of every draw.")] = 0,
+    sabotage: Annotated[
+        bool, typer.Option("--sabotage", help="Break each method on purpose: no claim may hold then.")
+    ] = False,
+) -> None:
+    """Run claims. Status 1 where one that is on record as holding does not hold, or one holds that was sabotaged."""
+    from fewer.claims import claims as known
+    from fewer.claims import recorded, run_claims
+    from fewer.claims.results import chosen, read
+
+    opt.writable(json_file)
+    to_file = json_file is not None and str(json_file) != "-"
+    results = read(json_file) if json_file is not None and to_file and json_file.exists() else {}
+    wrong = []
+    with progress() as report:
+        for name, result in run_claims(chosen(names or []), seed, sabotage, report):
+            results[name] = result
+            holds, held = result["status"] == "holds", recorded().get(name, {"status": "holds"})["status"] == "holds"
+            if holds if sabotage else held and not holds:
+                wrong.append(name)
+            if to_file:  # at once, so that nothing finished is lost
+                _json({key: results[key] for key in sorted(results) if key in known()}, json_file)
+            if json_file is None or to_file:
+                tables.print_claim(name, result)
+    if json_file is not None and not to_file:
+        _json(results, json_file)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _features(name: str | None, images: Tensor | None, model: Model) -> Features | None:
+    """The features that were asked for, on these images."""
+    if name is None:
+        return None
+    if images is None:
+        raise InputError("--features are for distances to data: give --data too")
+    from fewer.measures.features import read_features
+
+    return read_features(name, images, model.data_range)
 
 
 def _json(content: Any, path: Path | None) -> bool:

@@ -26,7 +26,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from fewer.tuning.results import versions
+        from fewer.versions import versions
 
         found = versions()
         typer.echo(f"fewer {__version__}")

@@ -23,6 +23,20 @@ EmptyLabel = Annotated[
 ]
 Guidance = Annotated[str | None, typer.Option(metavar="SCALE", help="Scale of classifier-free guidance.")]
 Data = Annotated[Path | None, typer.Option(help="Folder of images, or .npz with x (N, H, W, C) uint8.")]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="What distances to data are on: pixels, pca-N, random-N, digits, module:function[@FILE.safetensors], or a "
+        "TorchScript file, whose code is run (default pca-16, or fewer).",
+    ),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        metavar="module:function", help="Your own figure: function(samples, reference) -> number or (value, low, high)."
+    ),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write JSON there; - for stdout alone.")]
 
 MOST = 10_000

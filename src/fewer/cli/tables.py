@@ -124,3 +124,15 @@ def print_methods(found: list[dict[str, Any]]) -> None:
         papers = " ".join(map(str, entry["papers"])) or "-"
         table.add_row(entry["room"], entry["name"], entry["title"], entry["source"], papers, entry["claim"]["status"])
     _console().print(table)
+
+
+def print_claim(name: str, result: dict[str, Any]) -> None:
+    """What came out of one claim, in two lines and one more for each figure beside it."""
+    console = _console()
+    console.print(
+        f"{result['status']:<14} {name}: {figure(result['measured'])}, {result['region']} if true", soft_wrap=True
+    )
+    console.print(f"{'':<14} {result['statement']} Against: {result['baseline']}.", soft_wrap=True)
+    for what, value in result["beside"].items():
+        told = figure(value) if isinstance(value, dict) else f"{value:.4g}" if isinstance(value, float) else str(value)
+        console.print(f"{'':<14} {what}: {told}", soft_wrap=True)

@@ -1,14 +1,18 @@
-"""What a call costs: multiply-accumulates, and time on the clock."""
+"""What a call costs: multiply-accumulates, memory, and time on the clock."""
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from time import perf_counter
 
 import torch
 from scipy.stats import binom
+from torch.autograd import DeviceType
+from torch.autograd.profiler import profile
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,6 +35,36 @@ def macs(fn: Side) -> int:
     return counter.get_total_flops() // 2
 
 
+def peak_memory(fn: Side, device: torch.device | str = "cpu") -> int:
+    """Bytes: the most that one call of fn holds at a time on `device`, above what was held before the call.
+
+        max_t (held(t) - held(before)), at least 0
+
+    What fn returns counts, and so does scratch memory inside of torch's operators; what libraries below torch take for
+    themselves (oneDNN's and cuBLAS' own buffers) does not. On the CPU every allocation and release of torch's CPU
+    allocator is recorded by its profiler, of all threads; memory that was made before the call and is released by fn
+    is not taken off. On CUDA it is torch's own count of tensors' bytes (max_memory_allocated), whose peak is reset.
+    Call fn once before where it loads or compiles at first use. Raises InputError for a device of another kind, or one
+    that is not there.
+    """
+    where = torch.device(device)
+    if where.type == "cuda" and torch.cuda.is_available():
+        torch.cuda.synchronize(where)
+        torch.cuda.reset_peak_memory_stats(where)
+        before = torch.cuda.memory_allocated(where)
+        fn()
+        torch.cuda.synchronize(where)
+        return torch.cuda.max_memory_allocated(where) - before
+    if where.type != "cpu":
+        raise InputError(f"device is {str(device)!r}; expected cpu, or cuda where torch finds one")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler else writes lines of its own to stderr
+    with profile(profile_memory=True) as seen:
+        fn()
+    changes = [e for e in seen.kineto_results.events() if e.name() == "[memory]" and e.device_type() == DeviceType.CPU]
+    changes.sort(key=lambda event: event.start_ns())
+    return max(accumulate((event.nbytes() for event in changes), initial=0))
+
+
 def clock(
     sides: Mapping[str, Side], repeats: int = 30, warmup: int = 3, threads: int | None = None
 ) -> dict[str, Interval]:
@@ -41,7 +75,7 @@ def clock(
     synchronised before each reading. The interval needs no assumption on the times' distribution (order statistics).
     Raises InputError for no sides, fewer than 6 repeats or a negative warmup.
     """
-    return {name: _median(seconds) for name, seconds in _rounds(sides, repeats, warmup, threads).items()}
+    return {name: median(seconds) for name, seconds in _rounds(sides, repeats, warmup, threads).items()}
 
 
 def clock_ratio(a: Side, b: Side, repeats: int = 30, warmup: int = 3, threads: int | None = None) -> Interval:
@@ -50,7 +84,7 @@ def clock_ratio(a: Side, b: Side, repeats: int = 30, warmup: int = 3, threads: i
     Both are called in every round (see `clock`), so what slows the machine for longer than a round cancels.
     """
     seconds = _rounds({"a": a, "b": b}, repeats, warmup, threads)
-    return _median([of_a / of_b for of_a, of_b in zip(seconds["a"], seconds["b"], strict=True)])
+    return median([of_a / of_b for of_a, of_b in zip(seconds["a"], seconds["b"], strict=True)])
 
 
 def _rounds(sides: Mapping[str, Side], repeats: int, warmup: int, threads: int | None) -> dict[str, list[float]]:
@@ -98,9 +132,15 @@ def _cpu_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _median(values: list[float]) -> Interval:
-    """The median and the order statistics x_(k), x_(n+1-k) with P(Binomial(n, 1/2) < k) <= 2.5 %, k the largest such."""
+def median(values: Sequence[float]) -> Interval:
+    """The median and a 95 % interval, of at least 6 independent values.
+
+    Its ends are the order statistics x_(k), x_(n+1-k) with P(Binomial(n, 1/2) < k) <= 2.5 %, k the largest such.
+    Raises InputError for fewer values.
+    """
     n, ordered = len(values), sorted(values)
+    if n < LEAST:
+        raise InputError(f"values must be at least {LEAST} for a 95 % interval of a median, got {n}")
     k = int(binom.ppf(0.025, n, 0.5))
     middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
     return Interval(middle, ordered[k - 1], ordered[n - k], n)

@@ -8,18 +8,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fewer.errors import InputError
 from fewer.measures.interval import Interval
 from fewer.measures.twosample import around_squared, two_samples
+from fewer.parts import part
 
 ROWS = 1024
 
 Kernel = Callable[[Tensor, Tensor], Tensor]  # (..., n, d), (..., m, d) to (..., n, m)
 
 
+@part("energy", title="Energy distance", source="Szekely & Rizzo 2004")
 def energy_distance(x: Tensor, y: Tensor) -> Interval:
     """2 E|X - Y| - E|X - X'| - E|Y - Y'| of features x (n, d) and y (m, d): zero only for equal distributions.
 
-    Unbiased (U-statistic), in the features' unit, O(n^2 d). Raises InputError below 8 samples.
+    Unbiased (U-statistic), in the features' unit, O(n^2 d). Raises InputError below 8 samples and where all rows of y,
+    the data, are equal; those of x may be.
     Source: Szekely & Rizzo 2004; with the kernel -|x - y| it is a squared maximum mean discrepancy
     (Sejdinovic et al. 2013). Interval: see `discrepancy`.
     """
@@ -38,6 +42,8 @@ def discrepancy(x: Tensor, y: Tensor, kernel: Kernel) -> Interval:
     nominal 95 % by the energy distance (tests/test_distances.py): 94 to 97 % of distinct distributions, 100 % of equal.
     """
     x, y = two_samples(x, y, least=8)
+    if (y == y[0]).all():
+        raise InputError(f"y must hold rows that differ, got {len(y)} equal ones")
     n, m = len(x), len(y)
     xx, yy, xy = _sums(x, x, kernel, own=True), _sums(y, y, kernel, own=True), _sums(x, y, kernel)
     cross = xy.rows.sum() / (n * m)

@@ -39,8 +39,13 @@ class Interval:
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Self:
-        """The reverse of `to_dict`; raises InputError where a key is missing or no number, or the order is wrong."""
+        """The reverse of `to_dict`, where an end may also be null, for infinity, which JSON does not have.
+
+        Raises InputError where a key is missing or no number, or the order is wrong.
+        """
         try:
-            return cls(float(entry["value"]), float(entry["low"]), float(entry["high"]), int(entry["n"]))
+            low = -math.inf if entry["low"] is None else float(entry["low"])
+            high = math.inf if entry["high"] is None else float(entry["high"])
+            return cls(float(entry["value"]), low, high, int(entry["n"]))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"an interval needs numbers low <= value <= high and a count n, got {entry!r}") from error

@@ -6,12 +6,15 @@ from torch import Tensor
 
 from fewer.measures.energy import discrepancy
 from fewer.measures.interval import Interval
+from fewer.parts import part
 
 
+@part("kid", title="Kernel distance of degree 3", source="Binkowski et al. 2018")
 def kid(x: Tensor, y: Tensor) -> Interval:
     """Squared maximum mean discrepancy of features x (n, d), y (m, d) under k(a, b) = (a . b / d + 1)^3, unbiased.
 
-    It compares moments up to the third; its scale depends on the features'. Raises InputError below 8 samples.
+    It compares moments up to the third; its scale depends on the features'. Raises InputError below 8 samples
+    and where all rows of y, the data, are equal.
     Source: Binkowski et al. 2018, Demystifying MMD GANs. Interval: see `fewer.measures.energy.discrepancy`.
     """
     return discrepancy(x, y, lambda a, b: (a @ b.mT / a.shape[-1] + 1) ** 3)

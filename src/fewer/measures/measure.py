@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewer.engine import sample
+from fewer.engine import MICRO_BATCH, sample
+from fewer.errors import InputError
 from fewer.measures import paired
 from fewer.measures.energy import energy_distance
 from fewer.measures.features import PCA, Features
 from fewer.measures.frechet import frechet
 from fewer.measures.interval import Interval
+from fewer.measures.likelihood import flow_nll
+from fewer.measures.own_metric import OwnMetric
 from fewer.measures.reference import fine_solution
 from fewer.measures.sliced import sliced_w2
 from fewer.models.model import Model
@@ -60,6 +63,9 @@ def measure(
     labels: Any = None,
     guidance: float | None = None,
     batch: int | None = None,
+    features: Features | None = None,
+    metric: OwnMetric | None = None,
+    nll: bool = False,
 ) -> dict[str, Interval]:
     """Quality of a plan on n fresh noises.
 
@@ -70,7 +76,15 @@ def measure(
 
     seed      of the noises, of which a search never uses the same ones
     guidance  scale of the fine solution, by default the plan's own
+    features  that the distances to data are on, instead of its principal components
+    metric    one more figure, under its own name, against the data, or the fine solution where there is none
+    nll       also `nll`, the negative log-likelihood of `data` in nats per dimension (see `flow_nll`): a property of the
+              model's flow, whatever the plan; of the empty class where the model has classes
+
+    Raises InputError for features, metrics and networks without derivatives that the figures cannot be had of.
     """
+    if nll and data is None:
+        raise InputError("nll is the likelihood of data, and data is missing")
     noise = unit_noise(seed, range(FRESH, FRESH + n), model.shape, device=model.device)
     given = model.labels(n, labels)
     samples = sample(model, plan, noise=noise, labels=given, seed=seed, batch=batch)
@@ -83,12 +97,19 @@ def measure(
             best=lambda target: float(squared_errors(samples[: len(target)], target).mean().sqrt()),
         ).samples  # fmt: skip
 
+    reference = data
     if not plan.stochastic:
-        score["paired_rmse"] = paired.rmse(squared_errors(samples, fine(noise, given)))
+        target = fine(noise, given)
+        score["paired_rmse"] = paired.rmse(squared_errors(samples, target))
+        reference = target if data is None else data
     if data is None and plan.stochastic:
         other = unit_noise(seed, range(FRESH + n, FRESH + 2 * n), model.shape, device=model.device)
-        data = fine(other, given)
+        reference = data = fine(other, given)
     if data is not None:
         data = torch.as_tensor(data, device=samples.device)
-        score |= distances(samples, data, principal(samples, data))
+        score |= distances(samples, data, features or principal(samples, data))
+    if metric is not None and reference is not None:
+        score[metric.name] = metric(samples, torch.as_tensor(reference, device=samples.device))
+    if nll and data is not None:
+        score["nll"] = flow_nll(model, data, batch=batch or MICRO_BATCH).nats()
     return score

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fewer.engine import sample
+from fewer.errors import InputError
 from fewer.integrations.schedulers import calls_of, is_stochastic, play_scheduler
 from fewer.measures import paired
+from fewer.measures.features import Features
 from fewer.measures.interval import Interval
 from fewer.measures.measure import FRESH, distances, principal, squared_errors
+from fewer.measures.own_metric import OwnMetric
 from fewer.measures.reference import Fine
 from fewer.models.diffusers import make_scheduler
 from fewer.models.model import Model
@@ -22,20 +25,43 @@ from fewer.plan import Plan
 PIPELINE_EVALUATIONS = 16_000  # that scoring the pipeline as it is may take
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """What is measured beside the paired error: distances to `data` on `features` (by default its principal components),
+    and a metric of the user's own, against the data or else the fine solution.
+    """
+
+    data: Tensor | None = None
+    features: Features | None = None
+    metric: OwnMetric | None = None
+
+    def check(self, n: int) -> None:
+        """InputError, before anything is computed, for features or a metric that n samples and this data cannot have."""
+        if self.data is None:
+            if self.features is not None:
+                raise InputError(f"features {self.features.name} are for distances to data, and data is missing")
+            return
+        if self.features is not None:
+            distances(self.data[:n], self.data, self.features)
+        if self.metric is not None:
+            self.metric(self.data[:n], self.data)
+
+
 @dataclass
 class Judge:
-    """Fresh noises with their fine solution, by which plans are scored; `data` adds distances to it.
+    """Fresh noises with their fine solution, by which plans are scored.
 
-    `evaluations` counts what the scoring took.
+    `evaluations` counts what the scoring took, `described` says by name what the distances' features are.
     """
 
     model: Model
     noise: Tensor
     labels: Tensor | None
     fine: Fine
-    data: Tensor | None = None
+    scoring: Scoring = Scoring()
     batch: int | None = None
     evaluations: int = 0
+    described: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def samples(self, plan: Plan) -> Tensor:
         """The plan's samples from the fresh noises."""
@@ -47,15 +73,27 @@ class Judge:
         return squared_errors(samples, self.fine.samples[: len(samples)])
 
     def quality(self, samples: Tensor, *, paired_too: bool = True) -> dict[str, Any]:
-        """The quality entry of the results: paired RMSE, and distances to the data where there is any."""
+        """The quality entry of the results: paired RMSE, distances to the data where there is any, the user's metric.
+
+        Of fewer samples than noises (a pipeline's that takes many steps), what so few are not enough for is left out.
+        """
         found: dict[str, Any] = {}
         if paired_too:
             found["paired_rmse"] = paired.rmse(self.errors(samples)).to_dict()
-        data = self.data if self.data is not None or paired_too else self.fine.samples
-        if data is not None:
-            features = principal(samples, data)
-            for name, interval in distances(samples, data, features).items():
-                found[name] = {**interval.to_dict(), "features": features.name}
+        given, metric = self.scoring.data, self.scoring.metric
+        data = given if given is not None or paired_too else self.fine.samples
+        try:
+            if data is not None:
+                features = self.scoring.features or principal(samples, data)
+                for name, interval in distances(samples, data, features).items():
+                    found[name] = {**interval.to_dict(), "features": features.name}
+                self.described[features.name] = features.describe()
+            if metric is not None:
+                reference = self.fine.samples[: len(samples)] if given is None else given
+                found[metric.name] = metric(samples, reference).to_dict()
+        except InputError:
+            if len(samples) == len(self.noise):
+                raise
         return found
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from fewer.parts import part
 from fewer.plan import Plan
-from fewer.tuning.asked import enough_noises
 from fewer.tuning.problem import Problem
 from fewer.tuning.space import Space, Vector
 from fewer.tuning.study import Candidate
@@ -60,7 +59,7 @@ class GaussNewton:
     capped there.
 
     Descends from each of the `starts` best standard plans (of different grids) for `trial` iterations on the `few`
-    first noises (more where samples are small), then from where the error on all noises is lowest, until the narrowest
+    first noises (a quarter where that is more), then from where the error on all noises is lowest, until the narrowest
     differences bring less than `tolerance` too, or after `candidates` iterations in all.
     """
 
@@ -73,7 +72,7 @@ class GaussNewton:
     def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         """One candidate an iteration, the best so far of its descent."""
         walks = [_Walk(**walk) for walk in done[-1].state["walks"]] if done else self._begin(space)
-        few = problem.first(enough_noises(problem.model, self.few, len(problem)))
+        few = problem.first(max(self.few, len(problem) // 4))
         for n in range(len(done), self.candidates):
             trying, turn = divmod(n, self.trial)
             whole = trying >= len(walks) - 1

@@ -6,10 +6,8 @@ import datetime
 import io
 import json
 import math
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +24,10 @@ from fewer.planfile import write_atomically
 from fewer.tuning.asked import Asked
 from fewer.tuning.baselines import Judge, Pipeline
 from fewer.tuning.verdict import Outcome
+from fewer.versions import versions
 
 SHOWN = 16  # samples in the report
 CLOCKED = 16  # samples of a clocked run
-PACKAGES = ("fewer", "torch", "diffusers", "numpy", "scipy", "optuna")
 
 
 @dataclass(frozen=True)
@@ -60,13 +58,6 @@ def choose(outcomes: list[Outcome], match: bool) -> Outcome:
     """The outcome whose plan is recommended: the one that matches, else the largest budget."""
     matching = [o for o in outcomes if match and o.match is not None and o.match.recommended == "tuned"]
     return matching[0] if matching else outcomes[-1]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the figures, and the machine's kind."""
-    found = {name: metadata.version(name) for name in PACKAGES}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {**found, "python": platform.python_version(), "device": device, "threads": str(torch.get_num_threads())}
 
 
 def macs_per_call(model: Model) -> int | None:
@@ -139,7 +130,8 @@ def make_results(
                 "keep": sorted(asked.keep), "guidance": asked.guidance, "trials": asked.trials, "time": asked.time,
             },
             "cost": price(chosen.nfe, clocked[str(chosen.nfe)]), "quality": chosen.chosen.quality,
-            "reference": {"nfe": judge.fine.nfe, "error": judge.fine.error}, "baselines": baselines,
+            "reference": {"nfe": judge.fine.nfe, "error": judge.fine.error},
+            "features": judge.described, "baselines": baselines,
             "verdict": verdict, "versions": versions(), "evaluations": evaluations, "seconds": seconds,
             "command": command, "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "front": front, "notes": notes,

@@ -13,14 +13,16 @@ from torch import Tensor
 
 from fewer.engine import MICRO_BATCH, sample
 from fewer.errors import InputError
+from fewer.measures.features import Features
 from fewer.measures.measure import squared_errors
+from fewer.measures.own_metric import OwnMetric
 from fewer.measures.reference import Fine, fine_plan, fine_solution
 from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.parts import find
 from fewer.plan import Plan
 from fewer.tuning.asked import Asked, budgets, check, enough_noises
-from fewer.tuning.baselines import PIPELINE_EVALUATIONS, Judge, Pipeline, finite, fresh_noise, play_pipeline
+from fewer.tuning.baselines import PIPELINE_EVALUATIONS, Judge, Pipeline, Scoring, finite, fresh_noise, play_pipeline
 from fewer.tuning.pipeline_names import own_names
 from fewer.tuning.problem import Problem
 from fewer.tuning.results import Result, make_results, save
@@ -48,6 +50,8 @@ def tune(
     margin: float = 0.05,
     match: bool = False,
     data: Tensor | None = None,
+    features: Features | None = None,
+    metric: OwnMetric | None = None,
     out: str | Path | None = None,
     trials: int | None = None,
     time: float | None = None,
@@ -71,6 +75,8 @@ def tune(
     match     with the pipeline's own scheduler and step count as the standard: the cheapest budget whose plan is not
               worse (nfe then bounds the budgets that are tried; by default 1 to 40)
     data      images (N, *shape), for distances to them in the results
+    features  that these distances are on, instead of the data's principal components
+    metric    one more figure in the results, against the data or else the fine solution
     out       folder for plan.json, results.json, report.html, study.db, front/ and samples.npz
     trials    most candidates after the standard plans, a budget; `time` most seconds of search, all budgets together
     resume    go on with the search in `out`
@@ -87,9 +93,11 @@ def tune(
         strategy, evaluations,
     )  # fmt: skip
     check(asked, model)
+    scoring = Scoring(data, features, metric)
+    scoring.check(asked.fresh)
     folder = None if out is None else _folder(Path(out))
     try:
-        return _Tuning(model, asked, data, folder, resume, batch or MICRO_BATCH, command, progress).run()
+        return _Tuning(model, asked, scoring, folder, resume, batch or MICRO_BATCH, command, progress).run()
     finally:
         if folder is not None and not any(folder.iterdir()):  # nothing came of it
             folder.rmdir()
@@ -110,10 +118,10 @@ class _Tuning:
     """One run of `tune`: the search's and the judge's noises, and what has been found so far."""
 
     def __init__(
-        self, model: Model, asked: Asked, data: Tensor | None, folder: Path | None, resume: bool, batch: int,
+        self, model: Model, asked: Asked, scoring: Scoring, folder: Path | None, resume: bool, batch: int,
         command: str, progress: Progress | None,
     ) -> None:  # fmt: skip
-        self.model, self.asked, self.data, self.folder = model, asked, data, folder
+        self.model, self.asked, self.scoring, self.folder = model, asked, scoring, folder
         self.resume, self.batch, self.command = resume, batch, command
         self.progress: Progress = progress or (lambda stage, done, total: None)
         self.began = clock_time.monotonic()
@@ -217,7 +225,7 @@ class _Tuning:
             progress=lambda done, total: self.progress("fine solution of fresh noises", done, total),
         )  # fmt: skip
         spent = plan.nfe * n
-        return Judge(model, noise, labels, replace(fine, samples=samples), self.data, self.batch, spent)
+        return Judge(model, noise, labels, replace(fine, samples=samples), self.scoring, self.batch, spent)
 
     def pipeline(self, judge: Judge) -> Pipeline | None:
         """The pipeline as it is, on fresh noises."""

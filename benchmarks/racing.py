@@ -1,0 +1,241 @@
+"""How often races decide wrongly, and how many samples they save.
+
+    python -m benchmarks.racing [--pairs 100] [--most 16384] [--seed 0]
+
+The pairs. On each of five exact Gaussian mixtures every standard plan of 6 and 8 calls is played on a pool of noises,
+and those within three times the smallest RMSE are kept. A race draws noises from the pool with replacement, so that the
+pool's ratio of RMSEs is exactly the true one. Four effect sizes, `pairs` pairs each: exact ties (two plans whose errors
+change places by a coin at every draw), and real pairs whose larger RMSE is up to 1.1, 1.1 to 1.35, and 1.35 to 3 times
+the smaller, in either order.
+
+A wrong decision is "better" where the true ratio is 1 or more, "not worse" where it is above 1 + margin, or "worse"
+where it is at most 1 + margin; "cannot tell" is none. The power is the share of decisions that are made and right. The
+fixed-size test asks the 95 % interval once, after N samples, the same N for every pair, since it does not know which
+are far apart; N is where its power over all pairs is that of the races (interpolated in log N, `most` if it
+has less power there). The saving is the mean
+number of samples of a race over that N, with a 95 % interval by resampling pairs. Beside: the same interval asked at
+every look ("peeking"), and optuna's WilcoxonPruner asked at the same looks, which only ever says "worse" (wrong where
+the true ratio is at most 1). Last, races of 16 candidates of a mixture: how often the best was kept, and the share of
+16 x `most` samples spent. Writes benchmarks/results/racing.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import torch
+from torch import Tensor
+
+import fewer
+from fewer.claims.repeated import mean, share
+from fewer.measures.interval import Interval
+from fewer.measures.measure import squared_errors
+from fewer.measures.paired import decide
+from fewer.measures.racing import ALPHA, looks, race, race_all, ratios
+from fewer.measures.reference import fine_plan
+from fewer.models.schedules import betas, discrete
+from fewer.noise import unit_noise
+from fewer.tuning.standards import standard_plans
+
+MIXTURES, POOL, WITHIN, FIELDS, CANDIDATES = 5, 16384, 3.0, 20, 16
+EFFECTS = {"tie": (1.0, 1.0), "to 1.1": (1.0, 1.1), "1.1 to 1.35": (1.1, 1.35), "1.35 to 3": (1.35, 3.0)}
+
+
+def pool(seed: int) -> Tensor:
+    """Squared errors (plans, POOL) of the standard plans within three times the best on a random mixture."""
+    schedule = discrete(betas("scaled_linear", 1000, 0.00085, 0.012), name="scaled_linear")
+    model = fewer.Model.from_mixture(fewer.GaussianMixture.random(8, components=6, seed=seed), schedule)
+    noise = unit_noise(seed, range(POOL), model.shape)
+    fine = fewer.sample(model, fine_plan(model, 128), noise=noise, batch=2048)
+    plans = [plan for nfe in (6, 8) for plan in standard_plans(model, nfe)]
+    errors = [squared_errors(fewer.sample(model, plan, noise=noise, batch=2048), fine) for plan in plans]
+    usable = torch.stack([e for e in errors if e.isfinite().all()])
+    return usable[usable.mean(1) <= WITHIN**2 * usable.mean(1).min()]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two plans' errors on the pool, the true ratio of their RMSEs, and whether a coin swaps them at every draw."""
+
+    a: Tensor
+    b: Tensor
+    ratio: float
+    tie: bool
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Errors of both on n noises of the pool."""
+        at = torch.randint(POOL, (n,), generator=generator)
+        a, b = self.a[at], self.b[at]
+        if self.tie:
+            heads = torch.rand(n, generator=generator) < 0.5
+            a, b = torch.where(heads, a, b), torch.where(heads, b, a)
+        return a, b
+
+
+def pairs_of(errors: Tensor, effect: str, count: int, generator: torch.Generator) -> list[Pair]:
+    """Random pairs of an effect size; a tie is made of any two plans."""
+    low, high = EFFECTS[effect]
+    rmse = errors.mean(1).sqrt()
+    apart = (rmse[:, None] / rmse[None]).log().abs()
+    fits = apart > 0 if effect == "tie" else (apart > math.log(low)) & (apart <= math.log(high))
+    found = fits.nonzero()
+    chosen = found[torch.randint(len(found), (count,), generator=generator)].tolist()
+    return [Pair(errors[i], errors[j], 1.0 if effect == "tie" else float(rmse[i] / rmse[j]), effect == "tie")
+            for i, j in chosen]  # fmt: skip
+
+
+def is_wrong(decision: str, ratio: float, margin: float) -> bool:
+    """Whether what was said is false."""
+    return (
+        (decision == "better" and ratio >= 1)
+        or (decision == "not worse" and ratio > 1 + margin)
+        or (decision == "worse" and ratio <= 1 + margin)
+    )
+
+
+def is_right(decision: str, ratio: float, margin: float) -> bool:
+    """Whether something was said, and true."""
+    return decision != "cannot tell" and not is_wrong(decision, ratio, margin)
+
+
+def peek(a: Tensor, b: Tensor, sizes: list[int], margin: float) -> str:
+    """The first decision of the fixed-size interval, asked at every look."""
+    for n in sizes:
+        decision = decide(ratios(a[None, :n], b[None, :n], ALPHA)[0], margin)
+        if decision != "cannot tell":
+            return decision
+    return "cannot tell"
+
+
+def wilcoxon(a: Tensor, b: Tensor, sizes: list[int], p: float) -> tuple[bool, int]:
+    """Whether optuna's pruner drops a against the finished b, and after how many samples."""
+    study = optuna.create_study()
+    done = {i: float(e) for i, e in enumerate(b)}
+    study.add_trial(optuna.trial.create_trial(value=float(b.mean()), intermediate_values=done))
+    pruner = optuna.pruners.WilcoxonPruner(p_threshold=p)
+    for n in sizes:
+        so_far = {i: float(e) for i, e in enumerate(a[:n])}
+        trial = optuna.trial.create_trial(state=optuna.trial.TrialState.PRUNED, intermediate_values=so_far)
+        if pruner.prune(study, trial):
+            return True, n
+    return False, sizes[-1]
+
+
+def size_of_power(power: Tensor, sizes: list[int], asked: float) -> float:
+    """Where the fixed-size test has this power, interpolated in log N; the last size where it has less throughout."""
+    for at, here in enumerate(power.tolist()):
+        if here >= asked:
+            if at == 0:
+                return float(sizes[0])
+            before = float(power[at - 1])
+            return sizes[at - 1] * (sizes[at] / sizes[at - 1]) ** ((asked - before) / (here - before))
+    return float(sizes[-1])
+
+
+def saving(samples: Tensor, raced: Tensor, fixed: Tensor, sizes: list[int], seed: int) -> tuple[Interval, float]:
+    """Mean samples of a race over N of the fixed-size test of its power, and N."""
+
+    def figure(rows: Tensor) -> tuple[float, float]:
+        n = size_of_power(fixed[rows].mean(0), sizes, float(raced[rows].mean()))
+        return float(samples[rows].mean()) / n, n
+
+    generator, count = torch.Generator().manual_seed(seed), len(samples)
+    value, n = figure(torch.arange(count))
+    again = sorted(figure(torch.randint(count, (count,), generator=generator))[0] for _ in range(1000))
+    return Interval(value, min(value, again[24]), max(value, again[974]), count), n
+
+
+def fields(pools: list[Tensor], most: int, seed: int) -> dict[str, object]:
+    """Races of many."""
+    kept, settled_well, settled, spent = 0, 0, 0, []
+    for number in range(FIELDS * len(pools)):
+        errors, generator = pools[number % len(pools)], torch.Generator().manual_seed(seed + number)
+        errors = errors[torch.randperm(len(errors), generator=generator)[:CANDIDATES]]
+        at = torch.randint(POOL, (most,), generator=generator)
+        rmse = errors.mean(1).sqrt()
+        found = race_all(lambda rows, i, j, e=errors, at=at: e[list(rows)][:, at[i:j]], len(errors), most=most)
+        kept += int(rmse.argmin()) in found.kept
+        settled += found.settled
+        settled_well += found.settled and float(rmse[found.leader] / rmse.min()) <= 1.05
+        spent.append(sum(found.samples) / (len(errors) * most))
+    races = FIELDS * len(pools)
+    return {
+        "races": races, "best kept": share(kept, races).to_dict(), "settled": share(settled, races).to_dict(),
+        "settled with a leader within the margin": share(settled_well, max(settled, 1)).to_dict(),
+        "samples, share of all": mean(spent).to_dict(),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=100, help="of each effect size, a multiple of 5")
+    parser.add_argument("--most", type=int, default=16384)
+    parser.add_argument("--margin", type=float, default=0.05)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    pools = [pool(given.seed + number) for number in range(MIXTURES)]
+    spreads = torch.cat([errors.log().std(1) for errors in pools])
+    sizes = [n for n, _ in looks(given.most)]
+    grid = sizes
+    rows: list[dict[str, float | str | bool]] = []
+    fixed = []
+    for effect in EFFECTS:
+        for number in range(MIXTURES):
+            generator = torch.Generator().manual_seed(1000 * given.seed + 10 * number + list(EFFECTS).index(effect))
+            for pair in pairs_of(pools[number], effect, given.pairs // MIXTURES, generator):
+                a, b = pair.draw(given.most, generator)
+                found = race(lambda i, j, a=a, b=b: (a[i:j], b[i:j]), given.margin, given.most)
+                row: dict[str, float | str | bool] = {
+                    "effect": effect, "samples": found.samples, "missed": found.decision == "cannot tell",
+                    "wrong": is_wrong(found.decision, pair.ratio, given.margin),
+                    "right": is_right(found.decision, pair.ratio, given.margin),
+                    "peeking wrong": is_wrong(peek(a, b, sizes, given.margin), pair.ratio, given.margin),
+                }  # fmt: skip
+                for p in (0.1, 0.05):
+                    dropped, n = wilcoxon(a, b, sizes, p)
+                    row |= {f"wilcoxon {p} drops": dropped, f"wilcoxon {p} samples": n,
+                            f"wilcoxon {p} wrong": dropped and pair.ratio <= 1}  # fmt: skip
+                rows.append(row)
+                a, b = pair.draw(grid[-1], generator)
+                said = [decide(ratios(a[None, :n], b[None, :n], ALPHA)[0], given.margin) for n in grid]
+                fixed.append([is_right(one, pair.ratio, given.margin) for one in said])
+    samples = torch.tensor([float(row["samples"]) for row in rows])
+    right = torch.tensor([float(row["right"]) for row in rows])
+    ratio, n = saving(samples, right, torch.tensor(fixed).double(), grid, given.seed)
+
+    def counted(key: str, among: list[dict[str, float | str | bool]]) -> dict[str, float | int]:
+        return share(sum(bool(row[key]) for row in among), len(among)).to_dict()
+
+    keys = ("wrong", "right", "missed", "peeking wrong", "wilcoxon 0.1 wrong", "wilcoxon 0.05 wrong",
+            "wilcoxon 0.1 drops")  # fmt: skip
+    found_all = {
+        "pairs": len(rows), "most": given.most, "margin": given.margin, "looks": sizes,
+        "log-sd of errors, 5 to 95 % of plans": spreads.quantile(torch.tensor([0.05, 0.5, 0.95]).double()).tolist(),
+        "samples of the fixed-size test of equal power": ratio.to_dict(), "that test's N": n,
+        **{key: counted(key, rows) for key in keys},
+        "by effect": {
+            effect: {
+                **{key: counted(key, some) for key in keys},
+                "samples": mean([float(row["samples"]) for row in some]).to_dict(),
+                "wilcoxon 0.1 samples": mean([float(row["wilcoxon 0.1 samples"]) for row in some]).to_dict(),
+            }
+            for effect in EFFECTS
+            for some in [[row for row in rows if row["effect"] == effect]]
+        },
+        "fields": fields(pools, given.most, given.seed),
+    }  # fmt: skip
+    print(json.dumps(found_all, indent=1))
+    (Path(__file__).parent / "results" / "racing.json").write_text(json.dumps(found_all, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""How long a plan takes, known before it is run: network calls measured once, and a line for the engine's own work.
+
+With n samples of d numbers each, the time of `fewer.sample` on one micro-batch is
+
+    T(plan, n) = sum_rows C(passes, n) + c . f        f = run, row, term, draw and guided, each alone and times n d
+
+C is the time of a row's network call, measured for each number of passes and each batch size, never interpolated.
+f counts what the engine does around the calls (see `fewer.measures.engine_work`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fewer.engine import sample
+from fewer.errors import InputError
+from fewer.measures.cost import clock
+from fewer.measures.engine_work import NAMES, coefficients, passes_of, plans, work
+from fewer.measures.interval import Interval
+from fewer.models.model import Model
+from fewer.noise import unit_noise
+from fewer.parts import part
+from fewer.plan import Plan
+from fewer.planfile import write_atomically
+
+SCHEMA = 1
+LARGEST = 2**20
+AT_ONCE = 3  # calls in one reading of the clock
+
+Side = Callable[[], object]
+_Time = Annotated[float, Field(ge=0)]
+
+
+class _File(BaseModel):
+    """A table's file: calls by passes and batch size, both in milliseconds like the engine's coefficients."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    schema_: Literal[1] = Field(alias="schema")
+    model: str
+    machine: dict[str, str]
+    numbers: Annotated[int, Field(ge=1)]
+    calls: dict[int, dict[int, Annotated[float, Field(gt=0)]]]
+    engine: dict[str, _Time]
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """What predicts plans of one model on one machine.
+
+    model    hash of the model; `numbers` of one of its samples, d = C H W
+    machine  what the times depend on besides: processor, device, dtype, threads, version of torch
+    calls    passes -> batch size n -> milliseconds of one row's network call
+    engine   coefficients of the engine's work in milliseconds, by the names in `work`
+    """
+
+    model: str
+    machine: Mapping[str, str]
+    numbers: int
+    calls: Mapping[int, Mapping[int, float]]
+    engine: Mapping[str, float]
+
+    def predict(self, plan: Plan, batch: int) -> float:
+        """Milliseconds of `fewer.sample(model, plan, n=batch, batch=batch)`.
+
+        Raises InputError for a batch size or a number of passes that the table was not measured for.
+        """
+        network = 0.0
+        for row in plan.rows:
+            if row.passes not in self.calls:
+                raise InputError(
+                    f"plan {plan.name!r} has a row of {row.passes} passes; measured: {_listed(self.calls)}"
+                )
+            by_batch = self.calls[row.passes]
+            if batch not in by_batch:
+                raise InputError(f"batch is {batch}; the table was measured for {_listed(by_batch)}")
+            network += by_batch[batch]
+        return network + sum(self.engine[name] * count for name, count in work(plan, batch, self.numbers).items())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the table as JSON; returns the path. Raises InputError where it cannot be written."""
+        content = {
+            "schema": SCHEMA, "model": self.model, "machine": dict(self.machine), "numbers": self.numbers,
+            "calls": {passes: dict(by_batch) for passes, by_batch in self.calls.items()}, "engine": dict(self.engine),
+        }  # fmt: skip
+        write_atomically(Path(path), (json.dumps(content, indent=1) + "\n").encode())
+        return Path(path)
+
+    @staticmethod
+    def load(path: str | Path) -> LatencyTable:
+        """Read and check a table. Raises InputError with one line that says what is wrong with the file."""
+        path = Path(path)
+        try:
+            if path.stat().st_size > LARGEST:
+                raise InputError(f"latency table {path} is larger than {LARGEST >> 20} MiB")
+            file = _File.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"cannot read latency table {path}: {error.strerror}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "content"
+            raise InputError(f"latency table {path}: {where}: {first['msg']}") from error
+        if set(file.engine) != set(NAMES):
+            raise InputError(f"latency table {path}: engine must name {', '.join(NAMES)}")
+        return LatencyTable(file.model, file.machine, file.numbers, file.calls, file.engine)
+
+
+@part(
+    "latency-table",
+    title="Milliseconds of any plan from calls measured once",
+    source="Wu et al. 2019, FBNet (a lookup table of measured latencies)",
+    papers=(18,),
+)
+def latency_table(
+    model: Model, batches: Sequence[int] = (64,), *, repeats: int = 15, threads: int | None = None, cache: bool = False
+) -> LatencyTable:
+    """Measure the table of a model on this machine, for the given batch sizes.
+
+    repeats  rounds of the clock, whose medians count (see `fewer.measures.cost.clock`)
+    threads  torch's CPU threads meanwhile; None leaves them
+    cache    read the table from the user's cache folder where it is there, else measure and keep it; nothing is read
+             or written otherwise
+
+    On CUDA the engine's work partly hides behind the network's, so that the prediction is from above.
+    Raises InputError for batch sizes below 1, fewer than 6 repeats, or a model without a hash where `cache` is set.
+    """
+    batches = _checked(batches)
+    where = machine(model, threads)
+    path = cached(model, batches, where) if cache else None
+    if path is not None and path.exists():
+        table = LatencyTable.load(path)
+        if table.model == model.hash and table.machine == where:
+            return table
+    table = fit(model, batches, clock(sides(model, batches), repeats=repeats, threads=threads), where)
+    if path is not None:
+        table.save(path)
+    return table
+
+
+def sides(model: Model, batches: Sequence[int]) -> dict[str, Side]:
+    """What `fit` wants the clock's time of: the network's calls, and plans with a network that costs nothing."""
+    found: dict[str, Side] = {}
+    for batch in _checked(batches):
+        for passes in passes_of(model):
+            found[f"call {passes} {batch}"] = _calls(model, passes * batch)
+    free = replace(model, network=lambda x, t, labels: x, decode=None)
+    for batch in _shown(batches):
+        for name, plan in plans(model).items():
+            found[f"plan {name} {batch}"] = _run(free, plan, batch)
+    return found
+
+
+def fit(
+    model: Model, batches: Sequence[int], seconds: Mapping[str, Interval], where: Mapping[str, str] | None = None
+) -> LatencyTable:
+    """The table from the clock's seconds of `sides(model, batches)`; other sides among them are passed over."""
+    calls = {
+        passes: {batch: 1e3 * seconds[f"call {passes} {batch}"].value / AT_ONCE for batch in batches}
+        for passes in passes_of(model)
+    }
+    shown = {
+        (name, batch): 1e3 * seconds[f"plan {name} {batch}"].value for batch in _shown(batches) for name in plans(model)
+    }
+    engine = coefficients(model, shown)
+    return LatencyTable(
+        model.hash, dict(machine(model) if where is None else where), math.prod(model.shape), calls, engine
+    )
+
+
+def machine(model: Model, threads: int | None = None) -> dict[str, str]:
+    """What a model's times depend on besides the model: processor, device, dtype, threads, version of torch."""
+    on_cuda = model.device.type == "cuda"
+    return {
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name(model.device) if on_cuda else model.device.type,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "threads": str(torch.get_num_threads() if threads is None else threads),
+        "torch": torch.__version__,
+    }
+
+
+def cached(model: Model, batches: Sequence[int], where: Mapping[str, str]) -> Path:
+    """The table's file in the user's cache folder: $XDG_CACHE_HOME or ~/.cache, `fewer/latency`."""
+    if not model.hash:
+        raise InputError(f"cache needs a model with a hash, by which its table is found again; {model.name} has none")
+    key = json.dumps([SCHEMA, model.hash, sorted(where.items()), list(batches)])
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder / "fewer" / "latency" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+def _processor() -> str:
+    """The processor's name; Python itself does not tell it on Linux."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _checked(batches: Sequence[int]) -> list[int]:
+    if not batches or any(not isinstance(b, int) or isinstance(b, bool) or b < 1 for b in batches):
+        raise InputError(f"batches is {list(batches)!r}; expected whole numbers of samples, each at least 1")
+    return sorted(set(batches))
+
+
+def _listed(values: Mapping[int, Any]) -> str:
+    return ", ".join(map(str, sorted(values)))
+
+
+def _calls(model: Model, size: int) -> Side:
+    """`AT_ONCE` calls of the network on `size` samples, in the middle of its levels."""
+    x = unit_noise(0, range(size), model.shape, device=model.device).to(model.dtype)
+    t = model.schedule.time(model.start / 2).to(device=model.device, dtype=torch.float32).expand(size)
+    labels = model.labels(size)
+
+    def side() -> None:
+        with torch.inference_mode():
+            for _ in range(AT_ONCE):
+                model.network(x, t, labels)
+
+    return side
+
+
+def _run(model: Model, plan: Plan, batch: int) -> Side:
+    return lambda: sample(model, plan, batch, batch=batch)
+
+
+def _shown(batches: Sequence[int]) -> list[int]:
+    """Batch sizes at which the engine's work is timed: one sample too, so that its fixed part shows."""
+    return sorted({1, *batches})

@@ -1,0 +1,116 @@
+"""A metric of the user's own: any function of samples and reference, with an interval."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from fewer.errors import InputError
+from fewer.measures.interval import Interval
+from fewer.models.from_scheduler import first_line
+
+SUBSETS = 8
+LEAST = 2  # samples in each
+
+
+def student(values: Sequence[float], value: float | None = None) -> Interval:
+    """Student's 95 % interval of the mean of independent values, about `value` instead of the mean where given."""
+    x = torch.tensor(values, dtype=torch.float64)
+    centre = float(x.mean()) if value is None else value
+    reach = float(stats.t.ppf(0.975, len(x) - 1)) * float(x.std()) / math.sqrt(len(x))
+    return Interval(centre, centre - reach, centre + reach, len(x))
+
+
+@dataclass(frozen=True)
+class OwnMetric:
+    """`function(samples (n, C, H, W), reference (m, C, H, W))` -> a number, or (value, low, high).
+
+    The function gets float32 copies in the model's data range; the reference is the data where there is any, and the
+    fine solution else. A number gets its interval from 8 disjoint random subsets of the samples, each with a subset of
+    the reference (the same one's where both have the same number, so that pairs stay pairs): with t the quantile of
+    Student's distribution of 7 degrees of freedom and sd the deviation of the subsets' figures,
+
+        f(all) -+ t sd / sqrt(8)
+
+    Assumed: rows independent, and a variance of f that falls at least as 1 / n. It is an interval of E f at this number
+    of samples: where f has a bias that depends on n, as plug-in distances do, that bias is not in it.
+    """
+
+    name: str
+    function: Callable[[Tensor, Tensor], Any]
+
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """The function that `package.module:function` names; raises InputError where there is none."""
+        return cls(name, user_function(name, "metric"))
+
+    def __call__(self, samples: Tensor, reference: Tensor, seed: int = 0) -> Interval:
+        """The figure with its interval. Raises InputError for what the function raises, or returns that is no figure."""
+        found = self._run(samples, reference)
+        n = len(samples)
+        if isinstance(found, tuple | list):
+            value, low, high = self._three(found)
+            return Interval(value, low, high, n)
+        value = self._number(found)
+        if min(n, len(reference)) < SUBSETS * LEAST:
+            raise InputError(
+                f"metric {self.name} returned a number, whose interval needs {SUBSETS * LEAST} samples and as many of "
+                f"the reference, got {n} and {len(reference)}; it may return (value, low, high) itself"
+            )
+        generator = torch.Generator().manual_seed(seed)
+        mine = torch.randperm(n, generator=generator)
+        its = mine if len(reference) == n else torch.randperm(len(reference), generator=generator)
+        parts = [
+            self._number(self._run(samples[x.to(samples.device)], reference[y.to(reference.device)]))
+            for x, y in zip(mine.tensor_split(SUBSETS), its.tensor_split(SUBSETS), strict=True)
+        ]
+        around = student(parts, value)
+        return Interval(around.value, around.low, around.high, n)
+
+    def _run(self, samples: Tensor, reference: Tensor) -> Any:
+        try:
+            with torch.no_grad():
+                return self.function(*(x.detach().to(torch.float32, copy=True) for x in (samples, reference)))
+        except Exception as error:  # what the user's own code raises
+            raise InputError(f"metric {self.name} raised {type(error).__name__}: {first_line(error)}") from error
+
+    def _number(self, found: Any) -> float:
+        try:
+            value = float(found)
+        except Exception as error:  # of any type that has no number, or more than one
+            raise InputError(f"metric {self.name} returned {_short(found)}; expected a number") from error
+        if not math.isfinite(value):
+            raise InputError(f"metric {self.name} returned {value}; expected a finite number")
+        return value
+
+    def _three(self, found: Sequence[Any]) -> list[float]:
+        numbers = [self._number(entry) for entry in found]
+        if len(numbers) != 3 or not numbers[1] <= numbers[0] <= numbers[2]:
+            raise InputError(f"metric {self.name} returned {_short(found)}; expected (value, low, high) in order")
+        return numbers
+
+
+def user_function(name: str, what: str) -> Callable[..., Any]:
+    """The callable of `package.module:function`, whose module is imported; InputError, naming `what`, if there is none."""
+    if not re.fullmatch(r"[\w.]+:\w+", name):
+        raise InputError(f"{what} is {name[:200]!r}; expected package.module:function")
+    module, function = name.split(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except Exception as error:  # what the user's own module raises
+        raise InputError(f"{what} {name!r} raised {type(error).__name__}: {first_line(error)}") from error
+    if not callable(found):
+        raise InputError(f"{what} {name!r} is {type(found).__name__}; expected a function")
+    return found  # type: ignore[no-any-return]
+
+
+def _short(found: Any) -> str:
+    return f"{type(found).__name__} {' '.join(repr(found).split())[:80]}"

@@ -1,0 +1,77 @@
+"""--features and --metric: what they write, and how they end on what cannot be used."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fewer.cli.main import run
+
+MODELS = """
+import fewer
+from fewer.models.schedules import Flow
+
+def good():
+    return fewer.Model.from_mixture(fewer.GaussianMixture.random((1, 4, 4), 2, seed=0), Flow(), name="good", hash="good")
+
+def gap(x, y): return float((x.mean() - y.mean()).abs())
+def fails(x, y): raise RuntimeError("no figure\\ntoday")
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    (tmp_path / "figures.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "figures", raising=False)
+    np.savez("d.npz", x=np.random.default_rng(0).integers(0, 256, (96, 4, 4, 1), np.uint8))
+    torch.save({"w": torch.zeros(3)}, "pickled.pt")
+    return tmp_path
+
+
+def test_compare_says_what_the_figures_are_on(here):
+    line = "compare figures:good --nfe 3 -n 96 --data d.npz --features random-4 --metric figures:gap --json board.json"
+    assert run(line.split()) == 0
+    board = json.loads((here / "board.json").read_text())
+    assert board["features"]["random-4"]["hash"]
+    for row in board["rows"]:
+        assert row["quality"]["fd"]["features"] == "random-4"
+        assert row["quality"]["figures:gap"]["low"] <= row["quality"]["figures:gap"]["high"]
+
+
+def test_tune_keeps_them_in_the_results(here):
+    line = "tune figures:good --nfe 3 --trials 1 --data d.npz --features pixels --metric figures:gap --out made"
+    assert run(line.split()) == 0
+    results = json.loads((here / "made" / "results.json").read_text())
+    assert results["quality"]["fd"]["features"] == "pixels"
+    assert results["features"]["pixels"]["hash"]
+    assert "figures:gap" in results["quality"]
+
+
+def test_a_metric_needs_no_data(here):
+    line = "compare figures:good --nfe 3 -n 32 --metric figures:gap --json board.json"
+    assert run(line.split()) == 0
+    assert all("figures:gap" in row["quality"] for row in json.loads((here / "board.json").read_text())["rows"])
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--features pixels", "--data"),
+        ("--features pickled.pt --data d.npz", "pickled"),
+        ("--features colours --data d.npz", "colours"),
+        ("--features pixels --data d.npz -n 16", "needs"),
+        ("--metric figures:fails --data d.npz", "no figure"),
+        ("--metric figures:fails", "no figure"),
+        ("--metric figures:missing", "missing"),
+        ("--metric figures", "module:function"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(here, capfd, line, says):
+    assert run(["compare", "figures:good", "--nfe", "3", *line.split()]) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert says in err
