@@ -5,7 +5,7 @@ JOBS ?= auto
 # the tests run one thread a worker
 ONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all claims docs-tables check format clean
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -28,6 +28,12 @@ test: check
 
 test-all: check
 	$(ONE) $(BIN)/pytest -n $(JOBS)
+
+claims: .venv/installed
+	$(ONE) $(BIN)/fewer claims --json src/fewer/claims/results.json
+
+docs-tables: .venv/installed
+	$(BIN)/python scripts/methods_table.py
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

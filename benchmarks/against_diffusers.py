@@ -30,7 +30,7 @@ from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import betas, discrete
 from fewer.tuning.baselines import fresh_noise
-from fewer.tuning.results import versions
+from fewer.versions import versions
 
 SCALED_LINEAR = {
     "beta_schedule": "scaled_linear",

@@ -78,7 +78,7 @@ BAD = [
     ("compare my_models:good --nfe 4-2", "nfe"),
     ("inspect my_models:missing", "my_models"),
     ("report broken-folder", "results.json"),
-    ("claims", "not built"),
+    ("claims no-such-claim", "no claim is called"),
     ("nonsense", "nonsense"),
     ("tune", "MODEL"),
 ]
@@ -188,7 +188,8 @@ def test_interrupted_and_resumed(here: Path) -> None:
 def test_a_reader_that_leaves_and_a_full_disk() -> None:
     fewer_ = [sys.executable, "-c", "from fewer.cli.main import main; main()"]
     left = subprocess.Popen([*fewer_, "methods", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert left.stdout is not None and left.stderr is not None
+    assert left.stdout is not None
+    assert left.stderr is not None
     left.stdout.close()
     assert left.wait(60) == 0
     assert left.stderr.read() == ""

@@ -1,0 +1,47 @@
+"""Writes docs/methods.md: every method with its sources and what came of its claims, from the parts themselves.
+
+python scripts/methods_table.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewer.claims import recorded
+from fewer.measures.interval import Interval
+from fewer.parts import ROOMS, bibliography, parts
+
+HEAD = """# Methods and their claims
+
+Made by `make docs-tables` from the parts and from the record of their claims (`src/fewer/claims/results.json`).
+A claim holds where its whole 95 % interval lies in the stated region, is not confirmed where all of it lies outside,
+and else cannot be told. Every claim fails when its method is broken on purpose (`fewer claims NAME --sabotage`).
+"""
+
+
+def figure(result: dict) -> str:
+    """A claim's measured figure."""
+    return str(Interval.from_dict(result["measured"]))
+
+
+def main() -> None:
+    """Write the page."""
+    pages = [HEAD]
+    for room in ROOMS:
+        pages.append(
+            f"\n## {room}\n\n| method | what it is | source | claim | measured | region | status |\n|---|---|---|---|---|---|---|"
+        )
+        for part in parts(room):
+            papers = "".join(f"; paper {n}: {bibliography()[n]['title']}" for n in part.papers)
+            cells = [f"`{part.name}`", part.title, part.source + papers]
+            for result in (r for r in recorded().values() if [room, part.name] in r["of"]):
+                told = f"{result['statement']} Against: {result['baseline']}."
+                row = [*cells, told, figure(result), result["region"], f"**{result['status']}**"]
+                pages.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+                cells = ["", "", ""]
+    where = Path(__file__).parent.parent / "docs" / "methods.md"
+    where.write_text("\n".join(pages) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Which claims there are, and what came out of them when they were last recorded (`results.json` beside this file)."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fewer.claims.claim import Claim, registered
+from fewer.errors import InputError
+from fewer.measures.interval import Interval
+
+
+@cache
+def claims() -> dict[str, Claim]:
+    """Every claim by name, found by reading the files of this room."""
+    package = importlib.import_module("fewer.claims")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"fewer.claims.{module.name}")
+    return dict(sorted(registered().items()))
+
+
+def chosen(names: list[str]) -> list[Claim]:
+    """The claims of these names, or all quick ones where none is given.
+
+    A name is a claim's own, or the first part of it: `ipndm` stands for all of `ipndm/...`. Raises InputError where
+    nothing is called so.
+    """
+    known = claims()
+    if not names:
+        return [claim for claim in known.values() if claim.tier == "quick"]
+    found: dict[str, Claim] = {}
+    for name in names:
+        some = {key: claim for key, claim in known.items() if key == name or key.startswith(f"{name}/")}
+        if not some:
+            families = sorted({key.split("/")[0] for key in known})
+            raise InputError(f"no claim is called {name!r}; there are: {', '.join(families)}")
+        found |= some
+    return list(found.values())
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The results in a file; InputError where it holds none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} holds no results of claims that could be added to: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(x, dict) and "status" in x for x in content.values()):
+        raise InputError(f"{path} holds no results of claims that could be added to")
+    return content
+
+
+@cache
+def recorded() -> dict[str, Any]:
+    """Claim name -> its last recorded result."""
+    file = resources.files("fewer.claims").joinpath("results.json")
+    return dict(json.loads(file.read_text())) if file.is_file() else {}
+
+
+def of_part(room: str, name: str) -> dict[str, str]:
+    """Status and figures of a part, over all recorded claims of it.
+
+    The status is 'holds' where all of them hold, 'not confirmed' where any is, and 'none' where there is none.
+    """
+    found = {key: result for key, result in recorded().items() if [room, name] in result["of"]}
+    statuses = {result["status"] for result in found.values()}
+    status = next((s for s in ("not confirmed", "cannot tell", "holds") if s in statuses), "none")
+    figures = [f"{key} {Interval.from_dict(result['measured'])} ({result['region']})" for key, result in found.items()]
+    return {"status": status, "figure": "; ".join(figures)}

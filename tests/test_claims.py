@@ -1,0 +1,116 @@
+"""Claims can fail, are of parts that exist, and fail when their method is broken."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewer.claims import claims, of_part, recorded
+from fewer.claims.claim import Claim, Measured
+from fewer.claims.repeated import geometric_mean, mean, share
+from fewer.claims.results import chosen
+from fewer.cli.main import run
+from fewer.errors import InputError
+from fewer.measures.interval import Interval
+from fewer.parts import bibliography, find, parts
+
+CLAIMS = claims()
+CHEAP = ["cfg/class-probability", "ddim/order", "ancestral/order"]
+
+
+def never(seed: int, sabotage: bool) -> Measured:
+    raise AssertionError
+
+
+@given(st.floats(-9, 9), st.floats(0, 5), st.floats(0, 5), st.floats(-9, 9))
+def test_a_claim_holds_only_where_its_whole_interval_does(value: float, down: float, up: float, end: float) -> None:
+    figure = Interval(value, value - down, value + up, 9)
+    below = Claim("x", (), (), "", "", -math.inf, end, "quick", never).status(figure)
+    above = Claim("x", (), (), "", "", end, math.inf, "quick", never).status(figure)
+    assert below == ("holds" if figure.high <= end else "not confirmed" if figure.low > end else "cannot tell")
+    assert above == ("holds" if figure.low >= end else "not confirmed" if figure.high < end else "cannot tell")
+
+
+def test_every_part_has_a_claim_and_every_claim_a_part() -> None:
+    of = {part for claim in CLAIMS.values() for part in claim.of}
+    assert {(part.room, part.name) for part in parts()} == of
+    for claim in CLAIMS.values():
+        assert set(claim.papers) <= set(bibliography())
+        assert claim.of
+        for room, name in claim.of:
+            assert set(find(room, name).papers) <= {
+                n for c in CLAIMS.values() if (room, name) in c.of for n in c.papers
+            }
+
+
+def test_the_record_is_of_the_claims_that_there_are() -> None:
+    assert set(recorded()) == set(CLAIMS)
+    for name, result in recorded().items():
+        assert {"papers", "statement", "baseline", "measured", "status", "command", "versions"} <= set(result)
+        assert CLAIMS[name].status(Interval.from_dict(result["measured"])) == result["status"]
+
+
+def test_a_part_is_no_better_than_its_worst_claim() -> None:
+    for part in parts():
+        found = of_part(part.room, part.name)
+        own = [r["status"] for r in recorded().values() if [part.room, part.name] in r["of"]]
+        assert found["status"] == (
+            "not confirmed" if "not confirmed" in own else max(own, key="holds cannot tell".find)
+        )
+        assert all(
+            key.split("/")[0] in found["figure"] for key, r in recorded().items() if [part.room, part.name] in r["of"]
+        )
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_a_claim_of_a_broken_method_does_not_hold(name: str) -> None:
+    claim = CLAIMS[name]
+    assert claim.status(claim.check(7, False).figure) == "holds"
+    assert claim.status(claim.check(7, True).figure) != "holds"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CLAIMS if name not in CHEAP])
+def test_no_claim_holds_of_a_broken_method(name: str) -> None:
+    claim = CLAIMS[name]
+    assert claim.status(claim.check(7, True).figure) != "holds"
+
+
+def test_names() -> None:
+    assert {claim.name for claim in chosen(["ipndm"])} == {name for name in CLAIMS if name.startswith("ipndm/")}
+    assert chosen(["ddim/order"]) == [CLAIMS["ddim/order"]]
+    assert all(claim.tier == "quick" for claim in chosen([]))
+    with pytest.raises(InputError, match="no claim is called 'ipn'"):
+        chosen(["ipn"])
+
+
+def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results.json"
+    assert run(["claims", "ddim/order", "--json", str(file)]) == 0
+    assert run(["claims", "ancestral/order", "--json", str(file)]) == 0
+    assert set(json.loads(file.read_text())) == {"ddim/order", "ancestral/order"}
+    assert run(["claims", "ddim/order", "--sabotage"]) == 0
+    capfd.readouterr()
+    assert run(["claims", "ddim/order", "--json", "-"]) == 0
+    assert json.loads(capfd.readouterr().out)["ddim/order"]["status"] == "holds"
+    file.write_text("[1]")
+    assert run(["claims", "ddim/order", "--json", str(file)]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+    assert file.read_text() == "[1]"
+
+
+@given(st.integers(0, 40), st.integers(1, 40))
+def test_a_share_of_none_or_all_has_an_open_end(hits: int, of: int) -> None:
+    found = share(min(hits, of), of)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert (found.low > 0) == (hits > 0)
+
+
+def test_repetitions() -> None:
+    assert mean([1.0, 2.0, 3.0]).high == pytest.approx(2 + 4.302653 / math.sqrt(3), rel=1e-6)  # Student's t, 2 degrees
+    assert geometric_mean([0.5, 2.0]).value == pytest.approx(1)
