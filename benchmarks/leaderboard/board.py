@@ -1,0 +1,195 @@
+"""One model's rows: a budget each, every library on the same noises against the same reference."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fewer
+from benchmarks.against_diffusers import TEST_SEED
+from benchmarks.leaderboard.field import Standing, diffusers_field, plan_field, run
+from benchmarks.leaderboard.k_diffusion_run import Side
+from fewer.measures import paired
+from fewer.measures.measure import squared_errors
+from fewer.measures.reference import Fine, fine_plan, fine_solution
+from fewer.models.model import Model
+from fewer.planfile import write_atomically
+from fewer.tuning.baselines import fresh_noise
+from fewer.tuning.results import versions
+from fewer.tuning.standards import standard_plans
+
+LIBRARIES = ("diffusers", "k-diffusion", "standard", "tuned")
+MOST_CALLS = 20  # that the reference is good for, whatever the budgets, so that rows of several runs agree
+TUNED_SHARE = 0.3  # of the best standard plan's error that a tuned plan may have
+YARDSTICKS = ("unipc logsnr", "unipc-3 logsnr", "ipndm quadratic", "ipndm uniform", "dpmpp-2m karras")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a row is to hold.
+
+    noises     n of the test, which nothing was searched on
+    screen     of them, on which every setting is played first; `keep` of each library go on to all noises
+    tuned      budgets that `fewer.tune` searches a plan for, each with at most `evaluations` of the network (None: to its
+               end); not with a limit in seconds, under which a busy machine gives other plans
+    """
+
+    noises: int = 512
+    screen: int = 512
+    keep: int = 8
+    tuned: tuple[int, ...] = ()
+    evaluations: int | None = None
+    environment: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What rows of one table have in common."""
+        return {"noises": self.noises, "screened": self.screen, "kept": self.keep, "evaluations": self.evaluations}
+
+    def holds(self, row: dict[str, Any], nfe: int) -> bool:
+        """Whether a row of this kind, written before, holds all that is asked now."""
+        missing = (self.environment and "k-diffusion" not in row) or (nfe in self.tuned and "tuned" not in row)
+        return not missing
+
+
+class Board:
+    """The JSON file of all models' rows: read, and written whole after every row."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.models: dict[str, Any] = json.loads(path.read_text())["models"] if path.exists() else {}
+
+    def rows(self, name: str, model: Model) -> dict[str, Any]:
+        """The rows that there are of this model; none where its content has changed since."""
+        entry = self.models.get(name, {})
+        return entry.get("rows", {}) if entry.get("model", {}).get("hash") == model.hash else {}
+
+    def put(self, name: str, entry: dict[str, Any]) -> None:
+        """Set a model's entry and write the file."""
+        self.models[name] = entry
+        write_atomically(self.path, (json.dumps({"models": self.models}, indent=1) + "\n").encode())
+
+
+def reference(model: Model, noise: Tensor, labels: Tensor | None, most: int) -> Fine:
+    """The fine solution; its calls are doubled until they change less than 5 % of what a tuned plan of `most` calls has.
+
+    Its `error` is that of all noises, not of the 64 by which the number of calls is found: the RMSE to half the calls.
+    """
+    few = slice(0, 64)
+    own = None if labels is None else labels[few]
+    plans = [plan for plan in standard_plans(model, most) if plan.name in YARDSTICKS] or standard_plans(model, most)[:1]
+    there = [fewer.sample(model, plan, noise=noise[few], labels=own) for plan in plans]
+
+    def best(target: Tensor) -> float:
+        return TUNED_SHARE * min(float(squared_errors(x[: len(target)], target).mean().sqrt()) for x in there)
+
+    fine = fine_solution(model, noise, labels, best=best)
+    coarse = fewer.sample(model, fine_plan(model, fine.calls // 2), noise=noise, labels=labels)
+    return replace(fine, error=float(squared_errors(fine.samples, coarse).mean().sqrt()))
+
+
+def score(
+    board: Board, name: str, about: str, model: Model, budgets: tuple[int, ...], asked: Asked,
+    progress: Callable[[str], Any],
+) -> Iterator[int]:  # fmt: skip
+    """Measures and writes the rows that are missing, and yields each budget that is done.
+
+    Rows of other noises or screenings leave the file with the first new row: a table holds one kind.
+    """
+    done = {nfe: row for nfe, row in board.rows(name, model).items() if row["asked"] == asked.to_dict()}
+    left = [nfe for nfe in budgets if str(nfe) not in done or not asked.holds(done[str(nfe)], nfe)]
+    yield from (nfe for nfe in budgets if nfe not in left)  # before any work
+    if not left:
+        return
+    noise = fresh_noise(model, asked.noises, TEST_SEED)
+    labels = model.labels(asked.noises)
+    progress(f"{name}: reference")
+    fine = reference(model, noise, labels, max(MOST_CALLS, *budgets))
+    known = {"calls": fine.nfe, "error": fine.error, "rms of its samples": float(fine.samples.square().mean().sqrt())}
+    entry = {
+        "about": about, "model": model.describe(), "versions": versions(),
+        "rows": done,
+    }  # fmt: skip
+    side: Side | nullcontext[None] = nullcontext()
+    if asked.environment is not None:
+        side = Side(asked.environment, name, left, noise, labels, fine.samples, asked.screen, asked.keep)
+    with side as beside:
+        for nfe in left:
+            kept = done.get(str(nfe), {})
+            row = _row(model, nfe, noise, labels, fine.samples, asked, lambda what: progress(f"{name}, {what}"), beside)
+            row["reference"] = known
+            # parts that were measured before and not asked for now stay
+            row = {**{key: kept[key] for key in LIBRARIES if key in kept}, **row}
+            entry["rows"] = done = dict(sorted({**done, str(nfe): row}.items(), key=lambda item: int(item[0])))
+            board.put(name, entry)
+            yield nfe
+
+
+def _row(
+    model: Model, nfe: int, noise: Tensor, labels: Tensor | None, target: Tensor, asked: Asked,
+    progress: Callable[[str], Any], side: Side | None,
+) -> dict[str, Any]:  # fmt: skip
+    """All libraries with `nfe` network calls."""
+    row: dict[str, Any] = {"asked": asked.to_dict()}
+    fields = {
+        "diffusers": diffusers_field(model, nfe),
+        "standard": plan_field(model, standard_plans(model, nfe)),
+    }
+    standings: dict[str, Standing] = {}
+    for library, field in fields.items():
+        progress(f"{nfe} calls: {library}, {len(field)} settings")
+        standings[library] = run(field, noise, labels, target, asked.screen, asked.keep)
+    plan_errors, facts = None, {}
+    if nfe in asked.tuned:
+        progress(f"{nfe} calls: tuning")
+        plan_errors, facts = _tuned(model, nfe, noise, labels, target, asked.evaluations)
+    if side is not None:
+        progress(f"{nfe} calls: k-diffusion")
+        standings["k-diffusion"] = side.standing(nfe)
+    for library, standing in standings.items():
+        row[library] = standing.to_dict() | _ratios(library, standing.errors[standing.best], standings)
+    if plan_errors is not None:
+        row["tuned"] = facts | {"rmse": paired.rmse(plan_errors).to_dict()} | _ratios("tuned", plan_errors, standings)
+    return row
+
+
+def _ratios(library: str, errors: Tensor, standings: dict[str, Standing]) -> dict[str, Any]:
+    """Paired ratios of RMSE to the best setting of each of the other two packages."""
+    found = {}
+    for other in ("diffusers", "k-diffusion"):
+        if other in standings and other != library:
+            best = standings[other]
+            found[f"ratio to {other}"] = paired.ratio(errors, best.errors[best.best]).to_dict()
+    return found
+
+
+def _tuned(
+    model: Model, nfe: int, noise: Tensor, labels: Tensor | None, target: Tensor, evaluations: int | None
+) -> tuple[Tensor, dict[str, Any]]:
+    """Squared errors (n,) of the plan that `fewer.tune` returns, and how it came about. Seed 0: other noises."""
+    began = time.process_time()
+    result = fewer.tune(model, nfe=nfe, evaluations=evaluations)
+    took = time.process_time() - began
+    errors = squared_errors(fewer.sample(model, result.plan, noise=noise, labels=labels), target)
+    return errors, {
+        "best": result.plan.name, "recommended": result.verdict["recommended"], "decision": result.verdict["decision"],
+        "network evaluations of the search": result.results["evaluations"], "processor seconds": took,
+    }  # fmt: skip
+
+
+def seconds_of_a_call(model: Model, n: int = 64) -> float:
+    """Time of one network call on n samples, the second of two."""
+    x, labels, took = torch.zeros(n, *model.shape), model.labels(n), 0.0
+    for _ in range(2):
+        began = time.perf_counter()
+        with torch.inference_mode():
+            model(x, float(model.schedule.time(0.5)), labels)
+        took = time.perf_counter() - began
+    return took
