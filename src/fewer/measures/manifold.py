@@ -1,8 +1,8 @@
 """Precision and recall, density and coverage: which samples lie among the nearest neighbours of the other side's.
 
 Measured coverage of the nominal 95 %, of each figure's own expectation at n = 256, over 200 repetitions between distinct
-and equal Gaussians, d = 2, 16, 64 (benchmarks/coverage.py): 92 to 99.5 %, but for precision between distinct ones in two
-dimensions, 86 %. A few outliers' balls carry it there, and a sample without one does not know what it did not see.
+and equal Gaussians, d = 2, 16, 64 (benchmarks/coverage.py): 92 to 99.5 %, but 86 % for precision between distinct ones
+in two dimensions, where the intervals that miss lie too low; the cause is not known.
 """
 
 from __future__ import annotations

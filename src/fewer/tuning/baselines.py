@@ -63,6 +63,11 @@ class Judge:
     evaluations: int = 0
     described: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def extend(self, other: Judge) -> None:
+        """Judge by another's noises from here on, of which these are the first."""
+        self.noise, self.labels, self.fine = other.noise, other.labels, other.fine
+        self.evaluations += other.evaluations
+
     def samples(self, plan: Plan) -> Tensor:
         """The plan's samples from the fresh noises."""
         self.evaluations += plan.nfe * len(self.noise)

@@ -37,6 +37,7 @@ Progress = Callable[[str, int, int | None], Any]
 TUNED_SHARE = 0.3
 YARDSTICKS = ("unipc logsnr", "unipc uniform", "unipc quadratic", "dpmpp-2m karras")
 MATCH_EVALUATIONS = 128_000  # that scoring the pipeline as it is may take where it is to be matched
+SECOND_LOOK = 256  # fresh noises where fewer could not tell; each of the two looks is wrong with 2.5 % chance at most
 HOPELESS = 4.0  # times the pipeline's error
 
 
@@ -81,7 +82,7 @@ def tune(
     trials    most candidates after the standard plans, a budget; `time` most seconds of search, all budgets together
     resume    go on with the search in `out`
     noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 256;
-              `fresh` other ones of the comparison, from 64 to 256
+              `fresh` other ones of the comparison, from 64 to 256, and 256 where fewer cannot tell
     evaluations  most network evaluations of the search (of single samples), all budgets together
     strategy  gauss-newton (times and coefficients) or evolution (time steps)
 
@@ -141,7 +142,7 @@ class _Tuning:
                 f"{model.start / (1 - model.start):.3g}): above, noise prediction divides its error by an alpha near zero"
             )
         problem, fine = self.problem()
-        judge = self.judge(fine)
+        judge = self.judge(fine, asked.fresh)
         pipeline = self.pipeline(judge)
         outcomes = self.match(problem, judge, pipeline) if asked.match else self.front(problem, judge)
         self.evaluations += judge.evaluations
@@ -213,9 +214,9 @@ class _Tuning:
         self.evaluations += fine.evaluations
         return Problem(model, noise, labels, fine.samples, self.batch), fine
 
-    def judge(self, fine: Fine) -> Judge:
-        """Fresh noises, with a fine solution of as many calls as the search's."""
-        model, n = self.model, self.asked.fresh
+    def judge(self, fine: Fine, n: int) -> Judge:
+        """n fresh noises, with a fine solution of as many calls as the search's."""
+        model = self.model
         noise = fresh_noise(model, n, self.asked.seed)
         labels = model.labels(n)
         self.progress("fine solution of fresh noises", 0, None)
@@ -270,7 +271,11 @@ class _Tuning:
         self.evaluations += problem.evaluations - self.counted
         self.progress(f"{nfe} evaluations: comparing on fresh noise", 0, None)
         tuned = strategy.choose(found) if found else None
-        return judge_pair(judge, nfe, tuned, ranked, asked.margin, asked.guidance)
+        outcome = judge_pair(judge, nfe, tuned, ranked, asked.margin, asked.guidance)
+        if tuned is not None and outcome.verdict.decision == "cannot tell" and len(judge.noise) < SECOND_LOOK:
+            judge.extend(self.judge(judge.fine, SECOND_LOOK))
+            outcome = judge_pair(judge, nfe, tuned, ranked, asked.margin, asked.guidance)
+        return outcome
 
     def follow(
         self, strategy: Any, name: str, study: Study, problem: Problem, space: Space, nfe: int, total: int,
