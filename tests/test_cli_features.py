@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from fewer.cli.main import run
+from fewer.images import read_images
+from fewer.measures.interval import Interval
 
 MODELS = """
 import fewer
@@ -68,6 +70,8 @@ def test_a_metric_needs_no_data(here):
         ("--metric figures:fails", "no figure"),
         ("--metric figures:missing", "missing"),
         ("--metric figures", "module:function"),
+        ("--nll", "--data"),
+        ("--nll --data wide.npz", "wide.npz"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(here, capfd, line, says):
@@ -75,3 +79,22 @@ def test_what_cannot_be_used_is_said_in_one_line(here, capfd, line, says):
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert says in err
+
+
+def test_compare_tells_the_likelihood_of_the_data_under_the_model_itself(here):
+    line = "compare figures:good --nfe 3 -n 32 --data few.npz --nll --json board.json"
+    np.savez("few.npz", x=np.random.default_rng(0).integers(0, 256, (16, 4, 4, 1), np.uint8))
+    assert run(line.split()) == 0
+    board, model = json.loads((here / "board.json").read_text()), sys.modules["figures"].good()
+    found = Interval.from_dict(board["quality"]["nll"])
+    images = read_images(here / "few.npz", model).double()
+    truth = -model.exact.to(dtype=torch.float64).log_prob(images) / 16
+    assert found.n == 16
+    assert found.value == pytest.approx(float(truth.mean()), rel=1e-3)
+    assert all("nll" not in row["quality"] for row in board["rows"])  # no plan changes it
+
+
+def test_compare_prints_the_likelihood_with_its_unit(here, capfd):
+    np.savez("few.npz", x=np.random.default_rng(0).integers(0, 256, (16, 4, 4, 1), np.uint8))
+    assert run(["compare", "figures:good", "--nfe", "3", "-n", "32", "--data", "few.npz", "--nll"]) == 0
+    assert "nats per dimension" in capfd.readouterr().out

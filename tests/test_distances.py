@@ -261,6 +261,7 @@ def test_directions_are_drawn_from_the_seed():
         (torch.zeros(100, 3), torch.zeros(100, 4), "features"),
         (torch.zeros(100, 3, 2), torch.zeros(100, 3, 2), "features"),
         (torch.zeros(5, 3), torch.zeros(100, 3), "x has 5 samples"),
+        (torch.zeros(100, 0), torch.zeros(100, 0), "at least one dimension"),
         (torch.zeros(100, 3), torch.full((100, 3), math.nan), "y holds"),
     ],
 )

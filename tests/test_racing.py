@@ -7,12 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
 
 from fewer.errors import InputError
 from fewer.measures import paired, racing
 from fewer.measures.disagreement import Disagreement, _ridge, disagreement
 from fewer.measures.racing import looks, race, race_all, ratios
 from fewer.measures.seeds import rescore, seed_scan
+from fewer.measures.spending import POWER, levels
 
 
 def errors(n, *scales, seed=0, spread=0.5):
@@ -30,14 +33,47 @@ def drawing(e):
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(8, 300), st.integers(0, 20_000))
-def test_looks_spend_five_percent_in_all_and_end_at_most(first, more):
+def test_looks_grow_and_end_at_most(first, more):
     planned = looks(first + more, first)
     sizes = [n for n, _ in planned]
     assert sizes[0] == first
     assert sizes[-1] == first + more
     assert sizes == sorted(set(sizes))
-    assert sum(alpha for _, alpha in planned) == pytest.approx(0.05)
-    assert all(alpha > 0 for _, alpha in planned)
+    assert all(0 < alpha <= 0.05 + 1e-12 for _, alpha in planned)
+    assert sum(alpha for _, alpha in planned) >= 0.05 - 1e-12  # at least what a union bound would give
+
+
+def test_one_look_has_all_of_alpha():
+    assert looks(64, 64)[0] == (64, pytest.approx(0.05))
+
+
+@pytest.mark.parametrize("power", [0.5, 1.25, 3.0])
+def test_two_looks_spend_what_they_shall(power):
+    """P(|z_1| <= c_1, |z_2| <= c_2) of the bivariate normal with correlation sqrt(n_1 / n_2)."""
+    for first in (10, 50, 95):
+        one, two = (float(norm.isf(alpha / 2)) for alpha in levels([first, 100], 0.05, power))
+        rho = math.sqrt(first / 100)
+        inside = quad(
+            lambda z, c=two, rho=rho: norm.pdf(z) * (
+                norm.cdf((c - rho * z) / math.sqrt(1 - rho**2)) - norm.cdf((-c - rho * z) / math.sqrt(1 - rho**2))
+            ), -one, one, epsabs=1e-12,
+        )[0]  # fmt: skip
+        assert 1 - inside == pytest.approx(0.05, abs=1e-9)
+        assert 2 * norm.sf(one) == pytest.approx(0.05 * (first / 100) ** power)
+
+
+def test_all_looks_together_miss_with_the_chance_that_is_allowed():
+    """Brownian paths at the looks' sizes: the share that any look rejects is binomial about alpha, at every look."""
+    planned, paths, alpha = looks(5000), 40_000, 0.2
+    sizes = torch.tensor([float(n) for n, _ in planned], dtype=torch.float64)
+    c = torch.tensor([norm.isf(a / 2) for a in levels([n for n, _ in planned], alpha)])
+    steps = sizes.diff(prepend=sizes.new_zeros(1)).sqrt()
+    z = torch.randn(paths, len(sizes), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    missed = ((z * steps).cumsum(1) / sizes.sqrt()).abs() > c
+    for at in (len(sizes) // 2, len(sizes) - 1):
+        spent = alpha * float(sizes[at] / sizes[-1]) ** POWER
+        share = float(missed[:, : at + 1].any(1).double().mean())
+        assert abs(share - spent) < 4 * math.sqrt(spent / paths)
 
 
 @pytest.mark.parametrize("n", [40, 200])

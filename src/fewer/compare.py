@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from fewer.engine import check_fit, sample
+from fewer.engine import MICRO_BATCH, check_fit, sample
 from fewer.errors import InputError
 from fewer.measures import paired
 from fewer.measures.features import Features
+from fewer.measures.likelihood import flow_nll
 from fewer.measures.measure import asked_guidance, squared_errors
 from fewer.measures.own_metric import OwnMetric
 from fewer.measures.reference import fine_solution
@@ -39,6 +40,7 @@ def compare(
     batch: int | None = None,
     features: Features | None = None,
     metric: OwnMetric | None = None,
+    nll: bool = False,
     progress: Callable[[str, int, int | None], Any] | None = None,
 ) -> dict[str, Any]:
     """Paired RMSE to the fine solution (and distances to `data`) of everything, each with its 95 % interval.
@@ -46,10 +48,12 @@ def compare(
     guidance  scale of classifier-free guidance; by default the one that the given plans were made for
     features  that the distances to `data` are on, instead of its principal components
     metric    one more figure of each, against `data` or else the fine solution
+    nll       also the negative log-likelihood of `data` under the model's own flow, which no plan changes
 
-    Returns {"model", "reference", "features", "rows", "plans", "notes"}: `features` says by name what distances are on,
-    `rows` are sorted by evaluations and error, `plans` has the verdict of each given plan against the best standard plan
-    of the same number of evaluations: does it hold here?
+    Returns {"model", "reference", "features", "quality", "rows", "plans", "notes"}: `features` says by name what
+    distances are on, `quality` holds what no plan changes (`nll`, nats per dimension, where asked for), `rows` are sorted
+    by evaluations and error, `plans` has the verdict of each given plan against the best standard plan of the same number
+    of evaluations: does it hold here?
     Plans that add noise are compared by Frechet distance. What gives no finite samples is left out, and noted.
     """
     if not 0 <= margin < 10:
@@ -57,6 +61,12 @@ def compare(
     scoring = Scoring(data, features, metric)
     scoring.check(n)
     report = progress or (lambda stage, done, total: None)
+    own: dict[str, Any] = {}
+    if nll:  # first: it may be refused, and what follows takes long
+        if data is None:
+            raise InputError("nll is the likelihood of data, and data is missing")
+        report("likelihood of the data", 0, None)
+        own["nll"] = flow_nll(model, data, batch=batch or MICRO_BATCH).nats().to_dict()
     guidance = _guidance_of(plans) if guidance is None else guidance
     budgets = sorted({*nfe, *(plan.nfe for plan in plans)})
     standards = {budget: standard_plans(model, budget, guidance) for budget in budgets}
@@ -93,7 +103,7 @@ def compare(
     rows.sort(key=lambda row: (row["nfe"], row["quality"].get("paired_rmse", {}).get("value", math.inf)))
     return {
         "model": model.describe(), "reference": {"nfe": judge.fine.nfe, "error": judge.fine.error},
-        "features": judge.described, "rows": rows, "plans": verdicts, "notes": notes,
+        "features": judge.described, "quality": own, "rows": rows, "plans": verdicts, "notes": notes,
     }  # fmt: skip
 
 

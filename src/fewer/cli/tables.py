@@ -91,6 +91,9 @@ def print_board(board: dict[str, Any]) -> None:
         table.add_row(str(row["nfe"]), name, *(figure(row["quality"].get(quality)) for quality in names))
     console = _console()
     console.print(table)
+    if "nll" in board["quality"]:
+        told = figure(board["quality"]["nll"])
+        console.print(f"negative log-likelihood of the data under the model's flow: {told} nats per dimension")
     for entry in board["plans"]:
         verdict = entry["verdict"]
         console.print(f"{entry['name']}: {verdict['decision']}, {figure(verdict['ratio'])} of {verdict['against']}")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fewer.errors import InputError
 from fewer.measures.interval import Interval
-from fewer.measures.twosample import around_squared, covariance, two_samples
+from fewer.measures.twosample import around_squared, check_varies, covariance, two_samples
 from fewer.parts import part
 
 SPLITS = 4
@@ -39,8 +38,7 @@ def frechet(x: Tensor, y: Tensor) -> Interval:
     Source: Dowson & Landau 1982, Heusel et al. 2017 (the distance); Chong & Forsyth 2020 (extrapolation in 1 / N).
     """
     x, y = two_samples(x, y, least=4 * x.shape[-1] + 8)
-    if (y == y[0]).all():
-        raise InputError(f"y must hold rows that differ, got {len(y)} equal ones")
+    check_varies(y, "y")
     n, m = len(x), len(y)
     gap, centred_x, centred_y = x.mean(0) - y.mean(0), x - x.mean(0), y - y.mean(0)
     cov_x, cov_y = covariance(x), covariance(y)

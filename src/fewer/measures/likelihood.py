@@ -16,10 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from scipy.integrate import RK45
 from torch import Tensor
 
 from fewer.engine import MICRO_BATCH
@@ -28,9 +27,10 @@ from fewer.measures.interval import Interval
 from fewer.measures.own_metric import student
 from fewer.models.model import Model
 from fewer.parts import part
+from fewer.processes.dormand_prince import integrate
 
 EXACT_UP_TO = 64  # dimensions in which the trace is exact unless asked otherwise
-MOST_STEPS = 5000
+MOST = 30_000  # evaluations
 
 Trace = Literal["exact", "hutchinson"]
 State = tuple[Tensor, Tensor]  # x (n, d), the divergence's integral (n, probes)
@@ -218,33 +218,16 @@ def _integrate(
     field: Field, x: Tensor, columns: int, low: float, high: float, tol: float, name: str
 ) -> tuple[Tensor, Tensor, int]:
     """x and the divergence's integral (n, columns) at `high`, from x at `low`, and how often the field was asked."""
-    a, b, c, e = RK45.A, RK45.B, RK45.C, RK45.E
-    tau, h = low, min(low, (high - low) / 10)
-    total, dim = x.new_zeros(len(x), columns), x.shape[1]
-    first, calls = field(tau, x), 1
-    for _ in range(MOST_STEPS):
-        h = min(h, high - tau)
-        stages = [first]
-        for i in range(1, 6):
-            stages.append(field(tau + float(c[i]) * h, x + h * _sum(a[i, :i], stages, 0)))
-        there, gained = x + h * _sum(b, stages, 0), total + h * _sum(b, stages, 1)
-        last = high - tau <= h * (1 + 1e-9)
-        stages.append(field(high if last else tau + h, there))
-        calls += 6
-        in_x = h * _sum(e, stages, 0) / (tol * (1 + torch.maximum(x.abs(), there.abs())))
-        in_log = h * _sum(e, stages, 1) / (tol * dim)
-        error = max(float(in_x.square().mean(1).max().sqrt()), float(in_log.abs().max()))
-        if error <= 1:
-            tau, x, total, first = tau + h, there, gained, stages[-1]
-            if last:
-                return x, total, calls
-        h *= min(5.0, max(0.2, 0.9 * max(error, 1e-10) ** -0.2))
-    raise InputError(
-        f"the flow of {name} is too rough to follow at tol {tol:g}: {MOST_STEPS} steps end at tau {tau:.4g}"
-    )
+    dim = x.shape[1]
 
+    def both(tau: float, state: Tensor) -> Tensor:
+        return torch.cat(field(tau, state[:, :dim]), 1)
 
-def _sum(weights: Any, stages: list[State], of: int) -> Tensor:
-    """The weighted sum of the stages' slopes of x (0) or of the integral (1)."""
-    terms = [float(w) * stage[of] for w, stage in zip(weights, stages, strict=True) if w != 0]
-    return torch.stack(terms).sum(0)
+    def error(estimate: Tensor, before: Tensor, after: Tensor) -> float:
+        size = torch.maximum(before[:, :dim].abs(), after[:, :dim].abs())
+        in_x = (estimate[:, :dim] / (tol * (1 + size))).square().mean(1).max().sqrt()
+        return max(float(in_x), float(estimate[:, dim:].abs().max()) / (tol * dim))
+
+    start = torch.cat([x, x.new_zeros(len(x), columns)], 1)
+    found = integrate(both, start, low, high, error, MOST, f"the flow of {name} at tol {tol:g}")
+    return found.x[:, :dim], found.x[:, dim:], found.evaluations

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.measures.interval import Interval
-from fewer.measures.twosample import two_samples
+from fewer.measures.twosample import check_varies, two_samples
 from fewer.parts import part
 
 ROWS = 1024
@@ -99,9 +99,8 @@ def _prepared(x: Tensor, y: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor, 
     if k < 1:
         raise InputError(f"k must be at least 1 neighbour, got {k}")
     x, y = two_samples(x, y, least=8 * (k + 1))
-    for name, sample in (("x", x), ("y", y)):
-        if (sample == sample[0]).all():
-            raise InputError(f"{name} must hold rows that differ for neighbours to exist, got {len(sample)} equal ones")
+    check_varies(x, "x")
+    check_varies(y, "y")
     generator = torch.Generator().manual_seed(seed)
     parts = [1] + [2] * HALVINGS + [4] * QUARTERINGS
     of_x, of_y = ([torch.randperm(len(z), generator=generator).to(z.device) % p for p in parts] for z in (x, y))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError
-from fewer.measures.energy import _centred_cross, _centred_own, _Sums
 from fewer.measures.interval import Interval
 from fewer.measures.twosample import around_squared, two_samples
+from fewer.measures.ustatistic import Sums, discrepancy_of
 from fewer.parts import part
 
 BLOCKS = 8  # the fewest independent blocks of frequencies: their spread is the features' own error
@@ -51,7 +51,7 @@ def mmd(
     2023 (simplex coupling).
     """
     x, y = two_samples(x, y, least=8)
-    n, m, d = len(x), len(y), x.shape[1]
+    d = x.shape[1]
     if features < BLOCKS * d:
         raise InputError(f"features must be at least {BLOCKS} d = {BLOCKS * d} in {d} dimensions, got {features}")
     width = _median_distance(x, y) if bandwidth is None else bandwidth
@@ -61,16 +61,9 @@ def mmd(
     weights = frequencies(d, features, coupling, torch.Generator().manual_seed(seed)).to(x.device)
     phi, psi = (positive_features((z - origin) / width, weights) for z in (x, y))
 
-    xx, yy, xy = _own_sums(phi), _own_sums(psi), _cross_sums(phi, psi)
-    cross = xy.rows.sum() / (n * m)
-    unbiased = xx.rows.sum() / (n * (n - 1)) + yy.rows.sum() / (m * (m - 1)) - 2 * cross
-    plugin = (phi.mean(0) - psi.mean(0)).square().sum()
-    along_x = 2 * (xx.rows / (n - 2) - xy.rows / m)
-    along_y = 2 * (yy.rows / (m - 2) - xy.columns / n)
-    jackknife = along_x.var() / n + along_y.var() / m
-    quadratic = 2 / n**2 * _centred_own(xx) + 2 / m**2 * _centred_own(yy) + 4 / (n * m) * _centred_cross(xy)
-    of_features = _of_blocks(phi, psi, d)
-    return around_squared(unbiased, plugin, torch.maximum(jackknife, quadratic) + of_features, min(n, m))
+    found = discrepancy_of(_own_sums(phi), _own_sums(psi), _cross_sums(phi, psi))
+    variance = found.variance + _of_blocks(phi, psi, d)
+    return around_squared(found.unbiased, found.plugin, variance, min(len(x), len(y)))
 
 
 def kernel_estimate(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
@@ -133,16 +126,16 @@ def _median_distance(x: Tensor, y: Tensor) -> float:
     return median
 
 
-def _own_sums(phi: Tensor) -> _Sums:
+def _own_sums(phi: Tensor) -> Sums:
     """Sums of phi_i . phi_j over j != i, and of their squares, from the features' first and second moments."""
     norms = phi.square().sum(1)
     rows = phi @ phi.sum(0) - norms
-    return _Sums(rows, rows, _squares(phi, phi) - norms.square().sum(), norms.sum())
+    return Sums(rows, rows, _squares(phi, phi) - norms.square().sum(), norms.sum())
 
 
-def _cross_sums(phi: Tensor, psi: Tensor) -> _Sums:
+def _cross_sums(phi: Tensor, psi: Tensor) -> Sums:
     """Sums of phi_i . psi_j over j, over i, and of their squares."""
-    return _Sums(phi @ psi.sum(0), psi @ phi.sum(0), _squares(phi, psi), phi.new_zeros(()))
+    return Sums(phi @ psi.sum(0), psi @ phi.sum(0), _squares(phi, psi), phi.new_zeros(()))
 
 
 def _squares(phi: Tensor, psi: Tensor) -> Tensor:

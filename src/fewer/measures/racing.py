@@ -1,30 +1,30 @@
 """Racing: two plans, or many, on as many samples as the decision needs, and no more.
 
 Squared errors come in batches, the same noises for every plan. After n_1 < n_2 < .. < n_K = `most` samples the race
-looks: it computes an interval of the ratio of RMSEs, and stops when the interval decides. Look i may miss with chance
-
-    alpha_i = alpha (n_i - n_(i-1)) / n_K        (n_0 = 0, alpha = 5 %)
-
-so that all intervals of a race hold the truth together with 95 % chance, whatever rule stops it (union bound). What is
-spent grows with the samples, as in Kim & DeMets 1987: little on first looks, where only large differences show anyway
-and where tails are known worst, and most on the last ones, which come close to a test of fixed size.
+looks: it computes an interval of the ratio of RMSEs, and stops when the interval decides. All intervals of a race hold
+the truth together with 95 % chance, whatever rule stops it: look i may miss with chance alpha_i, where the alpha_i spend
+5 % in all by the joint distribution of the looks (`fewer.measures.spending`). What is spent grows a little faster than
+the samples (Kim & DeMets 1987): little on first looks, where only large differences show anyway and where tails are
+known worst, and most on the last ones, which come close to a test of fixed size.
 
 Each interval is the one of `fewer.measures.paired` at the level of its look: a bootstrap-t on the log scale. Tests that
 hold for all n without asymptotics (betting, empirical Bernstein: Waudby-Smith & Ramdas 2024) need errors with a known
 bound; squared errors have none.
 
 What is not decided early may be hopeless: a race of two also stops where its predictive power (Spiegelhalter et al.
-1986) is below 10 %, the chance that the last look would decide if theta = log ratio went on as it may from here,
+1986) is below 5 %, the chance that the last look would decide if theta = log ratio went on as it may from here,
 
     theta_K ~ N(theta_i, se_i^2 (1 - n_i / n_K)),        se_K = se_i sqrt(n_i / n_K)
 
 which can only turn decisions into "cannot tell".
 
-Measured (benchmarks/racing.py): 400 pairs of standard plans on exact mixtures, margin 5 %, most 16,384: 1.2 % wrong
-decisions [0.4, 2.9]; 43 % [32, 55] of the samples of the fixed-size test of equal power, from 800 samples a race where
-RMSEs differ by a third or more to 8,800 at exact ties. On log-normal errors, at ties and on either side of the margin:
-1 to 2 % wrong for equal log-sds of 0.5 to 2. Very unequal tails are the limit: 8 to 21 % wrong at log-sd 2 against 1,
-since the rare errors that carry one plan's mean are then often not seen yet, and no interval covers what was not seen.
+Measured (benchmarks/racing.py): 400 pairs of standard plans on exact mixtures, margin 5 %, most 16,384: 0.8 % wrong
+decisions [0.2, 2.2]; 32 % [26, 56] of the samples of the fixed-size test of equal power, from 700 samples a race where
+RMSEs differ by a third or more to 8,100 at exact ties. In normal theory (other mixtures, thousands of pairs) that share
+is 33 to 34 %, nearly the same for growth 1.15 to 1.25, spending powers 1 to 1.5 and futility below 5 to 10 %; it is 44 %
+where a union bound splits alpha. On log-normal errors, at ties and on either side of the margin: 1.1 % wrong [0.3, 2.8]
+for equal log-sds of 0.5 to 2. Very unequal tails are the limit: 12 % [6, 22] wrong at log-sd 2 against 1, since the rare
+errors that carry one plan's mean are then often not seen yet, and no interval covers what was not seen.
 Source: Lan & DeMets 1983 on spending; Hall 1988 on the symmetric bootstrap-t.
 """
 
@@ -43,13 +43,14 @@ from torch import Tensor
 from fewer.errors import InputError
 from fewer.measures.interval import Interval
 from fewer.measures.paired import LEAST, Decision, decide
+from fewer.measures.spending import levels
 from fewer.parts import part
 
 ALPHA = 0.05
-GROWTH = 1.5  # from look to look: 2 would overshoot more, 1.25 would split alpha more finely
+GROWTH = 1.25  # from look to look: more would overshoot what decides, less saves nothing and bootstraps more often
 BEYOND = 30  # resamples beyond a quantile
 RESAMPLES = 1999
-FUTILE = 0.1  # predictive power below which a race of two gives up
+FUTILE = 0.05  # predictive power below which a race of two gives up
 CELLS = 2**21  # numbers drawn for a bootstrap, where that allows more than RESAMPLES resamples
 
 Draw = Callable[[int, int], tuple[Tensor, Tensor]]
@@ -86,10 +87,10 @@ class Field:
     samples: tuple[int, ...]
 
 
-def looks(most: int, first: int = 64) -> list[tuple[int, float]]:
-    """Sample sizes at which a race looks, each with the chance alpha_i of missing that it may spend; their sum is 5 %.
+def looks(most: int, first: int = 64, alpha: float = ALPHA) -> list[tuple[int, float]]:
+    """Sample sizes at which a race looks, each with its level alpha_i: together they miss with chance alpha.
 
-    From `first` on by factors of 1.5 up to `most`. Raises InputError unless 8 <= first <= most.
+    From `first` on by factors of 1.25 up to `most`. Raises InputError unless 8 <= first <= most.
     """
     if not LEAST <= first <= most:
         raise InputError(f"first must be at least {LEAST} samples and at most most, got first {first} and most {most}")
@@ -97,7 +98,7 @@ def looks(most: int, first: int = 64) -> list[tuple[int, float]]:
     while sizes[-1] * GROWTH**1.5 < most:  # the last step is between half a factor and one and a half
         sizes.append(math.ceil(sizes[-1] * GROWTH))
     sizes += [most] if most > first else []
-    return [(n, ALPHA * (n - before) / most) for before, n in zip([0, *sizes], sizes, strict=False)]
+    return list(zip(sizes, levels(sizes, alpha), strict=True))
 
 
 @part("racing", title="Races stop when the ratio of errors is decided", source="Lan & DeMets 1983; Hall 1988")
@@ -136,10 +137,10 @@ def race_all(draw: DrawField, candidates: int, margin: float = 0.05, most: int =
     draw    draw(indices, i, j) gives the squared errors (len(indices), j - i) of these candidates on noises i .. j - 1
     others  as in `race`
 
-    The leader of a look has the smallest mean error. Its k - 1 rivals are compared at alpha_i / (k - 1) each
-    (Bonferroni), which allows for the leader being chosen on the same samples: of the k - 1 intervals that compare the
+    The leader of a look has the smallest mean error. Its k - 1 rivals are compared at looks that spend 5 % / (k - 1)
+    each (Bonferroni), which allows for the leader being chosen on the same samples: of the k - 1 intervals that compare the
     true best with another, all of a race hold with 95 % chance, and then the best is never dropped (measured: it was kept
-    in 94 % [87, 98] of 100 races of 16 plans, many of which are nearly tied). The race is settled
+    in 96 % [90, 99] of 100 races of 16 plans, many of which are nearly tied). The race is settled
     when no kept rival may be better than the leader by more than the margin, and stops there or after `most` samples.
     Raises InputError for candidates < 1, errors of another shape, negative or not finite, or a leader without error
     that has rivals (then nothing is left to race for).
@@ -149,7 +150,7 @@ def race_all(draw: DrawField, candidates: int, margin: float = 0.05, most: int =
     decide(Interval(1.0, 1.0, 1.0, 1), margin)
     kept, samples, settled = list(range(candidates)), [0] * candidates, candidates == 1
     errors = torch.empty(candidates, 0, dtype=torch.float64)
-    for n, alpha in looks(most, first):
+    for n, alpha in looks(most, first, ALPHA / max(candidates - 1, 1)):
         if settled:
             break
         more = _checked(draw(tuple(kept), errors.shape[1], n), (len(kept), n - errors.shape[1]), "errors")
@@ -158,7 +159,7 @@ def race_all(draw: DrawField, candidates: int, margin: float = 0.05, most: int =
             samples[j] = n
         order = errors.mean(1).argsort().tolist()
         errors, kept = errors[order], [kept[row] for row in order]
-        against = ratios(errors[1:], errors[:1].expand(len(kept) - 1, -1), alpha / (candidates - 1))
+        against = ratios(errors[1:], errors[:1].expand(len(kept) - 1, -1), alpha)
         staying = [0, *(row for row, ratio in enumerate(against, 1) if ratio.low <= 1)]
         settled = all(against[row - 1].low >= 1 / (1 + margin) for row in staying[1:])
         errors, kept = errors[staying], [kept[row] for row in staying]
@@ -226,7 +227,7 @@ def _predictive_power(ratio: Interval, alpha: float, margin: float, most: int, l
     return float(worse + not_worse)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _counts(n: int, resamples: int) -> Tensor:
     """How often each of n samples is in each resample, (resamples, n) uint8: the same in every race."""
     drawn = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(0))

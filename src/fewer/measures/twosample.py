@@ -14,9 +14,13 @@ Z = 1.959964  # the standard normal's 97.5 % quantile
 
 
 def two_samples(x: Tensor, y: Tensor, least: int) -> tuple[Tensor, Tensor]:
-    """x (n, d) and y (m, d) as float64 on x's device; raises InputError unless n, m >= least and all is finite."""
+    """x (n, d) and y (m, d) as float64 on x's device; raises InputError unless n, m >= least, d >= 1 and all is finite."""
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise InputError(f"x and y must be features (n, d) and (m, d), got {tuple(x.shape)} and {tuple(y.shape)}")
+    if x.shape[1] == 0:
+        raise InputError(
+            f"x and y must be features of at least one dimension, got {tuple(x.shape)} and {tuple(y.shape)}"
+        )
     for name, sample in (("x", x), ("y", y)):
         if len(sample) < least:
             raise InputError(
@@ -25,6 +29,12 @@ def two_samples(x: Tensor, y: Tensor, least: int) -> tuple[Tensor, Tensor]:
         if not sample.isfinite().all():
             raise InputError(f"{name} holds features that are not finite")
     return x.detach().to(torch.float64), y.detach().to(x.device, torch.float64)
+
+
+def check_varies(z: Tensor, name: str) -> None:
+    """InputError, which calls z (n, d) by its name, where all its rows are equal: most often features of nothing."""
+    if (z == z[0]).all():
+        raise InputError(f"{name} must hold rows that differ, got {len(z)} equal ones")
 
 
 def covariance(z: Tensor) -> Tensor:
