@@ -41,6 +41,7 @@ class Step:
     a: tuple[tuple[int, Coefficient], ...]
     b: tuple[tuple[int, Coefficient], ...]
     noisy: bool
+    shifted: bool
     done_states: tuple[int, ...]
     done_outputs: tuple[int, ...]
 
@@ -65,10 +66,11 @@ def bind(model: Model, plan: Plan) -> list[Step]:
         zip(plan.rows, _affine(model, plan.rows), _times(model, plan.rows), strict=True)
     ):
         a = ((n, 1.0),) if row.a is None else tuple(row.a.items())
-        noisy = isinstance(row.noise, Tensor) or row.noise != 0
+        noisy, shifted = (isinstance(c, Tensor) or c != 0 for c in (row.noise, row.offset))
         done_states = tuple(j for j, last in last_state.items() if last == n)
         done_outputs = tuple(j for j, last in last_output.items() if last == n)
-        steps.append(Step(row, c_in, p, q, row.tau, t, a, tuple(row.b.items()), noisy, done_states, done_outputs))
+        b = tuple(row.b.items())
+        steps.append(Step(row, c_in, p, q, row.tau, t, a, b, noisy, shifted, done_states, done_outputs))
     return steps
 
 
@@ -118,7 +120,7 @@ def _sum(terms: Sequence[tuple[Coefficient, Tensor]]) -> Tensor:
     return total
 
 
-def _output(model: Model, step: Step, x: Tensor, labels: Tensor | None) -> Tensor:
+def output(model: Model, step: Step, x: Tensor, labels: Tensor | None) -> Tensor:
     """u = p x + q F, from the clipped data prediction where the model clips."""
     row = step.row
     x_in = _add(None, step.c_in, x)
@@ -167,7 +169,7 @@ def play(
         row = step.row
         states[n] = x
         if not (n == first and n in outputs):
-            outputs[n] = _output(model, step, x, labels)
+            outputs[n] = output(model, step, x, labels)
         if callback is not None:
             callback(row, x, _add(x, -step.tau if isinstance(step.tau, Tensor) else -float(step.tau), outputs[n]))
         terms = [(a, states[j]) for j, a in step.a]
@@ -179,6 +181,8 @@ def play(
         if not terms:
             raise InputError(f"row {n} names no state and no output")
         x = _sum(terms)
+        if step.shifted:
+            x = _shift(x, row.offset)
         if not keep:
             for j in step.done_states:
                 del states[j]
@@ -189,10 +193,18 @@ def play(
 
 def begin(plan: Plan, noise: Tensor, fresh: Callable[[], Tensor]) -> Tensor:
     """The starting state of a plan from unit noise; `fresh` draws more where the start adds noise."""
-    x = _add(None, plan.start.scale, noise)
-    if isinstance(plan.start.noise, Tensor) or plan.start.noise != 0:
-        x = _add(x, plan.start.noise, fresh())
-    offset = plan.start.offset
+    start = plan.start
+    x = _add(None, start.scale, noise)
+    if start.directions is not None and start.gains is not None:
+        v = start.directions.to(device=noise.device, dtype=noise.dtype).flatten(1)
+        along = noise.flatten(1) @ v.T * start.gains.to(device=noise.device, dtype=noise.dtype)
+        x = x + (along @ v).view_as(noise)
+    if isinstance(start.noise, Tensor) or start.noise != 0:
+        x = _add(x, start.noise, fresh())
+    return _shift(x, start.offset)
+
+
+def _shift(x: Tensor, offset: Coefficient) -> Tensor:
     if isinstance(offset, Tensor):
         return x + offset.to(device=x.device, dtype=x.dtype)
     return x + offset if offset != 0 else x

@@ -2,9 +2,9 @@
 
 In the flow frame (see fewer.models.schedules), with state x = (1 - tau) D + tau eps and output u = eps - D:
 
-    start    x_0 = scale z + noise z_0 + offset
+    start    x_0 = scale z + sum_k gains_k <v_k, z> v_k + noise z_0 + offset
     row n    u_n = network(x_n, t_n), guided
-             x_{n+1} = sum_{j <= n} (a_nj x_j + b_nj u_j) + noise_n z_n            a_nn = 1 unless said, else 0
+             x_{n+1} = sum_{j <= n} (a_nj x_j + b_nj u_j) + noise_n z_n + offset_n         a_nn = 1 unless said, else 0
 
 The time t_n that the network is told and the level tau_n where the state is are separate columns. Coefficients are
 floats or tensors that broadcast to a sample. z is the starting noise, z_n fresh unit noise.
@@ -46,20 +46,26 @@ class Guidance(Protocol):
 
 @dataclass(frozen=True)
 class Start:
-    """The state before the first call, at level `tau`: scale z + noise z_0 + offset.
+    """The state before the first call, at level `tau`: scale z + sum_k gains_k <v_k, z> v_k + noise z_0 + offset.
 
-    `noise` is for samplers that add noise before their first call; `offset` for starts that know the data's mean.
+    `noise` is for samplers that add noise before their first call; `offset` for starts that know the data's mean;
+    `directions` v (K, *shape), orthonormal, with `gains` (K,), for starts that know its covariance too.
     """
 
     tau: Coefficient
     scale: Coefficient
     noise: Coefficient = 0.0
     offset: Coefficient = 0.0
+    directions: Tensor | None = None
+    gains: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network call and the step after it. `guidance` None means one pass with the sample's own label."""
+    """One network call and the step after it. `guidance` None means one pass with the sample's own label.
+
+    `offset` is added to every sample: solvers that know something of the model's mean output need it.
+    """
 
     t: Coefficient
     tau: Coefficient
@@ -67,6 +73,7 @@ class Row:
     a: Mapping[int, Coefficient] | None = None
     noise: Coefficient = 0.0
     guidance: Guidance | None = None
+    offset: Coefficient = 0.0
 
     @property
     def passes(self) -> int:
@@ -134,6 +141,7 @@ class Plan:
                 raise InputError(f"plan {self.name!r}: {where} is not finite")
             if shape is not None and isinstance(value, Tensor) and not _broadcasts(value.shape, shape):
                 raise InputError(f"plan {self.name!r}: {where} has shape {tuple(value.shape)}; samples are {shape}")
+        _check_directions(self, shape)
         for n, row in enumerate(self.rows):
             for j in (*row.b, *(row.a or {})):
                 if not 0 <= j <= n:
@@ -190,6 +198,18 @@ def _broadcasts(part: tuple[int, ...], whole: tuple[int, ...]) -> bool:
     return len(part) <= len(whole) and all(p in (1, w) for p, w in zip(part[::-1], whole[::-1], strict=False))
 
 
+def _check_directions(plan: Plan, shape: tuple[int, ...] | None) -> None:
+    v, gains = plan.start.directions, plan.start.gains
+    if v is None and gains is None:
+        return
+    if v is None or gains is None or gains.ndim != 1 or v.ndim < 2 or len(v) != len(gains):
+        raise InputError(f"plan {plan.name!r}: start directions (K, *shape) and gains (K,) go together")
+    if not bool(v.isfinite().all() & gains.isfinite().all()):
+        raise InputError(f"plan {plan.name!r}: start directions or gains are not finite")
+    if shape is not None and tuple(v.shape[1:]) != shape:
+        raise InputError(f"plan {plan.name!r}: start directions are of shape {tuple(v.shape[1:])}; samples are {shape}")
+
+
 def _wasted(rows: tuple[Row, ...], n: int) -> bool:
     """Whether row n, started without history, would be a call that moves nothing."""
     row = rows[n]
@@ -203,6 +223,7 @@ def _numbers(plan: Plan) -> Iterator[tuple[str, Coefficient]]:
         yield f"row {n} t", row.t
         yield f"row {n} tau", row.tau
         yield f"row {n} noise", row.noise
+        yield f"row {n} offset", row.offset
         for letter, weights in (("a", row.a or {}), ("b", row.b)):
             for j, value in weights.items():
                 yield f"row {n} {letter}[{j}]", value

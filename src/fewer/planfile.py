@@ -49,6 +49,8 @@ class _Start(_Strict):
     scale: _Number
     noise: _Number = 0.0
     offset: _Number = 0.0
+    directions: _Named | None = None
+    gains: _Named | None = None
 
 
 class _Row(_Strict):
@@ -58,6 +60,7 @@ class _Row(_Strict):
     a: _Weights | None = None
     noise: _Number = 0.0
     guidance: _Guidance | None = None
+    offset: _Number = 0.0
 
 
 class _File(_Strict):
@@ -106,10 +109,15 @@ def to_json(plan: Plan, tensors: dict[str, Tensor]) -> dict[str, Any]:
             entry["a"] = weights(row.a)
         if isinstance(row.noise, Tensor) or row.noise != 0:
             entry["noise"] = number(row.noise)
+        if isinstance(row.offset, Tensor) or row.offset != 0:
+            entry["offset"] = number(row.offset)
         if row.guidance is not None:
             entry["guidance"] = {"rule": row.guidance.rule, **row.guidance.parameters()}
         rows.append(entry)
     start = {name: number(getattr(plan.start, name)) for name in ("tau", "scale", "noise", "offset")}
+    for name in ("directions", "gains"):
+        if getattr(plan.start, name) is not None:
+            start[name] = number(getattr(plan.start, name))
     return {
         "schema": SCHEMA, "name": plan.name, "model": dict(plan.model) if plan.model else None, "start": start,
         "rows": rows, "end": number(plan.end), "evidence": dict(plan.evidence),
@@ -173,11 +181,18 @@ def from_json(content: dict[str, Any], path: Path) -> Plan:
     def weights(values: Mapping[int, float | _Named]) -> dict[int, Coefficient]:
         return {j: number(value) for j, value in values.items()}
 
-    start = Start(file.start.tau, number(file.start.scale), number(file.start.noise), number(file.start.offset))
+    def tensor(value: _Named | None) -> Tensor | None:
+        found = None if value is None else number(value)
+        return found if isinstance(found, Tensor) else None
+
+    start = Start(
+        file.start.tau, number(file.start.scale), number(file.start.noise), number(file.start.offset),
+        tensor(file.start.directions), tensor(file.start.gains),
+    )  # fmt: skip
     rows = tuple(
         Row(
             row.t, row.tau, weights(row.b), None if row.a is None else weights(row.a), number(row.noise),
-            None if row.guidance is None else _guidance(row.guidance, path),
+            None if row.guidance is None else _guidance(row.guidance, path), number(row.offset),
         )
         for row in file.rows
     )  # fmt: skip

@@ -96,16 +96,21 @@ def _guidance(guidance: Guidance) -> str:
     return " ".join([guidance.rule, *(figure(value) for value in guidance.parameters().values())])
 
 
-def _states(n: int, a: Mapping[int, Coefficient] | None) -> str:
-    """The states that the next one is made of, where that is not the present one alone."""
-    if a is None or (set(a) == {n} and not isinstance(a[n], Tensor) and a[n] == 1):
+def _states(n: int, a: Mapping[int, Coefficient] | None, offset: Coefficient = 0.0) -> str:
+    """The states that the next one is made of, and what is added, where that is not the present one alone."""
+    if _zero(offset) and (a is None or (set(a) == {n} and not isinstance(a[n], Tensor) and a[n] == 1)):
         return ""
-    return " + ".join(f"{_places(value, 3)} x{_subscript(j)}" for j, value in sorted(a.items())).replace("+ −", "− ")
+    a = {n: 1.0} if a is None else a
+    said = [f"{_places(value, 3)} x{_subscript(j)}" for j, value in sorted(a.items())]
+    said += [] if _zero(offset) else [_places(offset, 3)]
+    return " + ".join(said).replace("+ −", "− ")
 
 
 def _formula(plan: Plan) -> str:
     terms = [(plan.start.scale, "z"), (plan.start.noise, "z′"), (plan.start.offset, "")]
     said = [f"{_places(value, 4)} {what}".strip() for value, what in terms if what == "z" or not _zero(value)]
+    if plan.start.gains is not None:
+        said.insert(1, f"{len(plan.start.gains)} directions of z")
     return "x₀ = " + " + ".join(said).replace("+ −", "− ")
 
 
