@@ -17,7 +17,7 @@ from typing import Any
 
 from fewer.errors import InputError
 
-ROOMS = ("steps", "solvers", "guidance", "tuning", "measures")
+ROOMS = ("steps", "solvers", "guidance", "processes", "tuning", "measures")
 
 _register: dict[tuple[str, str], Part] = {}
 
@@ -27,6 +27,7 @@ class Part:
     """One method: its room and name, what it is, and where it comes from.
 
     `papers` are numbers of the bibliography; `source` names authors and year where the method is older than it.
+    `ranked` tells whether tuning plays its standard plans unasked; variants of another part need not be.
     """
 
     room: str
@@ -35,16 +36,19 @@ class Part:
     source: str
     papers: tuple[int, ...]
     make: Callable[..., Any]
+    ranked: bool = True
 
 
-def part(name: str, *, title: str, source: str, papers: tuple[int, ...] = ()) -> Callable[[Any], Any]:
+def part(
+    name: str, *, title: str, source: str, papers: tuple[int, ...] = (), ranked: bool = True
+) -> Callable[[Any], Any]:
     """Register a class or function under `name` in the room that its module lies in."""
 
     def register(thing: Any) -> Any:
         room = thing.__module__.split(".")[1]
         if (room, name) in _register:
             raise ValueError(f"two parts of room {room!r} are called {name!r}")
-        _register[room, name] = Part(room, name, title, source, papers, thing)
+        _register[room, name] = Part(room, name, title, source, papers, thing, ranked)
         return thing
 
     return register

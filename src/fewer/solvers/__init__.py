@@ -71,7 +71,7 @@ def standard(
 
 def places(model: Model, taus: Sequence[float] | np.ndarray) -> list[Level]:
     """Levels with the times that the model's schedule tells there."""
-    return [Level(float(tau), float(model.schedule.time(float(tau)))) for tau in taus]
+    return [Level(float(tau), float(model.schedule.time(float(tau))), model.schedule) for tau in taus]
 
 
 def rows_for(model: Model, nfe: int, guidance: float | None) -> int:

@@ -15,11 +15,17 @@ def karras(span: Range, n: int, rho: float = 7.0) -> Levels:
     return span.at_sigmas(np.linspace(high ** (1 / rho), low ** (1 / rho), n) ** rho)
 
 
+@part("polynomial", title="regular in s^(1/3)", source="Karras et al. 2022, EDM (equation 5)", ranked=False)
+def polynomial(span: Range, n: int, rho: float = 3.0) -> Levels:
+    """`karras` with the exponent that makes the local errors of its own models about equal."""
+    return karras(span, n, rho)
+
+
 @part("exponential", title="regular in log s, both ends included", source="Song et al. 2021, score SDE (VE)")
-def exponential(span: Range, n: int) -> Levels:
-    """s_i = s_max (s_min / s_max)^(i / (n - 1))."""
+def exponential(span: Range, n: int, rho: float = 1.0) -> Levels:
+    """s_i = s_min (s_max / s_min)^((1 - i / (n - 1))^rho); with rho above 1, k-diffusion's polyexponential."""
     high, low = span.sigmas
-    return span.at_sigmas(np.geomspace(high, low, n)) if n > 1 else span.at_sigmas(np.array([high]))
+    return span.at_sigmas(low * (high / low) ** (np.linspace(1, 0, n) ** rho))
 
 
 @part(

@@ -50,3 +50,20 @@ def trailing(span: Range, n: int) -> Levels:
     """t_i = t_T - i (t_T - t_0 + 1) / n, with 1 as in `leading`."""
     width = (span.t_start - span.t_end + span.unit) / n
     return span.at_times(span.t_start - width * np.arange(n))
+
+
+@part("simple", title="ComfyUI's simple", source="Comfy Org, ComfyUI (simple)", ranked=False)
+def simple(span: Range, n: int) -> Levels:
+    """Every (N / n)-th training time from the start on: the levels of `trailing`, but for rounding."""
+    return trailing(span, n)
+
+
+@part(
+    "sgm-uniform",
+    title="ComfyUI's sgm_uniform",
+    source="Stability AI, generative-models; ComfyUI (sgm_uniform)",
+    ranked=False,
+)
+def sgm_uniform(span: Range, n: int) -> Levels:
+    """The n + 1 times of a linspace from t_T to t_0 without the last: the levels of `uniform`."""
+    return uniform(span, n)

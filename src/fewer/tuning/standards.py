@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fewer.errors import InputError
 from fewer.measures import paired
 from fewer.models.model import Model
-from fewer.parts import part, parts
+from fewer.parts import Part, part, parts
 from fewer.plan import Plan
 from fewer.solvers import standard
 from fewer.tuning.problem import Problem
@@ -23,13 +23,13 @@ def standard_plans(
     """Every solver on every grid with `nfe` network evaluations, or those of one solver or one grid.
 
     Stochastic solvers are left out, since they are not compared by paired error, and so are tables that another name
-    has given already, and grids that cannot place so few calls.
+    has given already, grids that cannot place so few calls, and parts that are not ranked unless asked for by name.
     """
     found: list[Plan] = []
     tables = set()
     for kind in parts("solvers"):
         for grid in parts("steps"):
-            if solver not in (None, kind.name) or steps not in (None, grid.name):
+            if not _asked(kind, solver) or not _asked(grid, steps):
                 continue
             try:
                 plan = standard(kind.name, model, nfe, grid.name, guidance=guidance)
@@ -40,6 +40,10 @@ def standard_plans(
                 tables.add(table)
                 found.append(plan)
     return found
+
+
+def _asked(which: Part, name: str | None) -> bool:
+    return which.ranked if name is None else which.name == name
 
 
 @part("standard", title="Every standard sampler of the budget, ranked", source="this package")
