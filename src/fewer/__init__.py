@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fewer.models.mixture import GaussianMixture
     from fewer.models.model import Model
     from fewer.plan import Plan, Row, Start
+    from fewer.processes.adaptive import adaptive
+    from fewer.processes.inversion import invert
     from fewer.solvers import standard
     from fewer.tuning import tune
 
@@ -27,7 +29,9 @@ _HOMES = {
     "Plan": "fewer.plan",
     "Row": "fewer.plan",
     "Start": "fewer.plan",
+    "adaptive": "fewer.processes.adaptive",
     "from_diffusers": "fewer.integrations.probe",
+    "invert": "fewer.processes.inversion",
     "load": "fewer.models.load",
     "measure": "fewer.measures",
     "sample": "fewer.engine",
@@ -43,7 +47,9 @@ __all__ = [
     "Row",
     "Start",
     "__version__",
+    "adaptive",
     "from_diffusers",
+    "invert",
     "load",
     "measure",
     "sample",

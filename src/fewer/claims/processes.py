@@ -1,0 +1,149 @@
+"""Claims of what runs along a model's flow beside plans: the adaptive reference, and inversion to noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import fewer
+from fewer.claims.claim import Check, Measured, claim
+from fewer.claims.closed_flows import OneDimensional, product, transported
+from fewer.claims.exact import images
+from fewer.claims.repeated import geometric_mean, share
+from fewer.measures import paired
+from fewer.measures.measure import squared_errors
+from fewer.models.load import load
+from fewer.models.mixture import GaussianMixture
+from fewer.models.model import Model
+from fewer.models.schedules import Flow
+from fewer.noise import unit_noise
+from fewer.plan import Plan
+from fewer.processes.adaptive import adaptive
+from fewer.processes.inversion import invert
+
+MODELS, STATES, TOLERANCE = 6, 8, 1e-11
+CALLS, ITERATIONS = 50, 8
+MIXTURE_IMAGES, DIGITS = 128, 32
+EXPLICIT = (("processes", "explicit-inversion"),)
+FIXED_POINT = (("processes", "fixed-point-inversion"),)
+
+
+@claim(
+    "adaptive/closed-flows",
+    of=(("processes", "adaptive"),),
+    statement="In float64 it agrees with closed flows, of Gaussians and of products of one-dimensional mixtures, from "
+    "pure noise to level 0.02: geometric mean over models of the largest absolute difference (per model beside).",
+    baseline="closed form; monotone transport of quantiles by root finding; rtol and atol 1e-11",
+    below=1e-8,
+)
+def closed_flows(seed: int, sabotage: bool) -> Measured:
+    """Sabotage: the network computes in float32."""
+    dtype = torch.float32 if sabotage else torch.float64
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[float]] = {"a Gaussian": [], "a product of mixtures": []}
+    for number in range(MODELS):
+        x = torch.tensor(rng.standard_normal((STATES, 2)))
+        gaussian = GaussianMixture.random(2, seed=MODELS * seed + number)
+        one, other = OneDimensional.random(2, rng), OneDimensional.random(3, rng)
+        for name, mixture, truth in (
+            ("a Gaussian", gaussian, gaussian.flow(x, 1.0, 0.02)),
+            ("a product of mixtures", product(one, other), transported(one, other, x, 1.0, 0.02)),
+        ):
+            model = Model.from_mixture(mixture, Flow(), dtype=dtype)
+            tol = 1e-6 if sabotage else TOLERANCE
+            end = adaptive(model, x, end=0.02, rtol=tol, atol=tol).x
+            found[name].append(float((end - truth).abs().max()))
+    worst = {f"largest on {name}": max(errors) for name, errors in found.items()}
+    return Measured(geometric_mean([max(pair) for pair in zip(*found.values(), strict=True)]), dict(worst))
+
+
+def came_back(model: Model, plan: Plan, n: int, seed: int, iterations: int, sabotage: bool = False) -> Tensor:
+    """Squared errors (n,) of images after inversion and sampling, in units of the images' mean square."""
+    noise, labels = unit_noise(seed, range(n), model.shape), model.labels(n)
+    made = fewer.sample(model, plan, noise=noise, labels=labels)
+    told = replace(plan, rows=tuple(replace(row, t=0.9 * float(row.t)) for row in plan.rows)) if sabotage else plan
+    again = fewer.sample(model, plan, noise=invert(model, told, made, labels, iterations=iterations), labels=labels)
+    return squared_errors(again, made) / float(made.double().square().mean())
+
+
+def round_trip_check(name: str, n: int) -> Check:
+    """Relative error of images that a model made, once inverted and made again."""
+
+    def check(seed: int, sabotage: bool) -> Measured:
+        model = images() if name == "mixture16" else load(name)
+        plan = fewer.standard("ddim", model, CALLS, "karras")
+        errors = came_back(model, plan, n, seed, ITERATIONS, sabotage)
+        return Measured(
+            paired.rmse(errors),
+            {
+                "median image": float(errors.sqrt().median()),
+                "share within 1e-3": share(int((errors <= 1e-6).sum()), n),
+                "explicit": paired.rmse(came_back(model, plan, n, seed, 0)),
+            },
+        )
+
+    return check
+
+
+for model_name, count in (("mixture16", MIXTURE_IMAGES), ("digits", DIGITS)):
+    # sabotage: the network is told times that are a tenth too early while inverting
+    claim(
+        f"fixed-point-inversion/round-trip-{model_name}",
+        of=FIXED_POINT,
+        statement=f"Inversion with {ITERATIONS} iterations a level, then sampling, returns the image of {model_name} to 1e-3 "
+        f"(root mean square, relative to the image) with ddim at {CALLS} calls on the karras grid.",
+        baseline="the promise; beside, the median, and explicit inversion",
+        below=1e-3,
+    )(round_trip_check(model_name, count))
+
+
+@claim(
+    "fixed-point-inversion/against-explicit",
+    of=FIXED_POINT,
+    statement=f"With one iteration a level, and so at equal cost, the image comes back closer than by explicit inversion "
+    f"(ratio of errors; ddim at {CALLS} calls on the uniform grid).",
+    baseline="explicit inversion, same images, calls and grid; exact 16x16 image mixture",
+    below=1.0,
+)
+def against_explicit(seed: int, sabotage: bool) -> Measured:
+    """Sabotage: the network is told times that are a tenth too early while inverting."""
+    model = images()
+    plan = fewer.standard("ddim", model, CALLS, "uniform")
+    one, explicit = (came_back(model, plan, MIXTURE_IMAGES, seed, k, sabotage and k == 1) for k in (1, 0))
+    return Measured(paired.ratio(one, explicit), {"explicit": paired.rmse(explicit), "one iteration": paired.rmse(one)})
+
+
+@claim(
+    "explicit-inversion/refined",
+    of=EXPLICIT,
+    statement="With ddim the image that comes back after explicit inversion converges to the image: four times the calls "
+    "(25 and 100, uniform grid) divide the error at least by 2.",
+    baseline="its own error at 25 calls; exact 16x16 image mixture",
+    below=0.5,
+)
+def refined(seed: int, sabotage: bool) -> Measured:
+    """Sabotage: the network is told times that are a tenth too early while inverting."""
+    model = images()
+    coarse, fine = (
+        came_back(model, fewer.standard("ddim", model, n, "uniform"), MIXTURE_IMAGES, seed, 0, sabotage)
+        for n in (25, 100)
+    )
+    return Measured(paired.ratio(fine, coarse), {"at 25": paired.rmse(coarse), "at 100": paired.rmse(fine)})
+
+
+@claim(
+    "explicit-inversion/round-trip",
+    of=EXPLICIT,
+    statement=f"Explicit inversion, then sampling, returns the image to 1e-3 (root mean square, relative to the image) with "
+    f"ddim at {CALLS} calls on the uniform grid.",
+    baseline="the promise; exact 16x16 image mixture",
+    below=1e-3,
+)
+def explicit_round_trip(seed: int, sabotage: bool) -> Measured:
+    """Sabotage: the network is told times that are a tenth too early while inverting."""
+    model = images()
+    plan = fewer.standard("ddim", model, CALLS, "uniform")
+    return Measured(paired.rmse(came_back(model, plan, MIXTURE_IMAGES, seed, 0, sabotage)))
