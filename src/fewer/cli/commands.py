@@ -40,7 +40,10 @@ def tune(
     margin: Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")] = 0.05,
     trials: Annotated[int | None, typer.Option(help="Most candidates after the standard plans.")] = None,
     time: Annotated[float | None, typer.Option(help="Most seconds of search.")] = None,
-    strategy: Annotated[str, typer.Option(help="gauss-newton or evolution.")] = "gauss-newton",
+    strategy: Annotated[str, typer.Option(help="A tuning method of `fewer methods`.")] = "gauss-newton",
+    start_from: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Strategies that run first, such as ays,dynamic-program.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the out folder.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the results (default fewer-MODEL/).")] = None,
     seed: opt.Seed = 0,
@@ -70,7 +73,8 @@ def tune(
     with progress() as report:
         result = run(
             found, asked, match=match, keep=opt.words(keep), guidance=strength, data=images, margin=margin,
-            features=on, metric=own, trials=trials, time=time, strategy=strategy, resume=resume, out=folder, seed=seed, batch=batch,
+            features=on, metric=own, trials=trials, time=time, strategy=strategy,
+            start_from=opt.words(start_from), resume=resume, out=folder, seed=seed, batch=batch,
             command="fewer " + " ".join(sys.argv[1:]), progress=report,
         )  # fmt: skip
     tables.print_tune(result, folder)
@@ -134,6 +138,9 @@ def compare(
     data: opt.Data = None,
     features: opt.Features = None,
     metric: opt.Metric = None,
+    nll: Annotated[
+        bool, typer.Option("--nll", help="Also the negative log-likelihood of --data under the model, nats/dimension.")
+    ] = False,
     guidance: opt.Guidance = None,
     n: Annotated[int, typer.Option("-n", min=8, help="Starting noises.")] = 128,
     margin: Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")] = 0.05,
@@ -147,6 +154,8 @@ def compare(
     """Leaderboard of plans, standard samplers and the pipeline as it is; status 1 when a given plan does not hold."""
     asked, strength = opt.budgets(nfe), opt.scale(guidance)
     opt.writable(json_file)
+    if nll and data is None:
+        raise InputError("--nll is the likelihood of data: give --data too")
     from fewer.compare import compare as run
     from fewer.images import read_images
     from fewer.measures.own_metric import OwnMetric
@@ -161,7 +170,7 @@ def compare(
     with progress() as report:
         board = run(
             found, asked, plans, data=images, guidance=strength, n=n, margin=margin, seed=seed, batch=batch,
-            features=on, metric=own, progress=report,
+            features=on, metric=own, nll=nll, progress=report,
         )  # fmt: skip
     if not _json(board, json_file):
         tables.print_board(board)

@@ -30,6 +30,7 @@ class Asked:
     fresh: int = 256
     strategy: str = "gauss-newton"
     evaluations: int | None = None
+    start_from: tuple[str, ...] = ()
 
 
 def enough_noises(model: Model, least: int, most: int = 256) -> int:
@@ -60,5 +61,13 @@ def check(asked: Asked, model: Model) -> None:
             raise InputError(f"{name} is {value}; expected a positive number")
     if asked.match and model.pipeline is None:
         raise InputError(f"match needs a pipeline with a scheduler of its own; {model.name} has none")
-    find("tuning", asked.strategy)
+    for name, given in (("strategy", (asked.strategy,)), ("start_from", asked.start_from)):
+        for word in given:
+            if word == "standard":
+                raise InputError(f"{name} has 'standard', which every search begins with; expected another strategy")
+            find("tuning", word)
+    if len({asked.strategy, *asked.start_from}) <= len(asked.start_from):
+        raise InputError(
+            f"start_from is {', '.join(asked.start_from)}; expected each strategy once, {asked.strategy} not"
+        )
     rows_for(model, asked.budgets[0], asked.guidance)

@@ -24,12 +24,16 @@ _WIDTHS = (0.1, 0.01, 0.0)  # of differences along the levels, at least that of 
 
 @dataclass(frozen=True)
 class _Walk:
-    """Where one descent stands: its vector, damping and error, and which of the widths it takes differences at."""
+    """Where one descent stands: its vector, damping and error, and which of the widths it takes differences at.
+
+    `anchor` is that of the space that the vector is of.
+    """
 
     theta: list[float]
     damping: float = _DAMPING
     error: float = math.inf
     width: int = 0
+    anchor: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -38,7 +42,7 @@ class _Walk:
 
     def narrower(self, theta: Vector, damping: float, error: float) -> _Walk:
         """The walk at `theta`, where a step has brought little."""
-        return _Walk(theta.tolist(), damping, error, self.width + 1)
+        return replace(self, theta=theta.tolist(), damping=damping, error=error, width=self.width + 1)
 
 
 @part(
@@ -86,7 +90,7 @@ class GaussNewton:
             problem.evaluations += few.evaluations
             few.evaluations = 0
             state = {"walks": [walk.__dict__ for walk in walks]}
-            yield Candidate(space.plan(np.array(walks[at].theta)), walks[at].error, "gauss-newton", state)
+            yield Candidate(_plan(space, walks[at]), walks[at].error, "gauss-newton", state)
 
     def choose(self, done: list[Candidate]) -> Candidate:
         """The last of the descent on all noises: no step is taken that raises the capped error. Before it, the best."""
@@ -95,17 +99,21 @@ class GaussNewton:
 
     def _begin(self, space: Space) -> list[_Walk]:
         """A walk for each start, and one more for the descent on all noises."""
-        origins = [space.vector(plan).tolist() for plan in space.bases[: self.starts]]
-        return [_Walk(theta) for theta in [*origins, origins[0]]]
+        spaces = [space.around(plan) for plan in space.bases[: self.starts]]
+        walks = [
+            _Walk(own.vector(plan).tolist(), anchor=own.anchor) for own, plan in zip(spaces, space.bases, strict=False)
+        ]
+        return [*walks, walks[0]]
 
     def _best(self, problem: Problem, space: Space, walks: list[_Walk]) -> _Walk:
-        errors = [problem.squared_errors(space.plan(np.array(walk.theta))) for walk in walks]
+        errors = [problem.squared_errors(_plan(space, walk)) for walk in walks]
         cap = min(_cap(e) for e in errors)
         best = min(range(len(walks)), key=lambda i: _loss(errors[i], cap))
         return replace(walks[best], damping=_DAMPING, error=float(errors[best].mean().sqrt()), width=0)
 
     def _iterate(self, problem: Problem, space: Space, walk: _Walk) -> _Walk:
         theta: Vector = np.array(walk.theta)
+        space = replace(space, anchor=walk.anchor)
         errors = problem.squared_errors(space.plan(theta))
         cap = _cap(errors)
         before = _loss(errors, cap)
@@ -125,6 +133,10 @@ class GaussNewton:
                 return replace(walk, theta=(theta + change).tolist(), damping=damping, error=error)
             damping *= _GROW
         return walk.narrower(theta, _DAMPING, float(errors.mean().sqrt()))
+
+
+def _plan(space: Space, walk: _Walk) -> Plan:
+    return replace(space, anchor=walk.anchor).plan(np.array(walk.theta))
 
 
 def _neighbours(space: Space, theta: Vector, width: float, dtype: torch.dtype) -> list[tuple[Plan, float]]:

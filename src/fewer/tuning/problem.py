@@ -6,14 +6,15 @@ there, with the states and outputs that were kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fewer.engine import MICRO_BATCH, History, begin, bind, play
 from fewer.models.model import Model
-from fewer.plan import Plan, Row
+from fewer.plan import Plan, Row, Start
 
 
 @dataclass
@@ -96,13 +97,22 @@ class Problem:
 
 def first_change(plan: Plan, moved: Plan) -> tuple[int, bool]:
     """The first row that differs, and whether its network call does (not only the step after it)."""
-    if plan.start != moved.start:
+    if not _same(plan.start, moved.start):
         return 0, True
     for n, (row, other) in enumerate(zip(plan.rows, moved.rows, strict=True)):
-        if row != other:
-            return n, _call_of(row) != _call_of(other)
+        if not _same(row, other):
+            return n, (row.t, row.tau, row.guidance) != (other.t, other.tau, other.guidance)
     return len(plan.rows) - 1, False
 
 
-def _call_of(row: Row) -> tuple[object, ...]:
-    return row.t, row.tau, row.guidance
+def _same(one: Any, other: Any) -> bool:
+    """Equality of starts, rows and what is in them, with tensors compared by all of their numbers."""
+    if one is other:
+        return True
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, Start | Row):
+        return all(_same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    return bool(one == other)

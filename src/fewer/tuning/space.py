@@ -1,33 +1,37 @@
 """The space that is searched: a vector of free numbers and the plan that it stands for.
 
-Levels are increments of log s, weights are free but for their sum:
+Levels are increments of log s, weights are free but for their sum, and added to those of a solver at these levels, the
+anchor:
 
     log s_n = log s_{n-1} - exp(theta_n)
-    x_{n+1} = x_n + (tau_{n+1} - tau_n) sum_j w_nj u_j,     w_nn = 1 - sum_{j < n} w_nj
+    x_{n+1} = (step of the anchor) + (tau_{n+1} - tau_n) sum_{j < n} w_nj (u_j - u_n)
 
-so that every vector is a plan with falling levels that is exact on straight lines. Guidance scales, where rows have
-one, are free too. What is kept fixed is left out of the vector.
+With the first-order step as the anchor every vector is a plan with falling levels that is exact on straight lines, and
+every such plan of this many rows has a vector. Guidance scales, where rows have one, are free too. What is kept fixed
+is left out of the vector.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
 from fewer.models.model import Model
 from fewer.parts import find
-from fewer.plan import Plan, Row, Start
+from fewer.plan import Coefficient, Plan, Row
 from fewer.solvers import compile_plan, places
 from fewer.solvers.trace import Level
 
 Vector = NDArray[np.float64]
+Anchor = Callable[[Sequence[Level], int], Plan]  # the plan of a solver at levels, for a number of calls
 
 KEEP = ("steps", "solver", "guidance", "blocks")
 _NARROW = 0.05  # how far below the model's start a free start begins, in log s
@@ -54,13 +58,22 @@ def fits(plan: Plan) -> bool:
 class Space:
     """The plans around `bases` (that all fit, the first giving what is kept), with the columns of `keep` fixed.
 
-    `solver` names the solver that gives the weights where they are kept: they follow the levels then.
+    `solver` names the solver that gives the weights where they are kept: they follow the levels then. `anchors` are
+    solvers made for this model, by the name that their plans begin with; `anchor` names the one that weights are added
+    to, where it is not the first-order step.
     """
 
     model: Model
     bases: tuple[Plan, ...]
     keep: frozenset[str] = frozenset()
     solver: str | None = None
+    anchors: Mapping[str, Anchor] = field(default_factory=dict)
+    anchor: str | None = None
+
+    def around(self, plan: Plan) -> Space:
+        """The same space with the anchor that the plan was made by."""
+        name = plan.name.split()[0]
+        return replace(self, anchor=name if name in self.anchors else None)
 
     @property
     def base(self) -> Plan:
@@ -114,9 +127,10 @@ class Space:
             numbers += [math.log(max(gap, _NARROW)) for gap in gaps]
         if "solver" not in self.keep:
             ends = [float(level) for level in plan.levels]
-            for n, row in enumerate(plan.rows):
+            anchored = self._anchored([Level(float(row.tau), float(row.t)) for row in plan.rows])
+            for n, (row, own) in enumerate(zip(plan.rows, anchored.rows, strict=True)):
                 step = ends[n + 1] - ends[n]
-                numbers += [float(row.b.get(j, 0.0)) / step for j in range(n)]
+                numbers += [_mean(row.b.get(j, 0.0) - own.b.get(j, 0.0)) / step for j in range(n)]
         numbers += [float(plan.rows[n].guidance.parameters()["scale"]) for n in self.guided]  # type: ignore[union-attr]
         return np.array(numbers)
 
@@ -126,11 +140,11 @@ class Space:
             raise InputError("the search left the finite numbers")
         numbers = iter(theta.tolist())
         spots = self._spots(numbers)
-        rows = self._rows(spots, numbers)
+        anchored = self._anchored(spots)
+        rows = self._rows(spots, anchored, numbers)
         for n in self.guided:
             rows[n] = replace(rows[n], guidance=ClassifierFree(next(numbers)))
-        first = spots[0].tau
-        return Plan(Start(first, first), tuple(rows), 0.0, name, self.made_for)
+        return Plan(anchored.start, tuple(rows), 0.0, name, self.made_for)
 
     def _spots(self, numbers: Iterable[float]) -> list[Level]:
         if "steps" in self.keep:
@@ -142,17 +156,25 @@ class Space:
             taus.append(1 / (1 + math.exp(-log_s)))
         return places(self.model, taus)
 
-    def _rows(self, spots: list[Level], numbers: Iterable[float]) -> list[Row]:
-        guidance = [row.guidance for row in self.base.rows]
-        if "solver" in self.keep:
-            plan = compile_plan(find("solvers", self.solver or "ddim").make(), spots, self.calls)
-            return [replace(row, guidance=guidance[n]) for n, row in enumerate(plan.rows)]
+    def _anchored(self, spots: list[Level]) -> Plan:
+        """The plan at these levels that weights are added to, or the kept solver's own."""
+        if self.anchor is not None:
+            return self.anchors[self.anchor](spots, self.calls)
+        solver = self.solver if "solver" in self.keep else None
+        return compile_plan(find("solvers", solver or "ddim").make(), spots, self.calls)
+
+    def _rows(self, spots: list[Level], anchored: Plan, numbers: Iterable[float]) -> list[Row]:
         ends = [spot.tau for spot in spots] + [0.0]
         numbers = iter(numbers)
         rows = []
-        for n, spot in enumerate(spots):
-            weights = {j: next(numbers) for j in range(n)}
-            weights[n] = 1 - sum(weights.values())
-            step = ends[n + 1] - ends[n]
-            rows.append(Row(spot.t, spot.tau, {j: step * w for j, w in weights.items()}, guidance=guidance[n]))
+        for n, row in enumerate(anchored.rows):
+            b = dict(row.b)
+            for j in range(n if "solver" not in self.keep else 0):
+                moved = (ends[n + 1] - ends[n]) * next(numbers)
+                b[j], b[n] = b.get(j, 0.0) + moved, b[n] - moved
+            rows.append(replace(row, b=b, guidance=self.base.rows[n].guidance))
         return rows
+
+
+def _mean(weight: Coefficient) -> float:
+    return float(weight.mean()) if isinstance(weight, Tensor) else weight

@@ -19,14 +19,14 @@ from fewer.measures.own_metric import OwnMetric
 from fewer.measures.reference import Fine, fine_plan, fine_solution
 from fewer.models.model import Model
 from fewer.noise import unit_noise
-from fewer.parts import find
+from fewer.parts import find, parts
 from fewer.plan import Plan
 from fewer.tuning.asked import Asked, budgets, check, enough_noises
 from fewer.tuning.baselines import PIPELINE_EVALUATIONS, Judge, Pipeline, Scoring, finite, fresh_noise, play_pipeline
 from fewer.tuning.pipeline_names import own_names
 from fewer.tuning.problem import Problem
 from fewer.tuning.results import Result, make_results, save
-from fewer.tuning.space import Space, check_keep, fits
+from fewer.tuning.space import Anchor, Space, check_keep, fits
 from fewer.tuning.standards import Standards, standard_plans
 from fewer.tuning.study import Candidate, Study
 from fewer.tuning.verdict import Outcome, judge_pair, matches
@@ -62,6 +62,7 @@ def tune(
     fresh: int | None = None,
     evaluations: int | None = None,
     strategy: str = "gauss-newton",
+    start_from: Sequence[str] = (),
     command: str = "",
     progress: Progress | None = None,
 ) -> Result:
@@ -84,14 +85,16 @@ def tune(
     noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 256;
               `fresh` other ones of the comparison, from 64 to 256, and 256 where fewer cannot tell
     evaluations  most network evaluations of the search (of single samples), all budgets together
-    strategy  gauss-newton (times and coefficients) or evolution (time steps)
+    strategy  what moves the plans, of the tuning methods (`fewer methods`): by default times and coefficients together
+    start_from  strategies that run before it, one after another, each within `trials` and all within `evaluations`: it
+              starts from the best of their plans and the standard ones, and the best of what all have chosen is taken
 
     Raises InputError for budgets, scales and words that make no sense for the model.
     """
     asked = Asked(
         budgets(nfe, match), seed, guidance, check_keep(keep), margin, trials, time, match,
         enough_noises(model, 96) if noises is None else noises, enough_noises(model, 64) if fresh is None else fresh,
-        strategy, evaluations,
+        strategy, evaluations, tuple(start_from),
     )  # fmt: skip
     check(asked, model)
     scoring = Scoring(data, features, metric)
@@ -130,6 +133,7 @@ class _Tuning:
         self.notes: list[str] = []
         self.solver: str | None = None
         self.steps: str | None = None
+        self.anchors: dict[str, Anchor] = {}
         if asked.keep & {"steps", "solver"}:
             self.solver, self.steps = own_names(model)
 
@@ -247,10 +251,12 @@ class _Tuning:
             "model": self.model.hash, "nfe": nfe, "seed": asked.seed, "guidance": asked.guidance,
             "keep": sorted(asked.keep), "noises": asked.noises, "strategy": asked.strategy,
         }  # fmt: skip
+        if asked.start_from:
+            defined["start_from"] = list(asked.start_from)
         path = None if self.folder is None else self.folder / "study.db"
         study = Study(f"nfe-{nfe}", path, defined, self.resume)
         plans = self.standards(nfe)
-        few = problem.first(max(32, len(problem) // 4))
+        few = ranking(problem)
         space = Space(self.model, (plans[0],))
         ranked = self.follow(Standards(tuple(plans)), "standard", study, few, space, nfe, len(plans), limited=False)
         self.evaluations += few.evaluations
@@ -261,21 +267,48 @@ class _Tuning:
         asked = self.asked
         self.counted = problem.evaluations
         found: list[Candidate] = []
-        bases = _by_grid([c.plan for c in ranked if fits(c.plan)])
         strategy = find("tuning", asked.strategy).make()
-        if bases:
-            space = Space(self.model, bases, asked.keep, bases[0].name.split()[0])
-            if space.names:
-                total = min(asked.trials or strategy.candidates, strategy.candidates)
-                found = self.follow(strategy, asked.strategy, study, problem, space, nfe, total, limited=True)
+        fitted = self.fitted(nfe, study, ranked, problem)
+        few = ranking(problem)
+        starts = [*ranked, *(Candidate(c.plan, few.rmse(c.plan), c.strategy) for c in fitted)]
+        problem.evaluations += few.evaluations
+        space = self.space(sorted(starts, key=lambda candidate: candidate.error))
+        if space is not None:
+            total = min(asked.trials or strategy.candidates, strategy.candidates)
+            found = self.follow(strategy, asked.strategy, study, problem, space, nfe, total, limited=True)
         self.evaluations += problem.evaluations - self.counted
         self.progress(f"{nfe} evaluations: comparing on fresh noise", 0, None)
-        tuned = strategy.choose(found) if found else None
+        made = [*([strategy.choose(found)] if found else []), *fitted]
+        tuned = min(made, key=lambda candidate: candidate.error, default=None)
         outcome = judge_pair(judge, nfe, tuned, ranked, asked.margin, asked.guidance)
         if tuned is not None and outcome.verdict.decision == "cannot tell" and len(judge.noise) < SECOND_LOOK:
             judge.extend(self.judge(judge.fine, SECOND_LOOK))
             outcome = judge_pair(judge, nfe, tuned, ranked, asked.margin, asked.guidance)
         return outcome
+
+    def fitted(self, nfe: int, study: Study, ranked: list[Candidate], problem: Problem) -> list[Candidate]:
+        """What the strategies to start from have chosen."""
+        found: list[Candidate] = []
+        space = self.space(ranked)
+        if space is None:
+            return found
+        for name in self.asked.start_from:
+            strategy = find("tuning", name).make()
+            if hasattr(strategy, "anchors") and not self.anchors:
+                self.progress(f"{nfe} evaluations: statistics for {name}", 0, None)
+                self.anchors.update(strategy.anchors(problem, space, self.asked.seed))
+            space = replace(space, anchors=self.anchors)
+            done = self.follow(strategy, name, study, problem, space, nfe, strategy.candidates, limited=True)
+            found += [strategy.choose(done)] if done else []
+        return found
+
+    def space(self, ranked: list[Candidate]) -> Space | None:
+        """The space around the best plan of each grid; None where no plan fits or nothing is free."""
+        bases = _by_grid([c.plan for c in ranked if fits(c.plan) or c.plan.name.split()[0] in self.anchors])
+        known = {kind.name for kind in parts("solvers")}
+        solver = next((word for word in (plan.name.split()[0] for plan in bases) if word in known), None)
+        space = Space(self.model, bases, self.asked.keep, solver, self.anchors)
+        return space if bases and space.names else None
 
     def follow(
         self, strategy: Any, name: str, study: Study, problem: Problem, space: Space, nfe: int, total: int,
@@ -299,6 +332,11 @@ class _Tuning:
         time, most = self.asked.time, self.asked.evaluations
         spent = self.evaluations + problem.evaluations - self.counted
         return (time is not None and clock_time.monotonic() - self.began > time) or (most is not None and spent > most)
+
+
+def ranking(problem: Problem) -> Problem:
+    """The noises that plans are ranked on: a quarter of them, at least 32."""
+    return problem.first(max(32, len(problem) // 4))
 
 
 def _by_grid(plans: list[Plan]) -> tuple[Plan, ...]:
