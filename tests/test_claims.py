@@ -49,7 +49,7 @@ def test_every_part_has_a_claim_and_every_claim_a_part() -> None:
 
 
 def test_the_record_is_of_the_claims_that_there_are() -> None:
-    assert set(recorded()) == set(CLAIMS)
+    assert {name for name, claim in CLAIMS.items() if claim.tier == "quick"} <= set(recorded()) <= set(CLAIMS)
     for name, result in recorded().items():
         assert {"papers", "statement", "baseline", "measured", "status", "command", "versions"} <= set(result)
         assert CLAIMS[name].status(Interval.from_dict(result["measured"])) == result["status"]

@@ -88,13 +88,15 @@ def test_point_mass_and_straight_lines(name: str, taus: list[float]) -> None:
         new = row.noise * np.eye(size)[2 + n]
         new = new + sum(a * states[j] for j, a in (row.a or {n: 1.0}).items())
         states.append(new + sum(b * outputs[j] for j, b in row.b.items()))
+    # levels that nearly coincide give polynomials large weights, of which as many digits are left as float64 has
+    rounding = 1e-9 + 1e-13 * max(abs(b) for row in plan.rows for b in row.b.values())
     for state, tau in zip(states, plan.levels, strict=True):
-        assert state[0] == pytest.approx(1 - tau, abs=1e-9)
-        assert np.linalg.norm(state[1:]) == pytest.approx(tau, abs=1e-9)
+        assert state[0] == pytest.approx(1 - tau, abs=rounding)
+        assert np.linalg.norm(state[1:]) == pytest.approx(tau, abs=rounding)
     if not plan.stochastic and not is_stochastic(name):
         for row, there in zip(plan.rows, plan.levels[1:], strict=True):
             assert row.a is None
-            assert sum(row.b.values()) == pytest.approx(there - row.tau, abs=1e-9)
+            assert sum(row.b.values()) == pytest.approx(there - row.tau, abs=rounding)
 
 
 def a_model(**fields: Any) -> Model:
