@@ -32,7 +32,7 @@ from torch import Tensor
 
 from fewer.solvers.history import half_log_snr, lagrange
 from fewer.solvers.statistics import Statistics
-from fewer.solvers.trace import Level, Trace, Vector
+from fewer.solvers.trace import Level, Trace, Vector, constant
 
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 
@@ -92,18 +92,13 @@ class DPMSolverV3:
         at = middle + half * _POINTS
         grow = [stats.grown(start, float(a)) for a in at]  # E
         drift = [stats.drift(start, float(a)) for a in at]  # B
-        total = X - trace_constant(_integral(half, [e * b for e, b in zip(grow, drift, strict=True)]))
+        total = X - constant(_integral(half, [e * b for e, b in zip(grow, drift, strict=True)]))
         nodes = [entry.at for entry in known]
         for j, entry in enumerate(known):
             weight = _integral(half, [float(v) * e for v, e in zip(lagrange(nodes, j)(at), grow, strict=True)])
             decay = stats.decayed(start, entry.at)
-            total = total - weight * (decay * entry.f - trace_constant(stats.drift(start, entry.at)))
+            total = total - weight * (decay * entry.f - constant(stats.drift(start, entry.at)))
         return (1 - there.tau) * (stats.shrunk(start, end) * total)
-
-
-def trace_constant(value: Tensor) -> Vector:
-    """A number a pixel, the same for every sample."""
-    return Vector({("1", 0): value})
 
 
 def _integral(half: float, values: list[Tensor]) -> Tensor:

@@ -63,6 +63,11 @@ class Vector:
         return {n: w for (k, n), w in self.weights.items() if k == kind}
 
 
+def constant(value: Coefficient) -> Vector:
+    """A number, or one a pixel, that is the same for every sample."""
+    return Vector({("1", 0): value})
+
+
 class Output(NamedTuple):
     """What a call gives a solver: the output u = eps - D and the two predictions, eps and D."""
 
@@ -86,10 +91,6 @@ class Trace:
         self.places.append(level)
         u = Vector({("u", len(self.states) - 1): 1.0})
         return Output(u, x - level.tau * u, x + (1 - level.tau) * u)
-
-    def constant(self, value: Coefficient) -> Vector:
-        """A number, or one a pixel, that is the same for every sample."""
-        return Vector({("1", 0): value})
 
     def noise(self) -> Vector:
         """Fresh unit noise, added after the latest call."""
