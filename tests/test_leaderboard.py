@@ -42,7 +42,7 @@ def measured(path, model, budgets=(2, 3), asked=TOY):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, model):
     """A finished board."""
-    return measured(tmp_path_factory.mktemp("board") / "results.json", model)[1]
+    return measured(tmp_path_factory.mktemp("board"), model)[1]
 
 
 @pytest.mark.parametrize("name", ["mixture-2d", "ill-conditioned", "flow-mixture"])
@@ -139,7 +139,7 @@ def test_rows_are_paired_ratios_to_the_best_setting(models):
 
 
 def test_an_interrupted_run_goes_on_and_gives_the_same_rows(tmp_path, model, models, monkeypatch):
-    path, whole = tmp_path / "results.json", board._row
+    path, whole = tmp_path, board._row
 
     def interrupted(model, nfe, *rest):
         if nfe == 3:
@@ -160,8 +160,8 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_rows(tmp_path, model, mod
 
 
 def test_rows_measured_otherwise_are_measured_again(model, models, tmp_path, monkeypatch):
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps({"models": models}))
+    path = tmp_path
+    (path / f"{NAME}.json").write_text(json.dumps(models[NAME]))
     seen = []
     monkeypatch.setattr(board, "_row", lambda model, nfe, *rest: seen.append(nfe) or {"asked": {}})
     monkeypatch.setattr(board, "reference", lambda model, noise, *rest: Fine(noise, 1, 1, 0.1, 1))
@@ -171,9 +171,7 @@ def test_rows_measured_otherwise_are_measured_again(model, models, tmp_path, mon
 
 
 def test_a_tuned_plan_is_scored_on_the_same_noises(tmp_path, model):
-    row = measured(tmp_path / "results.json", model, (4,), Asked(16, 8, 2, tuned=(4,), evaluations=5000))[1][NAME][
-        "rows"
-    ]["4"]
+    row = measured(tmp_path, model, (4,), Asked(16, 8, 2, tuned=(4,), evaluations=5000))[1][NAME]["rows"]["4"]
     tuned = row["tuned"]
     value = tuned["rmse"]["value"] / row["diffusers"]["rmse"]["value"]
     assert tuned["ratio to diffusers"]["value"] == pytest.approx(value)
@@ -204,12 +202,12 @@ def test_a_ratio_is_bold_only_where_the_whole_interval_is_below_one(models):
 
 def test_the_command_writes_results_page_and_plot(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "QUICK", Asked(noises=8, screen=8, keep=2))
-    results, out = tmp_path / "results.json", tmp_path / "page.md"
+    results, out = tmp_path / "results", tmp_path / "page.md"
     told = ["--quick", "--models", NAME, "--nfe", "2", "--tune", "", "--results", str(results), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["leaderboard", *told])
     command.main()
     assert "without k_diffusion: no environment given" in capsys.readouterr().err
-    assert set(json.loads(results.read_text())["models"][NAME]["rows"]) == {"2"}
+    assert set(json.loads((results / f"{NAME}.json").read_text())["rows"]) == {"2"}
     assert out.read_text().startswith("# Leaderboard")
     svg = out.with_suffix(".svg").read_text()
     root = ET.fromstring(svg)

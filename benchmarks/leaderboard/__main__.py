@@ -5,16 +5,20 @@
     python -m benchmarks.leaderboard.environment ../k-diffusion-env       makes the environment of k_diffusion, once; then
     python -m benchmarks.leaderboard --quick --k-diffusion ../k-diffusion-env
 
-Writes benchmarks/results/leaderboard.json after every row, then the tables and the plot. Ctrl-C loses the row under
-way; a rerun goes on where it stopped and measures again only what was measured otherwise.
+Writes a file a model in benchmarks/results/leaderboard after every row, then the tables and the plot. Models are
+measured side by side, one thread each. Ctrl-C loses the rows under way; a rerun goes on where it stopped and measures
+again only what was measured otherwise.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
+import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +34,7 @@ HERE = Path(__file__).parents[2]
 BUDGETS = "4,5,6,8,10,20"
 QUICK = Asked(noises=256, screen=32, keep=5, evaluations=300_000)
 TUNED_QUICKLY = (5, 10)  # of a network; of exact models, which are cheap, every budget
+LONGEST = tuple(MODELS)[::-1]  # first: the networks, then the images, then the small mixtures
 SMALL = 16  # values in a sample, up to which one says little and costs little: more noises, searches to their end
 
 
@@ -51,14 +56,14 @@ def roughly(call: float, nfe: int, asked: Asked) -> float:
 
 
 class Clock:
-    """Says on stderr what runs and, from the rows done so far, how long the rest takes."""
+    """Says on stderr what runs and, from a model's rows done so far, how long its rest takes."""
 
-    def __init__(self, weights: dict[tuple[str, int], float]) -> None:
+    def __init__(self, weights: dict[int, float]) -> None:
         self.left, self.began, self.done = dict(weights), time.monotonic(), 0.0
 
-    def row(self, name: str, nfe: int, *, measured: bool) -> None:
+    def row(self, nfe: int, *, measured: bool) -> None:
         """A row is there; one that was read counts for nothing."""
-        weight = self.left.pop((name, nfe))
+        weight = self.left.pop(nfe)
         self.done += weight if measured else 0.0
 
     def say(self, what: str) -> None:
@@ -76,46 +81,50 @@ def main() -> None:
     parser.add_argument("--nfe", default=BUDGETS)
     parser.add_argument("--tune", help="budgets that fewer.tune searches for (all; with --quick and a network 5,10)")
     parser.add_argument("--k-diffusion", type=Path, help="the environment of k_diffusion")
-    parser.add_argument("--results", type=Path, default=HERE / "benchmarks/results/leaderboard.json")
+    parser.add_argument("--results", type=Path, default=HERE / "benchmarks/results/leaderboard")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="models measured at once")
     parser.add_argument("--out", type=Path, default=HERE / "docs/leaderboard.md")
     given = parser.parse_args()
     names = given.models.split(",")
     unknown = [name for name in names if name not in MODELS]
     if unknown:
         parser.error(f"--models {','.join(unknown)}: expected some of {', '.join(MODELS)}")
-    torch.set_num_threads(1)
-    budgets = numbers(given.nfe)
     why = usable(given.k_diffusion)
     if why is not None:
         print(f"without k_diffusion: {why}", file=sys.stderr)
+        given.k_diffusion = None
+    jobs = [name for name in LONGEST if name in names]
+    if min(given.jobs, len(jobs)) <= 1:
+        for name in jobs:
+            measure(name, given)
+    else:
+        with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+            for done in as_completed([pool.submit(measure, name, given) for name in jobs]):
+                done.result()
+    found = Board(given.results).models
+    render({name: found[name] for name in MODELS if name in found}, given.out)
+    print(f"written: {given.out}", file=sys.stderr)
 
-    def ask(model: Model) -> Asked:
-        asked = QUICK if given.quick else Asked()
-        tuned = TUNED_QUICKLY if given.quick and model.exact is None else budgets
-        if math.prod(model.shape) <= SMALL:
-            asked = replace(asked, noises=4 * asked.noises, screen=4 * asked.screen, evaluations=None)
-        return replace(
-            asked,
-            tuned=tuned if given.tune is None else numbers(given.tune),
-            environment=None if why else given.k_diffusion,
-        )
 
-    board = Board(given.results)
-    models = {name: build(name) for name in names}
-    asked = {name: ask(model) for name, model in models.items()}
-    clock = Clock(
-        {
-            (name, nfe): roughly(seconds_of_a_call(model), nfe, asked[name])
-            for name, model in models.items()
-            for nfe in budgets
-        }
-    )
-    for name, model in models.items():
-        before = set(board.rows(name, model))
-        for nfe in score(board, name, MODELS[name][0], model, budgets, asked[name], clock.say):
-            clock.row(name, nfe, measured=str(nfe) not in before)
-        render(board.models, given.out)
-    clock.say(f"written: {given.out}")
+def measure(name: str, given: argparse.Namespace) -> None:
+    """All rows of one model that are missing, in a process of its own."""
+    torch.set_num_threads(1)
+    budgets, model, board = numbers(given.nfe), build(name), Board(given.results)
+    asked = ask(model, given, budgets)
+    call = seconds_of_a_call(model)
+    clock = Clock({nfe: roughly(call, nfe, asked) for nfe in budgets})
+    before = set(board.rows(name, model))
+    for nfe in score(board, name, MODELS[name][0], model, budgets, asked, clock.say):
+        clock.row(nfe, measured=str(nfe) not in before)
+
+
+def ask(model: Model, given: argparse.Namespace, budgets: tuple[int, ...]) -> Asked:
+    """What the rows of a model are to hold."""
+    asked = QUICK if given.quick else Asked()
+    tuned = TUNED_QUICKLY if given.quick and model.exact is None else budgets
+    if math.prod(model.shape) <= SMALL:
+        asked = replace(asked, noises=4 * asked.noises, screen=4 * asked.screen, evaluations=None)
+    return replace(asked, tuned=tuned if given.tune is None else numbers(given.tune), environment=given.k_diffusion)
 
 
 if __name__ == "__main__":

@@ -60,11 +60,16 @@ class Asked:
 
 
 class Board:
-    """The JSON file of all models' rows: read, and written whole after every row."""
+    """A folder with one JSON file a model, each read at once and written whole after every row.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.models: dict[str, Any] = json.loads(path.read_text())["models"] if path.exists() else {}
+    Several processes may fill it, each with models of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.models: dict[str, Any] = {
+            path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))
+        }
 
     def rows(self, name: str, model: Model) -> dict[str, Any]:
         """The rows that there are of this model; none where its content has changed since."""
@@ -72,9 +77,10 @@ class Board:
         return entry.get("rows", {}) if entry.get("model", {}).get("hash") == model.hash else {}
 
     def put(self, name: str, entry: dict[str, Any]) -> None:
-        """Set a model's entry and write the file."""
+        """Set a model's entry and write its file."""
         self.models[name] = entry
-        write_atomically(self.path, (json.dumps({"models": self.models}, indent=1) + "\n").encode())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / f"{name}.json", (json.dumps(entry, indent=1) + "\n").encode())
 
 
 def reference(model: Model, noise: Tensor, labels: Tensor | None, most: int) -> Fine:
