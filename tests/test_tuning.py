@@ -90,6 +90,30 @@ def test_every_vector_is_a_plan_that_is_exact_on_straight_lines(calls: int, numb
         assert math.fsum(row.b.values()) == pytest.approx(levels[n + 1] - levels[n], abs=1e-9)
 
 
+def test_a_free_space_holds_the_consistent_one(model: fewer.Model) -> None:
+    space = Space(model, (fewer.standard("unipc", model, 4, "logsnr"),))
+    free = replace(space, free=True)
+    theta = space.origin()
+    same(free.plan(np.append(theta, np.zeros(8))), space.plan(theta))
+    assert free.names == [*space.names, *(f"{what} {n}" for what in ("state", "sum") for n in range(4))]
+    moved = free.plan(np.append(theta, [0.0, 0.5, 0, 0, 0, 0, -0.25, 0]))
+    plan = space.plan(theta)
+    assert moved.rows[1].a == {1: 1.5}
+    step = float(plan.rows[3].tau) - float(plan.rows[2].tau)
+    assert moved.rows[2].b[2] == pytest.approx(plan.rows[2].b[2] - 0.25 * step, rel=1e-12)
+
+
+def test_a_consistent_search_never_leaves_the_consistent_plans(model: fewer.Model) -> None:
+    task = problem(model, 32)
+    base = fewer.standard("unipc", model, 4, "logsnr")
+    strategy = GaussNewton(starts=1, trial=2, consistent=True)
+    found = list(strategy.search(task, Space(model, (base,)), [], 0))
+    assert all(row.a is None for candidate in found for row in candidate.plan.rows)
+    free = list(GaussNewton(starts=1, trial=2).search(task, Space(model, (base,)), found, 0))
+    assert free[-1].error < found[-1].error
+    assert all(row.a is not None for row in free[-1].plan.rows)
+
+
 def test_a_flow_that_starts_from_pure_noise_has_a_space() -> None:
     model = fewer.Model.from_denoiser(lambda x, t, y: x, Flow(), (2,), predicts="flow")
     space = Space(model, (fewer.standard("euler", model, 4, "uniform"),))

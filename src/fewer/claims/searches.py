@@ -84,6 +84,26 @@ def tuned(seed: int, sabotage: bool) -> Measured:
 
 
 @claim(
+    "gauss-newton/free-steps",
+    of=(("tuning", "gauss-newton"), ("tuning", "gauss-newton-consistent")),
+    statement=f"At {NFE} calls steps that need not be exact on straight lines have a lower error, on fresh noise.",
+    baseline="the plan of gauss-newton-consistent that they are freed from; exact 16x16 image mixture",
+    below=1.0,
+)
+def freed(seed: int, sabotage: bool) -> Measured:
+    """The broken variant is stopped before the consistent plan is good."""
+    of = problem(seed)
+    best = [plan for plan in ranked(of) if fits(plan)]
+    space = Space(of.model, (best[0],))
+    strategy = GaussNewton(starts=1, trial=6, consistent=True)
+    consistent = list(strategy.search(of, space, [], seed))
+    known = consistent[:3] if sabotage else consistent
+    free = GaussNewton(starts=1, trial=6, candidates=6 if sabotage else 100)
+    plan = last(iter([*known, *free.search(of, space, known, seed)]), free)
+    return Measured(against(plan, consistent[-1].plan, seed), {"evaluations": float(of.evaluations)})
+
+
+@claim(
     "evolution/against-uniform",
     of=(("tuning", "evolution"),),
     papers=(191,),

@@ -26,7 +26,7 @@ _WIDTHS = (0.1, 0.01, 0.0)  # of differences along the levels, at least that of 
 class _Walk:
     """Where one descent stands: its vector, damping and error, and which of the widths it takes differences at.
 
-    `anchor` is that of the space that the vector is of.
+    `anchor` is that of the space that the vector is of, `free` whether the space's steps are.
     """
 
     theta: list[float]
@@ -34,11 +34,21 @@ class _Walk:
     error: float = math.inf
     width: int = 0
     anchor: str | None = None
+    free: bool = False
+
+    def within(self, space: Space) -> Space:
+        """The space that the vector is of."""
+        return replace(space, anchor=self.anchor, free=self.free)
 
     @property
     def ended(self) -> bool:
         """Whether even the narrowest differences brought little."""
         return self.width == len(_WIDTHS)
+
+    def freed(self, space: Space) -> _Walk:
+        """The walk's end as the start of one whose steps need not be exact on straight lines."""
+        more = [0.0] * (len(replace(space, free=True).names) - len(space.names))
+        return replace(self, theta=[*self.theta, *more], damping=_DAMPING, width=0, free=True)
 
     def narrower(self, theta: Vector, damping: float, error: float) -> _Walk:
         """The walk at `theta`, where a step has brought little."""
@@ -64,14 +74,22 @@ class GaussNewton:
 
     Descends from each of the `starts` best standard plans (of different grids) for `trial` iterations on the `few`
     first noises (a quarter where that is more), then from where the error on all noises is lowest, until the narrowest
-    differences bring less than `tolerance` too, or after `candidates` iterations in all.
+    differences bring less than `tolerance` too. From there on steps need not be exact on straight lines any more: the
+    state's weight and the sum of the outputs' become free, until that ends in the same way, or after `candidates`
+    iterations in all. With `consistent` they stay exact.
     """
 
     starts: int = 3
     trial: int = 4
     few: int = 32
     tolerance: float = 1e-2
-    candidates: int = 60
+    candidates: int = 100
+    consistent: bool = False
+
+    @property
+    def name(self) -> str:
+        """The part's name, under which a study keeps the candidates."""
+        return "gauss-newton-consistent" if self.consistent else "gauss-newton"
 
     def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         """One candidate an iteration, the best so far of its descent."""
@@ -84,13 +102,15 @@ class GaussNewton:
                 walks[-1] = self._best(problem, space, walks[:-1])
             at = -1 if whole else trying
             if walks[at].ended and whole:
-                return
+                if walks[at].free or self.consistent or "solver" in space.keep:
+                    return
+                walks[at] = walks[at].freed(space)
             if not walks[at].ended:
                 walks[at] = self._iterate(problem if whole else few, space, walks[at])
             problem.evaluations += few.evaluations
             few.evaluations = 0
             state = {"walks": [walk.__dict__ for walk in walks]}
-            yield Candidate(_plan(space, walks[at]), walks[at].error, "gauss-newton", state)
+            yield Candidate(_plan(space, walks[at]), walks[at].error, self.name, state)
 
     def choose(self, done: list[Candidate]) -> Candidate:
         """The last of the descent on all noises: no step is taken that raises the capped error. Before it, the best."""
@@ -113,7 +133,7 @@ class GaussNewton:
 
     def _iterate(self, problem: Problem, space: Space, walk: _Walk) -> _Walk:
         theta: Vector = np.array(walk.theta)
-        space = replace(space, anchor=walk.anchor)
+        space = walk.within(space)
         errors = problem.squared_errors(space.plan(theta))
         cap = _cap(errors)
         before = _loss(errors, cap)
@@ -135,8 +155,21 @@ class GaussNewton:
         return walk.narrower(theta, _DAMPING, float(errors.mean().sqrt()))
 
 
+@part(
+    "gauss-newton-consistent",
+    title="Levels and weights together, every step exact on straight lines",
+    source="Levenberg 1944; Marquardt 1963; the search space of this package",
+)
+def consistent() -> GaussNewton:
+    """Gauss-Newton whose plans are exact on straight lines, whatever network they are played with.
+
+    For plans that are to serve other networks too, as fine-tunes of the one that they are tuned on.
+    """
+    return GaussNewton(consistent=True)
+
+
 def _plan(space: Space, walk: _Walk) -> Plan:
-    return replace(space, anchor=walk.anchor).plan(np.array(walk.theta))
+    return walk.within(space).plan(np.array(walk.theta))
 
 
 def _neighbours(space: Space, theta: Vector, width: float, dtype: torch.dtype) -> list[tuple[Plan, float]]:

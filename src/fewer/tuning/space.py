@@ -9,6 +9,12 @@ anchor:
 With the first-order step as the anchor every vector is a plan with falling levels that is exact on straight lines, and
 every such plan of this many rows has a vector. Guidance scales, where rows have one, are free too. What is kept fixed
 is left out of the vector.
+
+A `free` space gives that exactness up: the state's weight and the weights' sum are two more numbers a row,
+
+    x_{n+1} = (1 + g_n) x_n + (step above) + (tau_{n+1} - tau_n) h_n u_n
+
+as few large steps want it: the best linear predictor of a random quantity shrinks towards its mean.
 """
 
 from __future__ import annotations
@@ -60,7 +66,7 @@ class Space:
 
     `solver` names the solver that gives the weights where they are kept: they follow the levels then. `anchors` are
     solvers made for this model, by the name that their plans begin with; `anchor` names the one that weights are added
-    to, where it is not the first-order step.
+    to, where it is not the first-order step. `free`: whether steps need not be exact on straight lines.
     """
 
     model: Model
@@ -69,6 +75,7 @@ class Space:
     solver: str | None = None
     anchors: Mapping[str, Anchor] = field(default_factory=dict)
     anchor: str | None = None
+    free: bool = False
 
     def around(self, plan: Plan) -> Space:
         """The same space with the anchor that the plan was made by."""
@@ -98,7 +105,8 @@ class Space:
         names = [] if "steps" in self.keep else ["start", *(f"level {n}" for n in range(1, self.calls))]
         if "solver" not in self.keep:
             names += [f"weight {n} {j}" for n in range(1, self.calls) for j in range(n)]
-        return names + [f"scale {n}" for n in self.guided]
+        names += [f"scale {n}" for n in self.guided]
+        return names + [f"{what} {n}" for what in ("state", "sum") for n in range(self.calls if self.free else 0)]
 
     @property
     def made_for(self) -> dict[str, str]:
@@ -132,7 +140,7 @@ class Space:
                 step = ends[n + 1] - ends[n]
                 numbers += [_mean(row.b.get(j, 0.0) - own.b.get(j, 0.0)) / step for j in range(n)]
         numbers += [float(plan.rows[n].guidance.parameters()["scale"]) for n in self.guided]  # type: ignore[union-attr]
-        return np.array(numbers)
+        return np.array(numbers + [0.0] * (2 * self.calls if self.free else 0))
 
     def plan(self, theta: Vector, name: str = "tuned") -> Plan:
         """The plan of a vector. Raises InputError where a number is not finite."""
@@ -144,6 +152,8 @@ class Space:
         rows = self._rows(spots, anchored, numbers)
         for n in self.guided:
             rows[n] = replace(rows[n], guidance=ClassifierFree(next(numbers)))
+        if self.free:
+            rows = _freed(rows, *np.array(list(numbers)).reshape(2, self.calls))
         return Plan(anchored.start, tuple(rows), 0.0, name, self.made_for)
 
     def _spots(self, numbers: Iterable[float]) -> list[Level]:
@@ -174,6 +184,16 @@ class Space:
                 b[j], b[n] = b.get(j, 0.0) + moved, b[n] - moved
             rows.append(replace(row, b=b, guidance=self.base.rows[n].guidance))
         return rows
+
+
+def _freed(rows: list[Row], states: Vector, sums: Vector) -> list[Row]:
+    """The rows with (1 + state) as weight of the state, and (step in tau) sum added to the weight of the last output."""
+    ends = [float(row.tau) for row in rows] + [0.0]
+    freed = []
+    for n, (row, state, more) in enumerate(zip(rows, states.tolist(), sums.tolist(), strict=True)):
+        b = {**row.b, n: row.b[n] + (ends[n + 1] - ends[n]) * more}
+        freed.append(replace(row, a={n: 1 + state}, b=b))
+    return freed
 
 
 def _mean(weight: Coefficient) -> float:
