@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewer.engine import MICRO_BATCH, check_fit, sample
 from fewer.errors import InputError
+from fewer.integrations.as_it_is import as_it_is
 from fewer.measures import paired
 from fewer.measures.features import Features
 from fewer.measures.likelihood import flow_nll
@@ -19,7 +20,7 @@ from fewer.measures.own_metric import OwnMetric
 from fewer.measures.reference import fine_solution
 from fewer.models.model import Model
 from fewer.plan import Plan
-from fewer.tuning.baselines import Judge, Scoring, distance_ratio, finite, fresh_noise, play_pipeline
+from fewer.tuning.baselines import PIPELINE_EVALUATIONS, Judge, Scoring, distance_ratio, finite, fresh_noise
 from fewer.tuning.standards import standard_plans
 
 YARDSTICKS = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # such as run on any model
@@ -54,6 +55,7 @@ def compare(
     distances are on, `quality` holds what no plan changes (`nll`, nats per dimension, where asked for), `rows` are sorted
     by evaluations and error, `plans` has the verdict of each given plan against the best standard plan of the same number
     of evaluations: does it hold here?
+    A pipeline is a row at its own number of steps and at each of `nfe`, by its own scheduler.
     Plans that add noise are compared by Frechet distance. What gives no finite samples is left out, and noted.
     """
     if not 0 <= margin < 10:
@@ -99,7 +101,7 @@ def compare(
         verdict = _verdict(judge, samples, plan.stochastic, best[plan.nfe], margin)
         verdicts.append({"name": plan.name, "nfe": plan.nfe, "verdict": verdict})
     report("the pipeline as it is", 0, None)
-    rows += _pipeline(judge, guidance, seed, notes)
+    rows += _pipelines(judge, budgets, guidance, seed, notes)
     rows.sort(key=lambda row: (row["nfe"], row["quality"].get("paired_rmse", {}).get("value", math.inf)))
     return {
         "model": model.describe(), "reference": {"nfe": judge.fine.nfe, "error": judge.fine.error},
@@ -159,17 +161,38 @@ def _verdict(judge: Judge, samples: Tensor, stochastic: bool, best: _Best, margi
     return {**told, "decision": paired.decide(ratio, margin), "ratio": figures}
 
 
-def _pipeline(judge: Judge, guidance: float | None, seed: int, notes: list[str]) -> list[dict[str, Any]]:
-    """The row of the pipeline as it is; none where it cannot be played, which `notes` tells then."""
-    try:
-        pipeline = play_pipeline(judge, guidance, seed)
-    except InputError as error:
-        notes.append(f"{error}; the pipeline as it is is left out")
-        return []
+def _pipelines(
+    judge: Judge, budgets: Sequence[int], guidance: float | None, seed: int, notes: list[str]
+) -> list[dict[str, Any]]:
+    """Rows of the pipeline as it is, at its own number of steps and at each budget; `notes` tells which cannot be."""
+    rows: list[dict[str, Any]] = []
+    for nfe in (None, *budgets):
+        try:
+            row = _pipeline(judge, nfe, guidance, seed)
+        except InputError as error:
+            notes.append(f"{error}; the pipeline as it is is left out there")
+            continue
+        if row is None and nfe is not None and judge.model.pipeline is not None:
+            notes.append(f"the pipeline's own scheduler cannot be set to {nfe} evaluations")
+        if row is not None and row["name"] not in [other["name"] for other in rows]:
+            rows.append(row)
+    return rows
+
+
+def _pipeline(judge: Judge, nfe: int | None, guidance: float | None, seed: int) -> dict[str, Any] | None:
+    """The row of the pipeline at these evaluations, by default its own; on at least 16 of the noises.
+
+    Its own scheduler's table is played where there is one, else the scheduler itself.
+    """
+    pipeline = as_it_is(judge.model, nfe, guidance)
     if pipeline is None:
-        return []
-    if not finite(pipeline.samples):
-        notes.append(f"{pipeline.name} gives values that are not finite on this model; it is left out")
-        return []
-    quality = judge.quality(pipeline.samples, paired_too=not pipeline.stochastic)
-    return [{"name": pipeline.name, "kind": "pipeline", "nfe": pipeline.nfe, "quality": quality}]
+        return None
+    n = max(16, min(len(judge.noise), PIPELINE_EVALUATIONS // pipeline.nfe))
+    labels = None if judge.labels is None else judge.labels[:n]
+    samples = pipeline.samples(judge.model, judge.noise[:n], labels, seed, judge.batch)
+    judge.evaluations += pipeline.nfe * len(samples)
+    if not finite(samples):
+        raise InputError(f"{pipeline.name}, gives values that are not finite on {judge.model.name}")
+    quality = judge.quality(samples, paired_too=not pipeline.stochastic)
+    kind = type(pipeline.scheduler).__name__
+    return {"name": pipeline.name, "kind": "pipeline", "nfe": pipeline.nfe, "scheduler": kind, "quality": quality}

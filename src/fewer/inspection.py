@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,20 +11,38 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.integrations.schedulers import calls_of
-from fewer.measures import cost
+from fewer.measures import cost as costs
+from fewer.measures.audit import Case, Fault, audit, measured
+from fewer.measures.audit.faults import second_stages, zero_alpha_words
+from fewer.measures.audit.table import s_of
 from fewer.models.diffusers import make_scheduler
 from fewer.models.model import UNSAFE_START, Model
 from fewer.noise import unit_noise
+from fewer.shortcuts.price import shares
 from fewer.steps import Range, levels
 from fewer.tuning.results import macs_per_call
 
-FEW = 5  # calls at which the pipeline's own grid is looked at
+FEW = 5  # steps at which the pipeline's own table is looked at, besides its own number
+MANY = 100  # calls a sample that are worth a word
 
 
-def inspect(model: Model, *, seed: int = 0, batch: int | None = None) -> dict[str, Any]:
-    """Facts about the model, its cost per network evaluation, and warnings in words.
+def inspect(
+    model: Model,
+    *,
+    seed: int = 0,
+    batch: int | None = None,
+    cost: bool = False,
+    progress: Callable[[str, int, int | None], object] | None = None,
+) -> dict[str, Any]:
+    """Facts about the model, its cost per network evaluation, and what is wrong with its pipeline's schedule.
 
-    `milliseconds` is per sample of a batch (default 16), the median with its 95 % interval on this machine.
+    `milliseconds` is per sample of a batch (default 16), the median with its 95 % interval on this machine. `faults` are
+    those of the pipeline's table at its own number of steps and at 5 (see `fewer.measures.audit`), `warnings` tells them and more
+    in words; `blocks` are those of the network that a plan may leave out, with their shares of MACs and of milliseconds;
+    `second_stages` are rows, by steps, that are told an earlier row's time at another state, which is no waste.
+
+    cost  also measure what each fault costs, which takes some 20,000 network evaluations. Raises InputError where no
+          table holds the pipeline's scheduler; without `cost` that is a warning
     """
     size = batch or 16
     x = unit_noise(seed, range(size), model.shape, device=model.device)
@@ -35,7 +54,9 @@ def inspect(model: Model, *, seed: int = 0, batch: int | None = None) -> dict[st
             return model(x, t, labels)
 
     finite = bool(call().isfinite().all())
-    ms = cost.clock({"call": call}, repeats=9, warmup=2)["call"]
+    cases, remarks = _cases(model, cost)
+    faults = measured(cases, seed=seed, batch=batch, progress=progress) if cost and finite else _faults(cases)
+    ms = costs.clock({"call": call}, repeats=9, warmup=2)["call"]
     schedule = model.schedule
     return {
         **model.describe(),
@@ -44,7 +65,7 @@ def inspect(model: Model, *, seed: int = 0, batch: int | None = None) -> dict[st
         "empty_label": model.empty_label,
         "clip": None if model.clip is None else {"bound": model.clip.bound, "quantile": model.clip.quantile},
         "levels": {
-            "s_max": _finite(schedule.tau_max / (1 - schedule.tau_max) if schedule.tau_max < 1 else math.inf),
+            "s_max": _finite(s_of(schedule.tau_max)),
             "s_min": schedule.tau_min / (1 - schedule.tau_min),
             "start_tau": model.start,
             "start_t": t,
@@ -53,7 +74,12 @@ def inspect(model: Model, *, seed: int = 0, batch: int | None = None) -> dict[st
         "milliseconds": {"value": ms.value * 1e3 / size, "low": ms.low * 1e3 / size, "high": ms.high * 1e3 / size},
         "pipeline": None if model.pipeline is None else {k: model.pipeline[k] for k in ("class", "steps")},
         "first_step_gain": {name: gain(model, name, FEW) for name in ("uniform", "karras", "logsnr")},
-        "warnings": warnings(model) if finite else [f"{model.name} returns values that are not finite"],
+        "blocks": shares(model, size),
+        "second_stages": {str(case.steps): list(rows) for case in cases if (rows := second_stages(case.plan))},
+        "faults": [fault.to_dict() for fault in faults],
+        "warnings": [*remarks, *warnings(model, faults)]
+        if finite
+        else [f"{model.name} returns values that are not finite"],
     }
 
 
@@ -73,38 +99,42 @@ def gain(model: Model, steps: str, n: int) -> float | None:
     return float((first - second) / (1 - first)) if first < 1 else None
 
 
-def warnings(model: Model) -> list[str]:
-    """What is wrong with the pipeline's own schedule, in words; an empty list where nothing was found."""
-    found = []
-    top = model.schedule.tau_max
-    s = top / (1 - top) if top < 1 else math.inf
-    if model.predicts in ("noise", "score") and s > UNSAFE_START:
-        t = float(model.schedule.time(model.start))
-        found.append(
-            f"noise prediction where alpha is nearly zero (s = sigma/alpha = {s:.3g} at the last time): an error of the "
-            f"network is multiplied by s there, and clipping does not cure it; fewer starts at t = {t:.1f} instead"
-        )
-    if model.pipeline is not None:
-        found += _grid_warnings(model)
-    return found
+def _cases(model: Model, must: bool) -> tuple[list[Case], list[str]]:
+    """The pipeline's table at its own number of steps and at few; what cannot be read is told, or raised if it must be."""
+    if model.pipeline is None:
+        return [], []
+    cases: list[Case] = []
+    remarks: list[str] = []
+    own = model.pipeline["steps"]
+    for steps in sorted({own, min(FEW, own)}):
+        try:
+            cases.append(Case.of_pipeline(model, steps))
+        except InputError as error:
+            if must:
+                raise
+            remarks.append(f"{error}; its schedule is not looked at there")
+    return cases, remarks
 
 
-def _grid_warnings(model: Model) -> list[str]:
-    pipeline = model.pipeline or {}
-    config, steps = pipeline["config"], pipeline["steps"]
-    found = []
-    if config.get("timestep_spacing") == "leading" and steps < config["num_train_timesteps"]:
-        scheduler = make_scheduler(pipeline["class"], config)
-        few, last = min(FEW, steps), config["num_train_timesteps"] - 1
-        scheduler.set_timesteps(few)
-        first = float(scheduler.timesteps[0])
-        found.append(
-            f"leading spacing starts below the noisiest time: at {few} steps the first call is told t = {first:.0f} while "
-            f"its input is the noise of t = {last}"
-        )
+def _faults(cases: list[Case]) -> list[Fault]:
+    return [fault for case in cases for fault in audit(case)]
+
+
+def warnings(model: Model, faults: list[Fault]) -> list[str]:
+    """What is wrong, in words: each kind of fault once, at the fewest steps; empty where nothing was found."""
+    told: dict[str, str] = {}
+    for fault in faults:
+        told.setdefault(fault.name, fault.sentence)
+    found = list(told.values())
+    s = s_of(model.schedule.tau_max)
+    if model.predicts in ("noise", "score") and s > UNSAFE_START and "alpha near zero" not in told:
+        words = zero_alpha_words(s, float(model.schedule.time(model.schedule.tau_max)))
+        found.append(f"{words}, as fewer's plans do")
+    if model.pipeline is None:
+        return found
     if model.clip is not None:
         found.append("the data prediction is clipped at every step (clip_sample or thresholding); plans do so too")
-    calls = calls_of(make_scheduler(pipeline["class"], config), steps)
-    if calls > 100:
+    calls = calls_of(make_scheduler(model.pipeline["class"], model.pipeline["config"]), model.pipeline["steps"])
+    if calls > MANY:
         found.append(f"the pipeline makes {calls} network calls a sample; `fewer tune --match` finds fewer")
     return found

@@ -65,8 +65,8 @@ def tune(
     from fewer.tuning.space import check_keep
 
     check_keep(opt.words(keep))
-    own = None if metric is None else OwnMetric.load(metric)
     found = load(model, device, dtype, empty_label=empty_label)
+    own = None if metric is None else OwnMetric.load(metric, found.data_range)
     folder = out or Path(f"fewer-{found.name}")
     images = None if data is None else read_images(data, found)
     on = _features(features, images, found)
@@ -163,8 +163,8 @@ def compare(
     from fewer.plan import Plan
 
     plans = [Plan.load(path) for path in plan or []]
-    own = None if metric is None else OwnMetric.load(metric)
     found = load(model, device, dtype, empty_label=empty_label)
+    own = None if metric is None else OwnMetric.load(metric, found.data_range)
     images = None if data is None else read_images(data, found)
     on = _features(features, images, found)
     with progress() as report:
@@ -181,6 +181,9 @@ def compare(
 @app.command()
 def inspect(
     model: opt.ModelName,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Also measure what each fault costs (some 20,000 network evaluations).")
+    ] = False,
     json_file: opt.JsonFile = None,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
@@ -193,7 +196,9 @@ def inspect(
     from fewer.inspection import inspect as run
     from fewer.models.load import load
 
-    facts = run(load(model, device, dtype, empty_label=empty_label), seed=seed, batch=batch)
+    found = load(model, device, dtype, empty_label=empty_label)
+    with progress() as report:
+        facts = run(found, seed=seed, batch=batch, cost=cost, progress=report)
     if not _json(facts, json_file):
         tables.print_facts(facts)
 

@@ -27,14 +27,15 @@ Features = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="What distances to data are on: pixels, pca-N, random-N, digits, module:function[@FILE.safetensors], or a "
-        "TorchScript file, whose code is run (default pca-16, or fewer).",
+        help="What distances to data are on: pixels, pca-N, random-N, digits, inception@FILE, dino@FOLDER, "
+        "module:function[@FILE.safetensors], or a TorchScript file, whose code is run (default pca-16, or fewer).",
     ),
 ]
 Metric = Annotated[
     str | None,
     typer.Option(
-        metavar="module:function", help="Your own figure: function(samples, reference) -> number or (value, low, high)."
+        metavar="module:function",
+        help="Your own figure: function(samples, reference) -> number or (value, low, high); or lpips@FILE, of pairs.",
     ),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write JSON there; - for stdout alone.")]

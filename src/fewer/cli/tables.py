@@ -105,7 +105,7 @@ def print_facts(facts: dict[str, Any]) -> None:
     """What `inspect` found."""
     table = Table(show_header=False)
     for name, value in facts.items():
-        if name == "warnings":
+        if name in ("warnings", "faults", "blocks") or value == {}:
             continue
         if name == "milliseconds":
             value = figure(value)
@@ -114,8 +114,40 @@ def print_facts(facts: dict[str, Any]) -> None:
         table.add_row(name, str(value))
     console = _console()
     console.print(table)
+    if facts["blocks"]:
+        console.print(_blocks(facts["blocks"]))
+    if facts["faults"]:
+        console.print(_faults(facts["faults"]))
     for warning in facts["warnings"]:
         console.print(f"warning: {warning}")
+
+
+def _blocks(blocks: list[dict[str, Any]]) -> Table:
+    """The blocks that a plan may leave out; those that lie in others count in these, too."""
+    table = Table(title="blocks of the network, and their shares of a call")
+    for column in ("block", "kind", "MACs", "milliseconds"):
+        table.add_column(column, justify="left" if column in ("block", "kind") else "right")
+    for block in blocks:
+        macs = "-" if block["macs_share"] is None else f"{block['macs_share']:.1%}"
+        table.add_row(block["name"], block["kind"], macs, f"{block['ms_share']:.1%}")
+    return table
+
+
+def _faults(faults: list[dict[str, Any]]) -> Table:
+    """The pipeline's faults, with what they cost where that was measured."""
+    priced = any(fault["cost"] is not None for fault in faults)
+    table = Table(
+        title="faults of the pipeline's own table" + ("; cost: times the figure without the fault" if priced else "")
+    )
+    for column in ("steps", "fault", "rows", "repair", "fewer's plans", *(("measured by", "cost") if priced else ())):
+        table.add_column(column, justify="right" if column in ("steps", "cost") else "left")
+    for fault in faults:
+        rows = fault["rows"]
+        span = str(rows[0]) if len(rows) == 1 else f"{rows[0]} .. {rows[-1]}"
+        kept = "without it" if fault["tune_repairs"] else "have it too"
+        cost = (fault["measure"], figure(fault["cost"])) if priced else ()
+        table.add_row(str(fault["steps"]), fault["name"], span, fault["repair"], kept, *cost)
+    return table
 
 
 def print_methods(found: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ coefficients, the scheduler is not linear.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from fewer.errors import InputError
 from fewer.models.diffusers import schedule_of
+from fewer.models.from_scheduler import first_line
 from fewer.models.model import Model
 from fewer.models.predictions import affine
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding
@@ -52,7 +54,9 @@ class _Basis(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def from_diffusers(scheduler: Any, n: int, model: Model | None = None) -> Plan:
+def from_diffusers(
+    scheduler: Any, n: int, model: Model | None = None, *, sigmas: Sequence[float] | None = None
+) -> Plan:
     """The plan of a diffusers scheduler at `n` steps: the same samples from the same noise, as one table.
 
     scheduler  any whose step is linear in the sample and the network's output, with Gaussian noise at most. A copy of
@@ -60,34 +64,41 @@ def from_diffusers(scheduler: Any, n: int, model: Model | None = None) -> Plan:
                the model's) and with fixed variances for learned ones
     n          what its set_timesteps is given; the plan's calls may be more (Heun, PNDM)
     model      the model that the plan shall name
+    sigmas     n levels that its set_timesteps is given too, as pipelines of flow models do, where it takes them
 
     Rows have the network times that the scheduler tells, rounded as it rounds them, and the levels that it believes to
     be at, which it keeps in float32; weights are computed in float64. What it returns at the end counts as data,
     whatever its level (DEIS ends at the cleanest trained one). Raises InputError where the scheduler cannot be set up,
-    is not linear, gives numbers that are not finite, or adds noise in a way that rows do not hold.
+    is not linear (and at which of its calls), gives numbers that are not finite, or adds noise in a way that rows do
+    not hold.
     """
     name = type(scheduler).__name__
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise InputError(f"n is {n!r}; expected a whole number of steps, at least 1")
     try:
-        levels, times, states, outputs, control = _run(scheduler, n)
+        levels, times, states, outputs, control = _run(scheduler, n, sigmas)
     except Exception as error:  # schedulers raise many types for what they do not take
         raise InputError(f"{name} cannot be read at n = {n!r} steps: {' '.join(str(error).split())}") from error
-    if not bool(torch.stack(states).isfinite().all()):
-        raise InputError(f"{name} at n = {n} steps gives numbers that are not finite")
-    for state in states:
+    for i, state in enumerate(states):
+        after = f"the step after call {i - 1} (t = {times[i - 1]:g})" if i else "the start"
+        if not bool(state.isfinite().all()):
+            raise InputError(f"{name} at n = {n} steps gives numbers that are not finite: {after} does")
         if abs(float(state[:-1] @ control - state[-1])) > 1e-7 * float(1 + state.abs().max()):
-            raise InputError(f"{name} is not linear in the sample and the network's output: no plan holds it")
+            raise InputError(
+                f"{name} is not linear in the sample and the network's output, so that no plan holds it: {after} is not"
+            )
     rows = tuple(_row(name, i, times[i], levels[i], states, outputs) for i in range(len(levels)))
     start = Start(levels[0], float(states[0][0]))
     made_for = None if model is None else {"name": model.name, "hash": model.hash}
     return Plan(start, rows, 0.0, f"{name} {n}", made_for).check()
 
 
-def _run(scheduler: Any, n: int) -> tuple[list[float], list[float], list[Tensor], list[int], Tensor]:
+def _run(
+    scheduler: Any, n: int, sigmas: Sequence[float] | None
+) -> tuple[list[float], list[float], list[Tensor], list[int], Tensor]:
     """Levels and times of the calls; states before each and at the end; the outputs' places; random numbers."""
     mine, (schedule, predicts, sigma_data) = _linear_copy(scheduler)
-    mine.set_timesteps(n)
+    mine.set_timesteps(n, **({} if sigmas is None else {"sigmas": list(sigmas)}))
     if hasattr(mine, "set_begin_index"):  # else its first time is looked up, and found at the second place if repeated
         mine.set_begin_index(0)
     for key, value in vars(mine).items():
@@ -106,7 +117,12 @@ def _run(scheduler: Any, n: int) -> tuple[list[float], list[float], list[Tensor]
             state = scale / c_in * x
             states.append(state.flatten())
             outputs.append(basis.used)
-            x = mine.step((basis.vector() - p * state) / q, t, x).prev_sample
+            out = (basis.vector() - p * state) / q
+            try:
+                x = mine.step(out, t, x).prev_sample
+            except Exception as error:  # as above
+                said = first_line(error)
+                raise InputError(f"the step after call {i} (t = {float(t):g}) fails: {said}") from error
         outputs.append(basis.used)
     return levels, mine.timesteps.tolist(), [*states, x.flatten()], outputs, basis.control
 

@@ -14,7 +14,7 @@ from fewer.models.model import Model
 from fewer.parts import find
 from fewer.plan import Plan, Row
 from fewer.solvers.trace import Level, Trace, Vector
-from fewer.steps import Range, levels
+from fewer.steps import Range, given_levels, levels
 
 
 class Solver(Protocol):
@@ -45,27 +45,33 @@ def standard(
     name: str,
     model: Model,
     nfe: int,
-    steps: str = "karras",
+    steps: str | Sequence[float] = "karras",
     *,
     guidance: float | None = None,
     start: float | None = None,
 ) -> Plan:
     """A well-known sampler as a plan of exactly `nfe` network evaluations per sample.
 
-    name      of a solver; `steps` of a grid (see `fewer methods`)
+    name      of a solver (see `fewer methods`)
+    steps     name of a grid, or the levels tau themselves: falling, in (0, 1], as many as the solver takes
     guidance  scale of classifier-free guidance, each guided row costing 2; an odd budget leaves the last row
               without it
-    start     level to start from; by default the model's safe start
+    start     level to start from, for grids by name; by default the model's safe start
 
-    Raises InputError for unknown names, a budget below one call, or guidance on a model that cannot be guided.
+    Raises InputError for unknown names, levels that repeat or rise, a budget below one call, or guidance on a model that
+    cannot be guided.
     """
     if not isinstance(nfe, int) or isinstance(nfe, bool) or nfe < 1:
         raise InputError(f"nfe is {nfe!r}; expected a whole number of network evaluations, at least 1")
     solver = find("solvers", name).make()
     calls = rows_for(model, nfe, guidance)
     n = solver.steps(calls)
-    taus = levels(steps, Range(model.schedule, model.start if start is None else start), n)
-    plan = compile_plan(solver, places(model, taus), calls, f"{name} {steps}")
+    if start is not None and not isinstance(steps, str):
+        raise InputError(f"start is {start:g}, but the levels in steps have a start of their own")
+    span = Range(model.schedule, model.start if start is None else start)
+    taus = levels(steps, span, n) if isinstance(steps, str) else given_levels(steps, n)
+    told = steps if isinstance(steps, str) else "given levels"
+    plan = compile_plan(solver, places(model, taus), calls, f"{name} {told}")
     return guided(plan, guidance, nfe)
 
 

@@ -8,6 +8,7 @@ of times.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,4 +75,21 @@ def levels(name: str, span: Range, n: int) -> Levels:
         or math.isnan(found[0])
     ):
         raise InputError(f"steps {name!r} cannot place {n} calls on this schedule ({span.schedule.describe()})")
+    return found
+
+
+def given_levels(taus: Sequence[float], n: int) -> Levels:
+    """Levels of the user's own as an array, when there are n that fall and lie in (0, 1]; else InputError."""
+    try:
+        found = np.asarray(taus, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"steps holds something that is no number: {taus!r}") from error
+    if found.shape != (n,):
+        raise InputError(f"steps has {len(found) if found.ndim else 0} levels; this solver and budget take {n}")
+    for i, tau in enumerate(found.tolist()):
+        if not 0 < tau <= 1:
+            raise InputError(f"steps: level {i} is {tau:g}; levels lie in (0, 1]")
+        if i and tau >= found[i - 1]:
+            how = "repeats" if tau == found[i - 1] else "rises above"
+            raise InputError(f"steps: level {i} ({tau:g}) {how} level {i - 1}; levels must fall")
     return found

@@ -1,0 +1,96 @@
+"""The pipeline as it is: its own scheduler, at its own number of steps or at a number of calls that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fewer.engine import sample
+from fewer.errors import InputError
+from fewer.integrations.probe import from_diffusers
+from fewer.integrations.schedulers import calls_of, is_stochastic, play_scheduler
+from fewer.models.diffusers import make_scheduler
+from fewer.models.model import Model
+from fewer.plan import Plan
+from fewer.solvers import guided
+
+
+@dataclass(frozen=True)
+class AsItIs:
+    """A pipeline's scheduler at a number of steps.
+
+    `nfe` are network evaluations a sample, `plan` its table where one holds it. Schedulers that clip are played
+    themselves: some bound the data prediction in one term of a step and not in the other, which no table does.
+    """
+
+    scheduler: Any
+    steps: int
+    calls: int
+    guidance: float | None
+    plan: Plan | None
+
+    @property
+    def name(self) -> str:
+        """As leaderboards call it."""
+        return f"pipeline as it is, {self.calls} calls"
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations a sample, of which a guided call makes two."""
+        return self.calls * _passes(self.guidance)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether two runs from the same noise differ."""
+        return is_stochastic(self.scheduler) if self.plan is None else self.plan.stochastic
+
+    def samples(self, model: Model, noise: Tensor, labels: Tensor | None, seed: int, batch: int | None) -> Tensor:
+        """Samples (n, *shape) from unit noise; InputError where the scheduler cannot play the model."""
+        if self.plan is not None:
+            return sample(model, self.plan, noise=noise, labels=labels, seed=seed, batch=batch)
+        return play_scheduler(
+            model, self.scheduler, self.steps, noise, labels, guidance=self.guidance, seed=seed, batch=batch
+        )
+
+
+def as_it_is(model: Model, nfe: int | None = None, guidance: float | None = None) -> AsItIs | None:
+    """The model's pipeline at its own number of steps, or at as many as `nfe` evaluations pay for.
+
+    None where the model has no pipeline, or where its scheduler cannot make so few calls. Raises InputError for
+    a scheduler that cannot be built or set to its own steps.
+    """
+    if model.pipeline is None:
+        return None
+    scheduler = make_scheduler(model.pipeline["class"], model.pipeline["config"])
+    own = model.pipeline["steps"]
+    steps = own if nfe is None else _steps_of(scheduler, nfe // _passes(guidance))
+    if steps is None:
+        return None
+    return AsItIs(scheduler, steps, calls_of(scheduler, steps), guidance, _plan(model, scheduler, steps, guidance))
+
+
+def _steps_of(scheduler: Any, calls: int) -> int | None:
+    """The most steps that take no more than `calls` calls, of which a step may make several."""
+    for steps in range(calls, 0, -1):
+        try:
+            if calls_of(scheduler, steps) <= calls:
+                return steps
+        except InputError:
+            continue
+    return None
+
+
+def _plan(model: Model, scheduler: Any, steps: int, guidance: float | None) -> Plan | None:
+    if model.clip is not None:
+        return None
+    try:
+        plan = from_diffusers(scheduler, steps, model)
+    except InputError:
+        return None
+    return guided(plan, guidance, len(plan.rows) * _passes(guidance))
+
+
+def _passes(guidance: float | None) -> int:
+    return 1 if guidance in (None, 0, 1) else 2
