@@ -1,6 +1,6 @@
 """How often races decide wrongly, and how many samples they save.
 
-    python -m benchmarks.racing [--pairs 100] [--most 16384] [--seed 0]
+    python -m benchmarks.racing [--pairs 250] [--wilcoxon 100] [--most 16384] [--seed 0]
 
 The pairs. On each of five exact Gaussian mixtures every standard plan of 6 and 8 calls is played on a pool of noises,
 and those within three times the smallest RMSE are kept. A race draws noises from the pool with replacement, so that the
@@ -11,12 +11,13 @@ the smaller, in either order.
 A wrong decision is "better" where the true ratio is 1 or more, "not worse" where it is above 1 + margin, or "worse"
 where it is at most 1 + margin; "cannot tell" is none. The power is the share of decisions that are made and right. The
 fixed-size test asks the 95 % interval once, after N samples, the same N for every pair, since it does not know which
-are far apart; N is where its power over all pairs is that of the races (interpolated in log N, `most` if it
-has less power there). The saving is the mean
-number of samples of a race over that N, with a 95 % interval by resampling pairs. Beside: the same interval asked at
-every look ("peeking"), and optuna's WilcoxonPruner asked at the same looks, which only ever says "worse" (wrong where
-the true ratio is at most 1). Last, races of 16 candidates of a mixture: how often the best was kept, and the share of
-16 x `most` samples spent. Writes benchmarks/results/racing.json.
+are far apart; N is where its power over all pairs is that of the races (interpolated in log N, `most` if it has less
+power there). Both are asked on the same draws, so that what they have in common does not blur their ratio. The saving
+is the mean number of samples of a race over that N, with a 95 % interval by resampling pairs within each effect size,
+of which there are equally many by design. Beside: the same interval asked at every look ("peeking"), and optuna's
+WilcoxonPruner asked at the same looks of the first `wilcoxon` pairs of an effect size, which only ever says "worse"
+(wrong where the true ratio is at most 1). Last, races of 16 candidates of a mixture: how often the best was kept, and
+the share of 16 x `most` samples spent. Writes benchmarks/results/racing.json.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from fewer.noise import unit_noise
 from fewer.tuning.standards import standard_plans
 
 MIXTURES, POOL, WITHIN, FIELDS, CANDIDATES = 5, 16384, 3.0, 20, 16
+Row = dict[str, float | str | bool]
 EFFECTS = {"tie": (1.0, 1.0), "to 1.1": (1.0, 1.1), "1.1 to 1.35": (1.1, 1.35), "1.35 to 3": (1.35, 3.0)}
 
 
@@ -104,15 +106,6 @@ def is_right(decision: str, ratio: float, margin: float) -> bool:
     return decision != "cannot tell" and not is_wrong(decision, ratio, margin)
 
 
-def peek(a: Tensor, b: Tensor, sizes: list[int], margin: float) -> str:
-    """The first decision of the fixed-size interval, asked at every look."""
-    for n in sizes:
-        decision = decide(ratios(a[None, :n], b[None, :n], ALPHA)[0], margin)
-        if decision != "cannot tell":
-            return decision
-    return "cannot tell"
-
-
 def wilcoxon(a: Tensor, b: Tensor, sizes: list[int], p: float) -> tuple[bool, int]:
     """Whether optuna's pruner drops a against the finished b, and after how many samples."""
     study = optuna.create_study()
@@ -138,17 +131,30 @@ def size_of_power(power: Tensor, sizes: list[int], asked: float) -> float:
     return float(sizes[-1])
 
 
-def saving(samples: Tensor, raced: Tensor, fixed: Tensor, sizes: list[int], seed: int) -> tuple[Interval, float]:
-    """Mean samples of a race over N of the fixed-size test of its power, and N."""
+def saving(
+    samples: Tensor, raced: Tensor, fixed: Tensor, sizes: list[int], strata: Tensor, seed: int
+) -> tuple[Interval, float]:
+    """Mean samples of a race over N of the fixed-size test of its power, and N; pairs are resampled within strata."""
 
     def figure(rows: Tensor) -> tuple[float, float]:
         n = size_of_power(fixed[rows].mean(0), sizes, float(raced[rows].mean()))
         return float(samples[rows].mean()) / n, n
 
     generator, count = torch.Generator().manual_seed(seed), len(samples)
+    members = [(strata == stratum).nonzero().squeeze(1) for stratum in strata.unique()]
+
+    def resampled() -> Tensor:
+        return torch.cat([rows[torch.randint(len(rows), (len(rows),), generator=generator)] for rows in members])
+
     value, n = figure(torch.arange(count))
-    again = sorted(figure(torch.randint(count, (count,), generator=generator))[0] for _ in range(1000))
-    return Interval(value, min(value, again[24]), max(value, again[974]), count), n
+    again = sorted(figure(resampled())[0] for _ in range(2000))
+    return Interval(value, min(value, again[49]), max(value, again[1949]), count), n
+
+
+def said_at(a: Tensor, b: Tensor, sizes: list[int], margin: float) -> list[list[str]]:
+    """What the fixed-size interval says of pairs (R, most) after each of these sizes, by pair."""
+    by_size = [[decide(ratio, margin) for ratio in ratios(a[:, :n], b[:, :n], ALPHA)] for n in sizes]
+    return [list(said) for said in zip(*by_size, strict=True)]
 
 
 def fields(pools: list[Tensor], most: int, seed: int) -> dict[str, object]:
@@ -172,10 +178,32 @@ def fields(pools: list[Tensor], most: int, seed: int) -> dict[str, object]:
     }  # fmt: skip
 
 
+def row_of(pair: Pair, a: Tensor, b: Tensor, said: list[str], sizes: list[int], margin: float) -> Row:
+    """One race, and what peeking at the fixed-size interval would have said: its first word."""
+    found = race(lambda i, j: (a[i:j], b[i:j]), margin, sizes[-1])
+    peeking = next((one for one in said if one != "cannot tell"), "cannot tell")
+    return {
+        "samples": found.samples, "missed": found.decision == "cannot tell",
+        "wrong": is_wrong(found.decision, pair.ratio, margin), "right": is_right(found.decision, pair.ratio, margin),
+        "peeking wrong": is_wrong(peeking, pair.ratio, margin),
+    }  # fmt: skip
+
+
+def pruned(pair: Pair, a: Tensor, b: Tensor, sizes: list[int]) -> Row:
+    """What optuna's pruner does, at two thresholds."""
+    row: Row = {}
+    for p in (0.1, 0.05):
+        dropped, n = wilcoxon(a, b, sizes, p)
+        row |= {f"wilcoxon {p} drops": dropped, f"wilcoxon {p} samples": n,
+                f"wilcoxon {p} wrong": dropped and pair.ratio <= 1}  # fmt: skip
+    return row
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=100, help="of each effect size, a multiple of 5")
+    parser.add_argument("--pairs", type=int, default=250, help="of each effect size, a multiple of 5")
+    parser.add_argument("--wilcoxon", type=int, default=100, help="of these, that the pruner is asked of: it is slow")
     parser.add_argument("--most", type=int, default=16384)
     parser.add_argument("--margin", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
@@ -185,35 +213,28 @@ def main() -> None:
     pools = [pool(given.seed + number) for number in range(MIXTURES)]
     spreads = torch.cat([errors.log().std(1) for errors in pools])
     sizes = [n for n, _ in looks(given.most)]
-    grid = sizes
-    rows: list[dict[str, float | str | bool]] = []
-    fixed = []
-    for effect in EFFECTS:
+    rows: list[Row] = []
+    fixed: list[list[bool]] = []
+    for stratum, effect in enumerate(EFFECTS):
         for number in range(MIXTURES):
-            generator = torch.Generator().manual_seed(1000 * given.seed + 10 * number + list(EFFECTS).index(effect))
-            for pair in pairs_of(pools[number], effect, given.pairs // MIXTURES, generator):
-                a, b = pair.draw(given.most, generator)
-                found = race(lambda i, j, a=a, b=b: (a[i:j], b[i:j]), given.margin, given.most)
-                row: dict[str, float | str | bool] = {
-                    "effect": effect, "samples": found.samples, "missed": found.decision == "cannot tell",
-                    "wrong": is_wrong(found.decision, pair.ratio, given.margin),
-                    "right": is_right(found.decision, pair.ratio, given.margin),
-                    "peeking wrong": is_wrong(peek(a, b, sizes, given.margin), pair.ratio, given.margin),
-                }  # fmt: skip
-                for p in (0.1, 0.05):
-                    dropped, n = wilcoxon(a, b, sizes, p)
-                    row |= {f"wilcoxon {p} drops": dropped, f"wilcoxon {p} samples": n,
-                            f"wilcoxon {p} wrong": dropped and pair.ratio <= 1}  # fmt: skip
-                rows.append(row)
-                a, b = pair.draw(grid[-1], generator)
-                said = [decide(ratios(a[None, :n], b[None, :n], ALPHA)[0], given.margin) for n in grid]
+            generator = torch.Generator().manual_seed(1000 * given.seed + 10 * number + stratum)
+            pairs = pairs_of(pools[number], effect, given.pairs // MIXTURES, generator)
+            a, b = (
+                torch.stack(side) for side in zip(*(pair.draw(given.most, generator) for pair in pairs), strict=True)
+            )
+            for at, (pair, said) in enumerate(zip(pairs, said_at(a, b, sizes, given.margin), strict=True)):
+                rows.append(row_of(pair, a[at], b[at], said, sizes, given.margin) | {"effect": effect})
+                if at < given.wilcoxon // MIXTURES:
+                    rows[-1] |= pruned(pair, a[at], b[at], sizes)
                 fixed.append([is_right(one, pair.ratio, given.margin) for one in said])
-    samples = torch.tensor([float(row["samples"]) for row in rows])
-    right = torch.tensor([float(row["right"]) for row in rows])
-    ratio, n = saving(samples, right, torch.tensor(fixed).double(), grid, given.seed)
+        print(effect, "done", flush=True)
+    samples, right = (torch.tensor([float(row[key]) for row in rows]) for key in ("samples", "right"))
+    strata = torch.tensor([list(EFFECTS).index(str(row["effect"])) for row in rows])
+    ratio, n = saving(samples, right, torch.tensor(fixed).double(), sizes, strata, given.seed)
 
-    def counted(key: str, among: list[dict[str, float | str | bool]]) -> dict[str, float | int]:
-        return share(sum(bool(row[key]) for row in among), len(among)).to_dict()
+    def counted(key: str, among: list[Row]) -> dict[str, float | int]:
+        asked = [bool(row[key]) for row in among if key in row]
+        return share(sum(asked), len(asked)).to_dict()
 
     keys = ("wrong", "right", "missed", "peeking wrong", "wilcoxon 0.1 wrong", "wilcoxon 0.05 wrong",
             "wilcoxon 0.1 drops")  # fmt: skip
@@ -226,7 +247,9 @@ def main() -> None:
             effect: {
                 **{key: counted(key, some) for key in keys},
                 "samples": mean([float(row["samples"]) for row in some]).to_dict(),
-                "wilcoxon 0.1 samples": mean([float(row["wilcoxon 0.1 samples"]) for row in some]).to_dict(),
+                "wilcoxon 0.1 samples": mean(
+                    [float(row["wilcoxon 0.1 samples"]) for row in some if "wilcoxon 0.1 samples" in row]
+                ).to_dict(),
             }
             for effect in EFFECTS
             for some in [[row for row in rows if row["effect"] == effect]]

@@ -12,6 +12,7 @@ from fewer.images import read_images
 from fewer.measures.interval import Interval
 
 MODELS = """
+import torch
 import fewer
 from fewer.models.schedules import Flow
 
@@ -20,6 +21,20 @@ def good():
 
 def gap(x, y): return float((x.mean() - y.mean()).abs())
 def fails(x, y): raise RuntimeError("no figure\\ntoday")
+
+class Own(torch.nn.Module):
+    def __init__(self, run):
+        super().__init__()
+        self.run = run
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.run(x.flatten(1), self.calls)
+
+def same(): return Own(lambda x, calls: 0 * x)
+def hollow(): return Own(lambda x, calls: x / 0)
+def uneven(): return Own(lambda x, calls: x[:, :calls])
 """
 
 
@@ -65,7 +80,14 @@ def test_a_metric_needs_no_data(here):
         ("--features pixels", "--data"),
         ("--features pickled.pt --data d.npz", "pickled"),
         ("--features colours --data d.npz", "colours"),
-        ("--features pixels --data d.npz -n 16", "needs"),
+        ("--features pixels --data d.npz -n 16", "x has 16 samples; this distance in 16 dimensions needs 72"),
+        ("--features figures:same --data d.npz", "y must hold rows that differ"),
+        ("--features figures:hollow --data d.npz", "not finite"),
+        ("--features figures:uneven --data d.npz", "(96, 1) and (96, 2)"),
+        ("--features inception@pickled.pt --data d.npz", "pickled"),
+        ("--features inception@none.pt --data d.npz", "none.pt"),
+        ("--features dino@. --data d.npz", "config.json"),
+        ("--metric lpips@pickled.pt", "pickled"),
         ("--metric figures:fails --data d.npz", "no figure"),
         ("--metric figures:fails", "no figure"),
         ("--metric figures:missing", "missing"),

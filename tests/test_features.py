@@ -1,7 +1,9 @@
 """Features: pixels, principal components, networks, files; and metrics of the user's own."""
 
+import hashlib
 import json
 import sys
+import warnings
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 import fewer
 from fewer.errors import InputError
 from fewer.measures.features import PCA, Features, Network, Pixels, random_convolutions, read_features
+from fewer.measures.features.network import in_colour
 from fewer.measures.frechet import frechet
 from fewer.measures.interval import Interval
 from fewer.measures.own_metric import OwnMetric
@@ -234,6 +237,7 @@ def test_files_that_are_no_weights_are_refused_unopened(here, images):
     files = ("zip.pt", "legacy.bin", "page.pt", "cut.safetensors", "zip.safetensors")
     for name in (
         *files, *(f"own_modules:small@{file}" for file in (*files, "other.safetensors", "none.safetensors")),
+        *(f"{kind}@{file}" for kind in ("inception", "dino") for file in (*files, "none.pt", ".")),
         "none.pt", "own_modules:number", "own_modules:breaks", "own_modules:none", "no_modules:small", "pca-0", "digits",
         "pca-x", "",
     ):  # fmt: skip
@@ -252,9 +256,141 @@ def test_what_a_network_returns_is_checked(images):
         def forward(self, x):
             return self.f(x)
 
+    wide = iter(range(3, 9))
+    with pytest.raises(InputError, match="features bad returned rows of unequal width: 3, 4"):
+        Network(Bad(lambda x: x.flatten(1)[:, : next(wide)]), "bad", "aa", batch=20)(images)
     for f in (lambda x: x[:1], lambda x: x * float("nan"), lambda x: "x", lambda x: x @ x.new_zeros(7)):
         with pytest.raises(InputError, match="features bad"):
             Network(Bad(f), "bad", "aa")(images)
+
+
+class Pictures(nn.Module):
+    """Called as the public Inception network is: pictures (n, 3, H, W) of whole numbers, or logits without the flag."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))
+
+    def forward(self, pictures: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        if pictures.dtype != torch.uint8 or pictures.shape[1] != 3:
+            raise RuntimeError("not pictures")
+        channels = pictures.to(torch.float32).mean([2, 3])
+        return channels * self.weight if return_features else channels[:, :1]
+
+
+class Perceptual(nn.Module):
+    """Called as the VGG of StyleGAN is; its features are the images' values themselves."""
+
+    def forward(self, x: torch.Tensor, resize_images: bool = True, return_lpips: bool = False) -> torch.Tensor:
+        if resize_images or not return_lpips or x.shape[1] != 3:
+            raise RuntimeError("not called for distances of images as they are")
+        return x.flatten(1) / 255
+
+
+def save_script(module, file):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(module).save(file)
+
+
+def test_inception_sees_eight_bit_pictures_of_three_channels(here, images):
+    save_script(Pictures(), "inception.pt")
+    pictures = torch.randint(256, (5, 3, 4, 4), generator=torch.Generator().manual_seed(0)).float()
+    expected = pictures.double().mean((2, 3)) * torch.tensor([1.0, 2.0, 3.0])
+    found = read_features("inception@inception.pt", images, (-1.0, 1.0))
+    assert torch.allclose(found(pictures / 127.5 - 1 + 1e-4), expected)  # what is not a whole number is rounded
+    grey = pictures[:, :1] / 255
+    of_grey = read_features("inception@inception.pt", images, (0.0, 1.0))(grey)
+    assert torch.allclose(of_grey, 255 * in_colour(grey).double().mean((2, 3)) * torch.tensor([1.0, 2.0, 3.0]))
+    told = found.describe()
+    assert told["value_range"] == [0, 255]
+    assert "network" in told["resize"]
+    assert told["weights"] == hashlib.sha256((here / "inception.pt").read_bytes()).hexdigest()[:16]
+    with pytest.raises(InputError, match="2 channels"):
+        found(images[:, :2])
+
+
+def test_a_torchscript_error_is_told_by_its_reason(here, images):
+    save_script(Perceptual(), "vgg.pt")
+    with pytest.raises(InputError, match=r"features vgg\.pt raised .*not called for distances") as told:
+        read_features("vgg.pt", images)(images)
+    assert "\n" not in str(told.value)
+
+
+def test_dino_is_the_class_token_of_the_folder_s_network(here, images):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Dinov2Config(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=2, image_size=28, patch_size=14
+    )
+    torch.manual_seed(0)
+    network = transformers.Dinov2Model(config).eval()
+    network.save_pretrained("net")
+    found = read_features("dino@net", images)
+    assert found(images[:3]).shape == (3, 8)
+    assert found.describe()["input"] == [224, 224]
+    whole = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    standard = (whole - whole.new_tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / whole.new_tensor(
+        [0.229, 0.224, 0.225]
+    ).view(3, 1, 1)
+    with torch.no_grad():
+        expected = network(standard).pooler_output.double()
+    assert torch.allclose(found(2 * whole - 1), expected, atol=1e-4)
+    assert found.hash == read_features("dino@net", images).hash
+    save_file({"embeddings.cls_token": torch.zeros(1, 1, 8)}, here / "net" / "model.safetensors")
+    with pytest.raises(InputError, match=r"lacks \d+ weights") as told:
+        read_features("dino@net", images)
+    assert "\n" not in str(told.value)
+    (here / "net" / "model.safetensors").write_bytes(b"<html>")
+    with pytest.raises(InputError, match="cannot be loaded as DINOv2") as told:
+        read_features("dino@net", images)
+    assert "\n" not in str(told.value)
+
+
+def test_dino_without_transformers_names_the_extra(here, images, monkeypatch):
+    (here / "net").mkdir()
+    (here / "net" / "config.json").write_text('{"model_type": "dinov2"}')
+    with pytest.raises(InputError, match="no model"):
+        read_features("dino@net", images)
+    (here / "net" / "model.safetensors").touch()
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(InputError, match=r"fewer\[features\]"):
+        read_features("dino@net", images)
+
+
+def test_lpips_is_the_mean_squared_distance_of_pairs(here):
+    save_script(Perceptual(), "vgg.pt")
+    x, y = torch.rand(2, 40, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    metric = OwnMetric.load("lpips@vgg.pt", (-1.0, 1.0))
+    found, own = metric(x, y), 3 * ((x - y) / 2).square().flatten(1).sum(1).double()
+    assert found.value == pytest.approx(float(own.mean()))
+    assert found.low < found.value < found.high
+    assert metric(x, x) == Interval(0.0, 0.0, 0.0, 40)
+    assert metric.describe()["hash"] == hashlib.sha256((here / "vgg.pt").read_bytes()).hexdigest()[:16]
+    with pytest.raises(InputError, match="pairs"):
+        metric(x, y[:8])
+
+
+def test_lpips_averages_large_images_down(here):
+    save_script(Perceptual(), "vgg.pt")
+    x, y = (torch.rand(8, 3, 1, 1, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    metric = OwnMetric.load("lpips@vgg.pt", (0.0, 1.0))
+    large = metric(x.expand(-1, -1, 512, 300), y.expand(-1, -1, 512, 300))
+    assert large.value == pytest.approx(metric(x, y).value * 256 * 256, rel=1e-4)
+
+
+def test_a_metric_of_pairs_is_held_against_the_fine_solution_whatever_data_there_is(here):
+    model = fewer.Model.from_mixture(fewer.GaussianMixture.random((1, 4, 4), 2, seed=0), Flow())
+    plan = fewer.standard("dpmpp-2m", model, 4)
+
+    def gap(x, y):
+        return (x - y).square().mean()
+
+    gap.paired = True
+    metric, data = OwnMetric("gap", gap), torch.rand(64, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = fewer.measure(model, plan, n=64, data=data, features=random_convolutions((1, 4, 4), 4), metric=metric)
+    assert found["gap"].value == pytest.approx(found["paired_rmse"].value ** 2, rel=1e-5)
+    noisy = fewer.standard("ancestral", model, 4)
+    assert "gap" not in fewer.measure(model, noisy, n=64, metric=metric)
 
 
 def test_a_plain_number_of_the_user_s_gets_an_interval_that_covers(here):
@@ -294,6 +430,10 @@ def test_a_plain_number_needs_samples_for_its_interval(here, images):
         OwnMetric.load("own_modules:mean_gap")(images[:15], images)
     with pytest.raises(InputError, match="module:function"):
         OwnMetric.load("own_modules")
+    torch.save({"weights": Bomb()}, "zip.pt")
+    for file in ("zip.pt", "none.pt", "."):
+        with pytest.raises(InputError, match="metric file"):
+            OwnMetric.load(f"lpips@{file}")
 
 
 def test_measure_takes_features_and_a_metric(here):

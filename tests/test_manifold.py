@@ -110,12 +110,24 @@ def test_intervals_cover_the_figures_own_expectation(d):
     for seed in range(repetitions):
         x, y = draw(seed, 2, 96, d)
         x = 0.9 * x + 0.5 / math.sqrt(d)
-        for name, interval in (precision_recall(x, y, 3)._asdict() | density_coverage(x, y, 3)._asdict()).items():
-            found.setdefault(name, []).append(interval)
+        figures = precision_recall(x, y, 3)._asdict() | density_coverage(x, y, 3)._asdict()
+        for name in ("recall", "density", "coverage"):
+            found.setdefault(name, []).append(figures[name])
     for name, intervals in found.items():
         expected = np.mean([i.value for i in intervals])
         covered = sum(i.low <= expected <= i.high for i in intervals)
         assert covered >= binom.ppf(0.002, repetitions, 0.93), name
+
+
+@pytest.mark.parametrize("d", [2, 16])
+def test_precision_covers_the_share_of_the_distribution_in_these_balls(d):
+    repetitions, covered = 40, 0
+    for seed in range(repetitions):
+        x, y = draw(seed, 3000, d) + 0.5, draw(seed + 1000, 96, d)
+        inside = float(in_balls(x[96:], y, 3).any(1).double().mean())
+        interval = precision_recall(x[:96], y, 3).precision
+        covered += interval.low <= inside <= interval.high
+    assert covered >= binom.ppf(0.002, repetitions, 0.93)
 
 
 def test_more_samples_narrow_the_intervals():

@@ -96,7 +96,7 @@ def _rounds(sides: Mapping[str, Side], repeats: int, warmup: int, threads: int |
         raise InputError(f"warmup must be at least 0, got {warmup}")
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     order, shuffler = list(sides), random.Random(0)
-    with _cpu_threads(threads):
+    with cpu_threads(threads):
         for number in range(warmup + repeats):
             shuffler.shuffle(order)
             for name in order:
@@ -122,7 +122,8 @@ def _synchronise() -> None:
 
 
 @contextmanager
-def _cpu_threads(threads: int | None) -> Iterator[None]:
+def cpu_threads(threads: int | None) -> Iterator[None]:
+    """Torch's number of CPU threads meanwhile; None leaves it."""
     before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)

@@ -2,10 +2,13 @@
 
 With n samples of d numbers each, the time of `fewer.sample` on one micro-batch is
 
-    T(plan, n) = sum_rows C(passes, n) + c . f        f = run, row, term, draw and guided, each alone and times n d
+    T(plan, n) = sum_rows (C(passes, n) - sum_blocks S(block, passes n)) + c . f
+                                                      f = run, row, term, draw and guided, each alone and times n d
 
 C is the time of a row's network call, measured for each number of passes and each batch size, never interpolated.
-f counts what the engine does around the calls (see `fewer.measures.engine_work`).
+S is what a block saves that the row leaves out: its share of the time of a call in which all modules are clocked, times C.
+What the shortcut costs itself (a look-up, an addition) is neglected. f counts what the engine does around the calls (see
+`fewer.measures.engine_work`).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fewer.engine import sample
 from fewer.errors import InputError
-from fewer.measures.cost import clock
+from fewer.measures.cost import clock, cpu_threads
 from fewer.measures.engine_work import NAMES, coefficients, passes_of, plans, work
 from fewer.measures.interval import Interval
 from fewer.models.model import Model
@@ -33,6 +36,7 @@ from fewer.noise import unit_noise
 from fewer.parts import part
 from fewer.plan import Plan
 from fewer.planfile import write_atomically
+from fewer.shortcuts import price
 
 SCHEMA = 1
 LARGEST = 2**20
@@ -52,6 +56,7 @@ class _File(BaseModel):
     numbers: Annotated[int, Field(ge=1)]
     calls: dict[int, dict[int, Annotated[float, Field(gt=0)]]]
     engine: dict[str, _Time]
+    blocks: dict[str, dict[int, float]] = {}
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class LatencyTable:
     machine  what the times depend on besides: processor, device, dtype, threads, version of torch
     calls    passes -> batch size n -> milliseconds of one row's network call
     engine   coefficients of the engine's work in milliseconds, by the names in `work`
+    blocks   block -> samples in a call -> milliseconds saved by a row that leaves it out
     """
 
     model: str
@@ -69,11 +75,12 @@ class LatencyTable:
     numbers: int
     calls: Mapping[int, Mapping[int, float]]
     engine: Mapping[str, float]
+    blocks: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     def predict(self, plan: Plan, batch: int) -> float:
         """Milliseconds of `fewer.sample(model, plan, n=batch, batch=batch)`.
 
-        Raises InputError for a batch size or a number of passes that the table was not measured for.
+        Raises InputError for a batch size, a number of passes or a block that the table was not measured for.
         """
         network = 0.0
         for row in plan.rows:
@@ -84,14 +91,22 @@ class LatencyTable:
             by_batch = self.calls[row.passes]
             if batch not in by_batch:
                 raise InputError(f"batch is {batch}; the table was measured for {_listed(by_batch)}")
-            network += by_batch[batch]
+            network += by_batch[batch] - sum(self._saved(name, row.passes * batch) for name in row.blocks)
         return network + sum(self.engine[name] * count for name, count in work(plan, batch, self.numbers).items())
+
+    def _saved(self, name: str, size: int) -> float:
+        if size not in self.blocks.get(name, {}):
+            raise InputError(
+                f"block is {name!r}; measured for calls of {size} samples: {_listed(self.blocks) or 'none'}"
+            )
+        return self.blocks[name][size]
 
     def save(self, path: str | Path) -> Path:
         """Write the table as JSON; returns the path. Raises InputError where it cannot be written."""
         content = {
             "schema": SCHEMA, "model": self.model, "machine": dict(self.machine), "numbers": self.numbers,
             "calls": {passes: dict(by_batch) for passes, by_batch in self.calls.items()}, "engine": dict(self.engine),
+            "blocks": {name: dict(by_size) for name, by_size in self.blocks.items()},
         }  # fmt: skip
         write_atomically(Path(path), (json.dumps(content, indent=1) + "\n").encode())
         return Path(path)
@@ -112,7 +127,7 @@ class LatencyTable:
             raise InputError(f"latency table {path}: {where}: {first['msg']}") from error
         if set(file.engine) != set(NAMES):
             raise InputError(f"latency table {path}: engine must name {', '.join(NAMES)}")
-        return LatencyTable(file.model, file.machine, file.numbers, file.calls, file.engine)
+        return LatencyTable(file.model, file.machine, file.numbers, file.calls, file.engine, file.blocks)
 
 
 @part(
@@ -122,10 +137,17 @@ class LatencyTable:
     papers=(18,),
 )
 def latency_table(
-    model: Model, batches: Sequence[int] = (64,), *, repeats: int = 15, threads: int | None = None, cache: bool = False
+    model: Model,
+    batches: Sequence[int] = (64,),
+    *,
+    blocks: Sequence[str] = (),
+    repeats: int = 15,
+    threads: int | None = None,
+    cache: bool = False,
 ) -> LatencyTable:
     """Measure the table of a model on this machine, for the given batch sizes.
 
+    blocks   names of the blocks that plans to be predicted may leave out
     repeats  rounds of the clock, whose medians count (see `fewer.measures.cost.clock`)
     threads  torch's CPU threads meanwhile; None leaves them
     cache    read the table from the user's cache folder where it is there, else measure and keep it; nothing is read
@@ -139,9 +161,11 @@ def latency_table(
     path = cached(model, batches, where) if cache else None
     if path is not None and path.exists():
         table = LatencyTable.load(path)
-        if table.model == model.hash and table.machine == where:
+        if table.model == model.hash and table.machine == where and set(blocks) <= set(table.blocks):
             return table
-    table = fit(model, batches, clock(sides(model, batches), repeats=repeats, threads=threads), where)
+    seconds = clock(sides(model, batches), repeats=repeats, threads=threads)
+    shares = {size: block_shares(model, size, blocks, repeats, threads) for size in _sizes(model, batches) if blocks}
+    table = fit(model, batches, seconds, where, shares)
     if path is not None:
         table.save(path)
     return table
@@ -160,10 +184,23 @@ def sides(model: Model, batches: Sequence[int]) -> dict[str, Side]:
     return found
 
 
+def block_shares(
+    model: Model, size: int, names: Sequence[str], repeats: int, threads: int | None = None
+) -> dict[str, float]:
+    """Block -> its share of the time of a call of `size` samples."""
+    with cpu_threads(threads):
+        taken = price.seconds(model, size, repeats, names=names)
+    return {name: taken[name].value / taken[""].value for name in names}
+
+
 def fit(
-    model: Model, batches: Sequence[int], seconds: Mapping[str, Interval], where: Mapping[str, str] | None = None
-) -> LatencyTable:
-    """The table from the clock's seconds of `sides(model, batches)`; other sides among them are passed over."""
+    model: Model, batches: Sequence[int], seconds: Mapping[str, Interval], where: Mapping[str, str] | None = None,
+    shares: Mapping[int, Mapping[str, float]] | None = None,
+) -> LatencyTable:  # fmt: skip
+    """The table from the clock's seconds of `sides(model, batches)`; other sides among them are passed over.
+
+    shares  samples in a call -> block -> its share of the call's time, see `block_shares`
+    """
     calls = {
         passes: {batch: 1e3 * seconds[f"call {passes} {batch}"].value / AT_ONCE for batch in batches}
         for passes in passes_of(model)
@@ -172,8 +209,13 @@ def fit(
         (name, batch): 1e3 * seconds[f"plan {name} {batch}"].value for batch in _shown(batches) for name in plans(model)
     }
     engine = coefficients(model, shown)
+    by_size = {passes * batch: ms for passes, by_batch in calls.items() for batch, ms in by_batch.items()}
+    blocks: dict[str, dict[int, float]] = {}
+    for size, by_block in (shares or {}).items():
+        for name, share in by_block.items():
+            blocks.setdefault(name, {})[size] = share * by_size[size]
     return LatencyTable(
-        model.hash, dict(machine(model) if where is None else where), math.prod(model.shape), calls, engine
+        model.hash, dict(machine(model) if where is None else where), math.prod(model.shape), calls, engine, blocks
     )
 
 
@@ -212,7 +254,7 @@ def _checked(batches: Sequence[int]) -> list[int]:
     return sorted(set(batches))
 
 
-def _listed(values: Mapping[int, Any]) -> str:
+def _listed(values: Mapping[Any, Any]) -> str:
     return ", ".join(map(str, sorted(values)))
 
 
@@ -232,6 +274,11 @@ def _calls(model: Model, size: int) -> Side:
 
 def _run(model: Model, plan: Plan, batch: int) -> Side:
     return lambda: sample(model, plan, batch, batch=batch)
+
+
+def _sizes(model: Model, batches: Sequence[int]) -> list[int]:
+    """Samples in the calls of rows of one and two passes."""
+    return sorted({passes * batch for passes in passes_of(model) for batch in batches})
 
 
 def _shown(batches: Sequence[int]) -> list[int]:

@@ -34,7 +34,7 @@ def squared_errors(samples: Tensor, target: Tensor) -> Tensor:
 def asked_guidance(plan: Plan) -> float | None:
     """The guidance scale that a plan approximates: the one it was made for, or the largest of its rows."""
     told = plan.evidence.get("guidance")
-    scales = [row.guidance.parameters()["scale"] for row in plan.rows if row.guidance is not None]
+    scales = [row.guidance.parameters().get("scale", 1.0) for row in plan.rows if row.guidance is not None]
     return float(told) if told is not None else max(scales, default=None)
 
 
@@ -48,9 +48,12 @@ def _as_images(x: Tensor) -> Tensor:
 
 
 def distances(samples: Tensor, data: Tensor, features: Features) -> dict[str, Interval]:
-    """`fd`, `energy` and `sw2` between samples and data on the given features."""
+    """`fd`, `energy` and `sw2` between samples and data on the given features, which an InputError names."""
     x, y = features(_as_images(samples)), features(_as_images(data))
-    return {"fd": frechet(x, y), "energy": energy_distance(x, y), "sw2": sliced_w2(x, y)}
+    try:
+        return {"fd": frechet(x, y), "energy": energy_distance(x, y), "sw2": sliced_w2(x, y)}
+    except InputError as error:
+        raise InputError(f"on features {features.name} of samples x and data y: {error}") from error
 
 
 def measure(
@@ -77,7 +80,8 @@ def measure(
     seed      of the noises, of which a search never uses the same ones
     guidance  scale of the fine solution, by default the plan's own
     features  that the distances to data are on, instead of its principal components
-    metric    one more figure, under its own name, against the data, or the fine solution where there is none
+    metric    one more figure, under its own name, against the data, or the fine solution where there is none or the
+              metric is of pairs (then not of plans that add noise)
     nll       also `nll`, the negative log-likelihood of `data` in nats per dimension (see `flow_nll`): a property of the
               model's flow, whatever the plan; of the empty class where the model has classes
 
@@ -98,6 +102,7 @@ def measure(
         ).samples  # fmt: skip
 
     reference = data
+    target: Tensor | None = None
     if not plan.stochastic:
         target = fine(noise, given)
         score["paired_rmse"] = paired.rmse(squared_errors(samples, target))
@@ -108,8 +113,9 @@ def measure(
     if data is not None:
         data = torch.as_tensor(data, device=samples.device)
         score |= distances(samples, data, features or principal(samples, data))
-    if metric is not None and reference is not None:
-        score[metric.name] = metric(samples, torch.as_tensor(reference, device=samples.device))
+    against = target if metric is not None and metric.paired else reference
+    if metric is not None and against is not None:
+        score[metric.name] = metric(samples, torch.as_tensor(against, device=samples.device))
     if nll and data is not None:
         score["nll"] = flow_nll(model, data, batch=batch or MICRO_BATCH).nats()
     return score

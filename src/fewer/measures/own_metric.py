@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.measures.interval import Interval
-from fewer.models.from_scheduler import first_line
+from fewer.measures.lpips import LPIPS
+from fewer.measures.user_code import reason, user_function
 
 SUBSETS = 8
 LEAST = 2  # samples in each
@@ -34,9 +34,11 @@ class OwnMetric:
     """`function(samples (n, C, H, W), reference (m, C, H, W))` -> a number, or (value, low, high).
 
     The function gets float32 copies in the model's data range; the reference is the data where there is any, and the
-    fine solution else. A number gets its interval from 8 disjoint random subsets of the samples, each with a subset of
-    the reference (the same one's where both have the same number, so that pairs stay pairs): with t the quantile of
-    Student's distribution of 7 degrees of freedom and sd the deviation of the subsets' figures,
+    fine solution else. A function with an attribute `paired` that is true always gets the fine solution, so that rows i
+    of both come from the same noise; plans that add noise then get no such figure.
+    A number gets its interval from 8 disjoint random subsets of the samples, each with a subset of the reference (the
+    same one's where both have the same number, so that pairs stay pairs): with t the quantile of Student's distribution
+    of 7 degrees of freedom and sd the deviation of the subsets' figures,
 
         f(all) -+ t sd / sqrt(8)
 
@@ -48,9 +50,24 @@ class OwnMetric:
     function: Callable[[Tensor, Tensor], Any]
 
     @classmethod
-    def load(cls, name: str) -> Self:
-        """The function that `package.module:function` names; raises InputError where there is none."""
+    def load(cls, name: str, images_range: tuple[float, float] = (-1.0, 1.0)) -> Self:
+        """What `package.module:function` names, or `lpips@FILE`; raises InputError where there is none.
+
+        images_range  the model's data range, which the network of lpips needs to know
+        """
+        if name.startswith("lpips@"):
+            return cls(name, LPIPS.load(Path(name.removeprefix("lpips@")), images_range))
         return cls(name, user_function(name, "metric"))
+
+    @property
+    def paired(self) -> bool:
+        """Whether rows of samples and reference must come from the same noise."""
+        return getattr(self.function, "paired", False) is True
+
+    def describe(self) -> dict[str, Any] | None:
+        """What the figure is on, for records, where the function says so: as `Features.describe`."""
+        told = getattr(self.function, "describe", None)
+        return None if told is None else told()
 
     def __call__(self, samples: Tensor, reference: Tensor, seed: int = 0) -> Interval:
         """The figure with its interval. Raises InputError for what the function raises, or returns that is no figure."""
@@ -79,8 +96,10 @@ class OwnMetric:
         try:
             with torch.no_grad():
                 return self.function(*(x.detach().to(torch.float32, copy=True) for x in (samples, reference)))
+        except InputError:
+            raise
         except Exception as error:  # what the user's own code raises
-            raise InputError(f"metric {self.name} raised {type(error).__name__}: {first_line(error)}") from error
+            raise InputError(f"metric {self.name} raised {reason(error)}") from error
 
     def _number(self, found: Any) -> float:
         try:
@@ -96,20 +115,6 @@ class OwnMetric:
         if len(numbers) != 3 or not numbers[1] <= numbers[0] <= numbers[2]:
             raise InputError(f"metric {self.name} returned {_short(found)}; expected (value, low, high) in order")
         return numbers
-
-
-def user_function(name: str, what: str) -> Callable[..., Any]:
-    """The callable of `package.module:function`, whose module is imported; InputError, naming `what`, if there is none."""
-    if not re.fullmatch(r"[\w.]+:\w+", name):
-        raise InputError(f"{what} is {name[:200]!r}; expected package.module:function")
-    module, function = name.split(":")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except Exception as error:  # what the user's own module raises
-        raise InputError(f"{what} {name!r} raised {type(error).__name__}: {first_line(error)}") from error
-    if not callable(found):
-        raise InputError(f"{what} {name!r} is {type(found).__name__}; expected a function")
-    return found  # type: ignore[no-any-return]
 
 
 def _short(found: Any) -> str:

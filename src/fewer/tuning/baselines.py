@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ class Scoring:
         if self.features is not None:
             distances(self.data[:n], self.data, self.features)
         if self.metric is not None:
-            self.metric(self.data[:n], self.data)
+            self.metric(self.data[:n], self.data[:n] if self.metric.paired else self.data)
 
 
 @dataclass
@@ -64,14 +64,19 @@ class Judge:
     described: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def extend(self, other: Judge) -> None:
-        """Judge by another's noises from here on, of which these are the first."""
-        self.noise, self.labels, self.fine = other.noise, other.labels, other.fine
+        """Judge by another's noises too, which come after these."""
+        self.noise = torch.cat([self.noise, other.noise])
+        if self.labels is not None and other.labels is not None:
+            self.labels = torch.cat([self.labels, other.labels])
+        self.fine = replace(self.fine, samples=torch.cat([self.fine.samples, other.fine.samples]))
         self.evaluations += other.evaluations
 
-    def samples(self, plan: Plan) -> Tensor:
-        """The plan's samples from the fresh noises."""
-        self.evaluations += plan.nfe * len(self.noise)
-        return sample(self.model, plan, noise=self.noise, labels=self.labels, batch=self.batch)
+    def samples(self, plan: Plan, first: int = 0, last: int | None = None) -> Tensor:
+        """The plan's samples from the fresh noises, or from those of numbers first .. last - 1."""
+        noise = self.noise[first:last]
+        labels = None if self.labels is None else self.labels[first:last]
+        self.evaluations += plan.nfe * len(noise)
+        return sample(self.model, plan, noise=noise, labels=labels, batch=self.batch)
 
     def errors(self, samples: Tensor) -> Tensor:
         """Squared paired errors (n,), of the first n noises where there are fewer samples."""
@@ -80,7 +85,8 @@ class Judge:
     def quality(self, samples: Tensor, *, paired_too: bool = True) -> dict[str, Any]:
         """The quality entry of the results: paired RMSE, distances to the data where there is any, the user's metric.
 
-        Of fewer samples than noises (a pipeline's that takes many steps), what so few are not enough for is left out.
+        Of fewer samples than noises (a pipeline's that takes many steps), what so few are not enough for is left out, and
+        so is a metric of pairs where samples and fine solution are none.
         """
         found: dict[str, Any] = {}
         if paired_too:
@@ -93,9 +99,11 @@ class Judge:
                 for name, interval in distances(samples, data, features).items():
                     found[name] = {**interval.to_dict(), "features": features.name}
                 self.described[features.name] = features.describe()
-            if metric is not None:
-                reference = self.fine.samples[: len(samples)] if given is None else given
+            if metric is not None and (paired_too or not metric.paired):
+                reference = self.fine.samples[: len(samples)] if given is None or metric.paired else given
                 found[metric.name] = metric(samples, reference).to_dict()
+                if (told := metric.describe()) is not None:
+                    self.described[metric.name] = told
         except InputError:
             if len(samples) == len(self.noise):
                 raise
@@ -134,9 +142,9 @@ def play_pipeline(judge: Judge, guidance: float | None, seed: int, most: int = P
     return Pipeline(name, nfe, is_stochastic(scheduler), samples)
 
 
-def fresh_noise(model: Model, n: int, seed: int) -> Tensor:
-    """Noises that no search starts from."""
-    return unit_noise(seed, range(FRESH, FRESH + n), model.shape, device=model.device)
+def fresh_noise(model: Model, n: int, seed: int, first: int = 0) -> Tensor:
+    """Noises of numbers first .. n - 1 that no search starts from."""
+    return unit_noise(seed, range(FRESH + first, FRESH + n), model.shape, device=model.device)
 
 
 def distance_ratio(a: dict[str, Any], b: dict[str, Any]) -> Interval:

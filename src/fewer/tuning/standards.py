@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fewer.errors import InputError
-from fewer.measures import paired
 from fewer.models.model import Model
 from fewer.parts import Part, part, parts
 from fewer.plan import Plan
 from fewer.solvers import standard
 from fewer.tuning.problem import Problem
+from fewer.tuning.ranking import Ranking
 from fewer.tuning.space import Space
 from fewer.tuning.study import Candidate
 
@@ -49,7 +49,7 @@ def _asked(which: Part, name: str | None) -> bool:
 @part("standard", title="Every standard sampler of the budget, ranked", source="this package")
 @dataclass(frozen=True)
 class Standards:
-    """Plays each plan of `plans` once."""
+    """Plays each plan of `plans` once, on as many noises as it takes to see that it is not the best (`Ranking`)."""
 
     plans: tuple[Plan, ...] = ()
 
@@ -61,14 +61,16 @@ class Standards:
     def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         """The plans in turn."""
         known = {candidate.plan.name for candidate in done}
+        ranking = Ranking(problem)
+        if done:  # the best of an interrupted ranking is played again
+            ranking.score(self.choose(done).plan)
         for plan in self.plans:
             if plan.name not in known:
-                errors = problem.squared_errors(plan)
-                if not errors.isfinite().all():
+                figure = ranking.score(plan)
+                if figure is None:
                     yield Candidate(plan, math.inf, "standard")
-                    continue
-                figure = paired.rmse(errors)
-                yield Candidate(plan, figure.value, "standard", {"paired_rmse": figure.to_dict()})
+                else:
+                    yield Candidate(plan, figure.value, "standard", {"paired_rmse": figure.to_dict()})
 
     def choose(self, done: list[Candidate]) -> Candidate:
         """The best."""

@@ -1,22 +1,39 @@
-"""The comparison on fresh noise, and what it says."""
+"""The comparison on fresh noise, and what it says.
+
+A tuned plan and the best standard one race (`fewer.measures.racing`): both are played on the first fresh noises, and on
+more of them, up to four times as many, only while neither is shown to be the better. The interval of the ratio is the
+race's at the look that ended it. The intervals of all its looks hold the truth together with 95 % chance, so that this
+one does, whatever it was that ended the race. Intervals of the qualities beside are those of a fixed number of noises.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fewer.measures import paired
 from fewer.measures.interval import Interval
+from fewer.measures.racing import race
+from fewer.measures.seeds import SeedScan, seed_scan
 from fewer.plan import Plan
 from fewer.tuning.baselines import Judge, Pipeline, distance_ratio
 from fewer.tuning.study import Candidate
 
+LONGEST = 4  # times the first fresh noises
+SEEDS, LEAST = 8, 8  # groups of noises, as of as many seeds, and how many noises each has at least
+OPPONENTS = 3  # standard plans that are played on fresh noise
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """`ratio` is the plan's error over that of `against`; `recommended` says whose plan was taken, and why."""
+    """`ratio` is the plan's error over that of `against`; `recommended` says whose plan was taken, and why.
+
+    `seeds` tells how the chosen plan's error differs between equal parts of the fresh noises, as between seeds.
+    """
 
     against: str
     margin: float
@@ -24,14 +41,42 @@ class Verdict:
     ratio: Interval | None
     recommended: str
     reason: str
+    seeds: SeedScan | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For results.json."""
         ratio = None if self.ratio is None else self.ratio.to_dict()
+        seeds = None if self.seeds is None else asdict(self.seeds)
         return {
             "against": self.against, "margin": self.margin, "decision": self.decision, "ratio": ratio,
-            "recommended": self.recommended, "reason": self.reason,
+            "recommended": self.recommended, "reason": self.reason, "seeds": seeds,
         }  # fmt: skip
+
+
+@dataclass
+class Played:
+    """A plan on the judge's first noises, on more of them when they are asked for."""
+
+    judge: Judge
+    plan: Plan
+    samples: Tensor
+
+    @classmethod
+    def on(cls, judge: Judge, plan: Plan, n: int) -> Played:
+        """The plan on the first n noises."""
+        return cls(judge, plan, judge.samples(plan, last=n))
+
+    def errors(self, n: int) -> Tensor:
+        """Squared errors (n,) on the first n noises, playing what has not been played."""
+        have = len(self.samples)
+        if have < n:
+            self.samples = torch.cat([self.samples, self.judge.samples(self.plan, have, n)])
+        return self.judge.errors(self.samples[:n])
+
+    def measured(self, n: int) -> Measured:
+        """With its quality on the first n noises."""
+        errors = self.errors(n)
+        return Measured(self.plan, self.samples, errors, self.judge.quality(self.samples))
 
 
 @dataclass(frozen=True)
@@ -43,20 +88,14 @@ class Measured:
     errors: Tensor
     quality: dict[str, Any]
 
-    @classmethod
-    def by(cls, judge: Judge, plan: Plan) -> Measured:
-        """The plan played from the judge's noises."""
-        samples = judge.samples(plan)
-        return cls(plan, samples, judge.errors(samples), judge.quality(samples))
-
 
 @dataclass(frozen=True)
 class Outcome:
     """What one budget gave.
 
-    `chosen` is the plan to use, `standards` the best standard plans, all on fresh noise, the best of them first.
-    `searched` is the chosen plan's error on the search's own noises; `ranked` all standard plans on those, best first;
-    `match` the comparison with the pipeline as it is, where that was asked for.
+    `chosen` is the plan to use, `standards` the standard plans that were played on fresh noise, first the one that the
+    tuned plan was held against, then by error. `searched` is the chosen plan's error on the search's own noises; `ranked`
+    all standard plans on those, best first; `match` the comparison with the pipeline as it is, where that was asked for.
     """
 
     nfe: int
@@ -74,40 +113,67 @@ class Outcome:
 
 
 def judge_pair(
-    judge: Judge, nfe: int, tuned: Candidate | None, ranked: list[Candidate], margin: float, guidance: float | None
-) -> Outcome:
+    judge: Judge, nfe: int, tuned: Candidate | None, ranked: list[Candidate], margin: float, guidance: float | None,
+    fresh: int, more: Callable[[int], None],
+) -> Outcome:  # fmt: skip
     """The tuned plan against the best standard one; the latter is kept unless the former is 'not worse' or better.
 
-    The three standard plans that ranked best are measured, and the best of them on the fresh noise is taken, which
-    favours it.
+    The opponent is the best on the first `fresh` noises of the three standard plans that ranked best, which favours it.
+    `more(n)` brings the judge's noises to n where the race needs that many; at most 4 `fresh` are asked for.
     """
-    standards = [Measured.by(judge, candidate.plan) for candidate in ranked[:3]]
-    standards.sort(key=lambda measured: float(measured.errors.mean()))
-    best = standards[0]
+    standards = [Played.on(judge, candidate.plan, fresh) for candidate in ranked[:OPPONENTS]]
+    best = min(standards, key=lambda played: float(played.errors(fresh).mean()))
     name = best.plan.name
-    chosen, searched = best, next(c.error for c in ranked if c.plan.name == name)
-    if tuned is None or not best.errors.any():
+    chosen, searched, n = best, next(c.error for c in ranked if c.plan.name == name), fresh
+    if tuned is None or not best.errors(fresh).any():
         why = "nothing was free to move" if tuned is None else "it has no error that a search could lower"
         verdict = Verdict(name, margin, "not worse", None, "standard", why)
     else:
-        moved = Measured.by(judge, tuned.plan)
-        ratio = paired.ratio(moved.errors, best.errors)
-        decision = paired.decide(ratio, margin)
-        if decision in ("better", "not worse"):
-            reason = f"its error is {ratio} of that of {name}"
-            verdict = Verdict(name, margin, decision, ratio, "tuned", reason)
+        moved = Played.on(judge, tuned.plan, fresh)
+
+        def draw(first: int, last: int) -> tuple[Tensor, Tensor]:
+            if last > len(judge.noise):
+                more(last)
+            return moved.errors(last)[first:], best.errors(last)[first:]
+
+        found = race(draw, margin, LONGEST * fresh, fresh)
+        n, ratio = found.samples, found.ratio
+        if found.decision in ("better", "not worse"):
+            verdict = Verdict(name, margin, found.decision, ratio, "tuned", f"its error is {ratio} of that of {name}")
             chosen, searched = moved, tuned.error
         else:
             reason = f"the tuned plan's error is {ratio} of that of {name}, not shown to be at most {1 + margin:g}"
-            verdict = Verdict(name, margin, decision, ratio, "standard", reason)
-    evidence = {"quality": chosen.quality, "verdict": verdict.to_dict(), "guidance": guidance}
+            verdict = Verdict(name, margin, found.decision, ratio, "standard", reason)
+    others = sorted(
+        (played.measured(n) for played in standards if played is not best), key=lambda m: float(m.errors.mean())
+    )
+    against = best.measured(n)
+    taken = against if chosen is best else chosen.measured(n)
+    verdict = replace(verdict, seeds=luck(taken.errors, margin))
+    evidence = {"quality": taken.quality, "verdict": verdict.to_dict(), "guidance": guidance}
     plan = replace(
-        chosen.plan,
+        taken.plan,
         name=f"{'tuned' if verdict.recommended == 'tuned' else name} {nfe}",
         model={"name": judge.model.name, "hash": judge.model.hash},
         evidence={key: value for key, value in evidence.items() if value is not None},
     )
-    return Outcome(nfe, replace(chosen, plan=plan), standards, searched, ranked, verdict)
+    return Outcome(nfe, replace(taken, plan=plan), [against, *others], searched, ranked, verdict)
+
+
+def luck(errors: Tensor, margin: float) -> SeedScan | None:
+    """The scan over 8 equal parts of the noises, each as good as a seed; None for fewer than 64, or parts without error."""
+    parts = errors[: len(errors) // SEEDS * SEEDS].reshape(SEEDS, -1)
+    if parts.shape[1] < LEAST or not parts.any(1).all() or margin >= 1:
+        return None
+    return seed_scan(parts, margin)
+
+
+def of_luck(scan: SeedScan) -> str:
+    """What the scan says, in one sentence."""
+    return (
+        f"over {scan.seeds} sets of {scan.samples} fresh noises the plan's error goes from {scan.best:.0%} below to "
+        f"{scan.worst:.0%} above the median set's: a difference of that size on one such set tells nothing"
+    )
 
 
 def matches(judge: Judge, outcome: Outcome, pipeline: Pipeline, margin: float) -> Verdict:
