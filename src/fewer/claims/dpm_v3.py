@@ -80,4 +80,5 @@ for where, make, fine in (("mixture16", images, 128), ("digits", digits, 64)):
         "favourable ratio of paired RMSE); all variants and grids are chosen on other noises.",
         baseline="the best of UniPC 2 and 3, DPM-Solver++ 2M and 3M on five grids, same calls and noise",
         below=1.0,
+        tier="full" if where == "digits" else "quick",
     )(v3_check(make, fine, (5, 6, 8, 10)))

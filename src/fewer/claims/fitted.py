@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
+from torch import Tensor
 
 from fewer import load
 from fewer.claims.claim import Check, Measured, claim
@@ -33,6 +34,7 @@ from fewer.tuning.space import Space, fits
 from fewer.tuning.standards import standard_plans
 from fewer.tuning.study import Candidate, Strategy
 from fewer.tuning.trajectory import Trajectory, log_range
+from fewer.tuning.truncated import Truncated
 
 FAMILIES = (("unipc", "unipc-3"), ("dpmpp-2m", "dpmpp-3m"))
 BUDGETS = (5, 6, 8, 10)
@@ -65,6 +67,19 @@ class Reversed(Equidistributed):
 
 
 @dataclass(frozen=True)
+class Misplaced(Truncated):
+    """Starts around the mean of the opposite sign, of which the worst is taken."""
+
+    def data(self, problem: Problem, space: Space, seed: int) -> Tensor:
+        """The data, negated."""
+        return -super().data(problem, space, seed)
+
+    def choose(self, done: list[Candidate]) -> Candidate:
+        """The worst."""
+        return max(done, key=lambda candidate: candidate.error)
+
+
+@dataclass(frozen=True)
 class Fitted:
     """A strategy, its broken variant (or its own with another noise's samples to aim at), and what is said of it."""
 
@@ -87,6 +102,7 @@ FITTED = (
     Fitted("equidistributed", Equidistributed, Reversed, "equidistributed levels have the lowest error bound", (5, 10)),
     Fitted("learned-times", LearnedTimes, None, "learnt times are better than hand-crafted schedules of any sampler"),
     Fitted("per-step", PerStep, None, "searched schedules of solvers are better than UniPC and DPM-Solver++"),
+    Fitted("truncated", Truncated, Misplaced, "a start below the noisiest level is better than one there", (5, 10)),
 )
 
 

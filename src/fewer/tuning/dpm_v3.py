@@ -45,7 +45,8 @@ class DPMv3:
 
     def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         """The plans in turn. Raises InputError where the solver is kept."""
-        made = space.anchors or self.anchors(problem, space, seed)
+        own = {name: space.anchors[name] for name in VARIANTS if name in space.anchors}
+        made = own or self.anchors(problem, space, seed)
         known = {candidate.plan.name for candidate in done}
         for plan in self.plans(space, made):
             if plan.name not in known:

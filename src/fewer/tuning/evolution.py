@@ -46,7 +46,7 @@ class Evolution:
         pool: list[tuple[float, Times]] = [(c.error, c.state["times"]) for c in done]
         for k in range(len(pool), self.candidates):
             times = self._next(pool, space, np.random.default_rng([seed, k]))
-            plan = self._plan(space, times)
+            plan = self.plan(space, times)
             error = problem.rmse(plan)
             pool.append((error, times))
             yield Candidate(plan, error, "evolution", {"times": times})
@@ -56,31 +56,47 @@ class Evolution:
         return min(done, key=lambda candidate: candidate.error)
 
     def _next(self, pool: list[tuple[float, Times]], space: Space, rng: np.random.Generator) -> Times:
-        schedule = space.model.schedule
-        high, low = float(schedule.time(space.model.start)), float(schedule.time(schedule.tau_min))
-
-        def fresh() -> float:
-            return float(rng.uniform(low, high))
-
         while True:
             if len(pool) < self.population:
-                inner = [fresh() for _ in range(space.calls - 1)]
+                times = self.drawn(space, rng)
             else:
                 best = [times for _, times in sorted(pool, key=lambda entry: entry[0])[: self.keep]]
                 mother, father = (best[int(i)] for i in rng.integers(len(best), size=2))
                 if rng.random() < 0.5:
-                    inner = [fresh() if rng.random() < self.mutation else t for t in mother[1:]]
+                    times = self.redrawn(space, mother, rng)
                 else:
                     inner = [a if rng.random() < 0.5 else b for a, b in zip(mother[1:], father[1:], strict=True)]
-            inner = sorted(inner, reverse=True)
-            times = [high, *inner]
-            if all(a - b > 1e-6 * (high - low) for a, b in itertools.pairwise(times)):
+                    times = [mother[0], *sorted(inner, reverse=True)]
+            if self.apart(space, times):
                 return times
 
-    def _plan(self, space: Space, times: Times) -> Plan:
+    def drawn(self, space: Space, rng: np.random.Generator) -> Times:
+        """The start's time and others at random below it, falling."""
+        high, low = _ends(space)
+        return [high, *sorted((float(rng.uniform(low, high)) for _ in range(space.calls - 1)), reverse=True)]
+
+    def redrawn(self, space: Space, times: Times, rng: np.random.Generator) -> Times:
+        """The times with each but the start's drawn anew with probability `mutation`."""
+        high, low = _ends(space)
+        inner = [float(rng.uniform(low, high)) if rng.random() < self.mutation else t for t in times[1:]]
+        return [high, *sorted(inner, reverse=True)]
+
+    def apart(self, space: Space, times: Times) -> bool:
+        """Whether no two times are as good as one."""
+        high, low = _ends(space)
+        return all(a - b > 1e-6 * (high - low) for a, b in itertools.pairwise(times))
+
+    def plan(self, space: Space, times: Times) -> Plan:
+        """The plan of the space's solver at these times."""
         if space.solver is None:
             raise InputError("evolution needs the name of a solver")
         levels = [Level(float(space.model.schedule.tau(t)), t) for t in times]
         plan = compile_plan(find("solvers", space.solver).make(), levels, space.calls, "evolved")
         rows = [replace(row, guidance=own.guidance) for row, own in zip(plan.rows, space.base.rows, strict=True)]
         return replace(plan, rows=tuple(rows), model=space.made_for)
+
+
+def _ends(space: Space) -> tuple[float, float]:
+    """The start's time, and that of the smallest level."""
+    schedule = space.model.schedule
+    return float(schedule.time(space.model.start)), float(schedule.time(schedule.tau_min))

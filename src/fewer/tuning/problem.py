@@ -14,12 +14,15 @@ from torch import Tensor
 
 from fewer.engine import MICRO_BATCH, History, begin, bind, play
 from fewer.models.model import Model
-from fewer.plan import Plan, Row, Start
+from fewer.plan import Plan, Row, Shortcut, Start
 
 
 @dataclass
 class Problem:
-    """Starting noises, labels and the fine solution's samples (n, *shape); `evaluations` counts per sample."""
+    """Starting noises, labels and the fine solution's samples (n, *shape); `evaluations` counts per sample.
+
+    `data` (N, *shape) are the user's own samples, where there are any.
+    """
 
     model: Model
     noise: Tensor
@@ -27,6 +30,7 @@ class Problem:
     target: Tensor
     batch: int = MICRO_BATCH
     evaluations: int = field(default=0)
+    data: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.noise)
@@ -34,7 +38,7 @@ class Problem:
     def first(self, n: int) -> Problem:
         """The same problem on its first n noises, counting for itself."""
         labels = None if self.labels is None else self.labels[:n]
-        return Problem(self.model, self.noise[:n], labels, self.target[:n], self.batch)
+        return Problem(self.model, self.noise[:n], labels, self.target[:n], self.batch, data=self.data)
 
     def parts(self) -> list[slice]:
         """Micro-batches."""
@@ -86,8 +90,11 @@ class Problem:
             columns = torch.empty(size, r.numel(), dtype=torch.float64)
             for i, (moved, h) in enumerate(neighbours):
                 first, redo = first_change(plan, moved)
-                outputs = {n: u for n, u in base.outputs.items() if n < first or (n == first and not redo)}
-                history = History({n: x for n, x in base.states.items() if n <= first}, outputs)
+                last = first - 1 if redo else first  # whose call need not be made again
+                outputs = {n: u for n, u in base.outputs.items() if n <= last}
+                branches = {n: dict(given) for n, given in base.branches.items() if n <= last}
+                past = None if base.past is None else {n: kept for n, kept in base.past.items() if n <= last}
+                history = History({n: x for n, x in base.states.items() if n <= first}, outputs, branches, past=past)
                 change = self.run(moved, part, history, first) - samples
                 columns[i] = change.flatten().double().cpu() * weight / h
             gram += columns @ columns.T
@@ -101,7 +108,8 @@ def first_change(plan: Plan, moved: Plan) -> tuple[int, bool]:
         return 0, True
     for n, (row, other) in enumerate(zip(plan.rows, moved.rows, strict=True)):
         if not _same(row, other):
-            return n, (row.t, row.tau, row.guidance) != (other.t, other.tau, other.guidance)
+            calls = ((each.t, each.tau, each.guidance, each.blocks) for each in (row, other))
+            return n, not all(_same(*pair) for pair in zip(*calls, strict=True))
     return len(plan.rows) - 1, False
 
 
@@ -113,6 +121,6 @@ def _same(one: Any, other: Any) -> bool:
         return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, Start | Row):
+    if isinstance(one, Start | Row | Shortcut):
         return all(_same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
     return bool(one == other)

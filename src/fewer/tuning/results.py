@@ -23,7 +23,7 @@ from fewer.plan import Plan
 from fewer.planfile import write_atomically
 from fewer.tuning.asked import Asked
 from fewer.tuning.baselines import Judge, Pipeline
-from fewer.tuning.verdict import Outcome
+from fewer.tuning.verdict import Outcome, of_luck
 from fewer.versions import versions
 
 SHOWN = 16  # samples in the report
@@ -121,6 +121,8 @@ def make_results(
     error = (chosen.chosen.quality.get("paired_rmse") or {}).get("value")
     if error is not None and judge.fine.error > 0.05 * error:
         notes = [*notes, f"the fine solution's own error, {judge.fine.error:.2g}, is above 5 % of the plan's"]
+    if chosen.verdict.seeds is not None:
+        notes = [*notes, of_luck(chosen.verdict.seeds)]
     verdict = (chosen.match if asked.match and chosen.match is not None else chosen.verdict).to_dict()
     return _plain(
         {

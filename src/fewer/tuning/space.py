@@ -97,7 +97,8 @@ class Space:
         """Rows whose guidance scale is free."""
         if "guidance" in self.keep:
             return []
-        return [n for n, row in enumerate(self.base.rows) if row.passes == 2]
+        rules = [row.guidance for row in self.base.rows]
+        return [n for n, rule in enumerate(rules) if isinstance(rule, ClassifierFree) and rule.passes == 2]
 
     @property
     def names(self) -> list[str]:
@@ -182,7 +183,8 @@ class Space:
             for j in range(n if "solver" not in self.keep else 0):
                 moved = (ends[n + 1] - ends[n]) * next(numbers)
                 b[j], b[n] = b.get(j, 0.0) + moved, b[n] - moved
-            rows.append(replace(row, b=b, guidance=self.base.rows[n].guidance))
+            own = self.base.rows[n]
+            rows.append(replace(row, b=b, guidance=own.guidance, blocks=own.blocks))
         return rows
 
 

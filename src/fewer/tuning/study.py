@@ -5,15 +5,21 @@ One optuna study a budget. A strategy reads back its own candidates to go on whe
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as dump_safetensors
 from sqlalchemy.exc import SQLAlchemyError
+from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.plan import Plan
@@ -56,6 +62,7 @@ class Study:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         asked = json.loads(json.dumps(asked or {}))
+        self._tensors: set[str] = set()  # keys of those that have been kept
         storage = None if path is None else f"sqlite:///{path}"
         try:
             self._study = optuna.create_study(study_name=name, storage=storage, load_if_exists=resume)
@@ -72,10 +79,12 @@ class Study:
 
     def add(self, candidate: Candidate) -> None:
         """Keep a finished candidate."""
+        tensors: dict[str, Tensor] = {}
         attrs = {
             "strategy": candidate.strategy,
             "state": candidate.state,
-            "plan": to_json(candidate.plan, {}),
+            "plan": to_json(candidate.plan, tensors),
+            "tensors": {name: self._keep(tensor) for name, tensor in tensors.items()},
         }
         value = candidate.error if candidate.error < float("inf") else 1e30
         self._study.add_trial(optuna.trial.create_trial(value=value, user_attrs=attrs))
@@ -83,12 +92,31 @@ class Study:
     def candidates(self, strategy: str) -> list[Candidate]:
         """What a strategy has finished, in order."""
         found = []
+        kept = self._study.user_attrs
         for trial in self._study.get_trials(deepcopy=False):
             attrs = trial.user_attrs
             if attrs.get("strategy") == strategy and trial.value is not None:
-                plan = from_json(migrate(attrs["plan"], Path("study.db")), Path("study.db"))
+                tensors = {name: self._kept(kept, key) for name, key in attrs.get("tensors", {}).items()}
+                plan = from_json(migrate(attrs["plan"], Path("study.db")), Path("study.db"), tensors)
                 found.append(Candidate(plan, trial.value, strategy, attrs["state"]))
         return found
+
+    def _keep(self, tensor: Tensor) -> str:
+        """Keep a tensor once, however many plans have it; its key."""
+        content = dump_safetensors({"tensor": tensor})
+        key = f"tensor {hashlib.sha256(content).hexdigest()}"
+        if key not in self._tensors:
+            self._study.set_user_attr(key, base64.b64encode(content).decode())
+            self._tensors.add(key)
+        return key
+
+    @staticmethod
+    def _kept(kept: Mapping[str, Any], key: str) -> Tensor:
+        """The tensor of a key in what the study has kept."""
+        try:
+            return parse_safetensors(base64.b64decode(kept[key]))["tensor"]
+        except (KeyError, ValueError, SafetensorError) as error:
+            raise InputError(f"study.db lacks a tensor of a plan, or holds it damaged: {error}") from error
 
     def __len__(self) -> int:
         return len(self._study.get_trials(deepcopy=False))

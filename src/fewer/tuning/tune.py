@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import time as clock_time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from fewer.engine import MICRO_BATCH, sample
+from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
 from fewer.measures.features import Features
-from fewer.measures.measure import squared_errors
 from fewer.measures.own_metric import OwnMetric
-from fewer.measures.reference import Fine, fine_plan, fine_solution
 from fewer.models.model import Model
-from fewer.noise import unit_noise
-from fewer.parts import find, parts
-from fewer.plan import Plan
 from fewer.tuning.asked import Asked, budgets, check, enough_noises
-from fewer.tuning.baselines import PIPELINE_EVALUATIONS, Judge, Pipeline, Scoring, finite, fresh_noise, play_pipeline
-from fewer.tuning.pipeline_names import own_names
-from fewer.tuning.problem import Problem
-from fewer.tuning.results import Result, make_results, save
-from fewer.tuning.space import Anchor, Space, check_keep, fits
-from fewer.tuning.standards import Standards, standard_plans
-from fewer.tuning.study import Candidate, Study
-from fewer.tuning.verdict import Outcome, judge_pair, matches
-
-Progress = Callable[[str, int, int | None], Any]
-
-# A tuned plan's error is about a third of a standard one's, and the fine solution is to be 20 times better than that.
-TUNED_SHARE = 0.3
-YARDSTICKS = ("unipc logsnr", "unipc uniform", "unipc quadratic", "dpmpp-2m karras")
-MATCH_EVALUATIONS = 128_000  # that scoring the pipeline as it is may take where it is to be matched
-SECOND_LOOK = 256  # fresh noises where fewer could not tell; each of the two looks is wrong with 2.5 % chance at most
-HOPELESS = 4.0  # times the pipeline's error
+from fewer.tuning.baselines import Scoring
+from fewer.tuning.results import Result
+from fewer.tuning.run import Progress, Run
+from fewer.tuning.space import check_keep
 
 
 def tune(
@@ -83,7 +61,7 @@ def tune(
     trials    most candidates after the standard plans, a budget; `time` most seconds of search, all budgets together
     resume    go on with the search in `out`
     noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 256;
-              `fresh` other ones of the comparison, from 64 to 256, and 256 where fewer cannot tell
+              `fresh` other ones that the comparison begins with, from 64 to 256, of up to four times as many
     evaluations  most network evaluations of the search (of single samples), all budgets together
     strategy  what moves the plans, of the tuning methods (`fewer methods`): by default times and coefficients together
     start_from  strategies that run before it, one after another, each within `trials` and all within `evaluations`: it
@@ -101,7 +79,7 @@ def tune(
     scoring.check(asked.fresh)
     folder = None if out is None else _folder(Path(out))
     try:
-        return _Tuning(model, asked, scoring, folder, resume, batch or MICRO_BATCH, command, progress).run()
+        return Run(model, asked, scoring, folder, resume, batch or MICRO_BATCH, command, progress).run()
     finally:
         if folder is not None and not any(folder.iterdir()):  # nothing came of it
             folder.rmdir()
@@ -116,232 +94,3 @@ def _folder(out: Path) -> Path:
     except OSError as error:
         raise InputError(f"out folder {out} cannot be written: {error.strerror}") from error
     return out
-
-
-class _Tuning:
-    """One run of `tune`: the search's and the judge's noises, and what has been found so far."""
-
-    def __init__(
-        self, model: Model, asked: Asked, scoring: Scoring, folder: Path | None, resume: bool, batch: int,
-        command: str, progress: Progress | None,
-    ) -> None:  # fmt: skip
-        self.model, self.asked, self.scoring, self.folder = model, asked, scoring, folder
-        self.resume, self.batch, self.command = resume, batch, command
-        self.progress: Progress = progress or (lambda stage, done, total: None)
-        self.began = clock_time.monotonic()
-        self.evaluations = self.counted = 0
-        self.notes: list[str] = []
-        self.solver: str | None = None
-        self.steps: str | None = None
-        self.anchors: dict[str, Anchor] = {}
-        if asked.keep & {"steps", "solver"}:
-            self.solver, self.steps = own_names(model)
-
-    def run(self) -> Result:
-        """Search, compare, write."""
-        asked, model = self.asked, self.model
-        if model.start < model.schedule.tau_max:
-            self.notes.append(
-                f"starts at t = {float(model.schedule.time(model.start)):.1f} (s = sigma/alpha = "
-                f"{model.start / (1 - model.start):.3g}): above, noise prediction divides its error by an alpha near zero"
-            )
-        problem, fine = self.problem()
-        judge = self.judge(fine, asked.fresh)
-        pipeline = self.pipeline(judge)
-        outcomes = self.match(problem, judge, pipeline) if asked.match else self.front(problem, judge)
-        self.evaluations += judge.evaluations
-        results = make_results(
-            model, asked, outcomes, judge, pipeline, self.notes, self.command, self.evaluations,
-            clock_time.monotonic() - self.began, self.batch,
-        )  # fmt: skip
-        result = Result.of(outcomes, results, asked.match)
-        if self.folder is not None:
-            self.progress("writing", 0, None)
-            save(self.folder, model, result, judge, pipeline)
-        return result
-
-    def front(self, problem: Problem, judge: Judge) -> list[Outcome]:
-        """One outcome a budget."""
-        found = []
-        for nfe in self.asked.budgets:
-            study, ranked = self.rank(nfe, problem)
-            found.append(self.budget(nfe, study, ranked, problem, judge))
-        return found
-
-    def match(self, problem: Problem, judge: Judge, pipeline: Pipeline | None) -> list[Outcome]:
-        """Outcomes of rising budgets, up to the first whose plan is not worse than the pipeline as it is.
-
-        Budgets at which the best standard plan's error is more than four times the pipeline's are not searched.
-        """
-        if pipeline is None:
-            raise InputError(f"match needs a pipeline that runs; that of {self.model.name} gives no finite samples")
-        found: list[Outcome] = []
-        own = math.inf if pipeline.stochastic else float(judge.errors(pipeline.samples).mean().sqrt())
-        for nfe in self.asked.budgets:
-            study, ranked = self.rank(nfe, problem)
-            if ranked[0].error > HOPELESS * own and nfe != self.asked.budgets[-1]:
-                continue
-            outcome = self.budget(nfe, study, ranked, problem, judge)
-            verdict = matches(judge, outcome, pipeline, self.asked.margin)
-            found.append(replace(outcome, match=verdict))
-            if verdict.recommended == "tuned":
-                break
-        return found
-
-    def standards(self, nfe: int) -> list[Plan]:
-        """The standard plans of a budget, of the pipeline's own solver or grid where those are kept."""
-        keep = self.asked.keep
-        plans = standard_plans(
-            self.model, nfe, self.asked.guidance,
-            self.solver if "solver" in keep else None, self.steps if "steps" in keep else None,
-        )  # fmt: skip
-        if not plans:
-            raise InputError(f"no standard plan can be made for nfe {nfe} with {', '.join(sorted(keep)) or 'any'} kept")
-        return plans
-
-    def problem(self) -> tuple[Problem, Fine]:
-        """The search's noises with their fine solution, whose calls are found for the largest budget (at most 10)."""
-        asked, model = self.asked, self.model
-        noise = unit_noise(asked.seed, range(asked.noises), model.shape, device=model.device)
-        labels = model.labels(len(noise))
-        few = min(64, len(noise))
-        some = None if labels is None else labels[:few]
-        plans = [p for p in self.standards(min(asked.budgets[-1], 10)) if p.name in YARDSTICKS]
-        plans = plans or self.standards(min(asked.budgets[-1], 10))[:1]
-        there = [sample(model, plan, noise=noise[:few], labels=some, batch=self.batch) for plan in plans]
-        self.evaluations += sum(plan.nfe for plan in plans) * few
-        fine = fine_solution(
-            model, noise, labels, guidance=asked.guidance, batch=self.batch,
-            best=lambda target: TUNED_SHARE * min(float(squared_errors(x, target).mean().sqrt()) for x in there),
-            progress=lambda stage: self.progress(stage, 0, None),
-        )  # fmt: skip
-        self.evaluations += fine.evaluations
-        return Problem(model, noise, labels, fine.samples, self.batch), fine
-
-    def judge(self, fine: Fine, n: int) -> Judge:
-        """n fresh noises, with a fine solution of as many calls as the search's."""
-        model = self.model
-        noise = fresh_noise(model, n, self.asked.seed)
-        labels = model.labels(n)
-        self.progress("fine solution of fresh noises", 0, None)
-        plan = fine_plan(model, fine.calls, self.asked.guidance)
-        samples = sample(
-            model, plan, noise=noise, labels=labels, batch=self.batch,
-            progress=lambda done, total: self.progress("fine solution of fresh noises", done, total),
-        )  # fmt: skip
-        spent = plan.nfe * n
-        return Judge(model, noise, labels, replace(fine, samples=samples), self.scoring, self.batch, spent)
-
-    def pipeline(self, judge: Judge) -> Pipeline | None:
-        """The pipeline as it is, on fresh noises."""
-        if self.model.pipeline is None:
-            return None
-        self.progress(f"the pipeline as it is ({self.model.pipeline['class']})", 0, None)
-        most = MATCH_EVALUATIONS if self.asked.match else PIPELINE_EVALUATIONS
-        found = play_pipeline(judge, self.asked.guidance, self.asked.seed, most)
-        if found is not None and not finite(found.samples):
-            self.notes.append(f"{found.name} gives values that are not finite on this model; it is left out")
-            return None
-        return found
-
-    def rank(self, nfe: int, problem: Problem) -> tuple[Study, list[Candidate]]:
-        """The budget's study, and its standard plans by their error on a quarter of the noises, best first."""
-        asked = self.asked
-        defined = {
-            "model": self.model.hash, "nfe": nfe, "seed": asked.seed, "guidance": asked.guidance,
-            "keep": sorted(asked.keep), "noises": asked.noises, "strategy": asked.strategy,
-        }  # fmt: skip
-        if asked.start_from:
-            defined["start_from"] = list(asked.start_from)
-        path = None if self.folder is None else self.folder / "study.db"
-        study = Study(f"nfe-{nfe}", path, defined, self.resume)
-        plans = self.standards(nfe)
-        few = ranking(problem)
-        space = Space(self.model, (plans[0],))
-        ranked = self.follow(Standards(tuple(plans)), "standard", study, few, space, nfe, len(plans), limited=False)
-        self.evaluations += few.evaluations
-        return study, sorted(ranked, key=lambda candidate: candidate.error)
-
-    def budget(self, nfe: int, study: Study, ranked: list[Candidate], problem: Problem, judge: Judge) -> Outcome:
-        """The best plan found for one budget, compared with the best standard plan on fresh noise."""
-        asked = self.asked
-        self.counted = problem.evaluations
-        found: list[Candidate] = []
-        strategy = find("tuning", asked.strategy).make()
-        fitted = self.fitted(nfe, study, ranked, problem)
-        few = ranking(problem)
-        starts = [*ranked, *(Candidate(c.plan, few.rmse(c.plan), c.strategy) for c in fitted)]
-        problem.evaluations += few.evaluations
-        space = self.space(sorted(starts, key=lambda candidate: candidate.error))
-        if space is not None:
-            total = min(asked.trials or strategy.candidates, strategy.candidates)
-            found = self.follow(strategy, asked.strategy, study, problem, space, nfe, total, limited=True)
-        self.evaluations += problem.evaluations - self.counted
-        self.progress(f"{nfe} evaluations: comparing on fresh noise", 0, None)
-        made = [*([strategy.choose(found)] if found else []), *fitted]
-        tuned = min(made, key=lambda candidate: candidate.error, default=None)
-        outcome = judge_pair(judge, nfe, tuned, ranked, asked.margin, asked.guidance)
-        if tuned is not None and outcome.verdict.decision == "cannot tell" and len(judge.noise) < SECOND_LOOK:
-            judge.extend(self.judge(judge.fine, SECOND_LOOK))
-            outcome = judge_pair(judge, nfe, tuned, ranked, asked.margin, asked.guidance)
-        return outcome
-
-    def fitted(self, nfe: int, study: Study, ranked: list[Candidate], problem: Problem) -> list[Candidate]:
-        """What the strategies to start from have chosen."""
-        found: list[Candidate] = []
-        space = self.space(ranked)
-        if space is None:
-            return found
-        for name in self.asked.start_from:
-            strategy = find("tuning", name).make()
-            if hasattr(strategy, "anchors") and not self.anchors:
-                self.progress(f"{nfe} evaluations: statistics for {name}", 0, None)
-                self.anchors.update(strategy.anchors(problem, space, self.asked.seed))
-            space = replace(space, anchors=self.anchors)
-            done = self.follow(strategy, name, study, problem, space, nfe, strategy.candidates, limited=True)
-            found += [strategy.choose(done)] if done else []
-        return found
-
-    def space(self, ranked: list[Candidate]) -> Space | None:
-        """The space around the best plan of each grid; None where no plan fits or nothing is free."""
-        bases = _by_grid([c.plan for c in ranked if fits(c.plan) or c.plan.name.split()[0] in self.anchors])
-        known = {kind.name for kind in parts("solvers")}
-        solver = next((word for word in (plan.name.split()[0] for plan in bases) if word in known), None)
-        space = Space(self.model, bases, self.asked.keep, solver, self.anchors)
-        return space if bases and space.names else None
-
-    def follow(
-        self, strategy: Any, name: str, study: Study, problem: Problem, space: Space, nfe: int, total: int,
-        *, limited: bool,
-    ) -> list[Candidate]:  # fmt: skip
-        """Run a strategy on from what the study holds of it, as far as trials and time allow where it is limited."""
-        done = study.candidates(name)
-        search = strategy.search(problem, space, list(done), self.asked.seed)
-        most = self.asked.trials if limited else None
-        while (most is None or len(done) < most) and not (limited and done and self.late(problem)):
-            candidate = next(search, None)
-            if candidate is None:
-                break
-            study.add(candidate)
-            done.append(candidate)
-            self.progress(f"{nfe} evaluations: {name}", len(done), total)
-        return done
-
-    def late(self, problem: Problem) -> bool:
-        """Whether the time or the evaluations asked for are used up."""
-        time, most = self.asked.time, self.asked.evaluations
-        spent = self.evaluations + problem.evaluations - self.counted
-        return (time is not None and clock_time.monotonic() - self.began > time) or (most is not None and spent > most)
-
-
-def ranking(problem: Problem) -> Problem:
-    """The noises that plans are ranked on: a quarter of them, at least 32."""
-    return problem.first(max(32, len(problem) // 4))
-
-
-def _by_grid(plans: list[Plan]) -> tuple[Plan, ...]:
-    """The best plan of each grid, in the order given: standard plans are called by solver and grid."""
-    best: dict[str, Plan] = {}
-    for plan in plans:
-        best.setdefault(plan.name.split()[-1], plan)
-    return tuple(best.values())
