@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fewer.models.load import load
     from fewer.models.mixture import GaussianMixture
     from fewer.models.model import Model
-    from fewer.plan import Plan, Row, Start
+    from fewer.plan import Plan, Row, Shortcut, Start
     from fewer.processes.adaptive import adaptive
     from fewer.processes.inversion import invert
     from fewer.solvers import standard
@@ -28,6 +28,7 @@ _HOMES = {
     "Model": "fewer.models.model",
     "Plan": "fewer.plan",
     "Row": "fewer.plan",
+    "Shortcut": "fewer.plan",
     "Start": "fewer.plan",
     "adaptive": "fewer.processes.adaptive",
     "from_diffusers": "fewer.integrations.probe",
@@ -45,6 +46,7 @@ __all__ = [
     "Model",
     "Plan",
     "Row",
+    "Shortcut",
     "Start",
     "__version__",
     "adaptive",

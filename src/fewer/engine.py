@@ -10,15 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fewer.errors import InputError
+from fewer.guidance.passes import Passes, Past
 from fewer.models.model import Model
 from fewer.noise import unit_noise
-from fewer.plan import Coefficient, Plan, Row
+from fewer.plan import Coefficient, Plan, Row, Start
+from fewer.shortcuts.cells import Cells, bound
+from fewer.shortcuts.playing import Branches, Call, playing
 
 Callback = Callable[[Row, Tensor, Tensor], Any]
 MICRO_BATCH = 64
@@ -29,7 +33,8 @@ class Step:
     """A row with the model's own numbers, and what later rows need.
 
     `c_in`, `p` and `q` are the input scale and output map at the row's level `tau`; `t` is the time that the network
-    is told, on its device; `a` and `b` are the terms (call, coefficient) of the step after the call.
+    is told, on its device; `a` and `b` are the terms (call, coefficient) of the step after the call. `cells` tells what
+    blocks of the network do in it.
     """
 
     row: Row
@@ -44,14 +49,22 @@ class Step:
     shifted: bool
     done_states: tuple[int, ...]
     done_outputs: tuple[int, ...]
+    cells: Cells
 
 
 @dataclass
 class History:
-    """States x_n and outputs u_n of a run. Give one to `play` to keep them all, or to go on from a row."""
+    """States x_n and outputs u_n of a run. Give one to `play` to keep them all, or to go on from a row.
+
+    `branches` are those of the network's blocks that later rows name, and in every row of the blocks in `watch`;
+    `past` takes the passes of guided rows where it is not None, which the engine sees to where a rule remembers them.
+    """
 
     states: dict[int, Tensor] = field(default_factory=dict)
     outputs: dict[int, Tensor] = field(default_factory=dict)
+    branches: Branches = field(default_factory=dict)
+    watch: tuple[str, ...] = ()
+    past: dict[int, Past] | None = None
 
 
 def bind(model: Model, plan: Plan) -> list[Step]:
@@ -62,15 +75,14 @@ def bind(model: Model, plan: Plan) -> list[Step]:
         last_state.update(dict.fromkeys({n, *(row.a or {})}, n))
         last_output.update(dict.fromkeys({n, *row.b}, n))
     steps = []
-    for n, (row, (c_in, p, q), t) in enumerate(
-        zip(plan.rows, _affine(model, plan.rows), _times(model, plan.rows), strict=True)
-    ):
+    bindings = zip(plan.rows, _affine(model, plan.rows), _times(model, plan.rows), bound(model, plan.rows), strict=True)
+    for n, (row, (c_in, p, q), t, cells) in enumerate(bindings):
         a = ((n, 1.0),) if row.a is None else tuple(row.a.items())
         noisy, shifted = (isinstance(c, Tensor) or c != 0 for c in (row.noise, row.offset))
         done_states = tuple(j for j, last in last_state.items() if last == n)
         done_outputs = tuple(j for j, last in last_output.items() if last == n)
         b = tuple(row.b.items())
-        steps.append(Step(row, c_in, p, q, row.tau, t, a, b, noisy, shifted, done_states, done_outputs))
+        steps.append(Step(row, c_in, p, q, row.tau, t, a, b, noisy, shifted, done_states, done_outputs, cells))
     return steps
 
 
@@ -120,17 +132,36 @@ def _sum(terms: Sequence[tuple[Coefficient, Tensor]]) -> Tensor:
     return total
 
 
-def output(model: Model, step: Step, x: Tensor, labels: Tensor | None) -> Tensor:
-    """u = p x + q F, from the clipped data prediction where the model clips."""
+def output(
+    model: Model,
+    step: Step,
+    x: Tensor,
+    labels: Tensor | None,
+    call: Call | None = None,
+    number: int = 0,
+    past: dict[int, Past] | None = None,
+) -> Tensor:
+    """u = p x + q F, from the clipped data prediction where the model clips; `call` stands in for the model's own.
+
+    `number` is the row's, and `past` has and takes the passes of guided rows, for rules that remember them.
+    """
     row = step.row
+    call = model if call is None else call
     x_in = _add(None, step.c_in, x)
+
+    def frame(f: Tensor) -> Tensor:
+        return _sum(((step.p, x), (step.q, f)))
+
     if row.guidance is None:
-        f = model(x_in, step.t, labels)
+        u = frame(call(x_in, step.t, labels))
     else:
-        if labels is None or model.empty_label is None:
+        if "empty" in row.conditions and (labels is None or model.empty_label is None):
             raise InputError(f"guidance needs a model with labels and an empty label; {model.name} has none")
-        f = row.guidance.output(model, x_in, step.t, labels, model.empty_label)
-    u = _sum(((step.p, x), (step.q, f)))
+        tau = step.tau.to(x) if isinstance(step.tau, Tensor) else step.tau
+        weaker = None if model.weaker is None else partial(_at_level, model.weaker, step.tau, x, labels)
+        known = {} if past is None else past
+        passes = Passes(call, x, tau, x_in, step.t, labels, model.empty_label, frame, number, known, past, weaker)
+        u = row.guidance.output(passes)
     if model.clip is None:
         return u
     data = _add(x, -step.tau, u)
@@ -139,6 +170,13 @@ def output(model: Model, step: Step, x: Tensor, labels: Tensor | None) -> Tensor
     if step.tau > 0.5:
         return (x - clipped) / step.tau
     return u + (data - clipped) / step.tau
+
+
+def _at_level(model: Model, tau: Coefficient, x: Tensor, labels: Tensor | None) -> Tensor:
+    """Output u of a model at a level, told its own schedule's time there."""
+    t = torch.as_tensor(model.schedule.time(tau))
+    (step,) = bind(model, Plan(Start(tau, tau), (Row(t, tau, {}),)))
+    return output(model, step, x, labels)
 
 
 def play(
@@ -158,37 +196,54 @@ def play(
     draw     draw(k) gives the fresh unit noise after row k; needed by plans with noise
     callback called after each network call with the row, the state before it and its data prediction
     history  keeps every state and output; when `first` > 0 it must hold the outputs before `first`, and where it
-             already holds the output of row `first` that call is not repeated
+             already holds the output of row `first` that call is not repeated; likewise the branches of blocks
+             that rows from `first` on name
     """
     steps = bind(model, plan) if isinstance(plan, Plan) else plan
     keep = history is not None
     history = history or History()
     states, outputs = history.states, history.outputs
-    for n in range(first, len(steps)):
-        step = steps[n]
-        row = step.row
-        states[n] = x
-        if not (n == first and n in outputs):
-            outputs[n] = output(model, step, x, labels)
-        if callback is not None:
-            callback(row, x, _add(x, -step.tau if isinstance(step.tau, Tensor) else -float(step.tau), outputs[n]))
-        terms = [(a, states[j]) for j, a in step.a]
-        terms += [(b, outputs[j]) for j, b in step.b]
-        if step.noisy:
-            if draw is None:
-                raise InputError("this plan adds noise: give draw")
-            terms.append((row.noise, draw(n)))
-        if not terms:
-            raise InputError(f"row {n} names no state and no output")
-        x = _sum(terms)
-        if step.shifted:
-            x = _shift(x, row.offset)
-        if not keep:
-            for j in step.done_states:
-                del states[j]
-            for j in step.done_outputs:
-                del outputs[j]
+    kept, watch = (history.branches, history.watch) if keep else (None, ())
+    rows, cells = [step.row for step in steps], [step.cells for step in steps]
+    past = history.past
+    if past is None and any(row.guidance is not None and row.guidance.remembers for row in rows):
+        past = history.past = {}
+    with playing(model, rows, cells, kept, watch) as played:
+        for n in range(first, len(steps)):
+            step = steps[n]
+            row = step.row
+            states[n] = x
+            if not (n == first and n in outputs):
+                outputs[n] = output(model, step, x, labels, played and played.at(n, len(x)), n, past)
+            if callback is not None:
+                callback(row, x, _add(x, -step.tau if isinstance(step.tau, Tensor) else -float(step.tau), outputs[n]))
+            x = advance(n, step, states, outputs, draw)
+            if not keep:
+                for j in step.done_states:
+                    del states[j]
+                for j in step.done_outputs:
+                    del outputs[j]
     return x
+
+
+def advance(
+    n: int,
+    step: Step,
+    states: Mapping[int, Tensor],
+    outputs: Mapping[int, Tensor],
+    draw: Callable[[int], Tensor] | None = None,
+) -> Tensor:
+    """The state after row n, from the states and outputs up to it; `draw(n)` gives the fresh noise of rows that add it."""
+    terms = [(a, states[j]) for j, a in step.a]
+    terms += [(b, outputs[j]) for j, b in step.b]
+    if step.noisy:
+        if draw is None:
+            raise InputError("this plan adds noise: give draw")
+        terms.append((step.row.noise, draw(n)))
+    if not terms:
+        raise InputError(f"row {n} names no state and no output")
+    x = _sum(terms)
+    return _shift(x, step.row.offset) if step.shifted else x
 
 
 def begin(plan: Plan, noise: Tensor, fresh: Callable[[], Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 
 from fewer.errors import InputError
 
-ROOMS = ("steps", "solvers", "guidance", "processes", "tuning", "measures")
+ROOMS = ("steps", "solvers", "guidance", "shortcuts", "processes", "tuning", "measures")
 
 _register: dict[tuple[str, str], Part] = {}
 

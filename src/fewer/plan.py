@@ -8,6 +8,9 @@ In the flow frame (see fewer.models.schedules), with state x = (1 - tau) D + tau
 
 The time t_n that the network is told and the level tau_n where the state is are separate columns. Coefficients are
 floats or tensors that broadcast to a sample. z is the starting noise, z_n fresh unit noise.
+
+Within the network of row n, a block k that the row names in its `blocks` is not run. It gives instead a combination of
+what it gave in earlier rows, y_n = sum_{j < n} w_nj y_j + offset_n (see `Shortcut`); all others run.
 """
 
 from __future__ import annotations
@@ -37,11 +40,19 @@ class Guidance(Protocol):
     def passes(self) -> int:
         """Network evaluations of a guided call."""
 
-    def parameters(self) -> dict[str, float]:
-        """What the plan file keeps of it."""
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What each pass of the network is told, "label" or "empty", in the order in which it sees them."""
 
-    def output(self, call: Any, x: Tensor, t: Any, labels: Tensor, empty: int) -> Tensor:
-        """The guided network output; `call(x, t, labels)` is the network."""
+    @property
+    def remembers(self) -> bool:
+        """Whether it looks at the passes of earlier rows, which the engine then keeps."""
+
+    def parameters(self) -> dict[str, Any]:
+        """What the plan file keeps of it: numbers and tuples of numbers."""
+
+    def output(self, passes: Any) -> Tensor:
+        """The guided u (n, *shape) of a row; `passes` (fewer.guidance.passes) makes its network calls."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +72,24 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Shortcut:
+    """What a block gives in a row that does not run it: y_n = sum_j weights_j y_j + offset, over earlier rows j.
+
+    y is the block's branch (see fewer.shortcuts.find): what a residual block adds to what flows through it, else the
+    block's output. Weights may be tensors that broadcast to a branch without its batch. A skip names no rows; a reuse
+    is {j: 1}; forecasts weigh several rows; a scale and a shift per channel repair a reuse.
+    """
+
+    weights: Mapping[int, Coefficient] = field(default_factory=dict)
+    offset: Coefficient = 0.0
+
+
+@dataclass(frozen=True)
 class Row:
     """One network call and the step after it. `guidance` None means one pass with the sample's own label.
 
     `offset` is added to every sample: solvers that know something of the model's mean output need it.
+    `blocks` names the blocks of the network that this row does not run, and what they give instead.
     """
 
     t: Coefficient
@@ -74,11 +99,17 @@ class Row:
     noise: Coefficient = 0.0
     guidance: Guidance | None = None
     offset: Coefficient = 0.0
+    blocks: Mapping[str, Shortcut] = field(default_factory=dict)
 
     @property
     def passes(self) -> int:
         """Network evaluations of this row."""
         return 1 if self.guidance is None else self.guidance.passes
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What each of the passes is told: the sample's "label", or the "empty" one."""
+        return ("label",) if self.guidance is None else self.guidance.conditions
 
 
 @dataclass(frozen=True)
@@ -142,6 +173,7 @@ class Plan:
             if shape is not None and isinstance(value, Tensor) and not _broadcasts(value.shape, shape):
                 raise InputError(f"plan {self.name!r}: {where} has shape {tuple(value.shape)}; samples are {shape}")
         _check_directions(self, shape)
+        _check_blocks(self)
         for n, row in enumerate(self.rows):
             for j in (*row.b, *(row.a or {})):
                 if not 0 <= j <= n:
@@ -167,15 +199,21 @@ class Plan:
 
         It starts at the first row whose level is at most `tau`. Outputs that were not made are replaced by the
         oldest one that was, so the plan stays exact on straight lines; rows that then move nothing (a second stage
-        without its first) are left out. Raises InputError when no row is left or an earlier state is needed.
+        without its first) are left out. Blocks whose shortcut names a row that was not played are run. Raises
+        InputError when no row is left or an earlier state is needed.
         """
-        first = next((n for n, row in enumerate(self.rows) if float(row.tau) <= tau + 1e-12), None)
-        while first is not None and first < len(self.rows) and _wasted(self.rows, first):
+        first = next((n for n, row in enumerate(self.rows) if float(row.tau) <= tau + 1e-12), len(self.rows))
+        return self.from_row(first, f"at or below level {tau:.3g}: ask for a larger strength")
+
+    def from_row(self, first: int, where: str = "that moves anything") -> Plan:
+        """The part of the plan from row `first` on, as `from_level` has it; `where` ends the error of no row left."""
+        while 0 <= first < len(self.rows) and _wasted(self.rows, first):
             first += 1
-        if first is None or first == len(self.rows):
-            raise InputError(f"plan {self.name!r} has no row at or below level {tau:.3g}: ask for a larger strength")
+        if not 0 <= first < len(self.rows):
+            raise InputError(f"plan {self.name!r} has no row {where}")
         if first == 0:
             return self
+        tau = float(self.rows[first].tau)
         rows = []
         for row in self.rows[first:]:
             b: dict[int, Coefficient] = {}
@@ -185,9 +223,15 @@ class Plan:
             a = None if row.a is None else {j - first: value for j, value in row.a.items()}
             if a is not None and min(a) < 0:
                 raise InputError(f"plan {self.name!r} names states before level {tau:.3g} and cannot start there")
-            rows.append(replace(row, a=a, b=b))
+            rows.append(replace(row, a=a, b=b, blocks=_later(row.blocks, first)))
         start = Start(tau=rows[0].tau, scale=rows[0].tau)
         return replace(self, start=start, rows=tuple(rows), evidence={})
+
+    def to_diffusers(self, trained: Any = None) -> Any:
+        """The stock diffusers scheduler that comes closest to the plan, and how close: see fewer.integrations.export."""
+        from fewer.integrations.export import to_diffusers
+
+        return to_diffusers(self, trained)
 
 
 def _is_zero(value: Coefficient) -> bool:
@@ -210,6 +254,33 @@ def _check_directions(plan: Plan, shape: tuple[int, ...] | None) -> None:
         raise InputError(f"plan {plan.name!r}: start directions are of shape {tuple(v.shape[1:])}; samples are {shape}")
 
 
+def _check_blocks(plan: Plan) -> None:
+    """Every shortcut names earlier rows, which make all the passes that it is needed for, and has finite numbers."""
+    for n, row in enumerate(plan.rows):
+        for name, cell in row.blocks.items():
+            what = f"plan {plan.name!r}: row {n} block {name!r}"
+            if not name:
+                raise InputError(f"{what}: the name is empty")
+            for value in (*cell.weights.values(), cell.offset):
+                if not (bool(value.isfinite().all()) if isinstance(value, Tensor) else math.isfinite(value)):
+                    raise InputError(f"{what}: a weight or the offset is not finite")
+            for j in cell.weights:
+                if not 0 <= j < n:
+                    raise InputError(f"{what} names row {j}; expected rows 0 .. {n - 1}")
+                missing = set(row.conditions) - set(plan.rows[j].conditions)
+                if missing:
+                    raise InputError(f"{what} names row {j}, which makes no pass with the {min(missing)} label")
+
+
+def _later(blocks: Mapping[str, Shortcut], first: int) -> dict[str, Shortcut]:
+    """The shortcuts that name rows from `first` on alone, counted from there."""
+    return {
+        name: replace(cell, weights={j - first: weight for j, weight in cell.weights.items()})
+        for name, cell in blocks.items()
+        if all(j >= first for j in cell.weights)
+    }
+
+
 def _wasted(rows: tuple[Row, ...], n: int) -> bool:
     """Whether row n, started without history, would be a call that moves nothing."""
     row = rows[n]
@@ -228,6 +299,7 @@ def _numbers(plan: Plan) -> Iterator[tuple[str, Coefficient]]:
             for j, value in weights.items():
                 yield f"row {n} {letter}[{j}]", value
         if row.guidance is not None:
-            for name, parameter in row.guidance.parameters().items():
-                yield f"row {n} guidance {name}", parameter
+            for name, given in row.guidance.parameters().items():
+                for parameter in given if isinstance(given, tuple) else (given,):
+                    yield f"row {n} guidance {name}", parameter
     yield "end", plan.end

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.parts import find
-from fewer.plan import Coefficient, Plan, Row, Start
+from fewer.plan import Coefficient, Plan, Row, Shortcut, Start
 
-SCHEMA = 1
+SCHEMA = 2  # 2 added a row's blocks
 LARGEST_JSON = 16 * 2**20
 LARGEST_TENSORS = 2**30
 
@@ -53,6 +53,14 @@ class _Start(_Strict):
     gains: _Named | None = None
 
 
+class _Shortcut(_Strict):
+    weights: _Weights = {}
+    offset: _Number = 0.0
+
+
+_Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class _Row(_Strict):
     t: float
     tau: float
@@ -61,6 +69,7 @@ class _Row(_Strict):
     noise: _Number = 0.0
     guidance: _Guidance | None = None
     offset: _Number = 0.0
+    blocks: Annotated[dict[_Name, _Shortcut], Field(max_length=10_000)] = {}
 
 
 class _File(_Strict):
@@ -102,6 +111,10 @@ def to_json(plan: Plan, tensors: dict[str, Tensor]) -> dict[str, Any]:
     def weights(values: Mapping[int, Coefficient]) -> dict[str, Any]:
         return {str(j): number(value) for j, value in values.items()}
 
+    def shortcut(cell: Shortcut) -> dict[str, Any]:
+        offset = {"offset": number(cell.offset)} if isinstance(cell.offset, Tensor) or cell.offset != 0 else {}
+        return {"weights": weights(cell.weights), **offset}
+
     rows = []
     for row in plan.rows:
         entry: dict[str, Any] = {"t": number(row.t), "tau": number(row.tau), "b": weights(row.b)}
@@ -113,6 +126,8 @@ def to_json(plan: Plan, tensors: dict[str, Tensor]) -> dict[str, Any]:
             entry["offset"] = number(row.offset)
         if row.guidance is not None:
             entry["guidance"] = {"rule": row.guidance.rule, **row.guidance.parameters()}
+        if row.blocks:
+            entry["blocks"] = {name: shortcut(cell) for name, cell in row.blocks.items()}
         rows.append(entry)
     start = {name: number(getattr(plan.start, name)) for name in ("tau", "scale", "noise", "offset")}
     for name in ("directions", "gains"):
@@ -152,24 +167,27 @@ def read(path: Path) -> Plan:
 
 
 def migrate(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Bring an older file to today's schema; a newer one is refused. There is one schema so far."""
+    """Bring an older file to today's schema; a newer one is refused.
+
+    Schema 1 had no blocks: all of them were run, which a row without the key still says.
+    """
     schema = content.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise InputError(f"plan {path} has no schema version")
     if schema > SCHEMA:
         raise InputError(f"plan {path} has schema {schema}, this version of fewer reads up to {SCHEMA}: upgrade fewer")
-    return content
+    return content | {"schema": SCHEMA}
 
 
-def from_json(content: dict[str, Any], path: Path) -> Plan:
-    """The checked plan of JSON values whose tensors lie beside `path`."""
+def from_json(content: dict[str, Any], path: Path, known: Mapping[str, Tensor] | None = None) -> Plan:
+    """The checked plan of JSON values whose tensors are `known`, or lie beside `path`."""
     try:
         file = _File.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise InputError(f"plan {path}: {where}: {first['msg']}") from error
-    tensors = _read_tensors(file.tensors, path) if file.tensors is not None else {}
+    tensors = _read_tensors(file.tensors, path) if file.tensors is not None else (known or {})
 
     def number(value: float | _Named) -> Coefficient:
         if not isinstance(value, _Named):
@@ -193,6 +211,7 @@ def from_json(content: dict[str, Any], path: Path) -> Plan:
         Row(
             row.t, row.tau, weights(row.b), None if row.a is None else weights(row.a), number(row.noise),
             None if row.guidance is None else _guidance(row.guidance, path), number(row.offset),
+            {name: Shortcut(weights(cell.weights), number(cell.offset)) for name, cell in row.blocks.items()},
         )
         for row in file.rows
     )  # fmt: skip
@@ -201,6 +220,8 @@ def from_json(content: dict[str, Any], path: Path) -> Plan:
 
 def _guidance(entry: _Guidance, path: Path) -> Any:
     part = find("guidance", entry.rule)
+    if not isinstance(part.make, type):
+        raise InputError(f"plan {path}: guidance {entry.rule!r} makes plans; it is not a rule of a row")
     try:
         return part.make(**(entry.model_extra or {}))
     except TypeError as error:

@@ -25,6 +25,7 @@ from fewer.solvers.trace import Level
 
 Taus = NDArray[np.float64]
 GROUPS, EACH, COARSE, SLACK = 8, 8, 240, 0.15  # steps that divide by 2, 3 and 4: none with fewer stages is among them
+WEAK = (64, 128)  # steps of solvers that add noise
 
 
 def in_log_s(n: int) -> Taus:
@@ -103,6 +104,29 @@ class Orders(NamedTuple):
     own_start: Interval
 
 
+class Errors(NamedTuple):
+    """Root mean square errors (GROUPS,) over each group of trajectories, with exact history and with an own start."""
+
+    exact: Tensor
+    own_start: Tensor
+
+
+def group_errors(
+    solver: Solver,
+    mixture: GaussianMixture,
+    n: int,
+    grid: Callable[[int], Taus] = in_log_s,
+    seed: int = 0,
+    broken: bool = False,
+) -> Errors:
+    """Errors of the solver in n steps of the grid."""
+    plan = compiled(solver, grid(n))
+    plan = overshooting(plan) if broken else plan
+    exact = _trajectories(mixture, grid, n, seed)
+    squared = (errors(plan, mixture, grid(n), exact, own_start) for own_start in (False, True))
+    return Errors(*(each.view(GROUPS, EACH).mean(1).sqrt() for each in squared))
+
+
 def measured_orders(
     solver: Solver,
     mixture: GaussianMixture,
@@ -112,15 +136,8 @@ def measured_orders(
     broken: bool = False,
 ) -> Orders:
     """log2 of the error at `coarse` steps over that at twice as many: mean and interval over groups of trajectories."""
-    by_group: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for n in (coarse, 2 * coarse):
-        plan = compiled(solver, grid(n))
-        plan = overshooting(plan) if broken else plan
-        exact = _trajectories(mixture, grid, n, seed)
-        for own_start, found in enumerate(by_group):
-            squared = errors(plan, mixture, grid(n), exact, bool(own_start))
-            found.append(squared.view(GROUPS, EACH).mean(1).sqrt())
-    return Orders(*(mean(torch.log2(twice / once).tolist()) for twice, once in by_group))
+    once, twice = (group_errors(solver, mixture, n, grid, seed, broken) for n in (coarse, 2 * coarse))
+    return Orders(*(mean(torch.log2(one / two).tolist()) for one, two in zip(once, twice, strict=True)))
 
 
 def measured_order(
@@ -139,12 +156,17 @@ def overshooting(plan: Plan) -> Plan:
     return replace(plan, rows=tuple(replace(row, b={j: 1.1 * b for j, b in row.b.items()}) for row in plan.rows))
 
 
+def variance_errors(solver: Solver, n: int, seed: int, broken: bool = False) -> list[float]:
+    """Error of the variance of one Gaussian direction after n steps, for each of some random directions."""
+    plan = compiled(solver, in_log_s(n))
+    plan = overshooting(plan) if broken else plan
+    return [_wrong(plan, v) for v in np.random.default_rng(seed).uniform(0.1, 0.6, GROUPS)]
+
+
 def weak_order(solver: Solver, seed: int, broken: bool = False) -> Interval:
     """Order of the variance of one Gaussian direction, carried exactly through the rows; over random directions."""
-    plans = [compiled(solver, in_log_s(n)) for n in (64, 128)]
-    once, twice = (overshooting(plan) if broken else plan for plan in plans)
-    directions = np.random.default_rng(seed).uniform(0.1, 0.6, GROUPS)
-    return mean([float(np.log2(_wrong(once, v) / _wrong(twice, v))) for v in directions])
+    once, twice = (variance_errors(solver, n, seed, broken) for n in WEAK)
+    return mean([float(np.log2(one / two)) for one, two in zip(once, twice, strict=True)])
 
 
 def _wrong(plan: Plan, v: float) -> float:
@@ -164,6 +186,17 @@ def _wrong(plan: Plan, v: float) -> float:
     return abs(variance - (1 - end) ** 2 * v - end**2)
 
 
+def coarse_steps(solver: Solver) -> int:
+    """The fewer of the two numbers of steps that an order is measured between."""
+    return COARSE if one_call_a_step(solver) else COARSE // 2
+
+
+def exact_models(seed: int) -> dict[str, GaussianMixture]:
+    """Where orders are measured: a Gaussian, whose flow is closed, and a mixture of three."""
+    named = {"on a Gaussian": 1, "on a mixture": 3}
+    return {name: GaussianMixture.random(2, components=k, seed=seed + k) for name, k in named.items()}
+
+
 def order_check(make: Callable[..., Any]) -> Check:
     """The lowest order over two exact models, one Gaussian and one mixture, drawn from the seed.
 
@@ -174,11 +207,9 @@ def order_check(make: Callable[..., Any]) -> Check:
         solver = make()
         if compiled(solver, [0.9, 0.5]).stochastic:
             return Measured(weak_order(solver, seed, sabotage))
-        coarse = COARSE if one_call_a_step(solver) else COARSE // 2
         found, limited = {}, {}
-        for name, k in (("on a Gaussian", 1), ("on a mixture", 3)):
-            mixture = GaussianMixture.random(2, components=k, seed=seed + k)
-            orders = measured_orders(solver, mixture, coarse=coarse, seed=seed, broken=sabotage)
+        for name, mixture in exact_models(seed).items():
+            orders = measured_orders(solver, mixture, coarse=coarse_steps(solver), seed=seed, broken=sabotage)
             found[name], limited[f"{name}, own start"] = orders
         worst = min(found.values(), key=lambda order: order.low)
         return Measured(worst, {**found, **limited})

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from fewer.errors import InputError
+from fewer.guidance.passes import Passes, finite
 from fewer.parts import part
 
 
@@ -30,9 +28,7 @@ class ClassifierFree:
     scale: float
 
     def __post_init__(self) -> None:
-        scale = self.scale
-        if isinstance(scale, bool) or not isinstance(scale, int | float | Tensor) or not math.isfinite(float(scale)):
-            raise InputError(f"guidance scale is {scale!r}; expected a finite number")
+        finite("guidance scale", self.scale)
 
     @property
     def rule(self) -> str:
@@ -44,15 +40,23 @@ class ClassifierFree:
         """2, or 1 where the scale needs only one of the two."""
         return 1 if self.scale in (0, 1) else 2
 
-    def parameters(self) -> dict[str, float]:
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What the passes are told, in the order of the batch."""
+        return ("label", "empty") if self.passes == 2 else ("label",) if self.scale == 1 else ("empty",)
+
+    @property
+    def remembers(self) -> bool:
+        """It needs no earlier row."""
+        return False
+
+    def parameters(self) -> dict[str, Any]:
         """The scale."""
         return {"scale": float(self.scale)}
 
-    def output(self, call: Any, x: Tensor, t: Any, labels: Tensor, empty: int) -> Tensor:
-        """The guided network output (n, ...) at input x (n, ...), labels (n,)."""
-        nothing = torch.full_like(labels, empty)
+    def output(self, passes: Passes) -> Tensor:
+        """The guided u (n, *shape)."""
         if self.passes == 1:
-            return call(x, t, labels if self.scale == 1 else nothing)
-        both = call(torch.cat([x, x]), t, torch.cat([labels, nothing]))
-        with_label, without = both.chunk(2)
-        return without + self.scale * (with_label - without)
+            return passes.u(passes.networks(*self.conditions)[0])
+        with_label, without = passes.networks("label", "empty")
+        return passes.u(without + self.scale * (with_label - without))

@@ -212,6 +212,11 @@ def _decoder(folder: Path, device: torch.device) -> Any:
     return decode
 
 
+def hash_of(folder: Path) -> str:
+    """The hash that the model of a pipeline folder has; InputError for anything else."""
+    return _hash(folder, _network_part(folder)[0])
+
+
 def _hash(folder: Path, part: Path) -> str:
     """sha256 of what decides the samples: network configuration, weights, scheduler configuration."""
     digest = hashlib.sha256()

@@ -60,6 +60,7 @@ class Model:
     decode         from samples to images in `data_range`, None where samples are images
     hash           of the network's content; a plan names it
     pipeline       the diffusers scheduler (class name and configuration) that the folder came with
+    weaker         a worse model of the same data and labels, for autoguidance; None for none
     """
 
     network: Network
@@ -78,6 +79,7 @@ class Model:
     dtype: torch.dtype = torch.float32
     pipeline: dict[str, Any] | None = None
     exact: GaussianMixture | None = None
+    weaker: Model | None = None
 
     def __post_init__(self) -> None:
         if self.predicts not in PREDICTIONS:
@@ -196,7 +198,7 @@ class Model:
         module = getattr(self.network, "module", self.network)
         if isinstance(module, nn.Module):
             module.to(device=device, dtype=dtype)
-        return replace(self, device=device, dtype=dtype)
+        return replace(self, device=device, dtype=dtype, weaker=self.weaker and self.weaker.to(device, dtype))
 
     def describe(self) -> dict[str, Any]:
         """What results and reports say about the model."""

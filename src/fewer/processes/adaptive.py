@@ -17,6 +17,7 @@ from torch import Tensor
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
+from fewer.guidance.passes import Passes
 from fewer.models.model import Model
 from fewer.parts import part
 from fewer.processes.dormand_prince import Solution, integrate, relative
@@ -131,11 +132,14 @@ def flow_field(model: Model, labels: Tensor | None = None, rule: ClassifierFree 
     def field(tau: float, x: Tensor) -> Tensor:
         c_in, p, q = (number.item() for number in model.affine(tau))
         t = float(model.schedule.time(tau))
+
+        def frame(f: Tensor) -> Tensor:
+            return p * x + q * f
+
         if rule is None or labels is None or model.empty_label is None:
-            f = call(c_in * x, t, labels)
+            u = frame(call(c_in * x, t, labels))
         else:
-            f = rule.output(call, c_in * x, t, labels, model.empty_label)
-        u = p * x + q * f
+            u = rule.output(Passes(call, x, tau, c_in * x, t, labels, model.empty_label, frame))
         if model.clip is None:
             return u
         data = x - tau * u

@@ -93,7 +93,8 @@ def _weight(b: Coefficient | None, step: float) -> str:
 
 
 def _guidance(guidance: Guidance) -> str:
-    return " ".join([guidance.rule, *(figure(value) for value in guidance.parameters().values())])
+    told = (value if isinstance(value, tuple) else (value,) for value in guidance.parameters().values())
+    return " ".join([guidance.rule, *(figure(value) for values in told for value in values)])
 
 
 def _states(n: int, a: Mapping[int, Coefficient] | None, offset: Coefficient = 0.0) -> str:

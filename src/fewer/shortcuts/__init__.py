@@ -1,0 +1,1 @@
+"""Which blocks of the network a row runs, skips, reuses or forecasts."""
