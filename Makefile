@@ -5,7 +5,7 @@ JOBS ?= auto
 # the tests run one thread a worker
 ONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test test-all claims docs-tables check format clean
+.PHONY: demo test test-all claims docs docs-tables docs-plots check format clean
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -32,12 +32,24 @@ test-all: check
 claims: .venv/installed
 	$(ONE) $(BIN)/fewer claims --json src/fewer/claims/results.json
 
+# the pages that are made from docstrings and recorded claims
 docs-tables: .venv/installed
-	$(BIN)/python scripts/methods_table.py
+	$(ONE) $(BIN)/python -m scripts.pages
+
+.venv/installed-docs: .venv/installed requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $@
+
+docs-plots: .venv/installed-docs
+	$(ONE) $(BIN)/python -m scripts.order_plots
+
+docs: .venv/installed-docs docs-tables
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open site/index.html"
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis

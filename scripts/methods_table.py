@@ -1,11 +1,6 @@
-"""Writes docs/methods.md: every method with its sources and what came of its claims, from the parts themselves.
-
-python scripts/methods_table.py
-"""
+"""docs/methods.md: every method with its sources and what came of its claims, from the parts themselves."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from fewer.claims import recorded
 from fewer.measures.interval import Interval
@@ -24,11 +19,11 @@ def figure(result: dict) -> str:
     return str(Interval.from_dict(result["measured"]))
 
 
-def main() -> None:
-    """Write the page."""
-    pages = [HEAD]
+def page() -> str:
+    """The page's text."""
+    lines = [HEAD]
     for room in ROOMS:
-        pages.append(
+        lines.append(
             f"\n## {room}\n\n| method | what it is | source | claim | measured | region | status |\n|---|---|---|---|---|---|---|"
         )
         for part in parts(room):
@@ -37,11 +32,6 @@ def main() -> None:
             for result in (r for r in recorded().values() if [room, part.name] in r["of"]):
                 told = f"{result['statement']} Against: {result['baseline']}."
                 row = [*cells, told, figure(result), result["region"], f"**{result['status']}**"]
-                pages.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+                lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
                 cells = ["", "", ""]
-    where = Path(__file__).parent.parent / "docs" / "methods.md"
-    where.write_text("\n".join(pages) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    return "\n".join(lines) + "\n"

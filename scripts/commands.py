@@ -1,0 +1,39 @@
+"""docs/commands.md: the commands with their options, from the command line itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from fewer.cli import commands  # noqa: F401  (its functions are the commands)
+from fewer.cli.main import app
+from scripts.docstrings import cell, escaped
+
+HEAD = """# Commands
+
+<!-- Made by `make docs-tables` from the command line itself. -->
+
+Exit status: 0 done, 1 the work was done but its check does not hold, 2 bad input (one line on stderr), 130 interrupted
+(`fewer tune --resume` goes on). `--json` without a file writes JSON alone to stdout."""
+
+
+def page() -> str:
+    """The page's text."""
+    root: Any = typer.main.get_command(app)
+    blocks = [HEAD]
+    for name, command in sorted(root.commands.items()):
+        blocks += [f"## fewer {name}", escaped(command.help or ""), *_options(command)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _options(command: Any) -> list[str]:
+    rows = [_row(field) for field in command.params if not getattr(field, "hidden", False) and field.name != "help"]
+    return ["\n".join(["| argument | meaning | default |", "|---|---|---|", *rows])] if rows else []
+
+
+def _row(field: Any) -> str:
+    option = field.param_type_name == "option"
+    names = ", ".join(f"`{name}`" for name in field.opts) if option else f"`{field.metavar or field.name.upper()}`"
+    told = option and field.default not in (None, False, ()) and not callable(field.default)
+    return f"| {names} | {cell(field.help or '')} | {f'`{field.default}`' if told else ''} |"

@@ -1,0 +1,79 @@
+"""docs/reference.md: the public names with their docstrings."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+import fewer
+from scripts.docstrings import code, markdown, signature
+
+HEAD = """# Reference
+
+<!-- Made by `make docs-tables` from the docstrings. -->
+
+Every public name with its docstring. Shapes are written (n, C, H, W); tau is the noise level sigma / (alpha + sigma), from 0
+(data) to 1 (noise). Methods are on the pages of their rooms, commands on [a page of their own](commands.md)."""
+
+ROOMS = (  # what is public beside the package's own names
+    (
+        "Noise schedules",
+        "fewer.models.schedules",
+        ("VarianceExploding", "Flow", "Discrete", "discrete", "betas", "Schedule"),
+    ),
+    ("Clipping", "fewer.models.model", ("Clip",)),
+    ("Figures with intervals", "fewer.measures", ("Interval",)),
+    ("Results of a search", "fewer.tuning", ("Result",)),
+    ("Parts", "fewer.parts", ("part", "parts", "find")),
+    ("Claims", "fewer.claims", ("claim", "Claim", "Measured")),
+    ("Writing a solver", "fewer.solvers.trace", ("Trace", "Level", "Output")),
+    ("Writing a grid", "fewer.steps", ("Range",)),
+)
+
+
+def page() -> str:
+    """The page's text."""
+    blocks = [HEAD, "## fewer"]
+    for name in sorted(fewer.__all__, key=str.lower):
+        if not name.startswith("__"):
+            blocks.append(entry(f"fewer.{name}", getattr(fewer, name)))
+    for title, module, names in ROOMS:
+        blocks.append(f"## {title}")
+        blocks += [entry(f"{module}.{name}", getattr(importlib.import_module(module), name)) for name in names]
+    return "\n\n".join(blocks) + "\n"
+
+
+def entry(name: str, thing: Any) -> str:
+    """One class or function."""
+    told = [] if _is_no_call(thing) else [code(signature(thing), "python")]
+    blocks = [f"### `{name}`", *told, markdown(thing.__doc__ or "")]
+    if inspect.isclass(thing):
+        blocks += [member(key, value) for key, value in vars(thing).items() if not key.startswith("_")]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def member(name: str, thing: Any) -> str:
+    """A method or property of a class; nothing for its fields, which the class tells of."""
+    if isinstance(thing, property):
+        return f"#### `{name}`\n\n{markdown(thing.__doc__ or '')}"
+    kind = thing.__func__ if isinstance(thing, classmethod | staticmethod) else thing
+    if not inspect.isfunction(kind) or not kind.__doc__:
+        return ""
+    bound = kind if isinstance(thing, staticmethod) else _without_self(kind)
+    return f"#### `{name}`\n\n{code(signature(bound, name), 'python')}\n\n{markdown(kind.__doc__)}"
+
+
+def _without_self(function: Any) -> Any:
+    """A stand-in with the function's signature less its first argument."""
+    called = inspect.signature(function)
+
+    def bound() -> None: ...
+
+    bound.__signature__ = called.replace(parameters=list(called.parameters.values())[1:])  # type: ignore[attr-defined]
+    return bound
+
+
+def _is_no_call(thing: Any) -> bool:
+    """Protocols are never made, and what exceptions take is no news."""
+    return inspect.isclass(thing) and (getattr(thing, "_is_protocol", False) or issubclass(thing, Exception))
