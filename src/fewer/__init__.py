@@ -9,7 +9,9 @@ from fewer.errors import InputError
 
 if TYPE_CHECKING:
     from fewer.engine import sample
+    from fewer.integrations.apply import apply, unapply
     from fewer.integrations.probe import from_diffusers
+    from fewer.integrations.scheduler import FewerScheduler
     from fewer.measures import measure
     from fewer.models.load import load
     from fewer.models.mixture import GaussianMixture
@@ -24,6 +26,7 @@ __version__ = metadata.version("fewer")
 
 # read on first use, so that `import fewer` costs nothing
 _HOMES = {
+    "FewerScheduler": "fewer.integrations.scheduler",
     "GaussianMixture": "fewer.models.mixture",
     "Model": "fewer.models.model",
     "Plan": "fewer.plan",
@@ -31,6 +34,7 @@ _HOMES = {
     "Shortcut": "fewer.plan",
     "Start": "fewer.plan",
     "adaptive": "fewer.processes.adaptive",
+    "apply": "fewer.integrations.apply",
     "from_diffusers": "fewer.integrations.probe",
     "invert": "fewer.processes.inversion",
     "load": "fewer.models.load",
@@ -38,9 +42,11 @@ _HOMES = {
     "sample": "fewer.engine",
     "standard": "fewer.solvers",
     "tune": "fewer.tuning",
+    "unapply": "fewer.integrations.apply",
 }
 
 __all__ = [
+    "FewerScheduler",
     "GaussianMixture",
     "InputError",
     "Model",
@@ -50,6 +56,7 @@ __all__ = [
     "Start",
     "__version__",
     "adaptive",
+    "apply",
     "from_diffusers",
     "invert",
     "load",
@@ -57,6 +64,7 @@ __all__ = [
     "sample",
     "standard",
     "tune",
+    "unapply",
 ]
 
 

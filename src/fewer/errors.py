@@ -6,3 +6,8 @@ class InputError(ValueError):
 
     The command line prints the message on one line and exits with status 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """Of an error's message, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from fewer.errors import InputError
+from fewer.errors import InputError, first_line
 from fewer.models.diffusers import schedule_of
-from fewer.models.from_scheduler import first_line
 from fewer.models.model import Model
 from fewer.models.predictions import affine
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding

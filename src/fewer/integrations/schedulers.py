@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fewer.engine import MICRO_BATCH
-from fewer.errors import InputError
-from fewer.models.from_scheduler import first_line, options, quiet
+from fewer.errors import InputError, first_line
+from fewer.models.from_scheduler import options, quiet
 from fewer.models.model import Model
 
 # diffusers schedulers whose every step adds noise

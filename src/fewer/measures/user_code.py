@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from fewer.errors import InputError
-from fewer.models.from_scheduler import first_line
+from fewer.errors import InputError, first_line
 
 
 def user_function(name: str, what: str) -> Callable[..., Any]:

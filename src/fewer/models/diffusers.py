@@ -15,8 +15,8 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from fewer.errors import InputError
-from fewer.models.from_scheduler import clip_of, first_line, make_scheduler, own_steps, quiet, schedule_of, settings
+from fewer.errors import InputError, first_line
+from fewer.models.from_scheduler import clip_of, make_scheduler, own_steps, quiet, schedule_of, settings
 from fewer.models.model import Model
 
 NETWORKS = {"UNet2DModel": "unet", "DiTTransformer2DModel": "transformer"}

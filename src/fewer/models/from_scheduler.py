@@ -15,7 +15,7 @@ import torch
 from diffusers.utils import logging
 from torch import Tensor
 
-from fewer.errors import InputError
+from fewer.errors import InputError, first_line
 from fewer.models.model import Clip
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding, betas, discrete
 
@@ -35,11 +35,6 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def first_line(error: BaseException) -> str:
-    """Of an error's message, or its type."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def make_scheduler(name: Any, config: dict[str, Any]) -> Any:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import torch
 
-from fewer.errors import InputError
+from fewer.errors import InputError, first_line
 from fewer.models import bundled
 from fewer.models.diffusers import load_folder, read_json
-from fewer.models.from_scheduler import first_line
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import betas, discrete

@@ -11,9 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from fewer.errors import InputError
+from fewer.errors import InputError, first_line
 from fewer.measures.user_code import reason, user_function
-from fewer.models.from_scheduler import first_line
 
 
 def user_module(function: str) -> nn.Module:

@@ -1,0 +1,107 @@
+"""A plan in an ordinary diffusers pipeline, and the pipeline as it was."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from fewer.engine import check_fit
+from fewer.errors import InputError
+from fewer.integrations.hook import Hook, guides, needs_hook
+from fewer.integrations.scheduler import FewerScheduler
+from fewer.models.diffusers import hash_of
+from fewer.models.model import Model
+from fewer.plan import Plan
+from fewer.shortcuts.find import candidates
+
+NETWORKS = ("unet", "transformer", "transformer_2")
+LABEL_FIRST = ("DiTPipeline",)  # pipelines whose pass with the label comes before the empty one
+
+
+@dataclass
+class _Applied:
+    scheduler: Any  # the pipeline's own
+    hook: Hook | None
+
+
+_applied: WeakKeyDictionary[Any, _Applied] = WeakKeyDictionary()
+
+
+def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
+    """Make a diffusers pipeline run a plan: `pipe(..., num_inference_steps=len(plan.rows))`, until `unapply(pipe)`.
+
+    The pipeline gets a FewerScheduler. Where rows guide, leave out blocks, or start from more than the noise, its
+    network gets a hook too; the pipeline must then be called so that it guides (a guidance_scale above 1, of any
+    value), while under a plan without guidance it guides as it always does. A plan that was applied before is taken off.
+
+    `model` tells the process and the hash of the network, where the pipeline's scheduler and folder do not. Warns once
+    when the plan was made for another model. Raises InputError for what cannot play the plan: a pipeline whose scheduler
+    is not known or whose network is guided by an input of its own, and blocks that the network has not.
+    """
+    if not hasattr(pipe, "scheduler"):
+        raise InputError(f"pipe is a {type(pipe).__name__} without a scheduler; expected a diffusers pipeline")
+    own = _applied[pipe].scheduler if pipe in _applied else pipe.scheduler
+    scheduler = FewerScheduler.from_plan(plan, own if model is None else model)
+    hook = None
+    if needs_hook(scheduler):
+        network = _network(pipe)
+        _check(plan, pipe, network)
+        hook = Hook(network, type(pipe).__name__ in LABEL_FIRST)
+    _tell_fit(plan, pipe, model)
+    unapply(pipe)
+    if hook is not None:
+        hook.attach()
+    _applied[pipe] = _Applied(own, hook)
+    pipe.scheduler = scheduler
+
+
+def unapply(pipe: Any) -> None:
+    """The pipeline as it was before `apply`: its own scheduler object, no hooks. Without a plan, nothing is done."""
+    was = _applied.pop(pipe, None)
+    if was is None:
+        return
+    if was.hook is not None:
+        was.hook.remove()
+    pipe.scheduler = was.scheduler
+
+
+def _network(pipe: Any) -> nn.Module:
+    """The network that the pipeline calls."""
+    found = [part for name in NETWORKS if isinstance(part := getattr(pipe, name, None), nn.Module)]
+    if len(found) != 1:
+        raise InputError(f"{type(pipe).__name__} has {len(found)} networks; expected one, as `unet` or `transformer`")
+    return found[0]
+
+
+def _check(plan: Plan, pipe: Any, network: Any) -> None:
+    if guides(plan) and getattr(getattr(network, "config", None), "guidance_embeds", False):
+        raise InputError(
+            f"plan {plan.name!r} guides by two passes; the network of {type(pipe).__name__} takes its guidance_scale as "
+            "an input: use a plan without guidance"
+        )
+    there = {name for name, _ in network.named_modules()} | candidates(network).keys()
+    missing = sorted({name for row in plan.rows for name in row.blocks} - there)
+    if missing:
+        raise InputError(f"plan {plan.name!r} names block {missing[0]!r}, which {type(network).__name__} has not")
+
+
+def _tell_fit(plan: Plan, pipe: Any, model: Model | None) -> None:
+    """A warning where the plan names a model, and this is another one or cannot be told."""
+    if not plan.model:
+        return
+    if model is not None:
+        told = check_fit(model, plan)
+    else:
+        folder = Path(str(getattr(pipe.config, "_name_or_path", None) or pipe.config.get("_name_or_path") or ""))
+        known = folder.is_dir() and (folder / "model_index.json").exists()
+        if known and hash_of(folder) == plan.model.get("hash"):
+            return
+        where = str(folder) if known else f"this {type(pipe).__name__}, as far as can be told"
+        told = f"plan {plan.name!r} was made for {plan.model.get('name', 'another model')}, not for {where}"
+    if told:
+        warnings.warn(told, stacklevel=3)

@@ -1,0 +1,220 @@
+"""What a plan needs of a pipeline's network beside the scheduler: its start, guidance per row, shortcuts of blocks.
+
+Pipelines that guide call their network on two passes at once and combine the halves themselves,
+F(empty) + scale (F(label) - F(empty)). The hook returns the row's guided output in both halves, so that any such
+formula is the identity. Of a row that makes one pass, only that half is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewer.engine import output
+from fewer.errors import InputError
+from fewer.integrations.scheduler import FewerScheduler, Run, in_play
+from fewer.models.model import Model
+from fewer.models.schedules import Flow
+from fewer.plan import Plan
+from fewer.shortcuts.cells import bound
+from fewer.shortcuts.playing import Played, playing
+
+INPUTS = ("hidden_states", "sample", "x")  # by which networks call what they denoise
+PER_FRAME = "encoder_hidden_states"  # which video networks take once a frame
+UNBATCHED = ("image_rotary_emb", "img_ids", "txt_ids")
+
+
+@dataclass
+class Hook:
+    """On the network of a pipeline; inert while no FewerScheduler is being played in the thread.
+
+    `label_first` tells how the pipeline orders its two passes: most have the empty one first.
+    """
+
+    network: nn.Module
+    label_first: bool = False
+    handles: list[Any] = field(default_factory=list)
+    blocks: ExitStack = field(default_factory=ExitStack)
+    played: Played | None = None
+    run: Run | None = None
+
+    def attach(self) -> None:
+        """Put it on the network."""
+        self.handles = [
+            self.network.register_forward_pre_hook(self.before, with_kwargs=True),
+            self.network.register_forward_hook(self.after, with_kwargs=True),
+        ]
+
+    def remove(self) -> None:
+        """Leave the network as it was."""
+        for handle in self.handles:
+            handle.remove()
+        self.blocks.close()
+        self.played = self.run = None
+
+    def before(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The network's arguments: the start instead of unit noise, and only the passes that the row makes."""
+        scheduler = in_play()
+        if scheduler is None:
+            self._rest()
+            return None
+        n, x = scheduler.locate(), given(args, kwargs)
+        if n == 0 and not scheduler.run.noised and scheduler.run.started is None and not scheduler.starts_plainly():
+            args, kwargs = with_input(args, kwargs, scheduler.scale_model_input(x))
+        conditions = self._conditions(scheduler.plan, n)
+        samples = len(x)
+        if guides(scheduler.plan):
+            samples = self._samples(scheduler, x)
+            if len(conditions) == 1:
+                at = samples * self._order().index(conditions[0])
+                args, kwargs = part(args, len(x), at, at + samples), part(kwargs, len(x), at, at + samples)
+        self._play_blocks(scheduler, n, samples, conditions, args, kwargs)
+        return args, kwargs
+
+    def after(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+        """The network's output: the guided one, for both passes."""
+        self._rest()
+        scheduler = in_play()
+        if scheduler is None:
+            return None
+        n = scheduler.locate()
+        scheduler.run.played = n
+        if not guides(scheduler.plan):
+            return None
+        conditions = self._conditions(scheduler.plan, n)
+        whole = out if isinstance(out, Tensor) else out[0]
+        x = given(args, kwargs)[: len(whole) // len(conditions)]
+        channels = min(x.shape[1], whole.shape[1])  # the rest are learned variances, or an inpainting network's mask
+        passes = dict(zip(conditions, whole[:, :channels].to(torch.float32).chunk(len(conditions)), strict=True))
+        f = guided(scheduler, n, x[:, :channels], passes).to(whole.dtype)
+        rest = whole[:, channels:] if len(conditions) == 2 else torch.cat([whole[:, channels:]] * 2)
+        both = torch.cat([torch.cat([f, f]), rest], 1)
+        if isinstance(out, Tensor):
+            return both
+        return (both, *out[1:]) if isinstance(out, tuple) else type(out)(both)
+
+    def _order(self) -> tuple[str, str]:
+        return ("label", "empty") if self.label_first else ("empty", "label")
+
+    def _conditions(self, plan: Plan, n: int) -> tuple[str, ...]:
+        """What the passes of row n are told, in the pipeline's order."""
+        row = plan.rows[n]
+        return self._order() if len(row.conditions) == 2 else row.conditions
+
+    def _samples(self, scheduler: FewerScheduler, x: Tensor) -> int:
+        """How many samples a call of two passes holds."""
+        half = len(x) // 2
+        if scheduler.run.batch is None:
+            if len(x) % 2 or not torch.equal(x[:half], x[half:]):
+                raise InputError(
+                    f"plan {scheduler.plan.name!r} guides, but the pipeline does not call its network on two passes at "
+                    "once; call it with a guidance_scale above 1, or play a plan without guidance"
+                )
+            # DiT's pipeline keeps two copies of its samples, too
+            scheduler.run.batch = len(x) if self.label_first else half
+        return half
+
+    def _play_blocks(
+        self, scheduler: FewerScheduler, n: int, samples: int, conditions: tuple[str, ...], args: Any, kwargs: Any
+    ) -> None:
+        """Tell the blocks which row is in play. At a run's first call they are found, and put under its control."""
+        run = scheduler.run
+        if not any(row.blocks for row in run.rows):
+            return
+        if self.run is not run:
+            self.blocks.close()
+            x = given(args, kwargs)
+            model = _as_model(self.network, part(args, len(x), 0, 1), part(kwargs, len(x), 0, 1), x)
+            self.played = self.blocks.enter_context(playing(model, run.rows, bound(model, run.rows)))
+            self.run = run
+        if self.played is not None and n >= run.first:
+            self.played.at(n - run.first, samples)
+            self.played.conditions, self.played.left = conditions, ()
+            self.played.call += 1
+            self.played.now = n - run.first
+
+    def _rest(self) -> None:
+        """The blocks run, as they do outside of a plan's calls."""
+        if self.played is not None:
+            self.played.now = -1
+
+
+def guides(plan: Plan) -> bool:
+    """Whether a row of the plan guides; the others then make one pass, with the label."""
+    return any(row.guidance is not None for row in plan.rows)
+
+
+def needs_hook(scheduler: FewerScheduler) -> bool:
+    """Whether the plan is more than a scheduler can play alone."""
+    plan = scheduler.plan
+    return guides(plan) or any(row.blocks for row in plan.rows) or not scheduler.starts_plainly()
+
+
+def guided(scheduler: FewerScheduler, n: int, x: Tensor, passes: Mapping[str, Tensor]) -> Tensor:
+    """Row n's guided network output F = (u - p x~) / q, float32, from those of its passes at input x = c x~."""
+    step, run = scheduler.run.steps[n], scheduler.run
+    if step is None or step.row.guidance is None:
+        return passes["label"]
+    state = x.to(torch.float32) / step.c_in
+    told = {0: "label", 1: "empty"}
+
+    def call(x_in: Tensor, t: Any, labels: Tensor | None) -> Tensor:
+        asked = torch.zeros(len(x_in)) if labels is None else labels
+        return torch.cat([passes[told[int(label)]] for label in asked[:: len(x)]])
+
+    labels = torch.zeros(len(x), dtype=torch.int64)
+    bare = Model(scheduler.frame.network, scheduler.frame.schedule, scheduler.frame.predicts, (1,), 1, 1)
+    past = run.past if any(row.guidance is not None and row.guidance.remembers for row in run.rows) else None
+    u = output(bare, step, state, labels, call, n - run.first, past)
+    return (u - step.p * state) / step.q
+
+
+def given(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+    """What the network denoises, of its arguments."""
+    return args[0] if args else next(kwargs[name] for name in INPUTS if name in kwargs)
+
+
+def with_input(args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with another sample."""
+    if args:
+        return (x, *args[1:]), kwargs
+    name = next(name for name in INPUTS if name in kwargs)
+    return args, kwargs | {name: x}
+
+
+def part(value: Any, batch: int, start: int, stop: int, name: str = "") -> Any:
+    """Entries start .. stop - 1 of every tensor of a batch, in tuples, lists and dicts too."""
+    if isinstance(value, Tensor):
+        if name in UNBATCHED or value.ndim == 0 or len(value) != batch:
+            each = len(value) // batch if name == PER_FRAME and value.ndim else 0
+            return value[start * each : stop * each] if each and len(value) == each * batch else value
+        return value[start:stop]
+    if isinstance(value, dict):
+        return {key: part(entry, batch, start, stop, key) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(part(entry, batch, start, stop, name) for entry in value)
+    return value
+
+
+class _Replay:
+    """A network that answers every call as it did to these arguments."""
+
+    def __init__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.module, self.args, self.kwargs = module, args, kwargs
+
+    def __call__(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        out = self.module.forward(*self.args, **self.kwargs)  # without its hooks, of which this is one
+        return out if isinstance(out, Tensor) else out[0]
+
+
+def _as_model(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> Model:
+    """A model in which blocks can be found, by one call on these arguments of one sample."""
+    name = type(network).__name__
+    return Model(
+        _Replay(network, args, kwargs), Flow(), "flow", tuple(x.shape[1:]), name=name, device=x.device, dtype=x.dtype
+    )

@@ -1,0 +1,343 @@
+"""FewerScheduler: a plan as a diffusers scheduler, for pipelines and for loops of one's own.
+
+The pipeline's sample is what the network takes, c x~ with x~ = (1 - tau) D + tau eps the plan's state and c the input
+scale of its level: alpha D + sigma eps for variance-preserving processes, (1 - tau) D + tau eps for flows, and for EDM
+networks the preconditioned input. After the last row it is x~ itself, the data. State and outputs are kept in float32.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+from weakref import ref
+
+import torch
+from diffusers import ConfigMixin, SchedulerMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from fewer.engine import Step, advance, begin, bind, output
+from fewer.errors import InputError
+from fewer.guidance.passes import Past
+from fewer.integrations.trained import described, frame, packed, unpacked
+from fewer.plan import Plan, Row, Start
+from fewer.planfile import from_json, migrate, to_json
+
+NEAR = 1e-2  # pipelines that start from z itself, as diffusers' own samplers for pixels do, are this near to c scale z
+
+_turn = threading.local()
+
+
+def in_play() -> FewerScheduler | None:
+    """The scheduler whose run is under way in this thread: hooks on a network ask it for the row."""
+    found = getattr(_turn, "scheduler", None)
+    return None if found is None else found()
+
+
+@dataclass
+class FewerSchedulerOutput(BaseOutput):
+    """The sample before the next call, and the data prediction of this one, both of the sample's shape and dtype."""
+
+    prev_sample: Tensor
+    pred_original_sample: Tensor | None = None
+
+
+@dataclass
+class Run:
+    """What a scheduler keeps from one `set_timesteps` to the next.
+
+    first, rows, steps  the rows that are played, from row `first` on, and their numbers; None for rows before it
+    state               before the row in play, as the last step left it
+    states, outputs     those that later rows name, counted from `first`
+    started             the first samples, once they have been scaled
+    noised              whether it began with data that noise was added to
+    played, batch       for a hook on the network: the last row of which it played guidance and blocks, and how many
+                        samples it took there to be
+    past                the passes of guided rows, for rules that remember them
+    """
+
+    first: int = 0
+    rows: tuple[Row, ...] = ()
+    steps: list[Step | None] = field(default_factory=list)
+    state: Tensor | None = None
+    states: dict[int, Tensor] = field(default_factory=dict)
+    outputs: dict[int, Tensor] = field(default_factory=dict)
+    started: Tensor | None = None
+    noised: bool = False
+    played: int | None = None
+    batch: int | None = None
+    past: dict[int, Past] = field(default_factory=dict)
+
+
+class FewerScheduler(SchedulerMixin, ConfigMixin):
+    """Plays the rows of a plan in a diffusers pipeline. Make it with `from_plan`.
+
+    plan        the plan, as its file has it
+    process     variance-preserving | variance-exploding | flow: what the network was trained under
+    predicts    what it predicts (see fewer.models.predictions)
+    sigma_data  the data's deviation, for EDM networks
+    clip        {"bound": , "quantile": } of the data prediction, None for none
+    tensors     the plan's tensors: safetensors in base64
+
+    Further entries of the configuration are those of the scheduler that it was made from. Raises InputError for
+    a configuration that is damaged.
+    """
+
+    _compatibles: ClassVar[list[str]] = [
+        *(kind.name for kind in KarrasDiffusionSchedulers),
+        "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "LCMScheduler", "TCDScheduler",
+        "SASolverScheduler", "IPNDMScheduler", "EDMDPMSolverMultistepScheduler",
+    ]  # fmt: skip
+    _begin_index: int | None = None
+    _step_index: int | None = None
+    order = 1
+    init_noise_sigma = 1.0  # the plan's start is made of unit noise where the first sample is scaled
+
+    @register_to_config
+    def __init__(
+        self,
+        plan: dict[str, Any],
+        process: str = "variance-preserving",
+        predicts: str = "noise",
+        sigma_data: float = 0.5,
+        clip: dict[str, float | None] | None = None,
+        tensors: str | None = None,
+    ) -> None:
+        if not isinstance(plan, dict):
+            raise InputError(
+                f"plan is a {type(plan).__name__}; for a Plan there is FewerScheduler.from_plan(plan, trained)"
+            )
+        where = Path("scheduler_config.json")
+        self.plan = from_json(migrate(plan, where), where, unpacked(tensors))
+        self.frame = frame(process, predicts, sigma_data, clip)
+        self._levels = [float(level) for level in self.plan.levels]
+        levels = torch.tensor(self._levels[:-1], dtype=torch.float64)
+        self._scales: list[float] = [*self.frame.affine(levels).c_in.expand_as(levels).tolist(), 1.0]
+        self._begin()
+
+    @classmethod
+    def from_plan(cls, plan: Plan, trained: Any) -> FewerScheduler:
+        """The scheduler of a plan for a network, which a Model or the diffusers scheduler of its pipeline describes.
+
+        Raises InputError for noise schedules and predictions that are not known.
+        """
+        if isinstance(trained, FewerScheduler):
+            given = {key: trained.config[key] for key in ("process", "predicts", "sigma_data", "clip")}
+            config = dict(trained.config)
+        else:
+            given, config = described(trained)
+        tensors: dict[str, Tensor] = {}
+        content = to_json(plan.check(), tensors)
+        # by keyword: diffusers takes what comes by position for a default, and drops it
+        made = cls(plan=content, tensors=packed(tensors), **given)
+        more = {key: value for key, value in config.items() if key not in made.config and not key.startswith("_")}
+        made.register_to_config(**more)
+        return made
+
+    @property
+    def begin_index(self) -> int | None:
+        """The row that a run begins with, where the pipeline has said it."""
+        return self._begin_index
+
+    @property
+    def step_index(self) -> int | None:
+        """The row in play; None before a run, the number of rows after it."""
+        return self._step_index
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """The row to begin with: image-to-image pipelines start in the middle."""
+        self._begin_index = begin_index
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: torch.device | str | None = None,
+        *,
+        sigmas: Any = None,
+        mu: float | None = None,
+    ) -> None:
+        """Begin a run. `timesteps` are the times of all rows, float32.
+
+        The steps of a plan are its rows: any other number of them, or of `sigmas`, raises InputError, a ValueError. The
+        levels of `sigmas` and the shift `mu`, which pipelines of flow models work out by themselves, are the plan's.
+        """
+        rows = len(self.plan.rows)
+        asked = num_inference_steps if sigmas is None else len(sigmas)
+        if asked is not None and asked != rows:
+            raise InputError(
+                f"num_inference_steps is {asked}; plan {self.plan.name!r} has {rows} rows: give num_inference_steps={rows}"
+            )
+        self._begin(device)
+        _turn.scheduler = ref(self)
+
+    def _begin(self, device: torch.device | str | None = None) -> None:
+        self.num_inference_steps = len(self.plan.rows)
+        self.timesteps = torch.tensor([float(row.t) for row in self.plan.rows], dtype=torch.float32, device=device)
+        self._begin_index = None
+        self._step_index = None
+        self.run = Run()
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        """The network's input: the sample, or before the first row what the plan's start makes of unit noise."""
+        n = self.locate(timestep)
+        if n > 0 or self.run.noised:
+            return sample
+        self.run.started = self._sample(self._begun(sample), n, sample.dtype)
+        return self.run.started
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        *,
+        eta: float = 0.0,
+        use_clipped_model_output: bool | None = None,
+        return_dict: bool = True,
+    ) -> FewerSchedulerOutput | tuple[Tensor, Tensor]:
+        """The step after a row's network call.
+
+        model_output  (n, C, ...), or with more channels, of which the first are used
+        sample        (n, C, ...) as the last step returned it; where it has been changed since (inpainting), the change
+                      counts, elsewhere the float32 state goes on
+        generator     of the fresh noise of rows that add some
+        return_dict   False for (prev_sample, pred_original_sample)
+
+        How much noise is added and what is clipped is the plan's: `eta` and `use_clipped_model_output`, which the DDIM
+        pipeline passes on, must be left alone. Raises InputError for them, and for samples that do not fit the plan.
+        """
+        if eta or use_clipped_model_output:
+            raise InputError("eta and use_clipped_model_output are the plan's to decide; leave them at their defaults")
+        n = self.locate(timestep)
+        self._check(n, timestep, sample)
+        run, x = self.run, self._current(n, sample)
+        step, data = run.steps[n], x
+        if step is not None:
+            f = model_output[:, : sample.shape[1]] if model_output.shape[1] > sample.shape[1] else model_output
+            plain = replace(step, row=replace(step.row, guidance=None))  # a hook on the network has guided
+            u = output(self.frame, plain, x, None, lambda x_in, t, labels: f.to(torch.float32))
+            data = x - self._levels[n] * u
+
+            def draw(_: int) -> Tensor:
+                return randn_tensor(sample.shape, generator=generator, device=sample.device, dtype=torch.float32)
+
+            k = n - run.first
+            run.states[k], run.outputs[k] = x, u
+            x = advance(k, step, run.states, run.outputs, draw)
+            for j in step.done_states:
+                del run.states[j]
+            for j in step.done_outputs:
+                del run.outputs[j]
+        self._step_index, run.state = n + 1, x
+        if n + 1 == len(run.steps):
+            _turn.scheduler = None
+        previous = self._sample(x, n + 1, sample.dtype)
+        if not return_dict:
+            return previous, data.to(sample.dtype)
+        return FewerSchedulerOutput(previous, data.to(sample.dtype))
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor:
+        """Data at the levels of rows: c ((1 - tau) D + tau eps). `timesteps` (n,) or one, each of the plan's own."""
+        self.run.noised = self.run.noised or self._step_index is None
+        places = [self._place(t) for t in torch.as_tensor(timesteps).flatten()]
+        numbers = torch.tensor([(self._scales[n], self._levels[n]) for n in places], device=original_samples.device)
+        scale, tau = (each.view(-1, *[1] * (original_samples.ndim - 1)) for each in numbers.unbind(1))
+        mixed = scale * ((1 - tau) * original_samples.to(torch.float32) + tau * noise.to(torch.float32))
+        return mixed.to(original_samples.dtype)
+
+    def scale_noise(self, sample: Tensor, timestep: Any, noise: Tensor) -> Tensor:
+        """`add_noise`, as pipelines of flow models call it."""
+        return self.add_noise(sample, noise, timestep)
+
+    def __len__(self) -> int:
+        return len(self.plan.rows)
+
+    def locate(self, timestep: Any = None) -> int:
+        """The row in play; at first the one that `set_begin_index` or the time says, whose part of the plan is bound."""
+        _turn.scheduler = ref(self)
+        if self._step_index is None:
+            first = (
+                self._begin_index if self._begin_index is not None else 0 if timestep is None else self._place(timestep)
+            )
+            plan = self.plan if first == 0 else self.plan.from_row(first)
+            self.run.first = len(self.plan.rows) - len(plan.rows)
+            self.run.rows = plan.rows
+            rows = tuple(replace(row, blocks={}) for row in plan.rows)  # blocks are for a hook on the network
+            self.run.steps = [*[None] * self.run.first, *bind(self.frame, replace(plan, rows=rows))]
+            self._step_index = first
+        return self._step_index
+
+    def starts_plainly(self, within: float = 1e-6) -> bool:
+        """Whether the first sample that the plan's start makes is unit noise itself, but for `within` of its scale."""
+        start = self.plan.start
+        if start.directions is not None or isinstance(start.offset, Tensor) or start.offset != 0:
+            return False
+        if isinstance(start.scale, Tensor) or isinstance(start.noise, Tensor):
+            return False
+        return abs(self._scales[0] * math.hypot(start.scale, start.noise) - 1) < within
+
+    def _place(self, timestep: Any) -> int:
+        """The row of a time; where several have it, the one in play or to begin with, else the first."""
+        t = torch.as_tensor(timestep).to(device=self.timesteps.device, dtype=self.timesteps.dtype)
+        rows = (self.timesteps == t).nonzero().flatten().tolist()
+        if not rows:
+            times = ", ".join(f"{t:g}" for t in self.timesteps.tolist())
+            raise InputError(f"timestep {float(t):g} is none of plan {self.plan.name!r}, whose rows are at {times}")
+        here = self._begin_index if self._step_index is None else self._step_index
+        return here if here is not None and here in rows else int(rows[0])
+
+    def _check(self, n: int, timestep: Any, sample: Tensor) -> None:
+        name = self.plan.name
+        if n >= len(self.plan.rows):
+            raise InputError(f"plan {name!r} has been played to its end; call set_timesteps first")
+        if self.run.state is None:  # once a run: the time may have to come from a GPU
+            self.plan.check(tuple(sample.shape[1:]))
+            if self._place(timestep) != n:
+                raise InputError(
+                    f"the run begins at time {float(timestep):g}, which is not row {n}; call set_begin_index"
+                )
+        row = self.plan.rows[n]
+        if (row.guidance is not None or row.blocks) and self.run.played != n:
+            what = "guidance" if row.guidance is not None else "blocks"
+            raise InputError(f"plan {name!r} has {what} in row {n}; fewer.apply(plan, pipe) plays it")
+        if self.run.batch is not None and len(sample) != self.run.batch:
+            raise InputError(f"plan {name!r} guides, but the pipeline does not; call it with a guidance_scale above 1")
+
+    def _begun(self, noise: Tensor) -> Tensor:
+        """The plan's first state from unit noise. Noise that its start adds is of one law with a larger scale."""
+        start, z = self.plan.check(tuple(noise.shape[1:])).start, noise.to(torch.float32)
+        if isinstance(start.noise, Tensor) or start.noise != 0:
+            if start.directions is not None or isinstance(start.scale, Tensor) or isinstance(start.noise, Tensor):
+                raise InputError(f"plan {self.plan.name!r} starts from two noises; a scheduler has one")
+            start = Start(start.tau, math.hypot(start.scale, start.noise), offset=start.offset)
+        return begin(replace(self.plan, start=start), z, lambda: z)
+
+    def _current(self, n: int, sample: Tensor) -> Tensor:
+        """The float32 state before row n's step."""
+        given = sample.to(torch.float32) / self._scales[n]
+        if self.run.state is not None:
+            return torch.where(sample == self._sample(self.run.state, n, sample.dtype), self.run.state, given)
+        if n > 0 or self.run.noised:
+            return given
+        started, self.run.started = self.run.started, None
+        if started is not None and started.shape[1:] == sample.shape[1:]:
+            # DiT's pipeline steps from the scaled samples, others from those that it scaled
+            same = started.shape == sample.shape and torch.equal(started, sample)
+            return given if same else self._begun(sample)
+        if not self.starts_plainly(NEAR):
+            raise InputError(
+                f"plan {self.plan.name!r} does not start from the noise as it is, and this pipeline does not call "
+                "scale_model_input with its sample; fewer.apply(plan, pipe) may play it"
+            )
+        return given
+
+    def _sample(self, state: Tensor, n: int, dtype: torch.dtype) -> Tensor:
+        """The state before row n as the pipeline sees it."""
+        return (self._scales[n] * state).to(dtype)
