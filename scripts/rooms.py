@@ -6,6 +6,7 @@ A family is a file. Its page has the file's own words, then every method with it
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
@@ -139,8 +140,13 @@ def _words(module: ModuleType) -> str:
 
 
 def _index(held: Iterable[Part]) -> str:
-    rows = [f"| [`{part.name}`](#{part.name}) | {cell(part.title)} |" for part in held]
+    rows = [f"| {_link(part.name)} | {cell(part.title)} |" for part in held]
     return "\n".join(["| method | what it is |", "|---|---|", *rows])
+
+
+def _link(name: str) -> str:
+    """To the method's heading, where its anchor is its name: anchors hold letters, digits and hyphens alone."""
+    return f"[`{name}`](#{name})" if re.fullmatch(r"[\w-]+", name) else f"`{name}`"
 
 
 def _papers(numbers: tuple[int, ...]) -> str:

@@ -1,16 +1,56 @@
-"""What classifier-free guidance does, where the class of a sample has a known probability."""
+"""What guidance does, where the class of a sample has a known probability and its true distribution is known."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cache
+
+import torch
+from torch import Tensor
 
 from fewer import sample, standard
 from fewer.claims.claim import Measured, claim
 from fewer.claims.repeated import mean
+from fewer.guidance import guide
+from fewer.guidance.apg import ProjectedGuidance
+from fewer.guidance.autoguidance import Autoguidance
+from fewer.guidance.interval import limited_interval
+from fewer.guidance.magnitude import MagnitudeAware
+from fewer.guidance.manifold import manifold_constrained
+from fewer.guidance.tangential import Tangential
+from fewer.guidance.zero_star import ZeroStar
+from fewer.measures.frechet import frechet
+from fewer.measures.interval import Interval
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
+from fewer.plan import Guidance, Plan
 
 SAMPLES, SCALE = 1024, 2.0
+STRONG, ROWS, EACH = 3.0, 30, 1024  # of the bias: scale, rows, samples of each class
+OTHER_NOISE = 1000
+BLUR, MORE_BLUR = 0.3, 0.6  # variance that a network, and its weaker version, add to every component
+
+
+@cache
+def classes() -> Model:
+    """Three classes of three Gaussians each in the plane, which overlap."""
+    exact = GaussianMixture.random((1, 1, 2), components=9, seed=0, classes=3)
+    return Model.from_mixture(exact, discrete(betas("scaled_linear"), name="scaled_linear"), conditional=True)
+
+
+def mixture() -> GaussianMixture:
+    """Its distribution."""
+    exact = classes().exact
+    assert exact is not None
+    return exact.to(dtype=torch.float64)
+
+
+def surety(x: Tensor, labels: Tensor) -> Tensor:
+    """Log p(label | x) - log p(label) of each sample."""
+    return mixture().log_prob(x.double(), labels=labels) - mixture().log_prob(x.double())
 
 
 @claim(
@@ -22,14 +62,153 @@ SAMPLES, SCALE = 1024, 2.0
 )
 def class_probability(seed: int, sabotage: bool) -> Measured:
     """The broken variant guides away from the label."""
-    exact = GaussianMixture.random((1, 1, 2), components=9, seed=0, classes=3)
-    process = discrete(betas("scaled_linear"), name="scaled_linear")
-    model = Model.from_mixture(exact, process, conditional=True)
+    model = classes()
     noise, labels = unit_noise(seed, range(SAMPLES), model.shape), model.labels(SAMPLES)
+    assert labels is not None
     likely = []
     for scale in (2 - SCALE if sabotage else SCALE, 1.0):
         passes = 1 if scale in (0, 1) else 2
         plan = standard("dpmpp-2m", model, 20 * passes, "logsnr", guidance=scale)
-        x = sample(model, plan, noise=noise, labels=labels).double()
-        likely.append(exact.log_prob(x, labels=labels) - exact.log_prob(x))  # log p(label | x) - log p(label)
+        likely.append(surety(sample(model, plan, noise=noise, labels=labels), labels))
     return Measured(mean((likely[0] - likely[1]).tolist()))
+
+
+def drawn(plan: Plan, seed: int, model: Model | None = None) -> Tensor:
+    """Samples (classes EACH, ..), the classes in turn."""
+    model = model or classes()
+    n = EACH * (model.classes or 1)
+    return sample(model, plan, noise=unit_noise(seed, range(n), model.shape), batch=EACH)
+
+
+def bias(x: Tensor, seed: int) -> Interval:
+    """The squared Frechet distance of samples to the true distribution of their class, averaged over classes."""
+    exact = mixture()
+    k = exact.classes or 1
+    parts = []
+    for label in range(k):
+        truth, _ = exact.sample(4 * EACH, seed=7919 * seed + label, labels=torch.full((4 * EACH,), label))
+        parts.append(frechet(x[label::k].flatten(1).double(), truth.flatten(1)))
+    value = sum(part.value for part in parts) / k
+    low = math.hypot(*(part.value - part.low for part in parts)) / k
+    high = math.hypot(*(part.high - part.value for part in parts)) / k
+    return Interval(value, value - low, value + high, len(x))
+
+
+def gap(one: Interval, other: Interval) -> Interval:
+    """One less the other, as if they were independent: same noise makes it narrower in truth."""
+    value = one.value - other.value
+    low = math.hypot(one.value - one.low, other.high - other.value)
+    high = math.hypot(one.high - one.value, other.value - other.low)
+    return Interval(value, value - low, value + high, one.n)
+
+
+def plain(solver: str = "dpmpp-2m") -> Plan:
+    """The rows that rules play here."""
+    return standard(solver, classes(), ROWS, "logsnr")
+
+
+@claim(
+    "cfg/bias",
+    of=(("guidance", "cfg"),),
+    statement=f"Guidance of scale {STRONG:g} leaves the class's true distribution, which the conditional network alone has: "
+    "squared Frechet distance to it, averaged over classes; beside, the same of other rules at this scale.",
+    baseline="the truth, exact mixture of three classes that overlap",
+    above=0.0,
+)
+def cfg_bias(seed: int, sabotage: bool) -> Measured:
+    """The broken variant does not guide; above 0 its distance, which has no bias, need not be."""
+    rules: dict[str, float | Guidance] = {
+        "conditional network": 1.0, "apg": ProjectedGuidance(STRONG, 0.0, 1.0, -0.5), "zero-star": ZeroStar(STRONG),
+        "tangential": Tangential(STRONG), "magnitude-aware": MagnitudeAware(STRONG),
+    }  # fmt: skip
+    beside = {name: bias(drawn(guide(plain(), rule), seed), seed) for name, rule in rules.items()}
+    beside["limited-interval"] = bias(drawn(limited_interval(plain(), STRONG, 0.2, 0.6), seed), seed)
+    return Measured(bias(drawn(guide(plain(), 1.0 if sabotage else STRONG), seed), seed), dict(beside))
+
+
+@claim(
+    "limited-interval/bias",
+    of=(("guidance", "limited-interval"),),
+    papers=(105,),
+    statement=f"Scale {STRONG:g} at levels 0.2 to 0.6 alone leaves the class's true distribution less than at all levels: "
+    "difference of squared Frechet distances.",
+    baseline="the same scale in all rows, same noise; exact mixture of three classes that overlap",
+    below=0.0,
+)
+def interval_bias(seed: int, sabotage: bool) -> Measured:
+    """The broken variant guides away from the label within the interval."""
+    inside = limited_interval(plain(), -2 * STRONG if sabotage else STRONG, 0.2, 0.6)
+    mine, its = drawn(inside, seed), drawn(guide(plain(), STRONG), seed)
+    labels = torch.arange(len(mine)) % 3
+    beside: dict[str, Interval | float] = {
+        "surety": mean(surety(mine, labels).tolist()), "baseline's": mean(surety(its, labels).tolist()),
+        "passes saved": float(guide(plain(), STRONG).nfe - inside.nfe),
+    }  # fmt: skip
+    return Measured(gap(bias(mine, seed), bias(its, seed)), beside)
+
+
+@claim(
+    "cfg++/bias",
+    of=(("guidance", "cfg++"),),
+    papers=(392,),
+    statement="At equal mean surety of the class, log p(label | x), CFG++ leaves the class's true distribution less than "
+    "classifier-free guidance: difference of squared Frechet distances.",
+    baseline=f"classifier-free guidance of the scale of equal surety, found on other noise; DDIM of {ROWS} rows",
+    below=0.0,
+)
+def manifold_bias(seed: int, sabotage: bool) -> Measured:
+    """The broken variant renoises with the wrong sign of guidance."""
+    plan, strength = plain("ddim"), 0.8
+    scale = matched(manifold_constrained(plan, strength), plan, seed + OTHER_NOISE)
+    mine = manifold_constrained(plan, strength)
+    if sabotage:
+        scales = [-row.guidance.parameters()["scale"] for row in mine.rows if row.guidance is not None]
+        rows = zip(mine.rows, scales, strict=True)
+        mine = replace(mine, rows=tuple(guide(replace(mine, rows=(row,)), w).rows[0] for row, w in rows))
+    one, other = drawn(mine, seed), drawn(guide(plan, scale), seed)
+    labels = torch.arange(len(one)) % 3
+    beside: dict[str, Interval | float] = {
+        "scale of equal surety": scale, "surety": mean(surety(one, labels).tolist()),
+        "baseline's": mean(surety(other, labels).tolist()),
+    }  # fmt: skip
+    return Measured(gap(bias(one, seed), bias(other, seed)), beside)
+
+
+def matched(plan: Plan, plain_plan: Plan, seed: int) -> float:
+    """The constant scale whose samples are as sure of their class as the plan's, by halving."""
+    labels = torch.arange(3 * EACH) % 3
+    wanted = float(surety(drawn(plan, seed), labels).mean())
+    low, high = 1.0, 12.0
+    for _ in range(8):
+        middle = (low + high) / 2
+        sure = float(surety(drawn(guide(plain_plan, middle), seed), labels).mean())
+        low, high = (middle, high) if sure < wanted else (low, middle)
+    return (low + high) / 2
+
+
+def blurred(variance: float) -> Model:
+    """A network that saw the data through noise of this variance: every component is wider."""
+    exact = mixture()
+    wider = replace(exact, variances=exact.variances + variance, residual=exact.residual + variance)
+    return Model.from_mixture(wider, classes().schedule, conditional=True)
+
+
+@claim(
+    "autoguidance/blurred",
+    of=(("guidance", "autoguidance"),),
+    statement=f"A network whose distribution is too wide by a variance of {BLUR:g}, guided at scale {SCALE:g} by one too wide "
+    f"by {MORE_BLUR:g}, is nearer to the class's true distribution: difference of squared Frechet distances.",
+    baseline="the first network alone, same noise; exact mixture of three classes that overlap",
+    below=0.0,
+)
+def autoguidance(seed: int, sabotage: bool) -> Measured:
+    """The broken variant guides towards the weaker network."""
+    model = replace(blurred(BLUR), weaker=blurred(MORE_BLUR))
+    scale = 1.2
+    mine = drawn(guide(plain(), Autoguidance(2 - SCALE if sabotage else SCALE)), seed, model)
+    alone, weak = drawn(guide(plain(), 1.0), seed, model), drawn(guide(plain(), 1.0), seed, blurred(MORE_BLUR))
+    gentle = drawn(guide(plain(), Autoguidance(scale)), seed, model)
+    beside: dict[str, Interval | float] = {
+        "alone": bias(alone, seed), "weaker alone": bias(weak, seed), f"at scale {scale:g}": bias(gentle, seed),
+    }  # fmt: skip
+    return Measured(gap(bias(mine, seed), bias(alone, seed)), beside)
