@@ -12,8 +12,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[1]))  # the benchmarks are no installed package
 
 import fewer
-from benchmarks.leaderboard import __main__ as command
-from benchmarks.leaderboard import board
+from benchmarks.leaderboard import board, command
 from benchmarks.leaderboard.board import Asked, Board, score
 from benchmarks.leaderboard.field import Standing, diffusers_field, plan_field, run
 from benchmarks.leaderboard.k_diffusion_run import usable
