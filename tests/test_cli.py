@@ -167,7 +167,19 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_interrupted_and_resumed(here: Path) -> None:
     """SIGINT while the search runs: status 130, and --resume ends it."""
-    command = [sys.executable, "-m", "fewer", "tune", "my_models:good", "--nfe", "5-7", "--out", "made", "--trials", "8"]
+    command = [
+        sys.executable,
+        "-m",
+        "fewer",
+        "tune",
+        "my_models:good",
+        "--nfe",
+        "5-7",
+        "--out",
+        "made",
+        "--trials",
+        "8",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(here)}
     process = subprocess.Popen(command, cwd=here, env=environment, stderr=subprocess.PIPE, text=True)
     study = here / "made" / "study.db"
