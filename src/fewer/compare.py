@@ -11,7 +11,6 @@ from torch import Tensor
 
 from fewer.engine import MICRO_BATCH, check_fit, sample
 from fewer.errors import InputError
-from fewer.integrations.as_it_is import as_it_is
 from fewer.measures import paired
 from fewer.measures.features import Features
 from fewer.measures.likelihood import flow_nll
@@ -20,7 +19,7 @@ from fewer.measures.own_metric import OwnMetric
 from fewer.measures.reference import fine_solution
 from fewer.models.model import Model
 from fewer.plan import Plan
-from fewer.tuning.baselines import PIPELINE_EVALUATIONS, Judge, Scoring, distance_ratio, finite, fresh_noise
+from fewer.tuning.baselines import Judge, Scoring, distance_ratio, fresh_noise, pipeline_rows
 from fewer.tuning.standards import standard_plans
 
 YARDSTICKS = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # such as run on any model
@@ -101,7 +100,7 @@ def compare(
         verdict = _verdict(judge, samples, plan.stochastic, best[plan.nfe], margin)
         verdicts.append({"name": plan.name, "nfe": plan.nfe, "verdict": verdict})
     report("the pipeline as it is", 0, None)
-    rows += _pipelines(judge, budgets, guidance, seed, notes)
+    rows += pipeline_rows(judge, (None, *budgets), guidance, seed, notes)
     rows.sort(key=lambda row: (row["nfe"], row["quality"].get("paired_rmse", {}).get("value", math.inf)))
     return {
         "model": model.describe(), "reference": {"nfe": judge.fine.nfe, "error": judge.fine.error},
@@ -159,40 +158,3 @@ def _verdict(judge: Judge, samples: Tensor, stochastic: bool, best: _Best, margi
         return {**told, "decision": "worse" if mine.any() else "not worse", "ratio": None}
     figures = {key: value if math.isfinite(value) else None for key, value in ratio.to_dict().items()}
     return {**told, "decision": paired.decide(ratio, margin), "ratio": figures}
-
-
-def _pipelines(
-    judge: Judge, budgets: Sequence[int], guidance: float | None, seed: int, notes: list[str]
-) -> list[dict[str, Any]]:
-    """Rows of the pipeline as it is, at its own number of steps and at each budget; `notes` tells which cannot be."""
-    rows: list[dict[str, Any]] = []
-    for nfe in (None, *budgets):
-        try:
-            row = _pipeline(judge, nfe, guidance, seed)
-        except InputError as error:
-            notes.append(f"{error}; the pipeline as it is is left out there")
-            continue
-        if row is None and nfe is not None and judge.model.pipeline is not None:
-            notes.append(f"the pipeline's own scheduler cannot be set to {nfe} evaluations")
-        if row is not None and row["name"] not in [other["name"] for other in rows]:
-            rows.append(row)
-    return rows
-
-
-def _pipeline(judge: Judge, nfe: int | None, guidance: float | None, seed: int) -> dict[str, Any] | None:
-    """The row of the pipeline at these evaluations, by default its own; on at least 16 of the noises.
-
-    Its own scheduler's table is played where there is one, else the scheduler itself.
-    """
-    pipeline = as_it_is(judge.model, nfe, guidance)
-    if pipeline is None:
-        return None
-    n = max(16, min(len(judge.noise), PIPELINE_EVALUATIONS // pipeline.nfe))
-    labels = None if judge.labels is None else judge.labels[:n]
-    samples = pipeline.samples(judge.model, judge.noise[:n], labels, seed, judge.batch)
-    judge.evaluations += pipeline.nfe * len(samples)
-    if not finite(samples):
-        raise InputError(f"{pipeline.name}, gives values that are not finite on {judge.model.name}")
-    quality = judge.quality(samples, paired_too=not pipeline.stochastic)
-    kind = type(pipeline.scheduler).__name__
-    return {"name": pipeline.name, "kind": "pipeline", "nfe": pipeline.nfe, "scheduler": kind, "quality": quality}

@@ -29,8 +29,13 @@ def tune(
     match: Annotated[
         bool, typer.Option("--match", help="The cheapest plan not worse than the pipeline as it is.")
     ] = False,
-    macs: Annotated[str | None, typer.Option(help="Not built yet.", hidden=True)] = None,
-    ms: Annotated[str | None, typer.Option(help="Not built yet.", hidden=True)] = None,
+    macs: Annotated[
+        str | None,
+        typer.Option(help="Multiply-adds per sample, such as 1.5e9: blocks may be left out; 1e9,2e9 for a front."),
+    ] = None,
+    ms: Annotated[
+        str | None, typer.Option(help="Milliseconds per sample on this machine, 16 at a time: likewise.")
+    ] = None,
     prompts: Annotated[str | None, typer.Option(help="Not built yet.", hidden=True)] = None,
     keep: Annotated[str | None, typer.Option(help="What may not change: steps,solver,guidance,blocks.")] = None,
     guidance: opt.Guidance = None,
@@ -53,10 +58,13 @@ def tune(
     empty_label: opt.EmptyLabel = None,
 ) -> None:
     """Search a plan under a budget; writes plan.json, results.json, report.html and study.db."""
-    opt.later(macs=macs, ms=ms, prompts=prompts)
-    asked = None if nfe is None else opt.budgets(nfe)
-    if asked is None and not match:
-        raise InputError("tune needs a budget: --nfe N, --nfe 4-8 or --match")
+    opt.later(prompts=prompts)
+    asked, work, clock = None if nfe is None else opt.budgets(nfe), opt.amounts("macs", macs), opt.amounts("ms", ms)
+    if asked is None and not match and work is None and clock is None:
+        raise InputError("tune needs a budget: --nfe N, --nfe 4-8, --match, --macs X or --ms X")
+    for name, given in (("macs", work), ("ms", clock)):
+        if given is not None and (asked is not None or match or (work is not None and clock is not None)):
+            raise InputError(f"--{name} is a budget of its own: give it without --nfe, --match and other budgets")
     strength = opt.scale(guidance)
     from fewer.images import read_images
     from fewer.measures.own_metric import OwnMetric
@@ -72,7 +80,7 @@ def tune(
     on = _features(features, images, found)
     with progress() as report:
         result = run(
-            found, asked, match=match, keep=opt.words(keep), guidance=strength, data=images, margin=margin,
+            found, asked, match=match, macs=work, ms=clock, keep=opt.words(keep), guidance=strength, data=images, margin=margin,
             features=on, metric=own, trials=trials, time=time, strategy=strategy,
             start_from=opt.words(start_from), resume=resume, out=folder, seed=seed, batch=batch,
             command="fewer " + " ".join(sys.argv[1:]), progress=report,

@@ -57,6 +57,19 @@ def budgets(text: str) -> list[int]:
     return sorted(set(found))
 
 
+def amounts(name: str, text: str | None) -> list[float] | None:
+    """The numbers of `1.5e9` or `1e9,2e9`. Raises InputError, which names the option, for what is no positive number."""
+    if text is None:
+        return None
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 < number < float("inf") for number in found):
+        raise InputError(f"--{name} is {text!r}; expected positive numbers such as 1.5e9 or 10,20")
+    return found
+
+
 def scale(text: str | None) -> float | None:
     """A guidance scale. Raises InputError where it is no finite number."""
     if text is None:

@@ -60,9 +60,13 @@ def print_tune(result: Result, folder: Path) -> None:
     for rival in content["baselines"]:
         if rival["kind"] == "pipeline":
             error = figure(rival["quality"].get("paired_rmse"))
-            table.add_row(f"{rival['name']} (as it is)", str(rival["nfe"]), "-", error, "", "")
+            own = "" if rival["name"].startswith("pipeline") else " (as it is)"
+            table.add_row(f"{rival['name']}{own}", str(rival["nfe"]), "-", error, "", "")
     console = _console()
     console.print(table)
+    for entry in content["front"]:
+        if entry["contributions"]:
+            console.print(_contributions(entry))
     verdict = content["verdict"]
     if verdict["recommended"] == "tuned":
         console.print(f"plan.json is the tuned plan: {verdict['reason']}")
@@ -71,6 +75,16 @@ def print_tune(result: Result, folder: Path) -> None:
     for note in content["notes"]:
         console.print(f"note: {note}")
     console.print(f"{folder / 'plan.json'}  {folder / 'results.json'}  {folder / 'report.html'}", soft_wrap=True)
+
+
+def _contributions(entry: dict[str, Any]) -> Table:
+    """The best plans of a budget with only some of the columns free."""
+    table = Table(title=f"{entry['name']}: what each column brought")
+    for column in ("free", "calls", "paired RMSE", "of all free"):
+        table.add_column(column, justify="left" if column == "free" else "right")
+    for each in entry["contributions"]:
+        table.add_row(each["name"], str(each["nfe"]), figure(each["paired_rmse"]), figure(each["ratio"]))
+    return table
 
 
 def print_board(board: dict[str, Any]) -> None:

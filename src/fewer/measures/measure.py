@@ -34,7 +34,7 @@ def squared_errors(samples: Tensor, target: Tensor) -> Tensor:
 def asked_guidance(plan: Plan) -> float | None:
     """The guidance scale that a plan approximates: the one it was made for, or the largest of its rows."""
     told = plan.evidence.get("guidance")
-    scales = [row.guidance.parameters().get("scale", 1.0) for row in plan.rows if row.guidance is not None]
+    scales = [row.guidance.parameters()["scale"] for row in plan.rows if row.guidance is not None]
     return float(told) if told is not None else max(scales, default=None)
 
 

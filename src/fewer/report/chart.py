@@ -1,5 +1,7 @@
 """Quality against cost as inline SVG: paired RMSE (log) over network evaluations, with 95 % intervals.
 
+A plan that leaves blocks of the network out stands at as many evaluations of the whole network as have its multiply-adds.
+
 Colours are classes that the page's style sheet defines for light and dark. Every text goes through escaping.
 """
 
@@ -24,13 +26,22 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 10, 30, 44  # margins of the plot in pixels
 
 @dataclass(frozen=True)
 class Point:
-    """One plan in the chart: x = `nfe`, y = `rmse.value`. `entry` is the budget that the slider selects it by."""
+    """One plan in the chart: x = `worth`, y = `rmse.value`. `entry` is the budget that the slider selects it by.
+
+    worth  how many whole calls have the plan's multiply-adds, where blocks are left out; else `nfe`
+    """
 
     name: str
     kind: Kind
     nfe: int
     rmse: Interval
     entry: int | None = None
+    worth: float | None = None
+
+    @property
+    def x(self) -> float:
+        """The cost."""
+        return self.nfe if self.worth is None else self.worth
 
     @property
     def y(self) -> float:
@@ -41,7 +52,8 @@ class Point:
     def title(self) -> str:
         """The tooltip."""
         ends = f"95 % interval {span(self.rmse)}"
-        return f"{self.name}\n{self.nfe:,} network evaluations\npaired RMSE {figure(self.rmse.value)}, {ends}"
+        cost = "" if self.x == self.nfe else f", with the multiply-adds of {figure(self.x)}"
+        return f"{self.name}\n{self.nfe:,} network evaluations{cost}\npaired RMSE {figure(self.rmse.value)}, {ends}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ class Frame:
     def place(self, point: Point) -> tuple[float, float]:
         """The pixels of a point."""
         side = {"tuned": self.dodge, "pipeline": 0.0}.get(point.kind, -self.dodge)
-        return self.x(point.nfe) + side, self.y(point.y)
+        return self.x(point.x) + side, self.y(point.y)
 
 
 def draw(points: list[Point]) -> Chart | None:
@@ -79,13 +91,13 @@ def draw(points: list[Point]) -> Chart | None:
     if not points:
         return None
     ceiling = 10 * max((p.y for p in points if p.kind != "standard"), default=math.inf)
-    shown = sorted((p for p in points if p.y <= ceiling), key=lambda p: (ORDER.index(p.kind), p.nfe, p.y))
+    shown = sorted((p for p in points if p.y <= ceiling), key=lambda p: (ORDER.index(p.kind), p.x, p.y))
     return Chart(_svg(shown, 940, 440, True), _svg(shown, 330, 330, False), len(points) - len(shown))
 
 
 def _svg(points: list[Point], width: int, height: int, labels: bool) -> Markup:
     frame = _frame(points, width, height)
-    parts = _axes(frame, [p.nfe for p in points], height)
+    parts = _axes(frame, [p.nfe for p in points if p.x == p.nfe], height)
     for kind in ("best", "tuned"):
         places = [frame.place(p) for p in points if p.kind == kind]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
@@ -98,7 +110,7 @@ def _svg(points: list[Point], width: int, height: int, labels: bool) -> Markup:
 
 
 def _frame(points: list[Point], width: int, height: int) -> Frame:
-    calls = sorted({p.nfe for p in points})
+    calls = sorted({p.x for p in points})
     log = calls[-1] / calls[0] > 6
     pad = 1.18 if log else 0.4 + 0.05 * (calls[-1] - calls[0])
     left, right = (calls[0] / pad, calls[-1] * pad) if log else (calls[0] - pad, calls[-1] + pad)
@@ -154,9 +166,9 @@ def _labels(points: list[Point], frame: Frame) -> list[Markup]:
         said = f"{point.name if len(point.name) <= 28 else point.name[:27] + '…'}, {figure(point.y)}"
         if point.kind == "pipeline":
             parts.append(_text("label pipeline", min(x + 8, frame.width), y - 12, "end", said))
-        elif frame.x(point.nfe) + 24 + 7 * len(said) < frame.width:
+        elif frame.x(point.x) + 24 + 7 * len(said) < frame.width:
             lowest = min(y + 4, lowest - 15)
-            parts.append(_text(f"label {point.kind}", frame.x(point.nfe) + 20, lowest, "start", said))
+            parts.append(_text(f"label {point.kind}", frame.x(point.x) + 20, lowest, "start", said))
     return parts
 
 

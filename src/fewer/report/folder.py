@@ -53,6 +53,7 @@ class Cost(BaseModel):
     nfe: Count
     macs: Figure = None
     ms: Interval | None = None
+    predicted_ms: Figure = None
 
 
 class Verdict(BaseModel):
@@ -83,6 +84,33 @@ class Baseline(BaseModel):
     quality: Quality
 
 
+class Contribution(BaseModel):
+    """A plan of the budget with only some columns free; `ratio` of its error to that of the plan with all of them."""
+
+    name: Text
+    nfe: Count
+    macs: Figure = None
+    ms: Figure = None
+    paired_rmse: Interval
+    ratio: Interval | None = None
+
+
+class Share(BaseModel):
+    """What share of the change of the samples goes back to a block or a row."""
+
+    name: Text
+    value: Figure = None
+    low: Figure = None
+    high: Figure = None
+
+
+class Attribution(BaseModel):
+    """Which blocks and rows of a plan matter, the greatest share first."""
+
+    blocks: Annotated[list[Share], Field(max_length=5000)] = []
+    rows: Annotated[list[Share], Field(max_length=5000)] = []
+
+
 class Entry(BaseModel):
     """One budget of the front: its plan's file, cost, quality and verdict."""
 
@@ -93,12 +121,16 @@ class Entry(BaseModel):
     quality: Quality
     verdict: Verdict
     searched: dict[str, Figure] = {}
+    contributions: Annotated[list[Contribution], Field(max_length=32)] = []
+    attribution: Attribution | None = None
 
 
 class Budget(BaseModel):
     """What was asked."""
 
     nfe: Annotated[list[Count], Field(max_length=1000)] = []
+    macs: Annotated[list[Figure], Field(max_length=1000)] = []
+    ms: Annotated[list[Figure], Field(max_length=1000)] = []
     match: bool = False
     margin: Figure = None
     keep: Annotated[list[Text], Field(max_length=32)] = []

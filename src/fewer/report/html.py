@@ -26,7 +26,10 @@ OTHER_QUALITY = ("fd", "kid", "sw2", "energy", "nll")
 
 @dataclass(frozen=True)
 class Ranked:
-    """One line of the samplers' table. `best`: no standard sampler as cheap or cheaper comes closer."""
+    """One line of the samplers' table. `best`: no standard sampler as cheap or cheaper comes closer.
+
+    worth  how many whole calls have its multiply-adds, where that is known
+    """
 
     name: str
     kind: Kind
@@ -34,6 +37,7 @@ class Ranked:
     cost: Cost
     quality: Quality
     entry: int | None = None
+    worth: float | None = None
 
     @property
     def rmse(self) -> Interval:
@@ -73,19 +77,28 @@ def _view(found: Folder, folder: Path) -> dict[str, Any]:
     lines = ranking(results.baselines, results.front)
     tables = [tabulate(plan) for plan in found.front]
     own = tabulate(found.plan)
-    default = min(range(len(results.front)), key=lambda i: (abs(results.front[i].nfe - results.cost.nfe), i))
+    default = min(range(len(results.front)), key=lambda i: (abs(results.front[i].cost.nfe - results.cost.nfe), i))
     sheets = read_sheets(folder / "samples.npz", _sheet_names(results.front))
     budgets = [_budget(i, entry, found, tables[i], sheets, lines) for i, entry in enumerate(results.front)]
     known = [line for line in lines if line.rmse.value is not None]
+    pipeline = next(
+        (b.name for b in results.baselines if b.kind == "pipeline"), None
+    )  # at its own steps: written first
     return {
         "r": results,
-        "sentence": words.verdict_sentence(results.verdict, results.cost.nfe, found.plan.name, results.baselines),
+        "sentence": words.verdict_sentence(
+            results.verdict,
+            results.cost.nfe,
+            found.plan.name,
+            results.baselines,
+            worth(results.cost, results.baselines),
+        ),
         "own": None if own in tables else own,
         "budgets": budgets,
         "default": default,
-        "pipeline": next((line for line in lines if line.kind == "pipeline"), None),
+        "pipeline": next((line for line in lines if line.name == pipeline), None),
         "sheets": sheets,
-        "chart": draw([Point(line.name, line.kind, line.nfe, line.rmse, line.entry) for line in known]),
+        "chart": draw([Point(line.name, line.kind, line.nfe, line.rmse, line.entry, line.worth) for line in known]),
         "lines": lines,
         "unknown": len(lines) - len(known),
         "unmeasured": sum(not line.rmse.known for line in known),
@@ -110,8 +123,16 @@ def ranking(baselines: list[Baseline], front: list[Entry]) -> list[Ranked]:
             best.append(b)
     chosen = {id(b) for b in best}
     lines = [Ranked(b.name, "best" if id(b) in chosen else b.kind, b.nfe, b.cost, b.quality) for b in baselines]
-    lines += [Ranked(e.name, "tuned", e.cost.nfe, e.cost, e.quality, i) for i, e in enumerate(front)]
+    lines += [
+        Ranked(e.name, "tuned", e.cost.nfe, e.cost, e.quality, i, worth(e.cost, baselines)) for i, e in enumerate(front)
+    ]
     return sorted(lines, key=lambda line: (_value(line.quality), line.nfe, line.name))
+
+
+def worth(cost: Cost, baselines: list[Baseline]) -> float | None:
+    """How many whole calls have these multiply-adds; None where either is not known."""
+    calls = next((b.cost.macs / b.nfe for b in baselines if b.cost.macs), None)
+    return None if calls is None or cost.macs is None else cost.macs / calls
 
 
 def _rmse(quality: Quality) -> Interval:
@@ -141,13 +162,19 @@ def _budget(
 ) -> dict[str, Any]:
     """What the page shows of one budget of the front."""
     named = [line for line in lines if line.name == entry.verdict.against and line.nfe == entry.nfe]
-    affordable = [line for line in lines if line.kind == "best" and line.nfe <= entry.cost.nfe]
+    affordable = [line for line in lines if line.kind == "best" and line.nfe <= entry.nfe]
     standards = [line for line in named if line.kind != "pipeline"] + affordable
     fresh, searched = _value(entry.quality), entry.searched.get("paired_rmse")
     gap = None if searched is None or searched <= 0 or fresh == math.inf else fresh / searched - 1
     return {
         "entry": entry,
-        "sentence": words.verdict_sentence(entry.verdict, entry.cost.nfe, found.front[i].name, found.results.baselines),
+        "sentence": words.verdict_sentence(
+            entry.verdict,
+            entry.cost.nfe,
+            found.front[i].name,
+            found.results.baselines,
+            worth(entry.cost, found.results.baselines),
+        ),
         "table": table,
         "standard": standards[0] if standards else None,
         "sheet": sheets.get(f"front/{entry.nfe}"),

@@ -16,7 +16,7 @@ MOST_ROWS = 64
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table, as text; weights has one cell per call so far."""
+    """One row of the table, as text; weights has one cell per call so far, blocks one mark per block that some row leaves out."""
 
     call: str
     t: str
@@ -28,11 +28,15 @@ class Line:
     absolute: bool = False
     states: str = ""
     noise: str = ""
+    blocks: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The plan's lines between its start and its end; `more` rows are left out of long plans. Names do not compare."""
+    """The plan's lines between its start and its end; `more` rows are left out of long plans. Names do not compare.
+
+    blocks  that some row leaves out, in the order of the lines' marks
+    """
 
     name: str = field(compare=False)
     start: Line
@@ -45,13 +49,15 @@ class Table:
     noisy: bool
     absolute: bool
     more: int
+    blocks: tuple[str, ...] = ()
 
 
 def tabulate(plan: Plan) -> Table:
     """The table of a plan. Weights are b_nj / (tau_{n+1} - tau_n); where the level stands still, b_nj itself."""
     levels = [_number(level) for level in plan.levels]
     shown = plan.rows[:MOST_ROWS]
-    lines = tuple(_line(n, row, levels[n + 1] - levels[n]) for n, row in enumerate(shown))
+    blocks = sorted({name for row in plan.rows for name in row.blocks}, key=_natural)
+    lines = tuple(_line(n, row, levels[n + 1] - levels[n], blocks) for n, row in enumerate(shown))
     start = Line("start", "", *_level(_number(plan.start.tau)))
     end = Line("end", "", *_level(levels[-1]))
     return Table(
@@ -66,16 +72,28 @@ def tabulate(plan: Plan) -> Table:
         noisy=any(line.noise for line in lines),
         absolute=any(line.absolute for line in lines),
         more=len(plan.rows) - len(shown),
+        blocks=tuple(blocks),
     )
 
 
-def _line(n: int, row: Row, step: float) -> Line:
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """block.2 before block.10."""
+    return [(word.isdigit(), int(word) if word.isdigit() else 0, word) for word in name.split(".")]
+
+
+def _marks(row: Row, blocks: list[str]) -> str:
+    """■ for a block that runs, □ for one that gives what it gave before, · for one that is skipped."""
+    return "".join("■" if name not in row.blocks else "□" if row.blocks[name].weights else "·" for name in blocks)
+
+
+def _line(n: int, row: Row, step: float, blocks: list[str]) -> Line:
     still = abs(step) < 1e-12
     weights = tuple(_weight(row.b.get(j), 1.0 if still else step) for j in range(n + 1))
     return Line(
         str(n + 1), _places(row.t, 1), *_level(_number(row.tau)),
         guidance="" if row.guidance is None else _guidance(row.guidance), weights=weights, absolute=still,
         states=_states(n, row.a), noise="" if _zero(row.noise) else _places(row.noise, 4),
+        blocks=_marks(row, blocks),
     )  # fmt: skip
 
 

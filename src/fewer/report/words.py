@@ -73,6 +73,9 @@ def asked(budget: Budget) -> str:
     """The budget in words."""
     if budget.match:
         return "the cheapest plan that is not worse than the pipeline as it is"
+    for amounts, what in ((budget.macs, "multiply-adds"), (budget.ms, "milliseconds")):
+        if amounts:
+            return f"{', '.join(figure(amount) for amount in amounts)} {what} per sample"
     nfe = sorted(set(budget.nfe))
     if not nfe:
         return "no limit on network evaluations"
@@ -97,8 +100,18 @@ def yardstick(against: str, baselines: list[Baseline]) -> str:
     return "Frechet distance" if by_distance else "error"
 
 
-def verdict_sentence(verdict: Verdict, nfe: int, plan: str, baselines: list[Baseline]) -> str:
-    """The verdict in one plain sentence; a refusal says what was kept and why."""
+def calls_worth(worth: float) -> str:
+    """The cost of a plan with blocks left out, in whole calls."""
+    return f"the multiply-adds of {figure(worth)} network evaluations"
+
+
+def verdict_sentence(
+    verdict: Verdict, nfe: int, plan: str, baselines: list[Baseline], worth: float | None = None
+) -> str:
+    """The verdict in one plain sentence; a refusal says what was kept and why.
+
+    worth  where the plan leaves blocks out: as many whole calls have its multiply-adds
+    """
     other = opponent(verdict.against, baselines)
     margin = percent(verdict.margin)
     said = {
@@ -108,6 +121,8 @@ def verdict_sentence(verdict: Verdict, nfe: int, plan: str, baselines: list[Base
         "cannot tell": f"cannot be told from {other} at a margin of {margin}",
     }[verdict.decision] + _size(verdict.ratio, yardstick(verdict.against, baselines))
     cost = f"at {evaluations(nfe)} per sample"
+    if worth is not None and worth < nfe * (1 - 1e-9):
+        cost = f"at {calls_worth(worth)} per sample, in {nfe} calls with blocks left out"
     if not verdict.refused:
         return f"A{cost[1:]}, the tuned plan {said}."
     found = _named(verdict.against, baselines)

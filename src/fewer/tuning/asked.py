@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +10,22 @@ from dataclasses import dataclass
 from fewer.errors import InputError
 from fewer.models.model import Model
 from fewer.parts import find
-from fewer.solvers import rows_for
+from fewer.solvers import rows_for, standard
+from fewer.tuning.limit import Limit, limits
+
+Amounts = float | Sequence[float] | None
 
 MATCH_BUDGETS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a search was asked for."""
+    """What a search was asked for.
+
+    budgets  network evaluations
+    limits   where the budgets were asked for in multiply-adds or milliseconds: one a budget, which is the number of
+             evaluations that the limit pays for in full
+    """
 
     budgets: tuple[int, ...]
     seed: int = 0
@@ -31,6 +40,7 @@ class Asked:
     strategy: str = "gauss-newton"
     evaluations: int | None = None
     start_from: tuple[str, ...] = ()
+    limits: tuple[Limit, ...] = ()
 
 
 def enough_noises(model: Model, least: int, most: int = 256) -> int:
@@ -50,6 +60,35 @@ def budgets(nfe: int | Sequence[int] | None, match: bool) -> tuple[int, ...]:
     return tuple(sorted(set(given)))
 
 
+def limited(
+    model: Model, blocks: Sequence[str], nfe: object, match: bool, macs: Amounts, ms: Amounts
+) -> tuple[Limit, ...]:
+    """The limits in multiply-adds or milliseconds, where such were asked for; `blocks` are the names of those to leave out.
+
+    Raises InputError for two kinds of budget at once, for a budget below one call, and for two within the same call.
+    """
+    given = {name: value for name, value in (("macs", macs), ("ms", ms)) if value is not None}
+    if not given:
+        return ()
+    if len(given) > 1 or nfe is not None or match:
+        others = [name for name, there in (("nfe", nfe is not None), ("match", match)) if there]
+        raise InputError(f"budget is {', '.join([*others, *given])} at once; expected one of nfe, match, macs and ms")
+    unit, value = next(iter(given.items()))
+    assert value is not None
+    return limits(model, "macs" if unit == "macs" else "ms", value, blocks)
+
+
+def calls_of(model: Model, found: Sequence[Limit], guidance: float | None) -> tuple[int, ...]:
+    """How many network evaluations each limit pays for. Raises InputError for none, or for two with as many."""
+    calls = tuple(limit.calls(lambda n: standard("ddim", model, n, "logsnr", guidance=guidance)) for limit in found)
+    for n, (one, other) in enumerate(itertools.pairwise(calls)):
+        if one == other:
+            raise InputError(
+                f"{found[n].unit} has {found[n].most:.4g} and {found[n + 1].most:.4g}, which pay for {one} calls both"
+            )
+    return calls
+
+
 def check(asked: Asked, model: Model) -> None:
     """Raises InputError for what makes no sense, by itself or for this model."""
     if not 0 <= asked.margin < 10:
@@ -65,7 +104,9 @@ def check(asked: Asked, model: Model) -> None:
         for word in given:
             if word == "standard":
                 raise InputError(f"{name} has 'standard', which every search begins with; expected another strategy")
-            find("tuning", word)
+            kind = find("tuning", word).make
+            if getattr(kind, "shortcuts", False) and (name == "start_from" or not asked.limits):
+                raise InputError(f"{name} has {word!r}, which leaves blocks out: it is a strategy for macs or ms")
     if len({asked.strategy, *asked.start_from}) <= len(asked.start_from):
         raise InputError(
             f"start_from is {', '.join(asked.start_from)}; expected each strategy once, {asked.strategy} not"

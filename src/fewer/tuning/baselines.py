@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from fewer.engine import sample
 from fewer.errors import InputError
+from fewer.integrations.as_it_is import as_it_is
 from fewer.integrations.schedulers import calls_of, is_stochastic, play_scheduler
 from fewer.measures import paired
 from fewer.measures.features import Features
@@ -140,6 +142,43 @@ def play_pipeline(judge: Judge, guidance: float | None, seed: int, most: int = P
     judge.evaluations += nfe * len(samples)
     name = f"{model.pipeline['class']}, {steps} steps"
     return Pipeline(name, nfe, is_stochastic(scheduler), samples)
+
+
+def pipeline_rows(
+    judge: Judge, budgets: Sequence[int | None], guidance: float | None, seed: int, notes: list[str]
+) -> list[dict[str, Any]]:
+    """Rows of the pipeline as it is at each budget, its own where None; `notes` tells which cannot be."""
+    rows: list[dict[str, Any]] = []
+    for nfe in budgets:
+        try:
+            row = pipeline_row(judge, nfe, guidance, seed)
+        except InputError as error:
+            notes.append(f"{error}; the pipeline as it is is left out there")
+            continue
+        if row is None and nfe is not None and judge.model.pipeline is not None:
+            notes.append(f"the pipeline's own scheduler cannot be set to {nfe} evaluations")
+        if row is not None and row["name"] not in [other["name"] for other in rows]:
+            rows.append(row)
+    return rows
+
+
+def pipeline_row(judge: Judge, nfe: int | None, guidance: float | None, seed: int) -> dict[str, Any] | None:
+    """The row of the pipeline at these evaluations, by default its own; on at least 16 of the noises.
+
+    Its own scheduler's table is played where there is one, else the scheduler itself.
+    """
+    pipeline = as_it_is(judge.model, nfe, guidance)
+    if pipeline is None:
+        return None
+    n = max(16, min(len(judge.noise), PIPELINE_EVALUATIONS // pipeline.nfe))
+    labels = None if judge.labels is None else judge.labels[:n]
+    samples = pipeline.samples(judge.model, judge.noise[:n], labels, seed, judge.batch)
+    judge.evaluations += pipeline.nfe * len(samples)
+    if not finite(samples):
+        raise InputError(f"{pipeline.name}, gives values that are not finite on {judge.model.name}")
+    quality = judge.quality(samples, paired_too=not pipeline.stochastic)
+    kind = type(pipeline.scheduler).__name__
+    return {"name": pipeline.name, "kind": "pipeline", "nfe": pipeline.nfe, "scheduler": kind, "quality": quality}
 
 
 def fresh_noise(model: Model, n: int, seed: int, first: int = 0) -> Tensor:

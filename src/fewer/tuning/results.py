@@ -21,6 +21,7 @@ from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.plan import Plan
 from fewer.planfile import write_atomically
+from fewer.shortcuts.price import plan_macs
 from fewer.tuning.asked import Asked
 from fewer.tuning.baselines import Judge, Pipeline
 from fewer.tuning.verdict import Outcome, of_luck
@@ -84,8 +85,8 @@ def clock(model: Model, plans: dict[str, Plan], batch: int) -> dict[str, dict[st
 
 
 def make_results(
-    model: Model, asked: Asked, outcomes: list[Outcome], judge: Judge, pipeline: Pipeline | None, notes: list[str],
-    command: str, evaluations: int, seconds: float, batch: int,
+    model: Model, asked: Asked, outcomes: list[Outcome], judge: Judge, pipeline: Pipeline | None,
+    at_budgets: list[dict[str, Any]], notes: list[str], command: str, evaluations: int, seconds: float, batch: int,
 ) -> dict[str, Any]:  # fmt: skip
     """The content of results.json."""
     chosen = choose(outcomes, asked.match)
@@ -95,11 +96,21 @@ def make_results(
     def price(nfe: int, ms: dict[str, Any] | None = None) -> dict[str, Any]:
         return {"nfe": nfe, "macs": None if macs is None else macs * nfe, "ms": ms}
 
+    def cost_of(outcome: Outcome) -> dict[str, Any]:
+        """Of the plan found, without the blocks that it leaves out."""
+        found, plan = price(outcome.plan.nfe, clocked[str(outcome.nfe)]), outcome.plan
+        if macs is not None and any(row.blocks for row in plan.rows):
+            found["macs"] = plan_macs(model, plan)
+        if asked.limits and asked.limits[0].unit == "ms":
+            found["predicted_ms"] = asked.limits[0].cost(plan)
+        return found
+
     front = [
         {
-            "nfe": o.nfe, "name": o.plan.name, "plan": f"front/{o.nfe}.json", "cost": price(o.nfe, clocked[str(o.nfe)]),
+            "nfe": o.nfe, "name": o.plan.name, "plan": f"front/{o.nfe}.json", "cost": cost_of(o),
             "quality": o.chosen.quality, "verdict": o.verdict.to_dict(), "searched": {"paired_rmse": o.searched},
-            "match": None if o.match is None else o.match.to_dict(),
+            "match": None if o.match is None else o.match.to_dict(), "contributions": list(o.contributions),
+            "attribution": o.attribution,
         }
         for o in outcomes
     ]  # fmt: skip
@@ -118,6 +129,7 @@ def make_results(
             {"name": pipeline.name, "kind": "pipeline", "nfe": pipeline.nfe, "cost": price(pipeline.nfe),
              "quality": quality}
         )  # fmt: skip
+    baselines += [row | {"cost": price(row["nfe"])} for row in at_budgets]
     error = (chosen.chosen.quality.get("paired_rmse") or {}).get("value")
     if error is not None and judge.fine.error > 0.05 * error:
         notes = [*notes, f"the fine solution's own error, {judge.fine.error:.2g}, is above 5 % of the plan's"]
@@ -128,15 +140,17 @@ def make_results(
         {
             "model": model.describe(), "seed": asked.seed,
             "budget": {
-                "nfe": [o.nfe for o in outcomes], "match": asked.match, "margin": asked.margin,
+                "nfe": [o.nfe for o in outcomes],
+                "macs": [limit.most for limit in asked.limits if limit.unit == "macs"],
+                "ms": [limit.most for limit in asked.limits if limit.unit == "ms"], "match": asked.match, "margin": asked.margin,
                 "keep": sorted(asked.keep), "guidance": asked.guidance, "trials": asked.trials, "time": asked.time,
             },
-            "cost": price(chosen.nfe, clocked[str(chosen.nfe)]), "quality": chosen.chosen.quality,
+            "cost": cost_of(chosen), "quality": chosen.chosen.quality,
             "reference": {"nfe": judge.fine.nfe, "error": judge.fine.error},
             "features": judge.described, "baselines": baselines,
             "verdict": verdict, "versions": versions(), "evaluations": evaluations, "seconds": seconds,
             "command": command, "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "front": front, "notes": notes,
+            "contributions": list(chosen.contributions), "attribution": chosen.attribution, "front": front, "notes": notes,
         }
     )  # fmt: skip
 

@@ -18,7 +18,20 @@ from fewer.noise import unit_noise
 from fewer.parts import find, parts
 from fewer.plan import Plan
 from fewer.tuning.asked import Asked
-from fewer.tuning.baselines import PIPELINE_EVALUATIONS, Judge, Pipeline, Scoring, finite, fresh_noise, play_pipeline
+from fewer.tuning.attribution import attribute
+from fewer.tuning.baselines import (
+    PIPELINE_EVALUATIONS,
+    Judge,
+    Pipeline,
+    Scoring,
+    finite,
+    fresh_noise,
+    pipeline_rows,
+    play_pipeline,
+)
+from fewer.tuning.contributions import contributions, refusal
+from fewer.tuning.joint import best_pattern, names_of
+from fewer.tuning.limit import Limit
 from fewer.tuning.pipeline_names import own_names
 from fewer.tuning.problem import Problem
 from fewer.tuning.results import Result, make_results, save
@@ -33,6 +46,8 @@ Progress = Callable[[str, int, int | None], Any]
 TUNED_SHARE = 0.3
 YARDSTICKS = ("unipc logsnr", "unipc uniform", "unipc quadratic", "dpmpp-2m karras")
 MATCH_EVALUATIONS = 128_000  # that scoring the pipeline as it is may take where it is to be matched
+DRAWS = 8  # random patterns a stratum, by which rows and blocks are told apart
+STEPS_SHARE = 0.5  # of what a search may take that goes on to leave blocks out
 HOPELESS = 4.0  # times the pipeline's error
 
 
@@ -67,10 +82,12 @@ class Run:
         problem, fine = self.problem()
         judge = self.judge(fine, asked.fresh)
         pipeline = self.pipeline(judge)
-        outcomes = self.match(problem, judge, pipeline) if asked.match else self.front(problem, judge)
+        outcomes = self.match(problem, judge, pipeline) if asked.match else self.front(problem, judge, pipeline)
+        others = [] if pipeline is None else [nfe for nfe in asked.budgets if nfe != pipeline.nfe]
+        beside = pipeline_rows(judge, others, asked.guidance, asked.seed, self.notes)
         self.evaluations += judge.evaluations
         results = make_results(
-            model, asked, outcomes, judge, pipeline, self.notes, self.command, self.evaluations,
+            model, asked, outcomes, judge, pipeline, beside, self.notes, self.command, self.evaluations,
             clock_time.monotonic() - self.began, self.batch,
         )  # fmt: skip
         result = Result.of(outcomes, results, asked.match)
@@ -79,13 +96,20 @@ class Run:
             save(self.folder, model, result, judge, pipeline)
         return result
 
-    def front(self, problem: Problem, judge: Judge) -> list[Outcome]:
+    def front(self, problem: Problem, judge: Judge, pipeline: Pipeline | None) -> list[Outcome]:
         """One outcome a budget."""
         found = []
         for nfe in self.asked.budgets:
             study, ranked = self.rank(nfe, problem)
-            found.append(self.budget(nfe, study, ranked, problem, judge))
+            outcome = self.budget(nfe, study, ranked, problem, judge)
+            if self.asked.limits and (said := refusal(judge, outcome, self.limit(nfe), pipeline, self.asked.margin)):
+                self.notes.append(said)
+            found.append(outcome)
         return found
+
+    def limit(self, nfe: int) -> Limit:
+        """The budget in multiply-adds or milliseconds that pays for so many evaluations."""
+        return self.asked.limits[self.asked.budgets.index(nfe)]
 
     def match(self, problem: Problem, judge: Judge, pipeline: Pipeline | None) -> list[Outcome]:
         """Outcomes of rising budgets, up to the first whose plan is not worse than the pipeline as it is.
@@ -172,6 +196,8 @@ class Run:
             "model": self.model.hash, "nfe": nfe, "seed": asked.seed, "guidance": asked.guidance,
             "keep": sorted(asked.keep), "noises": asked.noises, "strategy": asked.strategy,
         }  # fmt: skip
+        if asked.limits:
+            defined["limit"] = [self.limit(nfe).unit, self.limit(nfe).most]
         if asked.start_from:
             defined["start_from"] = list(asked.start_from)
         path = None if self.folder is None else self.folder / "study.db"
@@ -190,7 +216,8 @@ class Run:
         asked = self.asked
         self.counted = problem.evaluations
         found: list[Candidate] = []
-        strategy = find("tuning", asked.strategy).make()
+        steps, with_blocks = strategies(asked)
+        strategy = find("tuning", steps).make()
         fitted = self.fitted(nfe, study, ranked, problem)
         few = ranking(problem)
         starts = [*ranked, *(Candidate(c.plan, few.rmse(c.plan), c.strategy) for c in fitted)]
@@ -198,15 +225,49 @@ class Run:
         space = self.space(sorted(starts, key=lambda candidate: candidate.error))
         if space is not None:
             total = min(asked.trials or strategy.candidates, strategy.candidates)
-            found = self.follow(strategy, asked.strategy, study, problem, space, nfe, total, limited=True)
+            share = 1.0 if with_blocks is None else STEPS_SHARE
+            found = self.follow(strategy, steps, study, problem, space, nfe, total, limited=True, share=share)
+        made = [*([strategy.choose(found)] if found else []), *fitted]
+        columns = {"steps": min(made, key=lambda candidate: candidate.error)} if made else {}
+        if with_blocks is not None and space is not None:
+            columns |= self.columns(with_blocks, nfe, study, space, problem)
         self.evaluations += problem.evaluations - self.counted
         self.progress(f"{nfe} evaluations: comparing on fresh noise", 0, None)
-        made = [*([strategy.choose(found)] if found else []), *fitted]
-        tuned = min(made, key=lambda candidate: candidate.error, default=None)
-        return judge_pair(
+        tuned = min(columns.values(), key=lambda candidate: candidate.error, default=None)
+        outcome = judge_pair(
             judge, nfe, tuned, ranked, asked.margin, asked.guidance, asked.fresh,
             more=lambda n: judge.extend(self.judge(judge.fine, n, len(judge.noise))),
         )  # fmt: skip
+        return outcome if with_blocks is None else self.contributed(outcome, columns, judge, problem)
+
+    def columns(self, name: str, nfe: int, study: Study, space: Space, problem: Problem) -> dict[str, Candidate]:
+        """What a strategy finds that leaves blocks out, and the best that it found with blocks alone."""
+        names = names_of(self.model)
+        if not names:
+            self.notes.append(f"no blocks are known in the network of {self.model.name}: none can be left out")
+            return {}
+        strategy = find("tuning", name).make(limit=self.limit(nfe))
+        done = self.follow(strategy, name, study, problem, space, nfe, strategy.candidates, limited=True)
+        if not done:
+            self.notes.append(f"no plan of {self.limit(nfe)} leaves blocks out: more rows do not fit")
+            return {}
+        found = {"blocks": best_pattern(done)} if name == "joint" else {}
+        return found | {"steps and blocks": strategy.choose(done)}
+
+    def contributed(self, outcome: Outcome, columns: dict[str, Candidate], judge: Judge, problem: Problem) -> Outcome:
+        """The outcome with what each column brought and which rows and blocks matter, named by its budget."""
+        limit = self.limit(outcome.nfe)
+        plans = {name: candidate.plan for name, candidate in columns.items()}
+        found = contributions(judge, limit, plans, list(plans)[-1], len(outcome.chosen.samples)) if plans else []
+        if outcome.verdict.recommended == "tuned":
+            outcome = replace(outcome, chosen=replace(outcome.chosen, plan=outcome.plan.named(f"tuned, {limit}")))
+        shared = None
+        if any(row.blocks for row in outcome.plan.rows) and len({row.conditions for row in outcome.plan.rows}) == 1:
+            self.progress(f"{outcome.nfe} evaluations: which rows and blocks matter", 0, None)
+            few = problem.first(8)
+            shared = attribute(few, outcome.plan, names_of(self.model), DRAWS, self.asked.seed).to_dict()
+            self.evaluations += few.evaluations
+        return replace(outcome, contributions=tuple(each.to_dict() for each in found), attribution=shared)
 
     def fitted(self, nfe: int, study: Study, ranked: list[Candidate], problem: Problem) -> list[Candidate]:
         """What the strategies to start from have chosen."""
@@ -235,13 +296,15 @@ class Run:
 
     def follow(
         self, strategy: Any, name: str, study: Study, problem: Problem, space: Space, nfe: int, total: int,
-        *, limited: bool,
+        *, limited: bool, share: float = 1.0,
     ) -> list[Candidate]:  # fmt: skip
-        """Run a strategy on from what the study holds of it, as far as trials and time allow where it is limited."""
+        """Run a strategy on from what the study holds of it, as far as trials and its share of time and evaluations allow
+        where it is limited.
+        """
         done = study.candidates(name)
         search = strategy.search(problem, space, list(done), self.asked.seed)
         most = self.asked.trials if limited else None
-        while (most is None or len(done) < most) and not (limited and done and self.late(problem)):
+        while (most is None or len(done) < most) and not (limited and done and self.late(problem, share)):
             candidate = next(search, None)
             if candidate is None:
                 break
@@ -250,11 +313,19 @@ class Run:
             self.progress(f"{nfe} evaluations: {name}", len(done), total)
         return done
 
-    def late(self, problem: Problem) -> bool:
-        """Whether the time or the evaluations asked for are used up."""
+    def late(self, problem: Problem, share: float) -> bool:
+        """Whether this share of the time or the evaluations asked for is used up."""
         time, most = self.asked.time, self.asked.evaluations
         spent = self.evaluations + problem.evaluations - self.counted
-        return (time is not None and clock_time.monotonic() - self.began > time) or (most is not None and spent > most)
+        took = clock_time.monotonic() - self.began
+        return (time is not None and took > share * time) or (most is not None and spent > share * most)
+
+
+def strategies(asked: Asked) -> tuple[str, str | None]:
+    """The strategy that moves steps, and the one that leaves blocks out besides, where the budget lets it."""
+    if getattr(find("tuning", asked.strategy).make, "shortcuts", False):
+        return Asked.strategy, asked.strategy
+    return asked.strategy, "joint" if asked.limits and "blocks" not in asked.keep else None
 
 
 def ranking(problem: Problem) -> Problem:

@@ -96,6 +96,8 @@ class Outcome:
     `chosen` is the plan to use, `standards` the standard plans that were played on fresh noise, first the one that the
     tuned plan was held against, then by error. `searched` is the chosen plan's error on the search's own noises; `ranked`
     all standard plans on those, best first; `match` the comparison with the pipeline as it is, where that was asked for.
+    Where blocks were free too, `contributions` tell what freeing each column brought, and `attribution` which rows and blocks
+    of the plan matter, both as results.json has them.
     """
 
     nfe: int
@@ -105,6 +107,8 @@ class Outcome:
     ranked: list[Candidate]
     verdict: Verdict
     match: Verdict | None = None
+    contributions: tuple[dict[str, Any], ...] = ()
+    attribution: dict[str, Any] | None = None
 
     @property
     def plan(self) -> Plan:

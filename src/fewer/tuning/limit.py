@@ -1,0 +1,96 @@
+"""A budget in multiply-adds or milliseconds per sample, and what plans cost in it, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from fewer.errors import InputError
+from fewer.measures.latency import LatencyTable, latency_table
+from fewer.models.model import Model
+from fewer.plan import Plan
+from fewer.shortcuts import price
+from fewer.shortcuts.find import block
+
+Unit = Literal["macs", "ms"]
+MOST_CALLS = 1000
+CLOCKED = 16  # samples at a time when milliseconds per sample are meant, as in results.json
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most `most` multiply-adds, or milliseconds on this machine, per sample.
+
+    Milliseconds are those that `table` predicts for 16 samples at a time, for which it must have been measured.
+    """
+
+    model: Model
+    unit: Unit
+    most: float
+    table: LatencyTable | None = None
+
+    def __str__(self) -> str:
+        """The budget in words."""
+        return f"{self.most:.4g} multiply-adds" if self.unit == "macs" else f"{self.most:.4g} ms"
+
+    def cost(self, plan: Plan) -> float:
+        """What a sample of the plan costs."""
+        if self.table is None:
+            saved = (row.passes * block(self.model, name).macs for row in plan.rows for name in row.blocks)
+            return float(plan.nfe * self._call - sum(saved))
+        return self.table.predict(plan, CLOCKED) / CLOCKED
+
+    @cached_property
+    def _call(self) -> int:
+        """Multiply-adds of a whole call."""
+        return price.call_macs(self.model)
+
+    def saving(self, name: str, passes: int) -> float:
+        """What a row of so many passes saves that leaves the block out."""
+        if self.table is None:
+            return float(passes * block(self.model, name).macs)
+        return self.table.blocks[name][passes * CLOCKED] / CLOCKED
+
+    def at_most(self, plan: Plan) -> float:
+        """What the plan may come to cost when every output gets a weight: the engine's additions take time, too."""
+        rows = tuple(
+            replace(row, a={n: 1.0} if row.a is None else row.a, b={j: row.b.get(j, 1e-3) for j in range(n + 1)})
+            for n, row in enumerate(plan.rows)
+        )
+        return self.cost(replace(plan, rows=rows))
+
+    def calls(self, plan_of: Callable[[int], Plan]) -> int:
+        """How many calls fit, each with all its blocks; plan_of(n) is a plan of n calls.
+
+        Raises InputError where not even one does.
+        """
+        one, two = self.cost(plan_of(1)), self.cost(plan_of(2))
+        if one == 0:
+            raise InputError(
+                f"{self.unit} is {self.most:.4g}, but torch counts none in {self.model.name}: give nfe or ms"
+            )
+        if one > self.most:
+            raise InputError(
+                f"{self.unit} is {self.most:.4g}, less than the {one:.4g} that one call of {self.model.name} takes"
+            )
+        n = min(MOST_CALLS, 1 + int((self.most - one) / max(two - one, 1e-30) + 1e-9))
+        while n > 1 and self.at_most(plan_of(n)) > self.most:
+            n -= 1
+        return n
+
+
+def limits(model: Model, unit: Unit, given: float | Sequence[float], names: Sequence[str]) -> tuple[Limit, ...]:
+    """Limits of these amounts, rising, for plans that may leave out the named blocks; milliseconds are measured now.
+
+    Raises InputError for what is no positive number.
+    """
+    amounts = tuple(given) if isinstance(given, Sequence) else (given,)
+    for amount in amounts:
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 < amount < float("inf"):
+            raise InputError(f"{unit} is {amount!r}; expected a positive number")
+    if not amounts:
+        raise InputError(f"{unit} is empty; expected a positive number")
+    table = latency_table(model, (CLOCKED,), blocks=names) if unit == "ms" else None
+    return tuple(Limit(model, unit, float(amount), table) for amount in sorted(set(amounts)))
