@@ -291,6 +291,15 @@ SCHEDULERS = {
 }
 
 
+def test_a_search_has_the_pipeline_as_it_is_at_its_own_steps_and_at_the_budget() -> None:
+    result = fewer.tune(model_of(SCHEDULERS["PNDM"][0]), nfe=4, noises=8, fresh=8, trials=1)
+    own, there = [row for row in result.results["baselines"] if row["kind"] == "pipeline"]
+    assert own["nfe"] > there["nfe"]
+    assert there["name"] == f"pipeline as it is, {there['nfe']} calls"
+    assert there["nfe"] <= 4
+    assert there["quality"]["paired_rmse"]["value"] > own["quality"]["paired_rmse"]["value"]
+
+
 @pytest.mark.parametrize("name", ["DDPM", "PNDM"])
 def test_the_pipeline_as_it_is_is_a_row_of_every_comparison(name: str) -> None:
     scheduler, stochastic = SCHEDULERS[name]

@@ -181,7 +181,10 @@ def test_interrupted_and_resumed(here: Path) -> None:
         "8",
     ]
     environment = {**os.environ, "PYTHONPATH": str(here)}
-    process = subprocess.Popen(command, cwd=here, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=here, env=environment, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in the background
+    )  # fmt: skip
     study = here / "made" / "study.db"
     limit = time.monotonic() + 60
     while not study.exists() and process.poll() is None and time.monotonic() < limit:
