@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_blocks import SCHEDULE, a_plan, of, small_dit, small_unet
+from small_networks import SCHEDULE, a_plan, of, small_dit, small_unet
 from torch import Tensor, nn
 
 import fewer

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_blocks import a_plan, small_dit
+from small_networks import a_plan, small_dit
 from test_joint import problem, stack
 
 import fewer

@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_blocks import a_plan, guided, of, small_dit, small_unet, with_blocks
+from small_networks import a_plan, of, small_dit, small_unet, with_blocks
+from test_blocks import guided
 
 import fewer
 from fewer.engine import sample
