@@ -18,9 +18,8 @@ from fewer.measures.audit.table import s_of
 from fewer.models.diffusers import make_scheduler
 from fewer.models.model import UNSAFE_START, Model
 from fewer.noise import unit_noise
-from fewer.shortcuts.price import shares
+from fewer.shortcuts.price import call_macs, shares
 from fewer.steps import Range, levels
-from fewer.tuning.results import macs_per_call
 
 FEW = 5  # steps at which the pipeline's own table is looked at, besides its own number
 MANY = 100  # calls a sample that are worth a word
@@ -70,7 +69,7 @@ def inspect(
             "start_tau": model.start,
             "start_t": t,
         },
-        "macs_per_call": macs_per_call(model),
+        "macs_per_call": call_macs(model) or None,
         "milliseconds": {"value": ms.value * 1e3 / size, "low": ms.low * 1e3 / size, "high": ms.high * 1e3 / size},
         "pipeline": None if model.pipeline is None else {k: model.pipeline[k] for k in ("class", "steps")},
         "first_step_gain": {name: gain(model, name, FEW) for name in ("uniform", "karras", "logsnr")},

@@ -15,6 +15,7 @@ from fewer.claims.repeated import mean
 from fewer.guidance import guide
 from fewer.guidance.apg import ProjectedGuidance
 from fewer.guidance.autoguidance import Autoguidance
+from fewer.guidance.cfg import passes_at
 from fewer.guidance.interval import limited_interval
 from fewer.guidance.magnitude import MagnitudeAware
 from fewer.guidance.manifold import manifold_constrained
@@ -67,8 +68,7 @@ def class_probability(seed: int, sabotage: bool) -> Measured:
     assert labels is not None
     likely = []
     for scale in (2 - SCALE if sabotage else SCALE, 1.0):
-        passes = 1 if scale in (0, 1) else 2
-        plan = standard("dpmpp-2m", model, 20 * passes, "logsnr", guidance=scale)
+        plan = standard("dpmpp-2m", model, 20 * passes_at(scale), "logsnr", guidance=scale)
         likely.append(surety(sample(model, plan, noise=noise, labels=labels), labels))
     return Measured(mean((likely[0] - likely[1]).tolist()))
 

@@ -11,6 +11,11 @@ from fewer.guidance.passes import Passes, finite
 from fewer.parts import part
 
 
+def passes_at(scale: float | None) -> int:
+    """Network evaluations of a call under classifier-free guidance of this scale; None is none."""
+    return 1 if scale in (None, 0, 1) else 2
+
+
 @part(
     "cfg",
     title="Classifier-free guidance, a scale per row",
@@ -38,7 +43,7 @@ class ClassifierFree:
     @property
     def passes(self) -> int:
         """2, or 1 where the scale needs only one of the two."""
-        return 1 if self.scale in (0, 1) else 2
+        return passes_at(self.scale)
 
     @property
     def conditions(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fewer.engine import sample
 from fewer.errors import InputError
+from fewer.guidance.cfg import passes_at
 from fewer.integrations.probe import from_diffusers
 from fewer.integrations.schedulers import calls_of, is_stochastic, play_scheduler
 from fewer.models.diffusers import make_scheduler
@@ -39,7 +40,7 @@ class AsItIs:
     @property
     def nfe(self) -> int:
         """Network evaluations a sample, of which a guided call makes two."""
-        return self.calls * _passes(self.guidance)
+        return self.calls * passes_at(self.guidance)
 
     @property
     def stochastic(self) -> bool:
@@ -65,7 +66,7 @@ def as_it_is(model: Model, nfe: int | None = None, guidance: float | None = None
         return None
     scheduler = make_scheduler(model.pipeline["class"], model.pipeline["config"])
     own = model.pipeline["steps"]
-    steps = own if nfe is None else _steps_of(scheduler, nfe // _passes(guidance))
+    steps = own if nfe is None else _steps_of(scheduler, nfe // passes_at(guidance))
     if steps is None:
         return None
     return AsItIs(scheduler, steps, calls_of(scheduler, steps), guidance, _plan(model, scheduler, steps, guidance))
@@ -89,8 +90,4 @@ def _plan(model: Model, scheduler: Any, steps: int, guidance: float | None) -> P
         plan = from_diffusers(scheduler, steps, model)
     except InputError:
         return None
-    return guided(plan, guidance, len(plan.rows) * _passes(guidance))
-
-
-def _passes(guidance: float | None) -> int:
-    return 1 if guidance in (None, 0, 1) else 2
+    return guided(plan, guidance, len(plan.rows) * passes_at(guidance))

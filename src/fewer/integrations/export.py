@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.integrations.probe import from_diffusers
+from fewer.measures.audit.table import Array, unrolled
 from fewer.models.from_scheduler import PREDICTS, clip_of, quiet, schedule_of, settings
 from fewer.models.model import Model
 from fewer.models.schedules import Discrete, Flow, Schedule
@@ -170,11 +171,7 @@ def _table(scheduler: Any, given: dict[str, np.ndarray], n: int) -> Plan | None:
         scheduler.__class__ = kind
 
 
-def _unrolled(plan: Plan) -> np.ndarray:
+def _unrolled(plan: Plan) -> Array:
     """(N + 1, 1 + N): each state's weights on the starting noise and on the outputs; in this form a table is unique."""
-    n = len(plan.rows)
-    states: list[Any] = [float(plan.start.scale) * np.eye(1, 1 + n)[0]]
-    for k, row in enumerate(plan.rows):
-        outputs: Sequence[Any] = [float(b) * np.eye(1, 1 + n, 1 + j)[0] for j, b in row.b.items()]
-        states.append(sum((float(a) * states[j] for j, a in (row.a or {k: 1.0}).items()), sum(outputs)))
-    return np.stack(states)
+    states = unrolled(plan)[:, : 1 + len(plan.rows)]
+    return np.hstack([float(plan.start.scale) * states[:, :1], states[:, 1:]])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fewer.engine import sample
+from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
 from fewer.models.schedules import log_s
 from fewer.parts import find
@@ -47,8 +48,7 @@ def fine_plan(model: Model, calls: int, guidance: float | None = None) -> Plan:
     top = start if start < 1 else 1 - low
     taus = torch.sigmoid(torch.linspace(float(log_s(top)), float(log_s(low)), calls, dtype=torch.float64)).tolist()
     plan = compile_plan(find("solvers", SOLVER).make(), places(model, [start, *taus[1:]]), calls, f"fine {calls}")
-    passes = 1 if guidance in (None, 0, 1) else 2
-    return guided(plan, guidance, calls * passes)
+    return guided(plan, guidance, calls * passes_at(guidance))
 
 
 def fine_solution(

@@ -276,11 +276,20 @@ def grain(model: Model, level: str) -> list[Block]:
         layers = [b for b in found if _is_layer(b.name)]
         chosen = [b for b in layers if not any(b.name.startswith(f"{other.name}.") for other in layers)]
     elif level == "unit":
-        chosen = [b for b in found if not any(b.overlaps(o) and o.macs < b.macs for o in found)]
+        chosen = _apart([b for b in found if not any(b.overlaps(o) and o.macs < b.macs for o in found)])
     else:
         raise InputError(f"level is {level!r}; expected stage, layer or unit")
     if not chosen:
         raise InputError(f"{model.name} has no blocks of level {level!r}")
+    return chosen
+
+
+def _apart(found: Iterable[Block]) -> list[Block]:
+    """Without those that share modules with one before: a list's last block is also all that comes after the others."""
+    chosen: list[Block] = []
+    for each in found:
+        if not any(each.overlaps(other) for other in chosen):
+            chosen.append(each)
     return chosen
 
 

@@ -25,12 +25,14 @@ def call_macs(model: Model) -> int:
         return macs(lambda: model(x, float(model.schedule.time(model.start)), model.labels(1)))
 
 
-def plan_macs(model: Model, plan: Plan) -> int:
+def plan_macs(model: Model, plan: Plan, call: int | None = None) -> int:
     """Multiply-accumulates of one sample: each row's passes, less the blocks that it leaves out.
 
-    Additions of branches are elementwise work and not counted, like all of that (see `fewer.measures.cost.macs`).
+    `call` is what `call_macs` says of the model, where it is known. Additions of branches are elementwise work and not
+    counted, like all of that (see `fewer.measures.cost.macs`).
     """
-    full, saved = call_macs(model), {name: block(model, name).macs for row in plan.rows for name in row.blocks}
+    full = call_macs(model) if call is None else call
+    saved = {name: block(model, name).macs for row in plan.rows for name in row.blocks}
     return sum(row.passes * (full - sum(saved[name] for name in row.blocks)) for row in plan.rows)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewer.engine import sample
 from fewer.errors import InputError
+from fewer.guidance.cfg import passes_at
 from fewer.integrations.as_it_is import as_it_is
 from fewer.integrations.schedulers import calls_of, is_stochastic, play_scheduler
 from fewer.measures import paired
@@ -132,8 +133,7 @@ def play_pipeline(judge: Judge, guidance: float | None, seed: int, most: int = P
         return None
     scheduler = make_scheduler(model.pipeline["class"], model.pipeline["config"])
     steps = model.pipeline["steps"]
-    passes = 1 if guidance in (None, 0, 1) else 2
-    nfe = calls_of(scheduler, steps) * passes
+    nfe = calls_of(scheduler, steps) * passes_at(guidance)
     n = max(16, min(len(judge.noise), most // nfe))
     labels = None if judge.labels is None else judge.labels[:n]
     samples = play_scheduler(

@@ -12,7 +12,7 @@ from fewer.guidance.cfg import ClassifierFree
 from fewer.models.model import Model
 from fewer.parts import part, parts
 from fewer.plan import Plan
-from fewer.shortcuts.find import Block, blocks, grain, is_module
+from fewer.shortcuts.find import blocks, grain, is_module
 from fewer.solvers import standard
 from fewer.tuning.ablation import ablate, patterned, whole
 from fewer.tuning.gauss_newton import GaussNewton
@@ -177,13 +177,4 @@ def names_of(model: Model) -> tuple[str, ...]:
     """Names of the finest blocks that the network has and that share no modules; none where it has no blocks."""
     if not is_module(model) or not blocks(model):
         return ()
-    return tuple(each.name for each in apart(grain(model, "unit")))
-
-
-def apart(found: Sequence[Block]) -> list[Block]:
-    """Without those that share modules with one before: a list's last block is also all that comes after the others."""
-    chosen: list[Block] = []
-    for each in found:
-        if not any(each.overlaps(other) for other in chosen):
-            chosen.append(each)
-    return chosen
+    return tuple(each.name for each in grain(model, "unit"))

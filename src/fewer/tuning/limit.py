@@ -38,8 +38,7 @@ class Limit:
     def cost(self, plan: Plan) -> float:
         """What a sample of the plan costs."""
         if self.table is None:
-            saved = (row.passes * block(self.model, name).macs for row in plan.rows for name in row.blocks)
-            return float(plan.nfe * self._call - sum(saved))
+            return float(price.plan_macs(self.model, plan, self._call))
         return self.table.predict(plan, CLOCKED) / CLOCKED
 
     @cached_property

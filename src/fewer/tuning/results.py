@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from fewer.engine import sample
 from fewer.images import is_picture, pixels
@@ -21,7 +20,7 @@ from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.plan import Plan
 from fewer.planfile import write_atomically
-from fewer.shortcuts.price import plan_macs
+from fewer.shortcuts.price import call_macs, plan_macs
 from fewer.tuning.asked import Asked
 from fewer.tuning.baselines import Judge, Pipeline
 from fewer.tuning.verdict import Outcome, of_luck
@@ -61,15 +60,6 @@ def choose(outcomes: list[Outcome], match: bool) -> Outcome:
     return matching[0] if matching else outcomes[-1]
 
 
-def macs_per_call(model: Model) -> int | None:
-    """Multiply-adds of one network evaluation of one sample; None where torch counts none."""
-    x = unit_noise(0, range(1), model.shape, device=model.device)
-    t = float(model.schedule.time(model.start))
-    with torch.inference_mode():
-        found = cost.macs(lambda: model(x, t, model.labels(1)))
-    return found or None
-
-
 def clock(model: Model, plans: dict[str, Plan], batch: int) -> dict[str, dict[str, Any]]:
     """Milliseconds per sample of plans, alternating, in batches of 16 samples."""
     noise = unit_noise(0, range(CLOCKED), model.shape, device=model.device)
@@ -90,7 +80,7 @@ def make_results(
 ) -> dict[str, Any]:  # fmt: skip
     """The content of results.json."""
     chosen = choose(outcomes, asked.match)
-    macs = macs_per_call(model)
+    macs = call_macs(model) or None  # torch counts none in an exact model
     clocked = clock(model, {str(o.nfe): o.plan for o in outcomes}, batch)
 
     def price(nfe: int, ms: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -100,7 +90,7 @@ def make_results(
         """Of the plan found, without the blocks that it leaves out."""
         found, plan = price(outcome.plan.nfe, clocked[str(outcome.nfe)]), outcome.plan
         if macs is not None and any(row.blocks for row in plan.rows):
-            found["macs"] = plan_macs(model, plan)
+            found["macs"] = plan_macs(model, plan, macs)
         if asked.limits and asked.limits[0].unit == "ms":
             found["predicted_ms"] = asked.limits[0].cost(plan)
         return found

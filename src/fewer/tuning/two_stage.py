@@ -14,7 +14,6 @@ from fewer.plan import Plan, Shortcut
 from fewer.shortcuts.find import grain
 from fewer.tuning.ablation import Pattern
 from fewer.tuning.evolution import Evolution, Times
-from fewer.tuning.joint import apart
 from fewer.tuning.limit import Limit
 from fewer.tuning.problem import Problem
 from fewer.tuning.space import Space
@@ -127,7 +126,7 @@ class AutoDiffusion:
 
 def skippable(model: Model) -> tuple[str, ...]:
     """Names of the finest blocks whose branch may be zero. Raises InputError where there are none."""
-    names = tuple(each.name for each in apart(grain(model, "unit")) if each.skippable)
+    names = tuple(each.name for each in grain(model, "unit") if each.skippable)
     if not names:
         raise InputError(f"{model.name} has no block that may be skipped")
     return names
