@@ -21,7 +21,7 @@ from fewer.solvers import compile_plan, guided, places
 SOLVER = "unipc-3"
 FEWEST, MOST = 32, 512
 SHARE = 0.05  # of the best candidate's error
-STALLED = 0.7  # of the change before: a first-order method halves it
+STALLED = 0.85  # of the change before: a first-order method halves it, a network that is rough in its time takes 0.7
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,18 @@ def fine_solution(
     guidance: float | None = None,
     batch: int | None = None,
     probe: int = 64,
+    share: float = SHARE,
     progress: Callable[[str], Any] | None = None,
 ) -> Fine:
-    """The fine solution from `noise` (n, *shape), its calls doubled until they change less than 5 % of an error.
+    """The fine solution from `noise` (n, *shape), its calls doubled until they change less than a share of an error.
 
-    They are doubled no further than 512, nor when that lowers the change by less than 30 %: then only samples at
+    They are doubled no further than 512, nor when that lowers the change by less than 15 %: then only samples at
     the border of two modes still move, and `error` tells by how much.
 
     best   best(samples) -> RMSE of the best candidate against these samples, on the first `probe` noises: the change
-           must be below 5 % of it
+           must be below `share` of it
     probe  noises on which the number of calls is found
+    share  5 % unless given
     """
     labels = model.labels(len(noise), labels)
     few = noise[:probe]
@@ -89,7 +91,7 @@ def fine_solution(
         fine = run(calls)
         spent += calls * len(few)
         error = float((fine - coarse).double().square().mean().sqrt())
-        if error <= SHARE * best(fine) or calls >= MOST or error > STALLED * before:
+        if error <= share * best(fine) or calls >= MOST or error > STALLED * before:
             break
         coarse, before = fine, error
     plan = fine_plan(model, calls, guidance)

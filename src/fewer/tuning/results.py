@@ -121,8 +121,8 @@ def make_results(
         )  # fmt: skip
     baselines += [row | {"cost": price(row["nfe"])} for row in at_budgets]
     error = (chosen.chosen.quality.get("paired_rmse") or {}).get("value")
-    if error is not None and judge.fine.error > 0.05 * error:
-        notes = [*notes, f"the fine solution's own error, {judge.fine.error:.2g}, is above 5 % of the plan's"]
+    if error is not None and judge.fine.error > 0.1 * error:
+        notes = [*notes, f"the fine solution's own error, {judge.fine.error:.2g}, is above 10 % of the plan's"]
     if chosen.verdict.seeds is not None:
         notes = [*notes, of_luck(chosen.verdict.seeds)]
     verdict = (chosen.match if asked.match and chosen.match is not None else chosen.verdict).to_dict()
