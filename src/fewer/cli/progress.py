@@ -1,23 +1,26 @@
-"""Progress with time left, on stderr, where that is a terminal."""
+"""Progress with time left, on stderr: a bar where that is a terminal, else a line a minute."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 Report = Callable[[str, int, int | None], Any]
 
+SILENT = 60.0  # seconds between two lines of a log
+
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """A function report(stage, done, total) that draws one line a stage; silent where stderr is no terminal."""
+    """A function report(stage, done, total) that draws one bar a stage, or writes to a log what is being done."""
     if not sys.stderr.isatty():
-        yield lambda stage, done, total: None
+        yield _Log(sys.stderr).report
         return
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -34,3 +37,24 @@ def progress() -> Iterator[Report]:
             bars.update(tasks[stage], completed=done, total=total)
 
         yield report
+
+
+class _Log:
+    """At most one line a minute, so that a short command writes none."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.wrote = time.monotonic()
+        self.stage, self.entered = "", self.wrote
+
+    def report(self, stage: str, done: int, total: int | None) -> None:
+        """Write where the stage stands, and its seconds left as far as its own pace tells."""
+        now = time.monotonic()
+        if stage != self.stage:
+            self.stage, self.entered = stage, now
+        if now - self.wrote < SILENT:
+            return
+        self.wrote = now
+        of = "" if total is None else f" {done}/{total}"
+        left = "" if not done or total is None else f", {(now - self.entered) / done * (total - done):.0f} s left"
+        print(f"{stage}{of}{left}", file=self.stream, flush=True)

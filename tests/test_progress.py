@@ -1,0 +1,26 @@
+"""What a long command says where nobody looks at a terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from fewer.cli import progress
+
+
+def test_a_log_gets_a_line_a_minute_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    log = io.StringIO()
+    report = progress._Log(log).report
+    for now in (1.0, 30.0, 59.0):
+        report("search", round(now), 300)
+    assert not log.getvalue()
+    now = 61.0
+    report("search", 60, 300)
+    report("search", 61, 300)
+    assert log.getvalue() == "search 60/300, 240 s left\n"
+    now = 130.0
+    report("writing", 0, None)
+    assert log.getvalue().splitlines()[1:] == ["writing"]
