@@ -56,7 +56,8 @@ def load_sampling() -> Any:
     """The module k_diffusion.sampling, without what the package's __init__ imports besides (networks, wandb, clip).
 
     k_diffusion.utils imports torchvision for reading pictures. Sampling never does, and torchvision is built for one
-    build of torch, so an empty module stands in its place.
+    build of torch, so an empty module stands in its place while it is imported, and no longer: others ask whether
+    torchvision is there.
     """
     if "k_diffusion" not in sys.modules:
         spec = importlib.util.find_spec("k_diffusion")
@@ -64,8 +65,14 @@ def load_sampling() -> Any:
             raise SystemExit("k_diffusion is not installed here: see benchmarks/leaderboard/environment.py")
         transforms = ModuleType("torchvision.transforms")
         transforms.functional = ModuleType("torchvision.transforms.functional")  # type: ignore[attr-defined]
-        sys.modules.update({"torchvision": ModuleType("torchvision"), "torchvision.transforms": transforms})
+        empty = {"torchvision": ModuleType("torchvision"), "torchvision.transforms": transforms}
         sys.modules["k_diffusion"] = importlib.util.module_from_spec(spec)
+        sys.modules.update(empty)
+        try:
+            return importlib.import_module("k_diffusion.sampling")
+        finally:
+            for name in empty:
+                del sys.modules[name]
     return importlib.import_module("k_diffusion.sampling")
 
 
