@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as dump_safetensors
@@ -52,6 +53,14 @@ class Strategy(Protocol):
         """How many it makes at most."""
 
 
+class _Row(BaseModel):
+    """What a study keeps of a candidate besides its error."""
+
+    plan: dict[str, Any]
+    state: dict[str, Any]
+    tensors: dict[str, str] = {}
+
+
 class Study:
     """Candidates of one budget, in memory or in a SQLite file."""
 
@@ -71,6 +80,8 @@ class Study:
             raise InputError(f"{path} already holds a search: give resume, or another folder") from error
         except (SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
             raise InputError(f"{path} is not a study that can be opened: {str(error).splitlines()[0]}") from error
+        if not isinstance(known, dict | None):
+            raise InputError(f"{path} is not a study of fewer: it does not say what was searched")
         if known is None:
             self._study.set_user_attr("asked", asked)
         elif known != asked:
@@ -96,9 +107,10 @@ class Study:
         for trial in self._study.get_trials(deepcopy=False):
             attrs = trial.user_attrs
             if attrs.get("strategy") == strategy and trial.value is not None:
-                tensors = {name: self._kept(kept, key) for name, key in attrs.get("tensors", {}).items()}
-                plan = from_json(migrate(attrs["plan"], Path("study.db")), Path("study.db"), tensors)
-                found.append(Candidate(plan, trial.value, strategy, attrs["state"]))
+                row = _checked(attrs)
+                tensors = {name: self._kept(kept, key) for name, key in row.tensors.items()}
+                plan = from_json(migrate(row.plan, Path("study.db")), Path("study.db"), tensors)
+                found.append(Candidate(plan, trial.value, strategy, row.state))
         return found
 
     def _keep(self, tensor: Tensor) -> str:
@@ -120,3 +132,13 @@ class Study:
 
     def __len__(self) -> int:
         return len(self._study.get_trials(deepcopy=False))
+
+
+def _checked(attrs: Mapping[str, Any]) -> _Row:
+    try:
+        return _Row.model_validate(attrs)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"study.db holds a damaged candidate: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from error
