@@ -34,7 +34,7 @@ from fewer.shortcuts.reuse import Reuse
 from fewer.shortcuts.trajectories import branches, change
 from fewer.solvers import standard
 
-NAMES = [part.name for part in parts("shortcuts")]
+NAMES = [part.name for part in parts("shortcuts") if part.name != "small-network"]  # whose column is another one
 UNETS_ONLY, TRANSFORMERS_ONLY = {"deep-features"}, {"first-block"}
 
 

@@ -9,47 +9,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fewer.binding import Step as Step
+from fewer.binding import bind as bind
 from fewer.errors import InputError
 from fewer.guidance.passes import Passes, Past
 from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.plan import Coefficient, Plan, Row, Start
-from fewer.shortcuts.cells import Cells, bound
-from fewer.shortcuts.playing import Branches, Call, playing
+from fewer.shortcuts.find import is_module, network_of
+from fewer.shortcuts.playing import Branches, Call, Played, playing
 
 Callback = Callable[[Row, Tensor, Tensor], Any]
+Own = Callable[[int, Sequence[int]], Tensor]
 MICRO_BATCH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A row with the model's own numbers, and what later rows need.
-
-    `c_in`, `p` and `q` are the input scale and output map at the row's level `tau`; `t` is the time that the network
-    is told, on its device; `a` and `b` are the terms (call, coefficient) of the step after the call. `cells` tells what
-    blocks of the network do in it.
-    """
-
-    row: Row
-    c_in: Coefficient
-    p: Coefficient
-    q: Coefficient
-    tau: Coefficient
-    t: Coefficient
-    a: tuple[tuple[int, Coefficient], ...]
-    b: tuple[tuple[int, Coefficient], ...]
-    noisy: bool
-    shifted: bool
-    done_states: tuple[int, ...]
-    done_outputs: tuple[int, ...]
-    cells: Cells
 
 
 @dataclass
@@ -65,45 +45,6 @@ class History:
     branches: Branches = field(default_factory=dict)
     watch: tuple[str, ...] = ()
     past: dict[int, Past] | None = None
-
-
-def bind(model: Model, plan: Plan) -> list[Step]:
-    """The plan's rows with the numbers that the model's prediction type and schedule give them."""
-    last_state: dict[int, int] = {}
-    last_output: dict[int, int] = {}
-    for n, row in enumerate(plan.rows):
-        last_state.update(dict.fromkeys({n, *(row.a or {})}, n))
-        last_output.update(dict.fromkeys({n, *row.b}, n))
-    steps = []
-    bindings = zip(plan.rows, _affine(model, plan.rows), _times(model, plan.rows), bound(model, plan.rows), strict=True)
-    for n, (row, (c_in, p, q), t, cells) in enumerate(bindings):
-        a = ((n, 1.0),) if row.a is None else tuple(row.a.items())
-        noisy, shifted = (isinstance(c, Tensor) or c != 0 for c in (row.noise, row.offset))
-        done_states = tuple(j for j, last in last_state.items() if last == n)
-        done_outputs = tuple(j for j, last in last_output.items() if last == n)
-        b = tuple(row.b.items())
-        steps.append(Step(row, c_in, p, q, row.tau, t, a, b, noisy, shifted, done_states, done_outputs, cells))
-    return steps
-
-
-def _affine(model: Model, rows: tuple[Row, ...]) -> Iterator[tuple[Coefficient, Coefficient, Coefficient]]:
-    """(c_in, p, q) of every row: floats, computed for all levels at once, or tensors where the level is one."""
-    taus = torch.tensor([row.tau for row in rows if not isinstance(row.tau, Tensor)], dtype=torch.float64)
-    c_in, p, q = (number.expand_as(taus).tolist() for number in model.affine(taus)) if len(taus) else ([], [], [])
-    at = 0
-    for row in rows:
-        if isinstance(row.tau, Tensor):
-            yield model.affine(row.tau)
-        else:
-            yield c_in[at], p[at], q[at]
-            at += 1
-
-
-def _times(model: Model, rows: tuple[Row, ...]) -> list[Coefficient]:
-    """The rows' times; floats go to the model's device all at once, so that no call waits for a copy."""
-    floats = [0.0 if isinstance(row.t, Tensor) else float(row.t) for row in rows]
-    there = torch.tensor(floats, dtype=torch.float64).to(model.device).unbind()
-    return [row.t if isinstance(row.t, Tensor) else t for row, t in zip(rows, there, strict=True)]
 
 
 def _add(total: Tensor | None, coefficient: Coefficient, value: Tensor, *, over: bool = False) -> Tensor:
@@ -140,10 +81,12 @@ def output(
     call: Call | None = None,
     number: int = 0,
     past: dict[int, Past] | None = None,
+    own: Own | None = None,
 ) -> Tensor:
     """u = p x + q F, from the clipped data prediction where the model clips; `call` stands in for the model's own.
 
-    `number` is the row's, and `past` has and takes the passes of guided rows, for rules that remember them.
+    `number` is the row's, `past` has and takes the passes of guided rows, for rules that remember them, and `own` gives
+    noise to rules that draw it, as for `play`.
     """
     row = step.row
     call = model if call is None else call
@@ -160,7 +103,12 @@ def output(
         tau = step.tau.to(x) if isinstance(step.tau, Tensor) else step.tau
         weaker = None if model.weaker is None else partial(_at_level, model.weaker, step.tau, x, labels)
         known = {} if past is None else past
-        passes = Passes(call, x, tau, x_in, step.t, labels, model.empty_label, frame, number, known, past, weaker)
+        module = network_of(model) if is_module(model) else None
+        fresh = None if own is None else partial(own, number)
+        passes = Passes(
+            call, x, tau, x_in, step.t, labels, model.empty_label, frame, number, known, past, weaker, module, fresh,
+            model.classifier,
+        )  # fmt: skip
         u = row.guidance.output(passes)
     if model.clip is None:
         return u
@@ -186,6 +134,7 @@ def play(
     labels: Tensor | None = None,
     *,
     draw: Callable[[int], Tensor] | None = None,
+    own: Own | None = None,
     callback: Callback | None = None,
     history: History | None = None,
     first: int = 0,
@@ -194,6 +143,7 @@ def play(
 
     x        (n, *shape) float32 state before row `first`, in the flow frame
     draw     draw(k) gives the fresh unit noise after row k; needed by plans with noise
+    own      own(k, size) gives the fresh unit noise (n, *size) of row k's guidance; needed by rules that draw
     callback called after each network call with the row, the state before it and its data prediction
     history  keeps every state and output; when `first` > 0 it must hold the outputs before `first`, and where it
              already holds the output of row `first` that call is not repeated; likewise the branches of blocks
@@ -204,17 +154,17 @@ def play(
     history = history or History()
     states, outputs = history.states, history.outputs
     kept, watch = (history.branches, history.watch) if keep else (None, ())
-    rows, cells = [step.row for step in steps], [step.cells for step in steps]
     past = history.past
-    if past is None and any(row.guidance is not None and row.guidance.remembers for row in rows):
+    if past is None and any(step.row.guidance is not None and step.row.guidance.remembers for step in steps):
         past = history.past = {}
-    with playing(model, rows, cells, kept, watch) as played:
+    with _playing(model, steps, kept, watch) as networks:
         for n in range(first, len(steps)):
             step = steps[n]
             row = step.row
             states[n] = x
             if not (n == first and n in outputs):
-                outputs[n] = output(model, step, x, labels, played and played.at(n, len(x)), n, past)
+                played = networks[row.network]
+                outputs[n] = output(step.model, step, x, labels, played and played.at(n, len(x)), n, past, own)
             if callback is not None:
                 callback(row, x, _add(x, -step.tau if isinstance(step.tau, Tensor) else -float(step.tau), outputs[n]))
             x = advance(n, step, states, outputs, draw)
@@ -224,6 +174,21 @@ def play(
                 for j in step.done_outputs:
                     del outputs[j]
     return x
+
+
+@contextmanager
+def _playing(
+    model: Model, steps: list[Step], branches: Branches | None, watch: tuple[str, ...]
+) -> Iterator[dict[int, Played | None]]:
+    """Each network that rows call, its blocks under the control of its own rows; `watch` is of the model's own."""
+    rows = [step.row for step in steps]
+    with ExitStack() as stack:
+        networks: dict[int, Played | None] = {}
+        for k in dict.fromkeys(row.network for row in rows):
+            cells = [step.cells if step.row.network == k else {} for step in steps]
+            one = playing(model.called(k), rows, cells, branches, watch if k == 0 else ())
+            networks[k] = stack.enter_context(one)
+        yield networks
 
 
 def advance(
@@ -279,6 +244,7 @@ def sample(
     strength: float | None = None,
     progress: Callable[[int, int], Any] | None = None,
     first_sample: int = 0,
+    others: Sequence[Model] | None = None,
 ) -> Tensor:
     """Samples (n, *shape) float32 in the model's data range, on the model's device.
 
@@ -292,6 +258,7 @@ def sample(
     strength  the level tau to start at with `init`: 1 keeps nothing of it
     progress  progress(done samples, all samples) after each micro-batch
     first_sample  number of the first sample in the seed's noise
+    others    further models, which rows of the plan call in the model's place: those of network 1, 2, ..
 
     Raises InputError for shapes, labels and plans that do not fit the model, and where the model returns NaN.
     """
@@ -299,6 +266,8 @@ def sample(
         n = len(noise) if noise is not None else len(init) if init is not None else 64
     if n < 1:
         raise InputError(f"n is {n}; expected at least 1")
+    if others is not None:
+        model = replace(model, others=tuple(others))
     plan.check(tuple(model.shape))
     for name, given in (("noise", noise), ("init", init)):
         if given is not None and tuple(given.shape) != (n, *model.shape):
@@ -352,14 +321,16 @@ def _micro_batch(
     def fresh(draw: int) -> Tensor:
         return unit_noise(seed, numbers, model.shape, draw, model.device)
 
+    def own(row: int, size: Sequence[int]) -> Tensor:
+        return unit_noise(seed, numbers, size, -1 - row, model.device)  # other bits than those of the states' noise
+
     z = fresh(0) if noise is None else noise[here].to(device=model.device, dtype=torch.float32)
     x = begin(plan, z, lambda: fresh(1))
     if init is not None:
         data = init[here].to(device=model.device, dtype=torch.float32)
         x = _add(x, 1 - float(plan.start.tau), data)
-    out = play(
-        model, steps, x, None if labels is None else labels[here], draw=lambda k: fresh(k + 2), callback=callback
-    )
+    told = None if labels is None else labels[here]
+    out = play(model, steps, x, told, draw=lambda k: fresh(k + 2), own=own, callback=callback)
     # a finite sum has finite terms; only a sum that is not has to be looked at closer, since it may have overflowed
     if not math.isfinite(out.sum()) and not bool(out.isfinite().all()):
         raise InputError(f"{model.name} returned values that are not finite under plan {plan.name!r}")
@@ -369,6 +340,7 @@ def _micro_batch(
 def check_fit(model: Model, plan: Plan) -> str | None:
     """A sentence to tell once when the plan was made for another model; None when it fits."""
     made_for: Mapping[str, str] = plan.model or {}
-    if made_for and made_for.get("hash") != model.hash:
-        return f"plan {plan.name!r} was made for {made_for.get('name', 'another model')}, not for {model.name}"
+    for entry, one in zip((made_for, *plan.others), (model, *model.others), strict=False):
+        if entry and entry.get("hash") != one.hash:
+            return f"plan {plan.name!r} was made for {entry.get('name', 'another model')}, not for {one.name}"
     return None

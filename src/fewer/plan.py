@@ -11,6 +11,8 @@ floats or tensors that broadcast to a sample. z is the starting noise, z_n fresh
 
 Within the network of row n, a block k that the row names in its `blocks` is not run. It gives instead a combination of
 what it gave in earlier rows, y_n = sum_{j < n} w_nj y_j + offset_n (see `Shortcut`); all others run.
+
+A row may call another network than the model's own: u means the same whichever network gave it.
 """
 
 from __future__ import annotations
@@ -90,6 +92,7 @@ class Row:
 
     `offset` is added to every sample: solvers that know something of the model's mean output need it.
     `blocks` names the blocks of the network that this row does not run, and what they give instead.
+    `network` is which one the row calls: 0 the model itself, k the k-th of its others, with t as that one tells times.
     """
 
     t: Coefficient
@@ -100,6 +103,7 @@ class Row:
     guidance: Guidance | None = None
     offset: Coefficient = 0.0
     blocks: Mapping[str, Shortcut] = field(default_factory=dict)
+    network: int = 0
 
     @property
     def passes(self) -> int:
@@ -116,7 +120,8 @@ class Row:
 class Plan:
     """A start, rows, and the level where the last row ends (0: data).
 
-    `model` is {"name", "hash"} of the model that it was made for, `evidence` what was measured of it.
+    `model` is {"name", "hash"} of the model that it was made for, `others` those of the further networks that its rows
+    call, `evidence` what was measured of it.
     """
 
     start: Start
@@ -125,6 +130,7 @@ class Plan:
     name: str = "plan"
     model: Mapping[str, str] | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    others: tuple[Mapping[str, str], ...] = ()
 
     @property
     def nfe(self) -> int:
@@ -140,6 +146,11 @@ class Plan:
     def levels(self) -> list[Coefficient]:
         """The level before each row, and after the last."""
         return [row.tau for row in self.rows] + [self.end]
+
+    @property
+    def networks(self) -> list[int]:
+        """The networks that rows call, in the order of their first call."""
+        return list(dict.fromkeys(row.network for row in self.rows))
 
     def named(self, name: str) -> Plan:
         """The same table under another name."""
@@ -255,8 +266,10 @@ def _check_directions(plan: Plan, shape: tuple[int, ...] | None) -> None:
 
 
 def _check_blocks(plan: Plan) -> None:
-    """Every shortcut names earlier rows, which make all the passes that it is needed for, and has finite numbers."""
+    """Every shortcut names earlier rows of its network, which make all passes that it is needed for; numbers are finite."""
     for n, row in enumerate(plan.rows):
+        if row.network < 0:
+            raise InputError(f"plan {plan.name!r}: row {n} calls network {row.network}; expected 0 or more")
         for name, cell in row.blocks.items():
             what = f"plan {plan.name!r}: row {n} block {name!r}"
             if not name:
@@ -267,6 +280,8 @@ def _check_blocks(plan: Plan) -> None:
             for j in cell.weights:
                 if not 0 <= j < n:
                     raise InputError(f"{what} names row {j}; expected rows 0 .. {n - 1}")
+                if plan.rows[j].network != row.network:
+                    raise InputError(f"{what} names row {j}, which calls another network")
                 missing = set(row.conditions) - set(plan.rows[j].conditions)
                 if missing:
                     raise InputError(f"{what} names row {j}, which makes no pass with the {min(missing)} label")

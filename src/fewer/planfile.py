@@ -22,7 +22,7 @@ from fewer.errors import InputError
 from fewer.parts import find
 from fewer.plan import Coefficient, Plan, Row, Shortcut, Start
 
-SCHEMA = 2  # 2 added a row's blocks
+SCHEMA = 3  # 2 added a row's blocks, 3 the network that it calls
 LARGEST_JSON = 16 * 2**20
 LARGEST_TENSORS = 2**30
 
@@ -70,6 +70,7 @@ class _Row(_Strict):
     guidance: _Guidance | None = None
     offset: _Number = 0.0
     blocks: Annotated[dict[_Name, _Shortcut], Field(max_length=10_000)] = {}
+    network: Annotated[int, Field(ge=0, le=100)] = 0
 
 
 class _File(_Strict):
@@ -81,6 +82,7 @@ class _File(_Strict):
     rows: Annotated[list[_Row], Field(min_length=1, max_length=10_000)]
     end: float = 0.0
     evidence: dict[str, Any] = {}
+    others: Annotated[list[dict[str, str]], Field(max_length=100)] = []
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -128,6 +130,8 @@ def to_json(plan: Plan, tensors: dict[str, Tensor]) -> dict[str, Any]:
             entry["guidance"] = {"rule": row.guidance.rule, **row.guidance.parameters()}
         if row.blocks:
             entry["blocks"] = {name: shortcut(cell) for name, cell in row.blocks.items()}
+        if row.network:
+            entry["network"] = row.network
         rows.append(entry)
     start = {name: number(getattr(plan.start, name)) for name in ("tau", "scale", "noise", "offset")}
     for name in ("directions", "gains"):
@@ -136,6 +140,7 @@ def to_json(plan: Plan, tensors: dict[str, Tensor]) -> dict[str, Any]:
     return {
         "schema": SCHEMA, "name": plan.name, "model": dict(plan.model) if plan.model else None, "start": start,
         "rows": rows, "end": number(plan.end), "evidence": dict(plan.evidence),
+        **({"others": [dict(other) for other in plan.others]} if plan.others else {}),
     }  # fmt: skip
 
 
@@ -169,7 +174,7 @@ def read(path: Path) -> Plan:
 def migrate(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """Bring an older file to today's schema; a newer one is refused.
 
-    Schema 1 had no blocks: all of them were run, which a row without the key still says.
+    Schema 1 had no blocks: all of them were run, which a row without the key still says. Schema 2 had one network.
     """
     schema = content.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
@@ -212,10 +217,11 @@ def from_json(content: dict[str, Any], path: Path, known: Mapping[str, Tensor] |
             row.t, row.tau, weights(row.b), None if row.a is None else weights(row.a), number(row.noise),
             None if row.guidance is None else _guidance(row.guidance, path), number(row.offset),
             {name: Shortcut(weights(cell.weights), number(cell.offset)) for name, cell in row.blocks.items()},
+            row.network,
         )
         for row in file.rows
     )  # fmt: skip
-    return Plan(start, rows, file.end, file.name, file.model, file.evidence).check()
+    return Plan(start, rows, file.end, file.name, file.model, file.evidence, tuple(file.others)).check()
 
 
 def _guidance(entry: _Guidance, path: Path) -> Any:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fewer.measures.features import Features
     from fewer.models.model import Model
+    from fewer.plan import Plan
 
 
 @app.command()
@@ -99,6 +100,7 @@ def sample(
     ] = None,
     guidance: opt.Guidance = None,
     prompt: Annotated[str | None, typer.Option(help="Not built yet.", hidden=True)] = None,
+    other: opt.With = None,
     out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("fewer-samples"),
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
@@ -121,7 +123,7 @@ def sample(
     from fewer.solvers import standard
 
     loaded = None if plan is None else Plan.load(plan)
-    found = load(model, device, dtype, empty_label=empty_label)
+    found = _with(other, load(model, device, dtype, empty_label=empty_label), [] if loaded is None else [loaded])
     check_picture(found)
     table = loaded or standard("dpmpp-2m", found, nfe or 20, "logsnr", guidance=strength)
     with progress() as report:
@@ -150,6 +152,7 @@ def compare(
         bool, typer.Option("--nll", help="Also the negative log-likelihood of --data under the model, nats/dimension.")
     ] = False,
     guidance: opt.Guidance = None,
+    other: opt.With = None,
     n: Annotated[int, typer.Option("-n", min=8, help="Starting noises.")] = 128,
     margin: Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")] = 0.05,
     json_file: opt.JsonFile = None,
@@ -171,7 +174,7 @@ def compare(
     from fewer.plan import Plan
 
     plans = [Plan.load(path) for path in plan or []]
-    found = load(model, device, dtype, empty_label=empty_label)
+    found = _with(other, load(model, device, dtype, empty_label=empty_label), plans)
     own = None if metric is None else OwnMetric.load(metric, found.data_range)
     images = None if data is None else read_images(data, found)
     on = _features(features, images, found)
@@ -273,6 +276,21 @@ def claims(
         _json(results, json_file)
     if wrong:
         raise typer.Exit(1)
+
+
+def _with(other: str | None, model: Model, plans: list[Plan]) -> Model:
+    """The model with the second one, which some row of the plans must call; without one, no row may."""
+    from dataclasses import replace
+
+    from fewer.models.load import load
+
+    if other is not None:
+        if all(plan.networks == [0] for plan in plans):
+            raise InputError(f"--with is {other!r}, and no row of a given plan calls a second model")
+        model = replace(model, others=(load(other, model.device, model.dtype),))
+    for plan in plans:
+        model.called(max(plan.networks))
+    return model
 
 
 def _features(name: str | None, images: Tensor | None, model: Model) -> Features | None:

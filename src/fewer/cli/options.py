@@ -38,6 +38,9 @@ Metric = Annotated[
         help="Your own figure: function(samples, reference) -> number or (value, low, high); or lpips@FILE, of pairs.",
     ),
 ]
+With = Annotated[
+    str | None, typer.Option("--with", metavar="OTHER", help="A second model, for the rows of a plan that call one.")
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write JSON there; - for stdout alone.")]
 
 MOST = 10_000

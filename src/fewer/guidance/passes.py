@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewer.errors import InputError
 from fewer.plan import Coefficient
@@ -34,6 +34,9 @@ class Passes:
     row      the row's number; `past` has the passes of earlier rows, where a rule of the plan remembers them
     keep     where the outputs of this row's passes go, None where no rule remembers them
     weaker   u of the model's weaker network at this state, None where the model has none
+    module   what `call` calls, for rules that reach inside it; None where it is no torch.nn.Module
+    fresh    fresh(size) gives unit noise (n, *size), each sample's own and the row's; None where nothing draws
+    classifier  the model's, classifier(x, tau) -> logits; None where it has none
     """
 
     call: Callable[[Tensor, Any, Tensor | None], Tensor]
@@ -48,6 +51,9 @@ class Passes:
     past: Mapping[int, Past] = field(default_factory=dict)
     keep: dict[int, Past] | None = None
     weaker: Callable[[], Tensor] | None = None
+    module: nn.Module | None = None
+    fresh: Callable[[Sequence[int]], Tensor] | None = None
+    classifier: Callable[[Tensor, float], Tensor] | None = None
 
     def networks(self, *conditions: str) -> tuple[Tensor, ...]:
         """Network outputs F (n, *shape) under these conditions, made as one call of as many times the batch."""

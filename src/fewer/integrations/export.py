@@ -67,7 +67,7 @@ def to_diffusers(plan: Plan, trained: Any = None) -> Export:
     trained  a Model, or the diffusers scheduler of its pipeline; None for a flow model that is told 1000 tau
 
     Its own code is run, read off as a table and compared with the plan's. Raises InputError where none comes near, and
-    for what no stock scheduler holds: added noise, blocks, offsets, guidance that changes from row to row.
+    for what no stock scheduler holds: added noise, blocks, a second network, offsets, guidance that changes from row to row.
     """
     guidance = _plain(plan)
     schedule, base, clip = _trained(plan, trained)
@@ -94,8 +94,10 @@ def _plain(plan: Plan) -> float | None:
     """The one guidance scale of a plan that a stock scheduler may play."""
     offsets = [plan.start.offset, *(row.offset for row in plan.rows)]
     shifted = plan.start.directions is not None or any(isinstance(each, Tensor) or each != 0 for each in offsets)
-    blocks = any(row.blocks for row in plan.rows)
-    for what, wrong in (("adds noise", plan.stochastic), ("leaves out blocks", blocks), ("has offsets", shifted)):
+    blocks, second = any(row.blocks for row in plan.rows), plan.networks != [0]
+    for what, wrong in (
+        ("adds noise", plan.stochastic), ("leaves out blocks", blocks), ("calls a second model", second), ("has offsets", shifted),
+    ):  # fmt: skip
         if wrong:
             raise InputError(f"plan {plan.name!r} {what}, which no stock scheduler with levels of one's own does")
     rules = {row.guidance for row in plan.rows}

@@ -115,6 +115,8 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
             )
         where = Path("scheduler_config.json")
         self.plan = from_json(migrate(plan, where), where, unpacked(tensors))
+        if self.plan.networks != [0]:
+            raise InputError(f"plan {self.plan.name!r} calls a second model; a pipeline has one network")
         self.frame = frame(process, predicts, sigma_data, clip)
         self._levels = [float(level) for level in self.plan.levels]
         levels = torch.tensor(self._levels[:-1], dtype=torch.float64)

@@ -82,6 +82,8 @@ class LatencyTable:
 
         Raises InputError for a batch size, a number of passes or a block that the table was not measured for.
         """
+        if plan.networks != [0]:
+            raise InputError(f"plan {plan.name!r} calls a second network; the table was measured for one")
         network = 0.0
         for row in plan.rows:
             if row.passes not in self.calls:

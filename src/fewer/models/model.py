@@ -61,6 +61,8 @@ class Model:
     hash           of the network's content; a plan names it
     pipeline       the diffusers scheduler (class name and configuration) that the folder came with
     weaker         a worse model of the same data and labels, for autoguidance; None for none
+    classifier     (x, tau) -> logits (n, classes) of states x (n, *shape) in the flow frame, for classifier guidance
+    others         further models of the same data and labels, which rows of a plan may call in this one's place
     """
 
     network: Network
@@ -80,12 +82,19 @@ class Model:
     pipeline: dict[str, Any] | None = None
     exact: GaussianMixture | None = None
     weaker: Model | None = None
+    classifier: Callable[[Tensor, float], Tensor] | None = None
+    others: tuple[Model, ...] = ()
 
     def __post_init__(self) -> None:
         if self.predicts not in PREDICTIONS:
             raise InputError(f"predicts is {self.predicts!r}; expected one of {', '.join(PREDICTIONS)}")
         if not self.shape or any(size < 1 for size in self.shape):
             raise InputError(f"shape is {self.shape}; expected positive sizes (C, H, W)")
+        for other in self.others:
+            for what in ("shape", "classes", "device"):
+                its, own = getattr(other, what), getattr(self, what)
+                if its != own:
+                    raise InputError(f"{what} of the second model {other.name} is {its}; {self.name} has {own}")
 
     @classmethod
     def from_denoiser(
@@ -129,6 +138,15 @@ class Model:
             network, schedule, "data", tuple(mixture.shape), classes, classes,
             name=name, hash=hash, device=torch.device(device), dtype=dtype, exact=mixture,
         )  # fmt: skip
+
+    def called(self, network: int) -> Model:
+        """The model of rows of this network: itself for 0, else one of the others. Raises InputError where it is none."""
+        if network > len(self.others):
+            raise InputError(
+                f"the plan calls network {network}, and {self.name} comes with {len(self.others)} others: give the "
+                "second model by --with OTHER, or others=[..]"
+            )
+        return self if network == 0 else self.others[network - 1]
 
     def affine(self, tau: Number) -> Affine:
         """Input scale and output map at a level (float64)."""
@@ -198,7 +216,8 @@ class Model:
         module = getattr(self.network, "module", self.network)
         if isinstance(module, nn.Module):
             module.to(device=device, dtype=dtype)
-        return replace(self, device=device, dtype=dtype, weaker=self.weaker and self.weaker.to(device, dtype))
+        weaker, others = self.weaker and self.weaker.to(device, dtype), tuple(o.to(device, dtype) for o in self.others)
+        return replace(self, device=device, dtype=dtype, weaker=weaker, others=others)
 
     def describe(self) -> dict[str, Any]:
         """What results and reports say about the model."""

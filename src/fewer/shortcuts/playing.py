@@ -127,6 +127,16 @@ def _replace(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], Non
     return restore
 
 
+@contextmanager
+def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """The module with another forward, which is kept out of compiled graphs; afterwards it is as it was."""
+    restore = _replace(module, _untraced(forward))
+    try:
+        yield
+    finally:
+        restore()
+
+
 def _untraced(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Kept out of compiled graphs, which would freeze one row's decision; the module's own forward is compiled."""
     if "torch._dynamo" not in sys.modules:  # nothing is compiled; importing it takes seconds

@@ -26,14 +26,17 @@ def call_macs(model: Model) -> int:
 
 
 def plan_macs(model: Model, plan: Plan, call: int | None = None) -> int:
-    """Multiply-accumulates of one sample: each row's passes, less the blocks that it leaves out.
+    """Multiply-accumulates of one sample: each row's passes of its own network, less the blocks that it leaves out.
 
     `call` is what `call_macs` says of the model, where it is known. Additions of branches are elementwise work and not
     counted, like all of that (see `fewer.measures.cost.macs`).
     """
-    full = call_macs(model) if call is None else call
-    saved = {name: block(model, name).macs for row in plan.rows for name in row.blocks}
-    return sum(row.passes * (full - sum(saved[name] for name in row.blocks)) for row in plan.rows)
+    full = {k: call if k == 0 and call is not None else call_macs(model.called(k)) for k in plan.networks}
+    saved = {(row.network, name) for row in plan.rows for name in row.blocks}
+    of = {(k, name): block(model.called(k), name).macs for k, name in saved}
+    return sum(
+        row.passes * (full[row.network] - sum(of[row.network, name] for name in row.blocks)) for row in plan.rows
+    )
 
 
 def seconds(

@@ -169,7 +169,7 @@ def _diagonal(model: Model, step: Step, history: History, n: int, labels: Tensor
     """An estimate (n, *shape) of diag(d(r eps) / dX) = 1 - (1 - tau) (1 - tau diag(du/dx))."""
     x, tau = history.states[n], float(step.row.tau)
     width = _ROUGH * float(x.square().mean().sqrt())
-    change = output(model, step, x + width * signs, labels) - history.outputs[n]
+    change = output(step.model, step, x + width * signs, labels) - history.outputs[n]
     return 1 - (1 - tau) * (1 - tau * (signs * change / width).double().cpu())
 
 
