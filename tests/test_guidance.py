@@ -298,12 +298,12 @@ def test_no_passes_are_kept_where_no_rule_needs_them() -> None:
     assert history.past is None
 
 
-def test_the_search_frees_the_scale_of_classifier_free_guidance_alone() -> None:
+def test_the_search_frees_the_scales_that_change_an_output() -> None:
     rules = [ClassifierFree(3.0), ProjectedGuidance(3.0), ClassifierFree(1.0), Rescaled(2.0)]
     plan = fewer.standard("dpmpp-2m", MODEL, 4, "logsnr")
     plan = replace(plan, rows=tuple(replace(row, guidance=rule) for row, rule in zip(plan.rows, rules, strict=True)))
     space = Space(MODEL, (plan,))
-    assert space.guided == [0]
+    assert space.guided == [0, 1, 3]
     assert [row.guidance for row in space.plan(space.origin()).rows] == rules
 
 

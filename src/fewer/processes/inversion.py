@@ -31,13 +31,17 @@ def explicit_inversion(plan: Plan) -> Plan:
     """x_n = x_{n+1} + (tau_n - tau_{n+1}) u(x_{n+1}, tau_{n+1}), one call a level of a plan.
 
     The error of each step is of second order in it. No network knows level 0: the image is seen as if it lay at the
-    cleanest level of the plan.
+    cleanest level of the plan. A rule of guidance is the step's, not the level's: of `cfg++` this makes its inversion,
+    x_n = (1 - tau_n) D(empty) + tau_n (eps(empty) + strength (eps(label) - eps(empty))) with outputs at x_{n+1}.
     """
     rows = _rising(plan)
     levels = [0.0, *(float(row.tau) for row in rows)]
     sources = [rows[0], *rows[:-1]]
     steps = [there - here for here, there in pairwise(levels)]
-    inverted = [replace(row, b={n: step}) for n, (row, step) in enumerate(zip(sources, steps, strict=True))]
+    inverted = [
+        replace(source, b={n: step}, guidance=row.guidance)
+        for n, (source, row, step) in enumerate(zip(sources, rows, steps, strict=True))
+    ]
     return _played_up(plan, inverted, "explicit inversion")
 
 
