@@ -43,12 +43,15 @@ def print_tune(result: Result, folder: Path) -> None:
     """The front, the baselines and the verdict."""
     content = result.results
     table = Table(title=f"{content['model']['name']}: paired RMSE to the fine solution, fresh noise, 95 % interval")
-    for column in ("plan", "nfe", "ms a sample", "paired RMSE", "of best standard", "decision"):
+    guided = content["budget"]["guidance"] is not None  # a row may cost two evaluations then
+    evaluations = "nfe in rows" if guided else "nfe"
+    for column in ("plan", evaluations, "ms a sample", "paired RMSE", "of best standard", "decision"):
         table.add_column(column, justify="left" if column in ("plan", "decision") else "right")
     for entry in content["front"]:
         verdict = entry["verdict"]
         table.add_row(
-            Text(entry["name"], "bold"), str(entry["nfe"]), figure(entry["cost"]["ms"]),
+            Text(entry["name"], "bold"), f"{entry['nfe']} in {entry['cost']['rows']}" if guided else str(entry["nfe"]),
+            figure(entry["cost"]["ms"]),
             figure(entry["quality"].get("paired_rmse")), figure(verdict["ratio"]), verdict["decision"],
         )  # fmt: skip
         rivals = [b for b in content["baselines"] if b["nfe"] == entry["nfe"] and b["kind"] == "standard"]

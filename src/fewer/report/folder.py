@@ -48,9 +48,10 @@ Quality = Annotated[dict[str, Interval | None], Field(max_length=32)]
 
 
 class Cost(BaseModel):
-    """Of one sample: network evaluations, multiply-adds, milliseconds."""
+    """Of one sample: network evaluations, the rows that make them, multiply-adds, milliseconds."""
 
     nfe: Count
+    rows: Count | None = None
     macs: Figure = None
     ms: Interval | None = None
     predicted_ms: Figure = None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fewer.errors import InputError
+from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
 from fewer.parts import find
 from fewer.solvers import rows_for, standard
@@ -41,6 +42,11 @@ class Asked:
     evaluations: int | None = None
     start_from: tuple[str, ...] = ()
     limits: tuple[Limit, ...] = ()
+
+    @property
+    def frees_passes(self) -> bool:
+        """Whether rows may leave out their second pass: the budget counts passes, and guidance is not kept."""
+        return passes_at(self.guidance) == 2 and "guidance" not in self.keep and not self.limits
 
 
 def enough_noises(model: Model, least: int, most: int = 256) -> int:
@@ -107,6 +113,8 @@ def check(asked: Asked, model: Model) -> None:
             kind = find("tuning", word).make
             if getattr(kind, "shortcuts", False) and (name == "start_from" or not asked.limits):
                 raise InputError(f"{name} has {word!r}, which leaves blocks out: it is a strategy for macs or ms")
+            if getattr(kind, "frees_passes", False) and not asked.frees_passes:
+                raise InputError(f"{name} has {word!r}, which needs guidance that is not kept, and a budget in nfe")
     if len({asked.strategy, *asked.start_from}) <= len(asked.start_from):
         raise InputError(
             f"start_from is {', '.join(asked.start_from)}; expected each strategy once, {asked.strategy} not"

@@ -19,6 +19,7 @@ from fewer.tuning.study import Candidate
 
 _SHRINK, _GROW, _TRIES = 4.0, 6.0, 6
 _DAMPING = 1e-2
+_NOTHING = 1e-200  # stands for 0 where no number changes anything, as guidance of passes that agree
 _WIDTHS = (0.1, 0.01, 0.0)  # of differences along the levels, at least that of the weights
 
 
@@ -139,7 +140,7 @@ class GaussNewton:
         before = _loss(errors, cap)
         neighbours = _neighbours(space, theta, _WIDTHS[walk.width], problem.model.dtype)
         gram, slope = problem.normal_equations(space.plan(theta), neighbours, errors <= cap)
-        scale = gram.diagonal().clamp(min=1e-12 * float(gram.diagonal().max()))
+        scale = gram.diagonal().clamp(min=max(1e-12 * float(gram.diagonal().max()), _NOTHING))
         damping = walk.damping
         for _ in range(_TRIES):
             change: Any = torch.linalg.solve(gram + damping * torch.diag(scale), -slope).numpy()

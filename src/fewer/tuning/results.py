@@ -87,8 +87,9 @@ def make_results(
         return {"nfe": nfe, "macs": None if macs is None else macs * nfe, "ms": ms}
 
     def cost_of(outcome: Outcome) -> dict[str, Any]:
-        """Of the plan found, without the blocks that it leaves out."""
+        """Of the plan found, without the blocks that it leaves out; nfe counts passes, of which a row makes one or two."""
         found, plan = price(outcome.plan.nfe, clocked[str(outcome.nfe)]), outcome.plan
+        found["rows"] = len(plan.rows)
         if macs is not None and any(row.blocks for row in plan.rows):
             found["macs"] = plan_macs(model, plan, macs)
         if asked.limits and asked.limits[0].unit == "ms":

@@ -324,9 +324,13 @@ class Run:
 
 
 def strategies(asked: Asked) -> tuple[str, str | None]:
-    """The strategy that moves steps, and the one that leaves blocks out besides, where the budget lets it."""
+    """The strategy that moves steps, and passes where they may change, and the one that leaves blocks out besides, where
+    the budget lets it.
+    """
     if getattr(find("tuning", asked.strategy).make, "shortcuts", False):
         return Asked.strategy, asked.strategy
+    if asked.frees_passes and asked.strategy == Asked.strategy:
+        return "guided-rows", None
     return asked.strategy, "joint" if asked.limits and "blocks" not in asked.keep else None
 
 

@@ -23,6 +23,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
 from fewer.models.model import Model
 from fewer.parts import find
-from fewer.plan import Coefficient, Plan, Row
+from fewer.plan import Coefficient, Guidance, Plan, Row
 from fewer.solvers import compile_plan, places
 from fewer.solvers.trace import Level
 
@@ -94,11 +95,10 @@ class Space:
 
     @property
     def guided(self) -> list[int]:
-        """Rows whose guidance scale is free."""
+        """Rows whose guidance scale is free: those whose output it changes."""
         if "guidance" in self.keep:
             return []
-        rules = [row.guidance for row in self.base.rows]
-        return [n for n, rule in enumerate(rules) if isinstance(rule, ClassifierFree) and rule.passes == 2]
+        return [n for n, row in enumerate(self.base.rows) if row.guidance is not None and _scales(row.guidance)]
 
     @property
     def names(self) -> list[str]:
@@ -152,7 +152,7 @@ class Space:
         anchored = self._anchored(spots)
         rows = self._rows(spots, anchored, numbers)
         for n in self.guided:
-            rows[n] = replace(rows[n], guidance=ClassifierFree(next(numbers)))
+            rows[n] = replace(rows[n], guidance=_at_scale(self.base.rows[n].guidance, next(numbers)))
         if self.free:
             rows = _freed(rows, *np.array(list(numbers)).reshape(2, self.calls))
         return Plan(anchored.start, tuple(rows), 0.0, name, self.made_for)
@@ -186,6 +186,19 @@ class Space:
             own = self.base.rows[n]
             rows.append(replace(row, b=b, guidance=own.guidance, blocks=own.blocks))
         return rows
+
+
+def _scales(rule: Guidance) -> bool:
+    """Whether a rule has a scale that may move: of classifier-free guidance not that of a single pass."""
+    return "scale" in rule.parameters() and not (isinstance(rule, ClassifierFree) and rule.passes == 1)
+
+
+def _at_scale(rule: Any, scale: float) -> Guidance:
+    """The rule at another scale, with as many passes: at exactly 0 or 1 classifier-free guidance would drop one, and a
+    later row may look at it.
+    """
+    moved: Guidance = replace(rule, scale=scale)
+    return moved if moved.passes == rule.passes else replace(rule, scale=math.nextafter(scale, math.inf))
 
 
 def _freed(rows: list[Row], states: Vector, sums: Vector) -> list[Row]:

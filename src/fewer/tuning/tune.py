@@ -54,7 +54,8 @@ def tune(
     Ranks every standard plan, moves the best of them by `strategy`, and compares the outcome with the best standard
     plan on noises that the search never saw. The standard plan is kept unless the other is shown to be not worse.
 
-    guidance  scale of classifier-free guidance that the fine solution has; guided rows cost 2 evaluations
+    guidance  scale of classifier-free guidance that the fine solution has; guided rows cost 2 evaluations. Unless it is
+              kept, the scale of each row is searched, and with a budget in nfe which rows make the second pass
     keep      columns that may not change, of steps, solver, guidance, blocks
     margin    by how much of the standard plan's error 'not worse' may be worse
     match     with the pipeline's own scheduler and step count as the standard: the cheapest budget whose plan is not
@@ -72,8 +73,8 @@ def tune(
               `fresh` other ones that the comparison begins with, from 64 to 256, of up to four times as many
     evaluations  most network evaluations of the search (of single samples), all budgets together
     strategy  what moves the plans, of the tuning methods (`fewer methods`): by default times and coefficients together,
-              and for macs and ms, unless blocks are kept, "joint" besides, or else the one that is named and leaves
-              blocks out
+              under guidance with the passes too ("guided-rows"), and for macs and ms, unless blocks are kept, "joint"
+              besides, or else the one that is named and leaves blocks out
     start_from  strategies that run before it, one after another, each within `trials` and all within `evaluations`: it
               starts from the best of their plans and the standard ones, and the best of what all have chosen is taken
 

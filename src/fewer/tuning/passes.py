@@ -1,0 +1,56 @@
+"""Which rows of a guided plan make both passes: patterns of as many passes as a budget has, a letter a row.
+
+2  both passes
+1  the pass with the label alone
+h  the pass with the label, and the difference of the two held from the row before (LinearAG of fixed weights):
+   u = u(label) + (scale - 1) (u(label) - u(empty) of the row before)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fewer.guidance.cfg import ClassifierFree
+from fewer.guidance.linear_ag import LinearAG
+from fewer.plan import Guidance, Plan
+
+LENGTHS, PLACES = 7, 5  # numbers of rows, and places of the first row of two passes, that are tried at most
+
+
+def constant(passes: int) -> str:
+    """Both passes in every row, but for the last where the budget is odd."""
+    return "2" * (passes // 2) + "1" * (passes % 2)
+
+
+def patterns(passes: int) -> list[str]:
+    """Patterns of more rows than `constant` has, each with a row of two passes at least.
+
+    Rows of two passes lie in one block, before it rows of one, after it such or held ones; or they are spread evenly
+    over held ones. Of many numbers of rows and places of the block some are taken, evenly.
+    """
+    found = []
+    for rows in _some(range(-(-passes // 2) + (passes % 2 == 0), passes), LENGTHS):
+        twice = passes - rows
+        for first in _some(range(rows - twice + 1), PLACES):
+            after = rows - first - twice
+            found += ["1" * first + "2" * twice + rest * after for rest in "1h"]
+        spread = {n * rows // twice for n in range(twice)}
+        found.append("".join("2" if n in spread else "h" for n in range(rows)))
+    known = constant(passes)
+    return [pattern for pattern in dict.fromkeys(found) if pattern != known]
+
+
+def passing(plan: Plan, pattern: str, scale: float) -> Plan:
+    """The plan with the pattern's passes in its rows, all at one scale."""
+    rules: dict[str, Guidance] = {
+        "2": ClassifierFree(scale), "1": ClassifierFree(1.0), "h": LinearAG(scale, (1.0, -1.0), (1.0,)),
+    }  # fmt: skip
+    rows = tuple(replace(row, guidance=rules[letter]) for row, letter in zip(plan.rows, pattern, strict=True))
+    return replace(plan, rows=rows, name=f"{plan.name} {pattern}")
+
+
+def _some(numbers: range, most: int) -> list[int]:
+    """At most so many of the numbers, evenly, with both ends."""
+    if len(numbers) <= most:
+        return list(numbers)
+    return sorted({numbers[round(n * (len(numbers) - 1) / (most - 1))] for n in range(most)})
