@@ -42,6 +42,7 @@ WHOLE = round(SHARE * CALLS)  # calls that this pays for in full
 ELSEWHERE = 1 << 21  # sample numbers of the search's noises: those of the comparison start at 0
 AGES, FEW = 3, 8
 PAPERS = (18, 160, 259)
+FRESH = 768  # noises of the comparison of searches, whose errors have few large ones
 SPENT = {"digits": 250_000, "dit-digits": 250_000}  # network evaluations of each search
 
 
@@ -230,7 +231,7 @@ def not_worse(name: str, which: str) -> Check:
         plan = rows_of(name, 4) if sabotage else joint_plan(name, seed)
         other = rival(name, seed, which)
         return Measured(
-            paired.ratio(errors(name, plan, seed), errors(name, other, seed)),
+            paired.ratio(errors(name, plan, seed, FRESH), errors(name, other, seed, FRESH)),
             {"rows": float(len(plan.rows)), "evaluations of each search": float(SPENT[name])},
         )
 

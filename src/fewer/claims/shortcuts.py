@@ -41,17 +41,16 @@ model_of = cache(load)
 
 
 @cache
-def target(name: str, seed: int) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Noise, labels and the fine solution from it."""
-    model = model_of(name)
-    n = NOISES[name]
+def target(name: str, seed: int, n: int | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Noise, labels and the fine solution from it; n is NOISES unless given."""
+    model, n = model_of(name), n or NOISES[name]
     noise, labels = unit_noise(seed, range(n), model.shape), model.labels(n)
     return noise, labels, sample(model, fine_plan(model, FINE), noise=noise, labels=labels)
 
 
-def errors(name: str, plan: Plan, seed: int) -> Tensor:
-    """Squared errors of the plan's samples (n,)."""
-    noise, labels, fine = target(name, seed)
+def errors(name: str, plan: Plan, seed: int, n: int | None = None) -> Tensor:
+    """Squared errors of the plan's samples (n,); n is NOISES unless given."""
+    noise, labels, fine = target(name, seed, n)
     return squared_errors(sample(model_of(name), plan, noise=noise, labels=labels), fine)
 
 
