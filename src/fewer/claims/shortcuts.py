@@ -196,20 +196,20 @@ for trial in TRIALS:
     below=1.0,
 )
 def repair(seed: int, sabotage: bool) -> Measured:
-    """Sabotage: scales and shifts of the neighbouring channel."""
+    """Sabotage: as much away from what repairs."""
     part, model = find("shortcuts", "block-cache"), model_of("digits")
     plan = part.make(delta=0.2).apply(base("digits"), model)
     bare = part.make(delta=0.2, repair=False).apply(base("digits"), model)
-    plan = rolled(plan) if sabotage else plan
+    plan = away(plan) if sabotage else plan
     return Measured(paired.ratio(errors("digits", plan, seed), errors("digits", bare, seed)))
 
 
-def rolled(plan: Plan) -> Plan:
-    """Each channel with the scale and shift of the one beside it."""
+def away(plan: Plan) -> Plan:
+    """Each channel's scale as far from 1, and its shift as far from 0, on the other side."""
     rows = []
     for row in plan.rows:
         cells = {
-            name: Shortcut({j: w.roll(1, 0) for j, w in cell.weights.items()}, cell.offset.roll(1, 0))  # type: ignore[union-attr]
+            name: Shortcut({j: 2 - w for j, w in cell.weights.items()}, -cell.offset)
             for name, cell in row.blocks.items()
         }
         rows.append(replace(row, blocks=cells))
