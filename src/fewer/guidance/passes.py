@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import reprlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,11 +91,14 @@ class Passes:
         return self.x + (1 - self.tau) * u
 
 
+_LARGEST = sys.float_info.max  # whole numbers go beyond it
+
+
 def finite(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
     """Raises InputError unless `value` is a finite number in [low, high]."""
-    number = not isinstance(value, bool) and isinstance(value, int | float | Tensor) and math.isfinite(float(value))
-    if not number:
-        raise InputError(f"{what} is {value!r}; expected a finite number")
+    number = not isinstance(value, bool) and isinstance(value, int | float | Tensor)
+    if not number or not -_LARGEST <= value <= _LARGEST:
+        raise InputError(f"{what} is {reprlib.repr(value)}; expected a finite number")
     if not low <= float(value) <= high:
         raise InputError(f"{what} is {value!r}; expected a number in [{low:g}, {high:g}]")
 
