@@ -21,7 +21,7 @@ from fewer.tuning.gauss_newton import GaussNewton
 from fewer.tuning.guided_rows import GuidedRows
 from fewer.tuning.problem import Problem
 from fewer.tuning.space import Space, fits
-from fewer.tuning.standards import Standards, standard_plans
+from fewer.tuning.standards import Standards, by_grid, standard_plans
 from fewer.tuning.study import Candidate
 
 PASSES, FINE, FRESH = 8, 64, 256  # of the plans, rows of their fine solution, and noises of the comparison
@@ -56,11 +56,7 @@ def standards(of: Problem, name: str, passes: int) -> tuple[Plan, ...]:
     plans = standard_plans(of.model, passes, SCALE[name])
     short = of.first(32)
     ranked = sorted(Standards(tuple(plans)).search(short, Space(of.model, (plans[0],)), [], 0), key=lambda c: c.error)
-    best: dict[str, Plan] = {}
-    for candidate in ranked:
-        if fits(candidate.plan):
-            best.setdefault(candidate.plan.name.split()[-1], candidate.plan)
-    return tuple(best.values())
+    return by_grid([candidate.plan for candidate in ranked if fits(candidate.plan)])
 
 
 def constant(of: Problem, name: str, passes: int, iterations: int) -> Plan:

@@ -31,6 +31,7 @@ from fewer.tuning.knapsack import knapsack
 from fewer.tuning.limit import Limit
 from fewer.tuning.problem import Problem
 from fewer.tuning.space import Space
+from fewer.tuning.standards import by_grid
 from fewer.tuning.study import Candidate, Strategy
 
 SAMPLER = {
@@ -198,8 +199,7 @@ def searched(name: str, seed: int) -> tuple[Problem, Space]:
     ]
     few = of.first(32)
     best = sorted(plans, key=few.rmse)
-    by_grid = {plan.name.split()[1]: plan for plan in reversed(best)}
-    return of, Space(of.model, tuple(sorted(by_grid.values(), key=best.index)))
+    return of, Space(of.model, by_grid(best))
 
 
 def best_of(strategy: Strategy, of: Problem, space: Space, most: int, seed: int) -> Plan:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fewer.errors import InputError
-from fewer.guidance.cfg import ClassifierFree
+from fewer.guidance.on_guided import OnGuided
 from fewer.guidance.passes import Passes, finite
 from fewer.parts import part
 
 
 @dataclass(frozen=True)
-class Classifying(ABC):
+class Classifying(OnGuided, ABC):
     """score' = score + scale g, that is eps' = eps - scale tau g and u' = u - scale tau / (1 - tau) g.
 
     scale  of the classifier; `cfg` is that of classifier-free guidance which makes u: 0 the unconditional pass, 1 the
@@ -32,25 +32,10 @@ class Classifying(ABC):
     scale: float
     cfg: float = 0.0
     rule: ClassVar[str]
-    remembers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for each in fields(self):
             finite(f"guidance {each.name}", getattr(self, each.name))
-
-    @property
-    def passes(self) -> int:
-        """Those of classifier-free guidance."""
-        return ClassifierFree(self.cfg).passes
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """What the passes are told, in the order of the batch."""
-        return ClassifierFree(self.cfg).conditions
-
-    def parameters(self) -> dict[str, Any]:
-        """The fields."""
-        return {each.name: float(getattr(self, each.name)) for each in fields(self)}
 
     def output(self, passes: Passes) -> Tensor:
         """The guided u (n, *shape)."""
@@ -58,7 +43,7 @@ class Classifying(ABC):
             raise InputError(f"{self.rule} needs a model with a classifier: give Model.classifier")
         if passes.labels is None:
             raise InputError(f"{self.rule} needs labels: give the model its classes")
-        u = ClassifierFree(self.cfg).output(passes)
+        u = self.guided(passes)
         tau = float(passes.tau)
         if tau == 1:
             return u

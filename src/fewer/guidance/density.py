@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from fewer.errors import InputError
-from fewer.guidance.cfg import ClassifierFree
+from fewer.guidance.on_guided import OnGuided
 from fewer.guidance.passes import Passes, finite, inner
 from fewer.parts import part
 
@@ -22,7 +22,7 @@ from fewer.parts import part
     papers=(40,),
 )
 @dataclass(frozen=True)
-class DensityGuidance:
+class DensityGuidance(OnGuided):
     """eps' = (1 + eta) eps at the same state, eta = sqrt(2 d) Phi^-1(quantile) / |eps|^2, Phi the normal distribution's.
 
     Under a drift v in the place of u, d log p / dtau = -div u + score (v - u). Of the drifts with a given rate the nearest
@@ -46,7 +46,6 @@ class DensityGuidance:
     low: float = 0.0
     high: float = 0.99
     rule: ClassVar[str] = "density-guidance"
-    remembers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         finite("guidance quantile", self.quantile, 0, 1)
@@ -58,27 +57,13 @@ class DensityGuidance:
         if self.low >= self.high or self.high == 1:
             raise InputError(f"guidance levels are low {self.low!r} and high {self.high!r}; expected low < high < 1")
 
-    @property
-    def passes(self) -> int:
-        """Those of classifier-free guidance."""
-        return ClassifierFree(self.cfg).passes
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """What the passes are told, in the order of the batch."""
-        return ClassifierFree(self.cfg).conditions
-
-    def parameters(self) -> dict[str, Any]:
-        """The fields."""
-        return {name: float(getattr(self, name)) for name in ("quantile", "cfg", "low", "high")}
-
     def rate(self, values: int) -> float:
         """Nats gained per unit of log s by samples of so many values."""
         return math.sqrt(2 * values) * NormalDist().inv_cdf(self.quantile)
 
     def output(self, passes: Passes) -> Tensor:
         """The guided u (n, *shape)."""
-        u = ClassifierFree(self.cfg).output(passes)
+        u = self.guided(passes)
         if not self.low < float(passes.tau) <= self.high:
             return u
         eps = passes.noise(u)

@@ -36,7 +36,7 @@ from fewer.tuning.pipeline_names import own_names
 from fewer.tuning.problem import Problem
 from fewer.tuning.results import Result, make_results, save
 from fewer.tuning.space import Anchor, Space, fits
-from fewer.tuning.standards import Standards, standard_plans
+from fewer.tuning.standards import Standards, by_grid, standard_plans
 from fewer.tuning.study import Candidate, Study
 from fewer.tuning.verdict import Outcome, judge_pair, matches
 
@@ -290,7 +290,7 @@ class Run:
 
     def space(self, ranked: list[Candidate]) -> Space | None:
         """The space around the best plan of each grid; None where no plan fits or nothing is free."""
-        bases = _by_grid([c.plan for c in ranked if fits(c.plan) or c.plan.name.split()[0] in self.anchors])
+        bases = by_grid([c.plan for c in ranked if fits(c.plan) or c.plan.name.split()[0] in self.anchors])
         known = {kind.name for kind in parts("solvers")}
         solver = next((word for word in (plan.name.split()[0] for plan in bases) if word in known), None)
         space = Space(self.model, bases, self.asked.keep, solver, self.anchors)
@@ -337,11 +337,3 @@ def strategies(asked: Asked) -> tuple[str, str | None]:
 def ranking(problem: Problem) -> Problem:
     """The noises that plans are ranked on: a quarter of them, at least 32."""
     return problem.first(max(32, len(problem) // 4))
-
-
-def _by_grid(plans: list[Plan]) -> tuple[Plan, ...]:
-    """The best plan of each grid, in the order given: standard plans are called by solver and grid."""
-    best: dict[str, Plan] = {}
-    for plan in plans:
-        best.setdefault(plan.name.split()[-1], plan)
-    return tuple(best.values())

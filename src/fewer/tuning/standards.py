@@ -75,3 +75,11 @@ class Standards:
     def choose(self, done: list[Candidate]) -> Candidate:
         """The best."""
         return min(done, key=lambda candidate: candidate.error)
+
+
+def by_grid(plans: list[Plan]) -> tuple[Plan, ...]:
+    """The best plan of each grid, in the order given: standard plans are called by solver and grid."""
+    best: dict[str, Plan] = {}
+    for plan in plans:
+        best.setdefault(plan.name.split()[-1], plan)
+    return tuple(best.values())
