@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from fewer.shortcuts.block_cache import BlockCache, repaired
 from fewer.shortcuts.deep_features import DeepFeatures
 from fewer.shortcuts.find import block, grain
 from fewer.shortcuts.first_block import FirstBlock
+from fewer.shortcuts.fitted_forecast import FittedForecast, grams, weights
 from fewer.shortcuts.forecasts import LinearForecast, Taylor, taylor
 from fewer.shortcuts.inherit import Inherit
 from fewer.shortcuts.pattern import lagrange
@@ -77,7 +79,7 @@ def test_settings_that_run_everything() -> None:
     for part, model in (
         (Reuse(every=1), small_dit()), (DeepFeatures(every=1), small_unet()), (FirstBlock(threshold=0.0), small_dit()),
         (LinearForecast(every=1), small_dit()), (Taylor(every=1), small_dit()), (BlockCache(delta=0.0), small_unet()),
-        (Inherit(every=1), small_unet()),
+        (Inherit(every=1), small_unet()), (FittedForecast(every=1), small_unet()),
     ):  # fmt: skip
         assert part.apply(a_plan(), model).rows == a_plan().rows
 
@@ -127,6 +129,43 @@ def test_forecasts_of_first_order_agree_on_regular_levels() -> None:
     assert LinearForecast(2, along="log-s").apply(noise, small_dit()).rows[3].blocks["block.0.ff"] == Shortcut({2: 1.0})
     zero, plain = Taylor(every=3, order=0).apply(plan, small_dit()), Reuse(every=3).apply(plan, small_dit())
     assert zero.rows == plain.rows
+
+
+@given(st.integers(1, 4), st.integers(0, 999))
+def test_fitted_weights_are_least_squares(terms: int, seed: int) -> None:
+    """Those of numpy.linalg.lstsq, with its residual, over both passes; a combination of the branches is met."""
+    rng = np.random.default_rng(seed)
+    y = rng.normal(size=(2, 6, 20))  # passes, rows, numbers
+    rows = sorted(rng.choice(5, size=terms, replace=False).tolist())
+    gram = {condition: y[p] @ y[p].T for p, condition in enumerate(("label", "empty"))}
+    both = np.concatenate(y, 1)
+    w, missed, *_ = np.linalg.lstsq(both[rows].T, both[5])
+    found, left = weights(gram, 5, rows, ("label", "empty"))
+    assert list(found.values()) == pytest.approx(w, rel=1e-5, abs=1e-6)
+    assert left == pytest.approx(float(missed[0]), rel=1e-5)
+    y[0, 5] = 2 * y[0, rows[0]]
+    found, left = weights({"label": y[0] @ y[0].T}, 5, rows, ("label",))
+    assert found[rows[0]] == pytest.approx(2, rel=1e-5)
+    assert left < 1e-6
+
+
+def test_fitted_forecasts_miss_least() -> None:
+    """On the noises that they are fitted on, less than reuse and than the line through the last two rows."""
+    model, plan = small_dit(), a_plan(6)
+    fitted, reuse, line = (
+        p.apply(plan, model) for p in (FittedForecast(every=3, noises=4), Reuse(every=3), LinearForecast(every=3))
+    )
+    found = grams(model, plan, ["block.0.ff"], 4, 0)["block.0.ff"]["label"]
+
+    def missed(made: Plan, n: int) -> float:
+        w = np.zeros(6)
+        for j, weight in made.rows[n].blocks["block.0.ff"].weights.items():
+            w[j] = float(weight)
+        return float(found[n, n] - 2 * w @ found[n] + w @ found @ w)
+
+    assert list(fitted.rows[5].blocks["block.0.ff"].weights) == [0, 3]
+    for n in (1, 2, 4, 5):
+        assert missed(fitted, n) <= min(missed(reuse, n), missed(line, n)) * (1 + 1e-4)
 
 
 @given(st.integers(1, 5), st.floats(-3, 3), st.floats(-3, 3))
@@ -224,6 +263,8 @@ def test_changes() -> None:
 BAD = (
     (Reuse(every=0), "every is 0"), (Reuse(level="atom"), "level is 'atom'"), (Taylor(order=-1), "order is -1"),
     (LinearForecast(along="t"), "along is 't'"),
+    (FittedForecast(terms=0), "terms is 0; expected a whole number"),
+    (FittedForecast(noises=0), "noises is 0; expected a whole number"),
     (FirstBlock(threshold=-1.0), "threshold is -1.0"), (FirstBlock(threshold=math.nan), "threshold is nan"),
     (BlockCache(delta=-0.1), r"delta is -0\.1"), (BlockCache(noises=0), "noises is 0"),
     (Inherit(share=0.0), r"share is 0\.0"), (DeepFeatures(), r"has no block 'deep\.1'"),

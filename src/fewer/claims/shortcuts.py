@@ -115,6 +115,8 @@ TRIALS = (
     Trial("linear-forecast", "dit-digits", {"every": 2}),
     Trial("linear-forecast", "digits", {"every": 2, "along": "log-s"}),
     Trial("taylor", "dit-digits", {"every": 2, "order": 2}),
+    Trial("fitted-forecast", "dit-digits", {"every": 2}),
+    Trial("fitted-forecast", "digits", {"every": 2}),
     Trial("block-cache", "digits", {"delta": 0.2}),
     Trial("block-cache", "dit-digits", {"delta": 0.2}),
     Trial("inherit", "digits", {"share": 0.5}),
@@ -176,7 +178,7 @@ def forecast_check(trial: Trial) -> Check:
 
 
 for trial in TRIALS:
-    if trial.part in ("linear-forecast", "taylor"):
+    if trial.part in ("linear-forecast", "taylor", "fitted-forecast"):
         claim(
             f"{trial.part}/against-reuse-{trial.model}",
             of=(("shortcuts", trial.part),),

@@ -1,7 +1,7 @@
 """What leaving out one block in one row does to the samples: the additive table that patterns of blocks are chosen by.
 
     E[k, n, a] = |x - x'|^2 over noises and elements, x the plan's samples, and x' those where block k, in row n alone,
-                 gives the branch of row n - a instead of being run
+                 is not run, but forecast from its branches of row n - a and, with two terms, of the row before that
 
 Such tables choose layers to prune (Zhang et al. 2024), depths (Kim et al. 2023) and sparsities (Xu et al. 2023) by the
 sum of their entries; the claim joint/additive-table says how well that sum follows the change that a pattern makes.
@@ -15,13 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fewer.engine import History
 from fewer.plan import Plan, Shortcut
-from fewer.shortcuts.playing import selected
+from fewer.shortcuts.fitted_forecast import Gram, products, weights
 from fewer.tuning.problem import Problem
 
 Pattern = NDArray[np.bool_]  # (blocks, rows): whether the block runs in the row
@@ -29,10 +28,30 @@ Pattern = NDArray[np.bool_]  # (blocks, rows): whether the block runs in the row
 
 @dataclass(frozen=True)
 class Ablation:
-    """The table of a plan: `names` of the blocks, `table` E (blocks, rows, ages), infinite where there is no such row."""
+    """The table of a plan: `names` of the blocks, `table` E (blocks, rows, ages), infinite where there is no such row.
+
+    `grams` are the blocks' own, from which forecasts of so many `terms` get their weights; one term is plain reuse.
+    """
 
     names: tuple[str, ...]
     table: NDArray[np.float64]
+    grams: tuple[Gram, ...] = ()
+    terms: int = 1
+
+    def patterned(self, plan: Plan, runs: Pattern) -> Plan:
+        """The plan with a pattern (blocks, rows) of what runs, all else forecast from the last rows that ran."""
+        if self.terms == 1:
+            return patterned(plan, self.names, runs)
+        rows = []
+        for n, row in enumerate(plan.rows):
+            out = [k for k in range(len(self.names)) if not runs[k, n]]
+            blocks = {self.names[k]: Shortcut(self._weights(plan, k, n, np.flatnonzero(runs[k, :n]))) for k in out}
+            rows.append(replace(row, blocks=blocks))
+        return replace(plan, rows=tuple(rows), evidence={})
+
+    def _weights(self, plan: Plan, k: int, n: int, ran: NDArray[np.int64]) -> dict[int, float]:
+        known = [int(j) for j in ran if _gives(plan, int(j), n)]
+        return weights(self.grams[k], n, known[-self.terms :], plan.rows[n].conditions)[0]
 
     def additive(self, runs: Pattern) -> float:
         """The sum of a pattern's entries; infinite where it takes a branch that is older than the table knows."""
@@ -66,46 +85,65 @@ def whole(plan: Plan) -> Plan:
     return replace(plan, rows=tuple(replace(row, blocks={}) for row in plan.rows))
 
 
-def ablate(problem: Problem, plan: Plan, names: Sequence[str], ages: int) -> Ablation:
+def ablate(problem: Problem, plan: Plan, names: Sequence[str], ages: int, terms: int = 1) -> Ablation:
     """The table for branches of 1 .. `ages` rows, of the plan with all blocks run.
 
     Entries of the youngest branches are played from their row on, blocks rows^2 / 2 evaluations a noise, each counted as
     a whole one. Older branches change the block's output along much the same direction: their entries are those times the
-    ratio of the branch's own squared changes, |y_{n-a} - y_n|^2 / |y_{n-1} - y_n|^2, sample by sample, without further
-    calls. Branches of rows that lack a pass of row n cannot be taken.
+    ratio of what the forecasts miss of the block's own branch, |y_n - sum_j w_j y_j|^2, without further calls. Branches of
+    rows that lack a pass of row n cannot be taken.
+
+    terms  of a forecast: 1 takes the branch as it is, more have weights by least squares on the same noises
     """
     plan = whole(plan)
     table = np.full((len(names), len(plan.rows), ages), np.inf)
-    for n in range(1, len(plan.rows)):
-        table[:, n, [a - 1 for a in _ages(plan, n, ages)]] = 0.0
-    for part in problem.parts():
-        base = History(watch=tuple(names))
-        samples = problem.run(plan, part, base)
-        for k, name in enumerate(names):
-            for n in range(1, len(plan.rows)):
-                known = _ages(plan, n, ages)
-                by = [_moved(base, name, n, n - a, len(samples)) for a in known]
-                if known:
-                    there = _without(problem, plan, part, base, name, n, n - known[0])
-                    size = (there - samples).double().square().flatten(1).sum(1).cpu()
-                for a, moved in zip(known, by, strict=True):
-                    ratio = torch.where(by[0] > 0, moved / by[0], torch.ones_like(moved))
-                    table[k, n, a - 1] += float((size * ratio).sum()) / problem.target.numel()
-    return Ablation(tuple(names), table)
+    runs = [(part, History(watch=tuple(names))) for part in problem.parts()]
+    samples = [problem.run(plan, part, base) for part, base in runs]
+    each = [[products(base, name, len(plan.rows)) for _, base in runs] for name in names]
+    found = tuple({c: np.sum([of[c] for of in parts], axis=0) for c in parts[0]} for parts in each)
+    for k, name in enumerate(names):
+        for n in range(1, len(plan.rows)):
+            known = {a: _forecast(plan, found[k], n, n - a, terms) for a in _ages(plan, n, ages)}
+            if not known:
+                continue
+            first, by = next(iter(known.values()))
+            size = 0.0
+            for (part, base), x in zip(runs, samples, strict=True):
+                there = _without(problem, plan, part, base, name, n, first)
+                size += float((there - x).double().square().sum()) / problem.target.numel()
+            for a, (_, missed) in known.items():
+                table[k, n, a - 1] = size * (missed / by if by > 0 else 1.0)
+    return Ablation(tuple(names), table, found, terms)
+
+
+def _forecast(plan: Plan, gram: Gram, n: int, newest: int, terms: int) -> tuple[dict[int, float], float]:
+    """The weights of a forecast from row `newest` and those before it, and what it misses."""
+    conditions = plan.rows[n].conditions
+    if terms == 1:
+        total = np.sum([gram[c] for c in conditions], axis=0)
+        return {newest: 1.0}, float(total[n, n] - 2 * total[n, newest] + total[newest, newest])
+    return weights(gram, n, [j for j in range(newest + 1) if _gives(plan, j, n)][-terms:], conditions)
+
+
+def _gives(plan: Plan, j: int, n: int) -> bool:
+    """Whether row j makes all passes of row n."""
+    return set(plan.rows[n].conditions) <= set(plan.rows[j].conditions)
 
 
 def _ages(plan: Plan, n: int, most: int) -> list[int]:
     """How many rows ago a branch may be from that row n takes: that row made all of its passes."""
-    needed = set(plan.rows[n].conditions)
-    return [a for a in range(1, min(most, n) + 1) if needed <= set(plan.rows[n - a].conditions)]
+    return [a for a in range(1, min(most, n) + 1) if _gives(plan, n - a, n)]
 
 
-def _without(problem: Problem, plan: Plan, part: slice, base: History, name: str, n: int, source: int) -> Tensor:
-    """The samples where the block takes its branch of row `source` in row n."""
+def _without(
+    problem: Problem, plan: Plan, part: slice, base: History, name: str, n: int, terms: dict[int, float]
+) -> Tensor:
+    """The samples where the block gives these branches in row n."""
     rows = list(plan.rows)
-    rows[n] = replace(rows[n], blocks={name: Shortcut({source: 1.0})})
+    rows[n] = replace(rows[n], blocks={name: Shortcut(terms)})
     history = _until(base, n)
-    history.branches[source] = {name: base.branches[source][name]}
+    for j in terms:
+        history.branches[j] = {name: base.branches[j][name]}
     return problem.run(replace(plan, rows=tuple(rows)), part, history, n)
 
 
@@ -114,15 +152,3 @@ def _until(base: History, n: int) -> History:
     past = None if base.past is None else {j: kept for j, kept in base.past.items() if j < n}
     states = {j: x for j, x in base.states.items() if j <= n}
     return History(states, {j: u for j, u in base.outputs.items() if j < n}, past=past)
-
-
-def _moved(base: History, name: str, n: int, source: int, count: int) -> Tensor:
-    """(count,) squared distance of the block's branches in two rows, over the passes of the later one."""
-    now, then = base.branches[n][name], base.branches[source][name]
-    total = torch.zeros(count, dtype=torch.float64)
-    for conditions, streams in now.items():
-        for one, other in zip(streams, selected(then, conditions), strict=True):
-            if one is not None and other is not None:
-                moved = (one - other).double().unflatten(0, (len(conditions), count))
-                total += moved.square().transpose(0, 1).flatten(1).sum(1).cpu()
-    return total

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,8 +128,7 @@ class GaussNewton:
 
     def _best(self, problem: Problem, space: Space, walks: list[_Walk]) -> _Walk:
         errors = [problem.squared_errors(_plan(space, walk)) for walk in walks]
-        cap = min(_cap(e) for e in errors)
-        best = min(range(len(walks)), key=lambda i: _loss(errors[i], cap))
+        best = nearest(errors)
         return replace(walks[best], damping=_DAMPING, error=float(errors[best].mean().sqrt()), width=0)
 
     def _iterate(self, problem: Problem, space: Space, walk: _Walk) -> _Walk:
@@ -183,6 +182,12 @@ def _neighbours(space: Space, theta: Vector, width: float, dtype: torch.dtype) -
         moved[i] += step
         found.append((space.plan(moved), step))
     return found
+
+
+def nearest(errors: Sequence[Tensor]) -> int:
+    """Which plan's squared errors (n,) have the least mean, each sample's part at most 8 times the least median error."""
+    cap = min(_cap(e) for e in errors)
+    return min(range(len(errors)), key=lambda i: _loss(errors[i], cap))
 
 
 def _cap(errors: Tensor) -> float:

@@ -14,7 +14,7 @@ from fewer.parts import part, parts
 from fewer.plan import Plan
 from fewer.shortcuts.find import blocks, grain, is_module
 from fewer.solvers import standard
-from fewer.tuning.ablation import ablate, patterned, whole
+from fewer.tuning.ablation import ablate, whole
 from fewer.tuning.gauss_newton import GaussNewton
 from fewer.tuning.knapsack import knapsack
 from fewer.tuning.limit import Limit
@@ -45,6 +45,7 @@ class Joint:
     Numbers of rows that branches of at most `ages` rows cannot pay for are passed over.
 
     limit   the budget
+    terms   of the forecast that a block gives instead of being run (`fewer.shortcuts.fitted_forecast`)
     names   of blocks that share no modules; by default the finest that the network has
     """
 
@@ -55,6 +56,7 @@ class Joint:
     few: int = 8
     drift: int = 6
     candidates: int = 100
+    terms: int = 2
 
     shortcuts = True  # its plans leave blocks out
 
@@ -109,12 +111,12 @@ class Joint:
         if knapsack(np.zeros((len(names), rows, self.ages)), passes, costs, room) is None:
             return None
         few = problem.first(self.few)
-        table = ablate(few, plan, names, self.ages).table
+        found = ablate(few, plan, names, self.ages, self.terms)
         problem.evaluations += few.evaluations
-        runs = knapsack(table, passes, costs, room)
+        runs = knapsack(found.table, passes, costs, room)
         if runs is None:
             return None
-        made = patterned(plan, names, runs)
+        made = found.patterned(plan, runs)
         return Candidate(made, problem.rmse(made), "joint", {"rows": rows})
 
     def room(self, plan: Plan, names: Sequence[str]) -> tuple[float, list[float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time as clock_time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from fewer.tuning.baselines import (
     play_pipeline,
 )
 from fewer.tuning.contributions import contributions, refusal
+from fewer.tuning.gauss_newton import nearest
 from fewer.tuning.joint import best_pattern, names_of
 from fewer.tuning.limit import Limit
 from fewer.tuning.pipeline_names import own_names
@@ -49,7 +50,7 @@ FINE_SHARE = 0.1
 YARDSTICKS = ("unipc logsnr", "unipc uniform", "unipc quadratic", "dpmpp-2m karras")
 MATCH_EVALUATIONS = 128_000  # that scoring the pipeline as it is may take where it is to be matched
 DRAWS = 8  # random patterns a stratum, by which rows and blocks are told apart
-STEPS_SHARE = 0.5  # of what a search may take that goes on to leave blocks out
+STEPS_SHARE = 0.75  # of what a search may take that goes on to leave blocks out, which pays less often
 HOPELESS = 4.0  # times the pipeline's error
 
 
@@ -233,9 +234,9 @@ class Run:
         columns = {"steps": min(made, key=lambda candidate: candidate.error)} if made else {}
         if with_blocks is not None and space is not None:
             columns |= self.columns(with_blocks, nfe, study, space, problem)
+        tuned = best_column(problem, list(columns.values()))
         self.evaluations += problem.evaluations - self.counted
         self.progress(f"{nfe} evaluations: comparing on fresh noise", 0, None)
-        tuned = min(columns.values(), key=lambda candidate: candidate.error, default=None)
         outcome = judge_pair(
             judge, nfe, tuned, ranked, asked.margin, asked.guidance, asked.fresh,
             more=lambda n: judge.extend(self.judge(judge.fine, n, len(judge.noise))),
@@ -332,6 +333,16 @@ def strategies(asked: Asked) -> tuple[str, str | None]:
     if asked.frees_passes and asked.strategy == Asked.strategy:
         return "guided-rows", None
     return asked.strategy, "joint" if asked.limits and "blocks" not in asked.keep else None
+
+
+def best_column(problem: Problem, found: Sequence[Candidate]) -> Candidate | None:
+    """The best of what was found with and without other columns; None of nothing.
+
+    By `fewer.tuning.gauss_newton.nearest`: a few samples that went to another mode say little of either.
+    """
+    if len(found) < 2:
+        return found[0] if found else None
+    return found[nearest([problem.squared_errors(candidate.plan) for candidate in found])]
 
 
 def ranking(problem: Problem) -> Problem:
