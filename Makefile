@@ -5,7 +5,7 @@ JOBS ?= auto
 # the tests run one thread a worker
 ONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test test-all claims docs docs-tables docs-plots check format clean
+.PHONY: demo test test-all wheel claims docs docs-tables docs-plots check format clean
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -28,6 +28,13 @@ test: check
 
 test-all: check
 	$(ONE) $(BIN)/pytest -n $(JOBS)
+
+# what a user gets: the wheel, installed in an empty environment, runs the README's example
+wheel: .venv/installed
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	$(ONE) $(BIN)/python -m scripts.wheel dist/*.whl
+	rm -rf build
 
 claims: .venv/installed
 	$(ONE) $(BIN)/fewer claims --json src/fewer/claims/results.json
@@ -52,4 +59,4 @@ format: .venv/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis

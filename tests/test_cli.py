@@ -60,7 +60,7 @@ BAD = [
     ("tune my_models:good --nfe 5 --guidance strong", "guidance is 'strong'"),
     ("tune my_models:good --nfe 5 --macs 1e9", "--macs"),
     ("tune my_models:good --nfe 5 --ms 3", "--ms"),
-    ("tune my_models:good --nfe 5 --prompts p.txt", "--prompts"),
+    ("tune my_models:good --nfe 5 --prompts p.txt", "prompts p.txt cannot be read"),
     ("tune my_models:good --nfe 5 --out my_models.py/out", "cannot be written"),
     ("tune my_models:good --nfe 5 --data small.npz", "my_models|data"),
     ("tune my_models:good --match", "match"),
@@ -174,11 +174,11 @@ def test_interrupted_and_resumed(here: Path) -> None:
         "tune",
         "my_models:good",
         "--nfe",
-        "5-7",
+        "4-5",
         "--out",
         "made",
         "--trials",
-        "8",
+        "4",
     ]
     environment = {**os.environ, "PYTHONPATH": str(here)}
     process = subprocess.Popen(
@@ -212,3 +212,19 @@ def test_a_reader_that_leaves_and_a_full_disk() -> None:
         done = subprocess.run([*fewer_, "methods"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "fewer: output: No space left on device\n"
+
+
+def test_threads_spin_less_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fewer.cli.main import _spin_less
+
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    _spin_less()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    _spin_less()
+    assert 0 < int(os.environ["GOMP_SPINCOUNT"]) < 300_000  # libgomp's own
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    _spin_less()
+    assert "GOMP_SPINCOUNT" not in os.environ

@@ -8,6 +8,10 @@ class InputError(ValueError):
     """
 
 
+class NotFinite(InputError):
+    """A model's samples under a plan are NaN or infinite."""
+
+
 def first_line(error: BaseException) -> str:
     """Of an error's message, or its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

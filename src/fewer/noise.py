@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Sequence, Sized
 
 import torch
 from torch import Tensor
+
+from fewer.memory import check_room
 
 _MASK = (1 << 64) - 1
 
@@ -21,7 +24,12 @@ def _mix(value: int) -> int:
 def unit_noise(
     seed: int, samples: Iterable[int], shape: Sequence[int], draw: int = 0, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Standard normal noise (n, *shape) float32 of the given sample numbers; draw 0 is the starting noise."""
+    """Standard normal noise (n, *shape) float32 of the given sample numbers; draw 0 is the starting noise.
+
+    Raises InputError for more of it than there is memory for.
+    """
+    if isinstance(samples, Sized):
+        check_room(len(samples), math.prod(shape), torch.device(device))
     generator = torch.Generator()
     drawn = []
     for i in samples:

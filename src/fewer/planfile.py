@@ -93,9 +93,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
         with suppress(OSError):
             part.unlink()
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def to_json(plan: Plan, tensors: dict[str, Tensor]) -> dict[str, Any]:

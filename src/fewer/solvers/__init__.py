@@ -16,6 +16,8 @@ from fewer.plan import Plan, Row
 from fewer.solvers.trace import Level, Trace, Vector
 from fewer.steps import Range, given_levels, levels
 
+MOST = 10_000  # network evaluations of a plan
+
 
 class Solver(Protocol):
     """A part of this room: a frozen dataclass whose fields are the method's choices."""
@@ -58,8 +60,8 @@ def standard(
               without it
     start     level to start from, for grids by name; by default the model's safe start
 
-    Raises InputError for unknown names, levels that repeat or rise, a budget below one call, or guidance on a model that
-    cannot be guided.
+    Raises InputError for unknown names, levels that repeat or rise, a budget below one call or above 10,000, or guidance on
+    a model that cannot be guided.
     """
     if not isinstance(nfe, int) or isinstance(nfe, bool) or nfe < 1:
         raise InputError(f"nfe is {nfe!r}; expected a whole number of network evaluations, at least 1")
@@ -81,7 +83,12 @@ def places(model: Model, taus: Sequence[float] | np.ndarray) -> list[Level]:
 
 
 def rows_for(model: Model, nfe: int, guidance: float | None) -> int:
-    """Rows that a budget of network evaluations pays for. Raises InputError where guidance is not possible."""
+    """Rows that a budget of network evaluations pays for.
+
+    Raises InputError for a budget beyond what a plan's file holds, and where guidance is not possible.
+    """
+    if nfe > MOST:
+        raise InputError(f"nfe is {nfe}; expected at most {MOST} network evaluations")
     if guidance is None:
         return nfe
     rule = ClassifierFree(guidance)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fewer.engine import begin, bind, play
 from fewer.errors import InputError
+from fewer.memory import out_of_memory
 from fewer.models.schedules import log_s
 from fewer.parts import find, part
 from fewer.plan import Plan
@@ -180,9 +181,9 @@ def soft_errors(problem: Problem, plan: Plan) -> tuple[Tensor, Tensor]:
             x = play(problem.model, steps, begin(plan, z, partial(torch.zeros_like, z)), labels)
             error = (x - problem.target[some]).double().square().flatten(1).mean(1)
             (gradient,) = torch.autograd.grad(error.sum(), z)
-        except torch.cuda.OutOfMemoryError:
-            raise
         except RuntimeError as refusal:
+            if out_of_memory(refusal):
+                raise
             raise InputError(
                 f"learned-times needs the derivatives of {problem.model.name} by the noise, and it has none: "
                 f"{str(refusal).splitlines()[0]}"

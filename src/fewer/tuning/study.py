@@ -9,12 +9,14 @@ import base64
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
@@ -22,11 +24,14 @@ from safetensors.torch import save as dump_safetensors
 from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor
 
-from fewer.errors import InputError
+from fewer.errors import InputError, first_line
 from fewer.plan import Plan
 from fewer.planfile import from_json, migrate, to_json
 from fewer.tuning.problem import Problem
 from fewer.tuning.space import Space
+
+STUDY = "study.db"  # its name in the out folder
+FAULTS = (SQLAlchemyError, sqlite3.Error, StorageInternalError)
 
 
 @dataclass(frozen=True)
@@ -72,39 +77,55 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         asked = json.loads(json.dumps(asked or {}))
         self._tensors: set[str] = set()  # keys of those that have been kept
+        self._path = path
         storage = None if path is None else f"sqlite:///{path}"
         try:
             self._study = optuna.create_study(study_name=name, storage=storage, load_if_exists=resume)
             known = self._study.user_attrs.get("asked")
         except optuna.exceptions.DuplicatedStudyError as error:
-            raise InputError(f"{path} already holds a search: give resume, or another folder") from error
-        except (SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
-            raise InputError(f"{path} is not a study that can be opened: {str(error).splitlines()[0]}") from error
+            raise InputError(_taken(path)) from error
+        except (*FAULTS, RuntimeError) as error:
+            raise InputError(f"{path} is not a study that can be opened: {_said(error)}") from error
         if not isinstance(known, dict | None):
             raise InputError(f"{path} is not a study of fewer: it does not say what was searched")
         if known is None:
-            self._study.set_user_attr("asked", asked)
+            with self._stored():
+                self._study.set_user_attr("asked", asked)
         elif known != asked:
             changed = ", ".join(sorted(k for k in {*known, *asked} if known.get(k) != asked.get(k)))
             raise InputError(f"cannot resume {path}: it was searched with another {changed}")
 
     def add(self, candidate: Candidate) -> None:
-        """Keep a finished candidate."""
+        """Keep a finished candidate, whole or not at all. Raises InputError where the file cannot take it."""
         tensors: dict[str, Tensor] = {}
-        attrs = {
-            "strategy": candidate.strategy,
-            "state": candidate.state,
-            "plan": to_json(candidate.plan, tensors),
-            "tensors": {name: self._keep(tensor) for name, tensor in tensors.items()},
-        }
+        content = to_json(candidate.plan, tensors)
         value = candidate.error if candidate.error < float("inf") else 1e30
-        self._study.add_trial(optuna.trial.create_trial(value=value, user_attrs=attrs))
+        with self._stored():
+            attrs = {
+                "strategy": candidate.strategy, "state": candidate.state, "plan": content,
+                "tensors": {name: self._keep(tensor) for name, tensor in tensors.items()},
+            }  # fmt: skip
+            self._study.add_trial(optuna.trial.create_trial(value=value, user_attrs=attrs))
+
+    @contextmanager
+    def _stored(self) -> Iterator[None]:
+        """What the file's system says, as a full disk or the lock of another process, in one line.
+
+        Another process's lock is waited for, for about half a minute.
+        """
+        try:
+            yield
+        except FAULTS as error:
+            raise InputError(
+                f"{self._path} cannot be used: {_said(error)}; what was finished is kept, resume goes on"
+            ) from error
 
     def candidates(self, strategy: str) -> list[Candidate]:
-        """What a strategy has finished, in order."""
+        """What a strategy has finished, in order. Raises InputError where the file is damaged or cannot be read."""
         found = []
-        kept = self._study.user_attrs
-        for trial in self._study.get_trials(deepcopy=False):
+        with self._stored():
+            kept, trials = self._study.user_attrs, self._study.get_trials(deepcopy=False)
+        for trial in trials:
             attrs = trial.user_attrs
             if attrs.get("strategy") == strategy and trial.value is not None:
                 row = _checked(attrs)
@@ -132,6 +153,27 @@ class Study:
 
     def __len__(self) -> int:
         return len(self._study.get_trials(deepcopy=False))
+
+
+def check_free(path: Path, names: Sequence[str], resume: bool) -> None:
+    """InputError, before anything is computed, for a file that is no study, or holds one of these that is not resumed."""
+    if not path.exists():
+        return
+    try:
+        held = optuna.get_all_study_names(f"sqlite:///{path}")
+    except (*FAULTS, RuntimeError) as error:
+        raise InputError(f"{path} is not a study that can be opened: {_said(error)}") from error
+    if not resume and not set(held).isdisjoint(names):
+        raise InputError(_taken(path))
+
+
+def _taken(path: Path | None) -> str:
+    return f"{path} already holds a search: give resume, or another folder"
+
+
+def _said(error: BaseException) -> str:
+    """What SQLite itself has said, inside of what SQLAlchemy and optuna make of it."""
+    return first_line(getattr(error.__cause__ or error, "orig", None) or error)
 
 
 def _checked(attrs: Mapping[str, Any]) -> _Row:

@@ -1,0 +1,62 @@
+"""Memory that is too small: what counts as that, going on with smaller micro-batches, and what can never fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+from fewer.errors import InputError
+
+# torch has a type of its own for accelerators only; its CPU allocator, C++ and the libraries of CUDA say it in words
+WORDS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
+
+Made = TypeVar("Made")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was too small: by its type, or a RuntimeError by its words."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in WORDS)
+
+
+def halving(n: int, size: int, work: Callable[[range], Made]) -> Iterator[tuple[range, Made]]:
+    """Each micro-batch of n samples with what `work` makes of it, `size` samples at a time.
+
+    Where memory is too small for one, it and those after it are made in halves. Raises what `work` raises otherwise, and
+    where memory is too small for one sample.
+    """
+    at = 0
+    while at < n:
+        part = range(at, min(at + size, n))
+        try:
+            made = work(part)
+        except Exception as error:
+            if len(part) == 1 or not out_of_memory(error):
+                raise
+            size = len(part) // 2
+            continue
+        yield part, made
+        at = part.stop
+
+
+def check_room(n: int, size: int, device: torch.device) -> None:
+    """InputError where n samples of `size` float32 numbers, once in parts and once as a whole, exceed the device's memory."""
+    memory = memory_of(device)
+    if memory is not None and n > (most := memory // (8 * size)):
+        raise InputError(
+            f"{n} samples of {4 * size} bytes do not fit into the {memory / 2**30:.0f} GiB of {device}; expected at most {most}"
+        )
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that a device has; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # systems without sysconf, or without these names
+        return None
