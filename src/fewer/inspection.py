@@ -71,7 +71,7 @@ def inspect(
         },
         "macs_per_call": call_macs(model) or None,
         "milliseconds": {"value": ms.value * 1e3 / size, "low": ms.low * 1e3 / size, "high": ms.high * 1e3 / size},
-        "pipeline": None if model.pipeline is None else {k: model.pipeline[k] for k in ("class", "steps")},
+        "pipeline": None if model.pipeline is None else _own(model.pipeline),
         "first_step_gain": {name: gain(model, name, FEW) for name in ("uniform", "karras", "logsnr")},
         "blocks": shares(model, size),
         "second_stages": {str(case.steps): list(rows) for case in cases if (rows := second_stages(case.plan))},
@@ -80,6 +80,11 @@ def inspect(
         if finite
         else [f"{model.name} returns values that are not finite"],
     }
+
+
+def _own(pipeline: dict[str, Any]) -> dict[str, Any]:
+    """What the pipeline does when it is not told otherwise."""
+    return {key: pipeline[key] for key in ("class", "steps", "guidance") if pipeline.get(key) is not None}
 
 
 def _finite(value: float) -> float | None:

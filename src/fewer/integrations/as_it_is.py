@@ -72,6 +72,17 @@ def as_it_is(model: Model, nfe: int | None = None, guidance: float | None = None
     return AsItIs(scheduler, steps, calls_of(scheduler, steps), guidance, _plan(model, scheduler, steps, guidance))
 
 
+def untold_guidance(model: Model, guidance: float | None) -> str | None:
+    """A sentence to tell where the pipeline guides when it is not told a scale, and here nothing does; else None."""
+    own = (model.pipeline or {}).get("guidance")
+    if own is None or guidance is not None:
+        return None
+    return (
+        f"no plan guides here, nor does the pipeline's own sampler; told no scale, the pipeline itself guides by {own:g} "
+        f"(--guidance {own:g})"
+    )
+
+
 def _steps_of(scheduler: Any, calls: int) -> int | None:
     """The most steps that take no more than `calls` calls, of which a step may make several."""
     for steps in range(calls, 0, -1):

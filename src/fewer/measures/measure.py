@@ -10,6 +10,7 @@ from torch import Tensor
 from fewer.engine import MICRO_BATCH, sample
 from fewer.errors import InputError
 from fewer.measures import paired
+from fewer.measures.decoded import DecodedErrors
 from fewer.measures.energy import energy_distance
 from fewer.measures.features import PCA, Features
 from fewer.measures.frechet import frechet
@@ -32,9 +33,13 @@ def squared_errors(samples: Tensor, target: Tensor) -> Tensor:
 
 
 def asked_guidance(plan: Plan) -> float | None:
-    """The guidance scale that a plan approximates: the one it was made for, or the largest of its rows."""
+    """The scale of classifier-free guidance that a plan approximates: the one it was made for, or its rows' largest.
+
+    Rules that guide by more than that have it as `cfg`.
+    """
     told = plan.evidence.get("guidance")
-    scales = [row.guidance.parameters()["scale"] for row in plan.rows if row.guidance is not None]
+    rules = [row.guidance.parameters() for row in plan.rows if row.guidance is not None]
+    scales = [float(rule["cfg"] if "cfg" in rule else rule["scale"]) for rule in rules]
     return float(told) if told is not None else max(scales, default=None)
 
 
@@ -73,7 +78,8 @@ def measure(
     """Quality of a plan on n fresh noises.
 
     `paired_rmse` is the distance to the fine solution of the same noise, in data units; left out for plans that add
-    noise, which are compared by distance. With `data` (N, *shape) in the model's data range also `fd` (Frechet
+    noise, which are compared by distance. Where samples are latents, `paired_rmse_images` is that of up to 256 of them as
+    decoded images. With `data` (N, *shape) in the model's data range also `fd` (Frechet
     distance), `energy` (energy distance) and `sw2` (sliced Wasserstein-2, squared) to it, on its leading principal
     components; plans that add noise are compared with the fine solution of other noises where no data is given.
 
@@ -106,6 +112,8 @@ def measure(
     if not plan.stochastic:
         target = fine(noise, given)
         score["paired_rmse"] = paired.rmse(squared_errors(samples, target))
+        if model.decode is not None:
+            score["paired_rmse_images"] = paired.rmse(DecodedErrors(model, target)(samples))
         reference = target if data is None else data
     if data is None and plan.stochastic:
         other = unit_noise(seed, range(FRESH + n, FRESH + 2 * n), model.shape, device=model.device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fewer.errors import InputError, first_line
-from fewer.models.from_scheduler import clip_of, make_scheduler, own_steps, quiet, schedule_of, settings
+from fewer.models.from_scheduler import clip_of, make_scheduler, own_guidance, own_steps, quiet, schedule_of, settings
 from fewer.models.model import Model
 
 NETWORKS = {"UNet2DModel": "unet", "DiTTransformer2DModel": "transformer"}
@@ -54,30 +55,33 @@ def load_folder(
     _check_components(folder, index)
     scheduler = scheduler_of(folder)
     dtype = dtype or torch.float32
-    module = _load_module(getattr(diffusers, kind), part, device, dtype)
+    module = load_module(getattr(diffusers, kind), part, device, dtype)
     classes, empty = _classes(kind, module.config, own, empty_label)
-    schedule, predicts, sigma_data = schedule_of(scheduler)
     return Model(
         network=DiffusersNetwork(module, classes is not None),
-        schedule=schedule,
-        predicts=predicts,
-        shape=_shape(module.config, part),
+        shape=sample_shape(module.config, part),
         classes=classes,
         empty_label=empty,
-        clip=clip_of(scheduler),
-        sigma_data=sigma_data,
-        data_range=_data_range(own),
-        decode=_decoder(folder / "vae", device) if (folder / "vae").is_dir() else None,
+        data_range=data_range(own),
+        decode=decoder(load_autoencoder(folder / "vae", device)) if (folder / "vae").is_dir() else None,
         name=str(own.get("name") or folder.resolve().name),
         hash=_hash(folder, part),
         device=device,
         dtype=dtype,
-        pipeline={
-            "class": type(scheduler).__name__,
-            "config": settings(scheduler),
-            "steps": own_steps(index.get("_class_name"), scheduler),
-        },
+        **process(index.get("_class_name"), scheduler),
     )
+
+
+def process(pipeline: Any, scheduler: Any) -> dict[str, Any]:
+    """What a pipeline's class name and its scheduler say of a Model: how it was trained, and how the pipeline samples."""
+    schedule, predicts, sigma_data = schedule_of(scheduler)
+    asked = {
+        "class": type(scheduler).__name__, "config": settings(scheduler), "steps": own_steps(pipeline, scheduler),
+        "guidance": own_guidance(pipeline),
+    }  # fmt: skip
+    return {
+        "schedule": schedule, "predicts": predicts, "sigma_data": sigma_data, "clip": clip_of(scheduler), "pipeline": asked,
+    }  # fmt: skip
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -95,13 +99,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _network_part(folder: Path) -> tuple[Path, str]:
     """The folder of the network and the name of its class."""
+    part = _part(folder)
+    path = part / "config.json"
+    name = read_json(path).get("_class_name")
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise InputError(f"{path} is a {name}; fewer reads {' and '.join(NETWORKS)} so far")
+    return part, name
+
+
+def _part(folder: Path) -> Path:
+    """The folder of the network."""
     for part in ("unet", "transformer"):
-        path = folder / part / "config.json"
-        if path.exists():
-            name = read_json(path).get("_class_name")
-            if not isinstance(name, str) or name not in NETWORKS:
-                raise InputError(f"{path} is a {name}; fewer reads {' and '.join(NETWORKS)} so far")
-            return path.parent, name
+        if (folder / part / "config.json").exists():
+            return folder / part
     raise InputError(f"{folder} is no pipeline folder: it has neither unet/config.json nor transformer/config.json")
 
 
@@ -115,15 +125,13 @@ def _check_components(folder: Path, index: dict[str, Any]) -> None:
             )
 
 
-def _load_module(kind: Any, part: Path, device: torch.device, dtype: torch.dtype) -> Any:
+def load_module(kind: Any, part: Path, device: torch.device, dtype: torch.dtype) -> Any:
     """The diffusers model of a folder in eval mode, with all of its weights from safetensors and none left over."""
-    _check_weights(part)
-    weights = sorted(part.glob("*.safetensors"))
-    variant = None if any(p.name == f"{WEIGHTS}.safetensors" for p in weights) else _variant(weights[0])
+    check_weights(part)
     try:
         with quiet():
             module, info = kind.from_pretrained(
-                part, use_safetensors=True, local_files_only=True, variant=variant, low_cpu_mem_usage=False,
+                part, use_safetensors=True, local_files_only=True, variant=variant_of(part), low_cpu_mem_usage=False,
                 output_loading_info=True,
             )  # fmt: skip
             module = module.to(device=device, dtype=dtype)
@@ -136,7 +144,7 @@ def _load_module(kind: Any, part: Path, device: torch.device, dtype: torch.dtype
     return module.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def _check_weights(part: Path) -> None:
+def check_weights(part: Path) -> None:
     """Refuse folders whose weights are not safetensors, also where the list of their shards says so."""
     if not any(part.glob("*.safetensors")):
         found = ", ".join(sorted(p.name for p in part.iterdir())) or "nothing"
@@ -151,13 +159,17 @@ def _check_weights(part: Path) -> None:
                 raise InputError(f"{index} names {str(name)[:80]!r}; expected .safetensors files beside it")
 
 
-def _variant(weights: Path) -> str | None:
-    """`fp16` of diffusion_pytorch_model.fp16.safetensors, also where that is in shards; else None."""
-    middle = weights.name.removeprefix(WEIGHTS).removesuffix(".safetensors").strip(".")
+def variant_of(part: Path, weights: str = WEIGHTS) -> str | None:
+    """`fp16` where a folder has its weights as diffusion_pytorch_model.fp16.safetensors alone, also in shards; else None."""
+    names = sorted(path.name for path in part.glob("*.safetensors"))
+    if f"{weights}.safetensors" in names:
+        return None
+    middle = names[0].removeprefix(weights).removesuffix(".safetensors").strip(".")
     return middle.split("-")[0] or None
 
 
-def _shape(config: Any, part: Path) -> tuple[int, int, int]:
+def sample_shape(config: Any, part: Path) -> tuple[int, int, int]:
+    """(C, H, W) of what the network of a folder denoises. Raises InputError for a sample_size that is no number of pixels."""
     size = config["sample_size"]
     height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
     for value in (height, width):
@@ -194,7 +206,8 @@ def _classes(kind: str, config: Any, own: dict[str, Any], empty: int | None) -> 
     return classes, empty
 
 
-def _data_range(own: dict[str, Any]) -> tuple[float, float]:
+def data_range(own: dict[str, Any]) -> tuple[float, float]:
+    """The values that images take, as fewer.json has them, or [-1, 1]. Raises InputError for what is no range."""
     given = own.get("data_range", [-1.0, 1.0])
     numbers = isinstance(given, list) and len(given) == 2 and all(isinstance(v, int | float) for v in given)
     if not numbers or not -math.inf < given[0] < given[1] < math.inf:
@@ -202,19 +215,30 @@ def _data_range(own: dict[str, Any]) -> tuple[float, float]:
     return float(given[0]), float(given[1])
 
 
-def _decoder(folder: Path, device: torch.device) -> Any:
-    vae = _load_module(diffusers.AutoencoderKL, folder, device, torch.float32)
+def load_autoencoder(part: Path, device: torch.device) -> Any:
+    """The AutoencoderKL of a folder, in float32."""
+    return load_module(diffusers.AutoencoderKL, part, device, torch.float32)
+
+
+def decoder(vae: Any) -> Callable[[Tensor], Tensor]:
+    """From latents to images: the decoder of `latents / scaling_factor`, moved as the VAE's configuration says."""
+    config = vae.config
+    mean: Any = config.get("shift_factor") or 0.0
+    std: Any = 1.0
+    if config.get("latents_mean") is not None and config.get("latents_std") is not None:
+        numbers = (config["latents_mean"], config["latents_std"])
+        mean, std = (torch.tensor(each).view(1, -1, 1, 1).to(vae.device) for each in numbers)
 
     def decode(latents: Tensor) -> Tensor:
         with torch.inference_mode():
-            return vae.decode(latents / vae.config.scaling_factor).sample
+            return vae.decode(latents * std / config.scaling_factor + mean).sample
 
     return decode
 
 
 def hash_of(folder: Path) -> str:
     """The hash that the model of a pipeline folder has; InputError for anything else."""
-    return _hash(folder, _network_part(folder)[0])
+    return _hash(folder, _part(folder))
 
 
 def _hash(folder: Path, part: Path) -> str:

@@ -128,11 +128,8 @@ def own_steps(pipeline: Any, scheduler: Any) -> int:
     """
     times = scheduler.config.get("num_train_timesteps", PIPELINE_STEPS)
     steps = times if type(scheduler).__name__.startswith("DDPM") else PIPELINE_STEPS
-    kind = getattr(diffusers, pipeline, None) if isinstance(pipeline, str) else None
-    if kind is not None:
-        default = inspect.signature(kind.__call__).parameters.get("num_inference_steps")
-        if default is not None and isinstance(default.default, int):
-            steps = default.default
+    told = _default(pipeline, "num_inference_steps")
+    steps = told if isinstance(told, int) else steps
     steps = min(steps, times)
     try:
         copy.deepcopy(scheduler).set_timesteps(steps)
@@ -140,3 +137,16 @@ def own_steps(pipeline: Any, scheduler: Any) -> int:
         name = type(scheduler).__name__
         raise InputError(f"{name} cannot be set to its own {steps} steps: {first_line(error)}") from error
     return steps
+
+
+def own_guidance(pipeline: Any) -> float | None:
+    """The scale by which the pipeline guides when it is not told; None for one that does not, or is not known."""
+    scale = _default(pipeline, "guidance_scale")
+    return float(scale) if isinstance(scale, int | float) and scale > 1 else None
+
+
+def _default(pipeline: Any, name: str) -> Any:
+    """What a pipeline, by the name of its class in diffusers, takes for an argument that is not given; None if unknown."""
+    kind = getattr(diffusers, pipeline, None) if isinstance(pipeline, str) else None
+    given = inspect.signature(kind.__call__).parameters.get(name) if isinstance(kind, type) else None
+    return None if given is None or given.default is inspect.Parameter.empty else given.default

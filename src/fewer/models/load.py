@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from fewer.models.diffusers import load_folder, read_json
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import betas, discrete
+from fewer.models.text import is_text_pipeline, load_text
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -26,6 +28,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     *,
     empty_label: int | None = None,
+    prompts: Sequence[str] | None = None,
 ) -> Model:
     """The model that a name stands for.
 
@@ -33,6 +36,7 @@ def load(
                  function, which returns a `fewer.Model`), or a hub id `owner/name`
     device       where it runs; `dtype` what its network runs in (float32, float16, bfloat16)
     empty_label  the label trained as 'no class', where the folder does not say
+    prompts      of a text-to-image pipeline, whose label k is then prompt k (see `fewer.models.text`): 1 to 1000 texts
 
     Raises InputError when it is none of these or cannot be read.
     """
@@ -40,13 +44,14 @@ def load(
     dtype = _dtype(dtype)
     name = str(model)
     if name and _is_folder(Path(name)):
-        return _from_folder(Path(name), device, dtype, empty_label)
+        return _from_folder(Path(name), device, dtype, empty_label, prompts)
     if name in bundled.names():
-        return _from_folder(bundled.folder(name), device, dtype, empty_label)
+        return _from_folder(bundled.folder(name), device, dtype, empty_label, prompts)
     if re.fullmatch(r"[\w.]+:\w+", name):
+        _take_no_text(name, prompts)
         return _with_empty_label(_from_function(name).to(device, dtype), empty_label)
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not Path(name).exists():
-        return _from_folder(_from_hub(name), device, dtype, empty_label)
+        return _from_folder(_from_hub(name), device, dtype, empty_label, prompts)
     raise InputError(
         f"{name!r} is no folder, no bundled model ({', '.join(bundled.names())}), no module:function and no hub id"
     )
@@ -76,7 +81,15 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     return DTYPES[dtype]
 
 
-def _from_folder(folder: Path, device: torch.device, dtype: torch.dtype | None, empty_label: int | None) -> Model:
+def _from_folder(
+    folder: Path, device: torch.device, dtype: torch.dtype | None, empty_label: int | None,
+    prompts: Sequence[str] | None,
+) -> Model:  # fmt: skip
+    if is_text_pipeline(folder):
+        if empty_label is not None:
+            raise InputError(f"an empty label was given for {folder}, whose empty label is the empty prompt")
+        return load_text(folder, device, dtype, prompts)
+    _take_no_text(folder.name, prompts)
     mixture = folder / "mixture.safetensors"
     if not mixture.exists():
         return load_folder(folder, device, dtype, empty_label)
@@ -88,6 +101,11 @@ def _from_folder(folder: Path, device: torch.device, dtype: torch.dtype | None, 
         read, schedule, name=folder.resolve().name, hash=digest, device=device, dtype=dtype or torch.float32
     )
     return _with_empty_label(found, empty_label)
+
+
+def _take_no_text(name: str, prompts: Sequence[str] | None) -> None:
+    if prompts is not None:
+        raise InputError(f"{name} takes no text: leave out prompts (--prompt, --prompts)")
 
 
 def _with_empty_label(model: Model, empty_label: int | None) -> Model:
@@ -116,7 +134,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        patterns = ["*.json", "*.safetensors"]
+        patterns = ["*.json", "*.safetensors", "tokenizer*/merges.txt", "tokenizer*/spiece.model"]
         return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # the hub's client raises many types, for names, networks and permissions
         raise InputError(f"{name!r} is no folder here and cannot be fetched: {first_line(error)}") from error

@@ -63,6 +63,7 @@ class Model:
     weaker         a worse model of the same data and labels, for autoguidance; None for none
     classifier     (x, tau) -> logits (n, classes) of states x (n, *shape) in the flow frame, for classifier guidance
     others         further models of the same data and labels, which rows of a plan may call in this one's place
+    prompts        of a text-to-image model: what its labels stand for, one text each
     """
 
     network: Network
@@ -84,6 +85,7 @@ class Model:
     weaker: Model | None = None
     classifier: Callable[[Tensor, float], Tensor] | None = None
     others: tuple[Model, ...] = ()
+    prompts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.predicts not in PREDICTIONS:
@@ -91,7 +93,7 @@ class Model:
         if not self.shape or any(size < 1 for size in self.shape):
             raise InputError(f"shape is {self.shape}; expected positive sizes (C, H, W)")
         for other in self.others:
-            for what in ("shape", "classes", "device"):
+            for what in ("shape", "classes", "prompts", "data_range", "device"):
                 its, own = getattr(other, what), getattr(self, what)
                 if its != own:
                     raise InputError(f"{what} of the second model {other.name} is {its}; {self.name} has {own}")
@@ -219,9 +221,15 @@ class Model:
         weaker, others = self.weaker and self.weaker.to(device, dtype), tuple(o.to(device, dtype) for o in self.others)
         return replace(self, device=device, dtype=dtype, weaker=weaker, others=others)
 
+    @property
+    def signature(self) -> dict[str, str]:
+        """What a plan says of the model that it was made for."""
+        return {"name": self.name, "hash": self.hash, "schedule": self.schedule.describe()}
+
     def describe(self) -> dict[str, Any]:
         """What results and reports say about the model."""
         return {
             "name": self.name, "hash": self.hash, "shape": list(self.shape), "predicts": self.predicts,
             "schedule": self.schedule.describe(), "parameters": self.parameters, "classes": self.classes,
+            **({"prompts": list(self.prompts)} if self.prompts else {}),
         }  # fmt: skip

@@ -157,6 +157,7 @@ class ModelFacts(BaseModel):
     schedule: Any = None
     parameters: int | None = None
     classes: int | None = None
+    prompts: Annotated[list[Annotated[str, Field(max_length=5000)]], Field(max_length=1000)] = []
 
 
 class Results(BaseModel):

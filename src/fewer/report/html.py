@@ -21,7 +21,7 @@ from fewer.report.folder import Baseline, Cost, Entry, Folder, Interval, Quality
 from fewer.report.samples import Sheet, read_sheets
 from fewer.report.table import Table, tabulate
 
-OTHER_QUALITY = ("fd", "kid", "sw2", "energy", "nll")
+OTHER_QUALITY = ("paired_rmse_images", "fd", "kid", "sw2", "energy", "nll")
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,15 @@ class Line:
     states: str = ""
     noise: str = ""
     blocks: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
     """The plan's lines between its start and its end; `more` rows are left out of long plans. Names do not compare.
 
-    blocks  that some row leaves out, in the order of the lines' marks
+    blocks     that some row leaves out, in the order of the lines' marks
+    networked  whether some row calls a second network
     """
 
     name: str = field(compare=False)
@@ -50,6 +52,7 @@ class Table:
     absolute: bool
     more: int
     blocks: tuple[str, ...] = ()
+    networked: bool = False
 
 
 def tabulate(plan: Plan) -> Table:
@@ -57,7 +60,7 @@ def tabulate(plan: Plan) -> Table:
     levels = [_number(level) for level in plan.levels]
     shown = plan.rows[:MOST_ROWS]
     blocks = sorted({name for row in plan.rows for name in row.blocks}, key=_natural)
-    lines = tuple(_line(n, row, levels[n + 1] - levels[n], blocks) for n, row in enumerate(shown))
+    lines = tuple(_line(n, row, levels[n + 1] - levels[n], blocks, plan) for n, row in enumerate(shown))
     start = Line("start", "", *_level(_number(plan.start.tau)))
     end = Line("end", "", *_level(levels[-1]))
     return Table(
@@ -73,6 +76,7 @@ def tabulate(plan: Plan) -> Table:
         absolute=any(line.absolute for line in lines),
         more=len(plan.rows) - len(shown),
         blocks=tuple(blocks),
+        networked=any(row.network for row in shown),
     )
 
 
@@ -86,14 +90,20 @@ def _marks(row: Row, blocks: list[str]) -> str:
     return "".join("■" if name not in row.blocks else "□" if row.blocks[name].weights else "·" for name in blocks)
 
 
-def _line(n: int, row: Row, step: float, blocks: list[str]) -> Line:
+def _network(row: Row, plan: Plan) -> str:
+    """The name of the second network that a row calls, "" for the model's own."""
+    there = 0 < row.network <= len(plan.others)
+    return plan.others[row.network - 1].get("name", "") if there else f"network {row.network}" if row.network else ""
+
+
+def _line(n: int, row: Row, step: float, blocks: list[str], plan: Plan) -> Line:
     still = abs(step) < 1e-12
     weights = tuple(_weight(row.b.get(j), 1.0 if still else step) for j in range(n + 1))
     return Line(
         str(n + 1), _places(row.t, 1), *_level(_number(row.tau)),
         guidance="" if row.guidance is None else _guidance(row.guidance), weights=weights, absolute=still,
         states=_states(n, row.a), noise="" if _zero(row.noise) else _places(row.noise, 4),
-        blocks=_marks(row, blocks),
+        blocks=_marks(row, blocks), network=_network(row, plan),
     )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def yardstick(against: str, baselines: list[Baseline]) -> str:
 
 
 def calls_worth(worth: float) -> str:
-    """The cost of a plan with blocks left out, in whole calls."""
+    """The cost of a plan whose calls are not all whole ones, in whole calls."""
     return f"the multiply-adds of {figure(worth)} network evaluations"
 
 
@@ -110,7 +110,7 @@ def verdict_sentence(
 ) -> str:
     """The verdict in one plain sentence; a refusal says what was kept and why.
 
-    worth  where the plan leaves blocks out: as many whole calls have its multiply-adds
+    worth  where not all of its calls are whole ones: as many whole calls have its multiply-adds
     """
     other = opponent(verdict.against, baselines)
     margin = percent(verdict.margin)
@@ -122,7 +122,7 @@ def verdict_sentence(
     }[verdict.decision] + _size(verdict.ratio, yardstick(verdict.against, baselines))
     cost = f"at {evaluations(nfe)} per sample"
     if worth is not None and worth < nfe * (1 - 1e-9):
-        cost = f"at {calls_worth(worth)} per sample, in {nfe} calls with blocks left out"
+        cost = f"at {calls_worth(worth)} per sample, in {nfe} calls, not all of the whole network"
     if not verdict.refused:
         return f"A{cost[1:]}, the tuned plan {said}."
     found = _named(verdict.against, baselines)

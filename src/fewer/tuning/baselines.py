@@ -15,6 +15,7 @@ from fewer.guidance.cfg import passes_at
 from fewer.integrations.as_it_is import as_it_is
 from fewer.integrations.schedulers import calls_of, is_stochastic, play_scheduler
 from fewer.measures import paired
+from fewer.measures.decoded import DecodedErrors
 from fewer.measures.features import Features
 from fewer.measures.interval import Interval
 from fewer.measures.measure import FRESH, distances, principal, squared_errors
@@ -65,6 +66,11 @@ class Judge:
     batch: int | None = None
     evaluations: int = 0
     described: dict[str, dict[str, Any]] = field(default_factory=dict)
+    image_errors: DecodedErrors | None = field(default=None, init=False)  # of latents
+
+    def __post_init__(self) -> None:
+        if self.model.decode is not None:
+            self.image_errors = DecodedErrors(self.model, self.fine.samples)
 
     def extend(self, other: Judge) -> None:
         """Judge by another's noises too, which come after these."""
@@ -86,7 +92,8 @@ class Judge:
         return squared_errors(samples, self.fine.samples[: len(samples)])
 
     def quality(self, samples: Tensor, *, paired_too: bool = True) -> dict[str, Any]:
-        """The quality entry of the results: paired RMSE, distances to the data where there is any, the user's metric.
+        """The quality entry of the results: paired RMSE, of latents that of some decoded images too, distances to the data
+        where there is any, the user's metric.
 
         Of fewer samples than noises (a pipeline's that takes many steps), what so few are not enough for is left out, and
         so is a metric of pairs where samples and fine solution are none.
@@ -94,6 +101,8 @@ class Judge:
         found: dict[str, Any] = {}
         if paired_too:
             found["paired_rmse"] = paired.rmse(self.errors(samples)).to_dict()
+            if self.image_errors is not None:
+                found["paired_rmse_images"] = paired.rmse(self.image_errors(samples)).to_dict()
         given, metric = self.scoring.data, self.scoring.metric
         data = given if given is not None or paired_too else self.fine.samples
         try:

@@ -1,0 +1,46 @@
+"""Paired errors of decoded images: what errors of latents look like in the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fewer.images import DECODED
+from fewer.models.model import Model
+
+NUMBERS = 1 << 24  # that the images of a reference hold at most, where that allows LEAST of them
+LEAST, MOST = 16, 256
+
+
+@dataclass
+class DecodedErrors:
+    """Squared errors of images against those of `reference` (n, *shape), latents of the same noises.
+
+    Of the first samples only, 16 to 256: as many as hold 2^24 numbers as images. These are kept.
+    """
+
+    model: Model
+    reference: Tensor
+    images: Tensor | None = field(default=None, init=False)
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        """Mean squared differences (k,) of the first k images, clamped to the model's data range; float64 on the CPU."""
+        if self.images is None:
+            numbers = decoded(self.model, self.reference[:1]).numel()
+            self.images = decoded(self.model, self.reference[: max(LEAST, min(MOST, NUMBERS // numbers))])
+        k = min(len(samples), len(self.images))
+        return torch.cat(
+            [
+                (decoded(self.model, some) - there).double().square().flatten(1).mean(1).cpu()
+                for some, there in zip(samples[:k].split(DECODED), self.images[:k].split(DECODED), strict=True)
+            ]
+        )
+
+
+def decoded(model: Model, latents: Tensor) -> Tensor:
+    """Images (n, C, H, W) of latents, clamped to the model's data range."""
+    assert model.decode is not None  # only such models have latents
+    low, high = model.data_range
+    return torch.cat([model.decode(some).float().clamp(low, high) for some in latents.split(DECODED)])
