@@ -136,7 +136,7 @@ def test_plan_files_keep_the_column(tmp_path: Path) -> None:
     made = SmallNetwork(2, "last").apply(fewer.standard("ddim", model, 4), model)
     path = made.save(tmp_path / "plan.json")
     assert Plan.load(path) == made
-    assert made.others == ({"name": "small", "hash": "abc"},)
+    assert made.others == ({"name": "small", "hash": "abc", "schedule": Flow().describe()},)
     assert check_fit(model, made) is None
     told = check_fit(both(model, replace(model.others[0], hash="other")), made)
     assert told is not None

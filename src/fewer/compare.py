@@ -9,16 +9,20 @@ from typing import Any
 
 from torch import Tensor
 
-from fewer.engine import MICRO_BATCH, check_fit, sample
-from fewer.errors import InputError
+from fewer.engine import MICRO_BATCH, sample
+from fewer.errors import InputError, NotFinite
+from fewer.integrations.as_it_is import untold_guidance
 from fewer.measures import paired
 from fewer.measures.features import Features
+from fewer.measures.interval import Interval
 from fewer.measures.likelihood import flow_nll
 from fewer.measures.measure import asked_guidance, squared_errors
 from fewer.measures.own_metric import OwnMetric
 from fewer.measures.reference import fine_solution
 from fewer.models.model import Model
 from fewer.plan import Plan
+from fewer.rivals import Held, Worth, cheapened
+from fewer.transfer import transferred
 from fewer.tuning.baselines import Judge, Scoring, distance_ratio, fresh_noise, pipeline_rows
 from fewer.tuning.standards import standard_plans
 
@@ -53,15 +57,20 @@ def compare(
     Returns {"model", "reference", "features", "quality", "rows", "plans", "notes"}: `features` says by name what
     distances are on, `quality` holds what no plan changes (`nll`, nats per dimension, where asked for), `rows` are sorted
     by evaluations and error, `plans` has the verdict of each given plan against the best standard plan of the same number
-    of evaluations: does it hold here?
+    of evaluations: does it hold here? Plans that leave out blocks, or call a second network, are held against as many
+    evaluations of the whole network as their multiply-adds pay for, rounded down (`fewer.rivals`).
     A pipeline is a row at its own number of steps and at each of `nfe`, by its own scheduler.
-    Plans that add noise are compared by Frechet distance. What gives no finite samples is left out, and noted.
+    Plans that add noise are compared by Frechet distance. A standard plan that gives no finite samples is left out, and
+    noted; a given one does not hold. Plans made for another model are played as `fewer.transfer.transferred` says.
+
+    Raises InputError for options that do not go together, and for plans that cannot be played on this model.
     """
     if not 0 <= margin < 10:
         raise InputError(f"margin is {margin}; expected a share such as 0.05")
     scoring = Scoring(data, features, metric)
     scoring.check(n)
     report = progress or (lambda stage, done, total: None)
+    plans, notes, worths = _given(model, plans)
     own: dict[str, Any] = {}
     if nll:  # first: it may be refused, and what follows takes long
         if data is None:
@@ -69,10 +78,11 @@ def compare(
         report("likelihood of the data", 0, None)
         own["nll"] = flow_nll(model, data, batch=batch or MICRO_BATCH).nats().to_dict()
     guidance = _guidance_of(plans) if guidance is None else guidance
-    budgets = sorted({*nfe, *(plan.nfe for plan in plans)})
+    if (untold := untold_guidance(model, guidance)) is not None:
+        notes.append(untold)
+    budgets = sorted({*nfe, *(worth.nfe for worth in worths)})
     standards = {budget: standard_plans(model, budget, guidance) for budget in budgets}
     judge = _judge(model, standards[budgets[-1]], scoring, guidance, n, seed, batch, report)
-    notes = [note for plan in plans if (note := check_fit(model, plan)) is not None]
     rows: list[dict[str, Any]] = []
     best: dict[int, _Best] = {}
     total, done = sum(len(found) for found in standards.values()), 0
@@ -91,20 +101,18 @@ def compare(
             rows.append({"name": plan.name, "kind": "standard", "nfe": budget, "quality": judge.quality(samples)})
         if budget not in best:
             raise InputError(f"no standard plan of {budget} evaluations gives finite samples of {model.name}")
-    verdicts = []
-    for plan in plans:
+    held = []
+    for plan, worth in zip(plans, worths, strict=True):
         report(f"plan {plan.name}", 0, None)
-        samples = judge.samples(plan)
-        quality = judge.quality(samples, paired_too=not plan.stochastic)
-        rows.append({"name": plan.name, "kind": "plan", "nfe": plan.nfe, "quality": quality})
-        verdict = _verdict(judge, samples, plan.stochastic, best[plan.nfe], margin)
-        verdicts.append({"name": plan.name, "nfe": plan.nfe, "verdict": verdict})
+        quality, verdict = _held(judge, plan, worth, best[worth.nfe], margin)
+        rows.append({"name": plan.name, "kind": "plan", "nfe": plan.nfe, "quality": quality, "calls": worth.calls})
+        held.append(verdict.to_dict())
     report("the pipeline as it is", 0, None)
     rows += pipeline_rows(judge, (None, *budgets), guidance, seed, notes)
     rows.sort(key=lambda row: (row["nfe"], row["quality"].get("paired_rmse", {}).get("value", math.inf)))
     return {
         "model": model.describe(), "reference": {"nfe": judge.fine.nfe, "error": judge.fine.error},
-        "features": judge.described, "quality": own, "rows": rows, "plans": verdicts, "notes": notes,
+        "features": judge.described, "quality": own, "rows": rows, "plans": held, "notes": notes,
     }  # fmt: skip
 
 
@@ -145,16 +153,33 @@ def _judge(
     return Judge(model, noise, labels, fine, scoring, batch)
 
 
-def _verdict(judge: Judge, samples: Tensor, stochastic: bool, best: _Best, margin: float) -> dict[str, Any]:
-    """The samples against those of the best standard plan."""
-    told = {"against": best.name, "margin": margin}
+def _given(model: Model, plans: Sequence[Plan]) -> tuple[list[Plan], list[str], list[Worth]]:
+    """The given plans as this model plays them, what there is to say of that, and what each is worth."""
+    moved = [transferred(model, plan) for plan in plans]
+    played, notes = [plan for plan, _ in moved], [note for _, said in moved for note in said]
+    worths = [Worth.of(model, plan) for plan in played]
+    for plan, worth in zip(played, worths, strict=True):
+        if cheapened(plan) and worth.macs is None:
+            notes.append(
+                f"torch counts no multiply-adds in {model.name}: {plan.name} is held against as many whole evaluations"
+            )
+    return played, notes, worths
+
+
+def _held(judge: Judge, plan: Plan, worth: Worth, best: _Best, margin: float) -> tuple[dict[str, Any], Held]:
+    """A given plan's quality, and how it stands against the best standard plan."""
+    try:
+        samples = judge.samples(plan)
+    except NotFinite:
+        return {}, Held(plan, judge.model, worth, best.name, margin, "worse", None, finite=False)
     mine, theirs = judge.errors(samples), judge.errors(best.samples)
-    if stochastic:
-        own = judge.quality(samples, paired_too=False)["fd"]
-        ratio = distance_ratio(own, judge.quality(best.samples, paired_too=False)["fd"])
+    ratio: Interval | None = None
+    if plan.stochastic:
+        own, its = (judge.quality(each, paired_too=False)["fd"] for each in (samples, best.samples))
+        ratio = distance_ratio(own, its)
     elif theirs.any():
         ratio = paired.ratio(mine, theirs)
-    else:  # no ratio to a plan without error
-        return {**told, "decision": "worse" if mine.any() else "not worse", "ratio": None}
-    figures = {key: value if math.isfinite(value) else None for key, value in ratio.to_dict().items()}
-    return {**told, "decision": paired.decide(ratio, margin), "ratio": figures}
+    without: paired.Decision = "worse" if mine.any() else "not worse"  # no ratio to a plan without error
+    decision = without if ratio is None else paired.decide(ratio, margin)
+    quality = judge.quality(samples, paired_too=not plan.stochastic)
+    return quality, Held(plan, judge.model, worth, best.name, margin, decision, ratio)

@@ -24,15 +24,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, finfo, float32
 
 from fewer.errors import InputError
 
 Coefficient = float | Tensor
+LARGEST = finfo(float32).max  # what the engine computes in
 
 
 class Guidance(Protocol):
-    """How many passes a row makes, and how their outputs become one."""
+    """How many passes a row makes, and how their outputs become one. A rule that draws noise has a true `draws`."""
 
     @property
     def rule(self) -> str:
@@ -139,8 +140,10 @@ class Plan:
 
     @property
     def stochastic(self) -> bool:
-        """Whether noise is added after the start."""
-        return any(isinstance(c, Tensor) or c != 0 for c in (self.start.noise, *(row.noise for row in self.rows)))
+        """Whether noise is drawn after the start, by rows or by their rules of guidance."""
+        added = (self.start.noise, *(row.noise for row in self.rows))
+        drawn = (getattr(row.guidance, "draws", False) for row in self.rows)
+        return any(isinstance(c, Tensor) or c != 0 for c in added) or any(drawn)
 
     @property
     def levels(self) -> list[Coefficient]:
@@ -178,7 +181,7 @@ class Plan:
         if not self.rows:
             raise InputError(f"plan {self.name!r} has no rows")
         for where, value in _numbers(self):
-            finite = bool(value.isfinite().all()) if isinstance(value, Tensor) else math.isfinite(value)
+            finite = bool(value.isfinite().all()) if isinstance(value, Tensor) else abs(value) <= LARGEST
             if not finite:
                 raise InputError(f"plan {self.name!r}: {where} is not finite")
             if shape is not None and isinstance(value, Tensor) and not _broadcasts(value.shape, shape):
@@ -208,28 +211,35 @@ class Plan:
     def from_level(self, tau: float) -> Plan:
         """The part of the plan at and below a level, for starts in the middle (image-to-image).
 
-        It starts at the first row whose level is at most `tau`. Outputs that were not made are replaced by the
-        oldest one that was, so the plan stays exact on straight lines; rows that then move nothing (a second stage
-        without its first) are left out. Blocks whose shortcut names a row that was not played are run. Raises
-        InputError when no row is left or an earlier state is needed.
+        It starts at the first row whose level is at most `tau`. Outputs that were not made are replaced by the oldest one
+        that was, of the same passes where that level has such, so the plan stays exact on straight lines; rows that then
+        move nothing (a second stage without its first) are left out. Blocks whose shortcut names a row that was not
+        played are run. Raises InputError when no row is left or an earlier state is needed.
         """
         first = next((n for n, row in enumerate(self.rows) if float(row.tau) <= tau + 1e-12), len(self.rows))
         return self.from_row(first, f"at or below level {tau:.3g}: ask for a larger strength")
 
     def from_row(self, first: int, where: str = "that moves anything") -> Plan:
-        """The part of the plan from row `first` on, as `from_level` has it; `where` ends the error of no row left."""
+        """The part of the plan from row `first` on, as `from_level` has it; `where` ends the error of no row left.
+
+        Raises InputError also for a row whose step takes the pass of the row before it, at the same level.
+        """
         while 0 <= first < len(self.rows) and _wasted(self.rows, first):
             first += 1
         if not 0 <= first < len(self.rows):
             raise InputError(f"plan {self.name!r} has no row {where}")
         if first == 0:
             return self
+        if _gives(self.rows, first - 1):
+            raise InputError(
+                f"plan {self.name!r} cannot start at row {first}, whose step takes the pass of row {first - 1} at the same level"
+            )
         tau = float(self.rows[first].tau)
         rows = []
-        for row in self.rows[first:]:
+        for n, row in enumerate(self.rows[first:], first):
             b: dict[int, Coefficient] = {}
             for j, value in row.b.items():
-                k = max(j - first, 0)
+                k = (j if j >= first else _stand_in(self.rows, j, first, n)) - first
                 b[k] = b[k] + value if k in b else value
             a = None if row.a is None else {j - first: value for j, value in row.a.items()}
             if a is not None and min(a) < 0:
@@ -297,9 +307,23 @@ def _later(blocks: Mapping[str, Shortcut], first: int) -> dict[str, Shortcut]:
 
 
 def _wasted(rows: tuple[Row, ...], n: int) -> bool:
-    """Whether row n, started without history, would be a call that moves nothing."""
+    """Whether row n, started without history, would be a call that moves nothing and is of no use to the next."""
     row = rows[n]
-    return row.a is None and _is_zero(row.noise) and abs(float(sum(row.b.values()))) < 1e-9
+    still = row.a is None and _is_zero(row.noise) and abs(float(sum(row.b.values()))) < 1e-9
+    return still and not _gives(rows, n)
+
+
+def _gives(rows: tuple[Row, ...], n: int) -> bool:
+    """Whether row n leaves the state to the next row, at the same level, whose step takes its output too."""
+    row, then = rows[n], rows[n + 1 : n + 2]
+    still = row.a is None and _is_zero(row.noise) and all(map(_is_zero, row.b.values()))
+    return still and any(float(row.tau) == float(r.tau) and not _is_zero(r.b.get(n, 0.0)) for r in then)
+
+
+def _stand_in(rows: tuple[Row, ...], j: int, first: int, n: int) -> int:
+    """The row for row j, which was not played, in row n: of those from `first` on at its level the one of the same passes."""
+    here = [k for k in range(first, n + 1) if float(rows[k].tau) == float(rows[first].tau)]
+    return next((k for k in here if rows[k].conditions == rows[j].conditions), first)
 
 
 def _numbers(plan: Plan) -> Iterator[tuple[str, Coefficient]]:

@@ -25,12 +25,12 @@ from fewer.shortcuts.find import grain
 from fewer.shortcuts.price import call_macs
 from fewer.solvers import standard
 from fewer.tuning.ablation import Ablation, Pattern, ablate
+from fewer.tuning.columns import STEPS_SHARE, best_column
 from fewer.tuning.gauss_newton import GaussNewton
 from fewer.tuning.joint import Joint
 from fewer.tuning.knapsack import knapsack
 from fewer.tuning.limit import Limit
 from fewer.tuning.problem import Problem
-from fewer.tuning.run import STEPS_SHARE, best_column
 from fewer.tuning.space import Space
 from fewer.tuning.standards import by_grid
 from fewer.tuning.study import Candidate, Strategy

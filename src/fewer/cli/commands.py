@@ -37,9 +37,9 @@ def tune(
     ms: Annotated[
         str | None, typer.Option(help="Milliseconds per sample on this machine, 16 at a time: likewise.")
     ] = None,
-    prompts: Annotated[str | None, typer.Option(help="Not built yet.", hidden=True)] = None,
+    prompts: opt.Prompts = None,
     keep: Annotated[str | None, typer.Option(help="What may not change: steps,solver,guidance,blocks.")] = None,
-    guidance: opt.Guidance = None,
+    guidance: opt.GuidanceOrAuto = None,
     data: opt.Data = None,
     features: opt.Features = None,
     metric: opt.Metric = None,
@@ -47,6 +47,7 @@ def tune(
     trials: Annotated[int | None, typer.Option(help="Most candidates after the standard plans.")] = None,
     time: Annotated[float | None, typer.Option(help="Most seconds of search.")] = None,
     strategy: Annotated[str, typer.Option(help="A tuning method of `fewer methods`.")] = "gauss-newton",
+    other: opt.With = None,
     start_from: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Strategies that run first, such as ays,dynamic-program.")
     ] = None,
@@ -59,14 +60,13 @@ def tune(
     empty_label: opt.EmptyLabel = None,
 ) -> None:
     """Search a plan under a budget; writes plan.json, results.json, report.html and study.db."""
-    opt.later(prompts=prompts)
     asked, work, clock = None if nfe is None else opt.budgets(nfe), opt.amounts("macs", macs), opt.amounts("ms", ms)
     if asked is None and not match and work is None and clock is None:
         raise InputError("tune needs a budget: --nfe N, --nfe 4-8, --match, --macs X or --ms X")
     for name, given in (("macs", work), ("ms", clock)):
         if given is not None and (asked is not None or match or (work is not None and clock is not None)):
             raise InputError(f"--{name} is a budget of its own: give it without --nfe, --match and other budgets")
-    strength = opt.scale(guidance)
+    strength = opt.scale_or_auto(guidance, data)
     from fewer.images import read_images
     from fewer.measures.own_metric import OwnMetric
     from fewer.models.load import load
@@ -74,7 +74,10 @@ def tune(
     from fewer.tuning.space import check_keep
 
     check_keep(opt.words(keep))
-    found = load(model, device, dtype, empty_label=empty_label)
+    if other is not None and work is None and clock is None:
+        raise InputError("--with saves no evaluations: give the budget as --macs X or --ms X")
+    texts = opt.prompts_of(prompts)
+    found = _beside(other, load(model, device, dtype, empty_label=empty_label, prompts=texts))
     own = None if metric is None else OwnMetric.load(metric, found.data_range)
     folder = out or Path(f"fewer-{found.name}")
     images = None if data is None else read_images(data, found)
@@ -93,13 +96,16 @@ def tune(
 def sample(
     model: opt.ModelName,
     plan: Annotated[Path | None, typer.Option(help="A plan file (default: the pipeline's best standard plan).")] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 16,
+    n: Annotated[int, typer.Option("-n", min=1, max=opt.MOST_SAMPLES, help="How many.")] = 16,
     label: Annotated[int | None, typer.Option(help="Class of all samples (default: all classes in turn).")] = None,
     nfe: Annotated[
         int | None, typer.Option(min=1, help="Network evaluations of the standard plan without --plan (default 20).")
     ] = None,
     guidance: opt.Guidance = None,
-    prompt: Annotated[str | None, typer.Option(help="Not built yet.", hidden=True)] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What a text-to-image model draws, in every sample.")
+    ] = None,
+    prompts: opt.Prompts = None,
     other: opt.With = None,
     out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("fewer-samples"),
     seed: opt.Seed = 0,
@@ -109,23 +115,26 @@ def sample(
     empty_label: opt.EmptyLabel = None,
 ) -> None:
     """Write 00000.png, .. and grid.png."""
-    opt.later(prompt=prompt)
     strength = opt.scale(guidance)
     for name, given in (("nfe", nfe), ("guidance", strength)):
         if plan is not None and given is not None:
             raise InputError(f"--{name} goes with a standard plan; a plan file has its own")
     opt.writable(out / "grid.png")
-    from fewer.engine import check_fit
     from fewer.engine import sample as run
     from fewer.images import check_picture, grid, picture, pixels, save_png
+    from fewer.integrations.as_it_is import untold_guidance
     from fewer.models.load import load
     from fewer.plan import Plan
     from fewer.solvers import standard
+    from fewer.transfer import transferred
 
     loaded = None if plan is None else Plan.load(plan)
-    found = _with(other, load(model, device, dtype, empty_label=empty_label), [] if loaded is None else [loaded])
+    texts = opt.prompts_of(prompts, prompt)
+    found = load(model, device, dtype, empty_label=empty_label, prompts=texts)
+    found = _with(other, found, [] if loaded is None else [loaded])
     check_picture(found)
     table = loaded or standard("dpmpp-2m", found, nfe or 20, "logsnr", guidance=strength)
+    table, said = transferred(found, table)
     with progress() as report:
         samples = run(
             found, table, n, seed=seed, labels=label, batch=batch,
@@ -135,7 +144,9 @@ def sample(
     for i, image in enumerate(images):
         save_png(picture(image), out / f"{i:05d}.png")
     save_png(grid(images), out / "grid.png")
-    if (warning := check_fit(found, table)) is not None:
+    if loaded is None and (untold := untold_guidance(found, strength)) is not None:
+        said = [*said, untold]
+    for warning in said:
         print(f"fewer: {warning}", file=sys.stderr)
     typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}")
 
@@ -145,6 +156,7 @@ def compare(
     model: opt.ModelName,
     nfe: Annotated[str, typer.Option(help="Network evaluations per sample: 5,10 or 4-8.")] = "5,10",
     plan: Annotated[list[Path] | None, typer.Option(help="Plan files to compare too (repeat).")] = None,
+    prompts: opt.Prompts = None,
     data: opt.Data = None,
     features: opt.Features = None,
     metric: opt.Metric = None,
@@ -153,7 +165,7 @@ def compare(
     ] = False,
     guidance: opt.Guidance = None,
     other: opt.With = None,
-    n: Annotated[int, typer.Option("-n", min=8, help="Starting noises.")] = 128,
+    n: Annotated[int, typer.Option("-n", min=8, max=opt.MOST_SAMPLES, help="Starting noises.")] = 128,
     margin: Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")] = 0.05,
     json_file: opt.JsonFile = None,
     seed: opt.Seed = 0,
@@ -174,7 +186,8 @@ def compare(
     from fewer.plan import Plan
 
     plans = [Plan.load(path) for path in plan or []]
-    found = _with(other, load(model, device, dtype, empty_label=empty_label), plans)
+    texts = opt.prompts_of(prompts)
+    found = _with(other, load(model, device, dtype, empty_label=empty_label, prompts=texts), plans)
     own = None if metric is None else OwnMetric.load(metric, found.data_range)
     images = None if data is None else read_images(data, found)
     on = _features(features, images, found)
@@ -195,6 +208,7 @@ def inspect(
     cost: Annotated[
         bool, typer.Option("--cost", help="Also measure what each fault costs (some 20,000 network evaluations).")
     ] = False,
+    prompts: opt.Prompts = None,
     json_file: opt.JsonFile = None,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
@@ -207,7 +221,7 @@ def inspect(
     from fewer.inspection import inspect as run
     from fewer.models.load import load
 
-    found = load(model, device, dtype, empty_label=empty_label)
+    found = load(model, device, dtype, empty_label=empty_label, prompts=opt.prompts_of(prompts))
     with progress() as report:
         facts = run(found, seed=seed, batch=batch, cost=cost, progress=report)
     if not _json(facts, json_file):
@@ -280,17 +294,23 @@ def claims(
 
 def _with(other: str | None, model: Model, plans: list[Plan]) -> Model:
     """The model with the second one, which some row of the plans must call; without one, no row may."""
+    if other is not None and all(plan.networks == [0] for plan in plans):
+        raise InputError(f"--with is {other!r}, and no row of a given plan calls a second model")
+    model = _beside(other, model)
+    for plan in plans:
+        model.called(max(plan.networks))
+    return model
+
+
+def _beside(other: str | None, model: Model) -> Model:
+    """The model with the second one that rows may call."""
     from dataclasses import replace
 
     from fewer.models.load import load
 
-    if other is not None:
-        if all(plan.networks == [0] for plan in plans):
-            raise InputError(f"--with is {other!r}, and no row of a given plan calls a second model")
-        model = replace(model, others=(load(other, model.device, model.dtype),))
-    for plan in plans:
-        model.called(max(plan.networks))
-    return model
+    if other is None:
+        return model
+    return replace(model, others=(load(other, model.device, model.dtype, prompts=model.prompts or None),))
 
 
 def _features(name: str | None, images: Tensor | None, model: Model) -> Features | None:

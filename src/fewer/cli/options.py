@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +23,20 @@ EmptyLabel = Annotated[
     int | None, typer.Option(help="The label trained as 'no class', for guidance, where the folder does not say.")
 ]
 Guidance = Annotated[str | None, typer.Option(metavar="SCALE", help="Scale of classifier-free guidance.")]
+GuidanceOrAuto = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCALE|auto",
+        help="Scale of classifier-free guidance; auto: the one whose samples are nearest to --data, by --metric or else the "
+        "Frechet distance.",
+    ),
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Prompts of a text-to-image model: a text file, one a line; label k is prompt k."
+    ),
+]
 Data = Annotated[Path | None, typer.Option(help="Folder of images, or .npz with x (N, H, W, C) uint8.")]
 Features = Annotated[
     str | None,
@@ -39,11 +54,15 @@ Metric = Annotated[
     ),
 ]
 With = Annotated[
-    str | None, typer.Option("--with", metavar="OTHER", help="A second model, for the rows of a plan that call one.")
+    str | None,
+    typer.Option(
+        "--with", metavar="OTHER", help="A second model, which rows of a plan may call in place of the first."
+    ),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write JSON there; - for stdout alone.")]
 
 MOST = 10_000
+MOST_SAMPLES = 100_000  # a command; their files have five digits
 
 
 def budgets(text: str) -> list[int]:
@@ -86,16 +105,29 @@ def scale(text: str | None) -> float | None:
     return value
 
 
+def scale_or_auto(text: str | None, data: Path | None) -> float | Literal["auto"] | None:
+    """A guidance scale, or "auto", which needs data. Raises InputError for anything else."""
+    if text != "auto":
+        return scale(text)
+    if data is None:
+        raise InputError("--guidance auto searches the scale whose samples are nearest to data: give --data too")
+    return "auto"
+
+
 def words(text: str | None) -> list[str]:
     """The words of a comma-separated list."""
     return [word.strip() for word in text.split(",")] if text else []
 
 
-def later(**options: object) -> None:
-    """Refuse options of the public surface that are not built yet."""
-    for name, value in options.items():
-        if value not in (None, [], ()):
-            raise InputError(f"--{name} is not built yet in this version of fewer")
+def prompts_of(file: Path | None, text: str | None = None) -> Sequence[str] | None:
+    """The prompts of a file, or the one text; None for neither. Raises InputError for both."""
+    if file is not None and text is not None:
+        raise InputError("--prompt and --prompts are both given; expected one of them")
+    if file is None:
+        return None if text is None else [text]
+    from fewer.models.prompts import read_prompts
+
+    return read_prompts(file)
 
 
 def writable(path: Path | None) -> Path | None:

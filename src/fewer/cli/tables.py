@@ -105,15 +105,16 @@ def print_board(board: dict[str, Any]) -> None:
             if shown[row["nfe"]] > TOP:
                 continue
         name = row["name"] if row["kind"] == "standard" else Text(row["name"], "bold")
-        table.add_row(str(row["nfe"]), name, *(figure(row["quality"].get(quality)) for quality in names))
+        calls = row.get("calls")  # of the whole network, that a plan with blocks left out or a second network is worth
+        cost = str(row["nfe"]) if calls is None else f"{row['nfe']} for {calls:.3g}"
+        table.add_row(cost, name, *(figure(row["quality"].get(quality)) for quality in names))
     console = _console()
     console.print(table)
     if "nll" in board["quality"]:
         told = figure(board["quality"]["nll"])
         console.print(f"negative log-likelihood of the data under the model's flow: {told} nats per dimension")
     for entry in board["plans"]:
-        verdict = entry["verdict"]
-        console.print(f"{entry['name']}: {verdict['decision']}, {figure(verdict['ratio'])} of {verdict['against']}")
+        console.print(entry["says"])
     for note in board["notes"]:
         console.print(f"note: {note}")
 
@@ -126,6 +127,8 @@ def print_facts(facts: dict[str, Any]) -> None:
             continue
         if name == "milliseconds":
             value = figure(value)
+        elif name == "prompts":
+            value = f"{len(value)}: {'; '.join(value[:10])}" + ("; .." if len(value) > 10 else "")
         elif isinstance(value, dict):
             value = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
         table.add_row(name, str(value))

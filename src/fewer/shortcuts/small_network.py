@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fewer.errors import InputError
@@ -37,14 +37,22 @@ class SmallNetwork:
 
         Raises InputError for a model without others, settings out of range, and rows at levels that it does not know.
         """
-        small, count = model.called(1), len(plan.rows)
+        count = len(plan.rows)
         if not isinstance(self.rows, int) or not 0 <= self.rows <= count:
             raise InputError(f"rows is {self.rows!r}; expected a whole number from 0 to the plan's {count}")
         if self.where not in ("first", "last"):
             raise InputError(f"where is {self.where!r}; expected first or last")
-        chosen = set(range(self.rows) if self.where == "first" else range(count - self.rows, count))
-        rows = tuple(_called(row, n, small) if n in chosen else _kept(row, chosen) for n, row in enumerate(plan.rows))
-        return replace(plan, rows=rows, evidence={}, others=_named(model.others))
+        return given_away(plan, model, range(self.rows) if self.where == "first" else range(count - self.rows, count))
+
+
+def given_away(plan: Plan, model: Model, chosen: Collection[int]) -> Plan:
+    """The plan whose rows of these numbers call `model.others[0]`, each told that one's time at its level.
+
+    Raises InputError for a model without others, and for rows at levels that the second one does not know.
+    """
+    small = model.called(1)
+    rows = tuple(_called(row, n, small) if n in chosen else _kept(row, chosen) for n, row in enumerate(plan.rows))
+    return replace(plan, rows=rows, evidence={}, others=_named(model.others))
 
 
 def _called(row: Row, n: int, small: Model) -> Row:
@@ -55,10 +63,12 @@ def _called(row: Row, n: int, small: Model) -> Row:
     return replace(row, t=float(small.schedule.time(row.tau)), network=1, blocks={})
 
 
-def _kept(row: Row, gone: set[int]) -> Row:
+def _kept(row: Row, gone: Collection[int]) -> Row:
     """The row, where blocks whose shortcut names a row of the other network are run."""
-    return replace(row, blocks={name: cell for name, cell in row.blocks.items() if not gone & set(cell.weights)})
+    return replace(
+        row, blocks={name: cell for name, cell in row.blocks.items() if not any(j in gone for j in cell.weights)}
+    )
 
 
 def _named(models: Sequence[Model]) -> tuple[Mapping[str, str], ...]:
-    return tuple({"name": each.name, "hash": each.hash} for each in models)
+    return tuple(each.signature for each in models)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fewer.errors import InputError
 from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
 from fewer.parts import find
-from fewer.solvers import rows_for, standard
+from fewer.solvers import MOST, rows_for, standard
 from fewer.tuning.limit import Limit, limits
 
 Amounts = float | Sequence[float] | None
@@ -45,8 +45,11 @@ class Asked:
 
     @property
     def frees_passes(self) -> bool:
-        """Whether rows may leave out their second pass: the budget counts passes, and guidance is not kept."""
-        return passes_at(self.guidance) == 2 and "guidance" not in self.keep and not self.limits
+        """Whether rows may leave out their second pass: guidance is not kept, and the budget counts passes, as multiply-adds
+        do; in milliseconds two rows of one pass take longer than one of two.
+        """
+        counted = all(limit.unit == "macs" for limit in self.limits)
+        return passes_at(self.guidance) == 2 and "guidance" not in self.keep and counted
 
 
 def enough_noises(model: Model, least: int, most: int = 256) -> int:
@@ -61,8 +64,8 @@ def budgets(nfe: int | Sequence[int] | None, match: bool) -> tuple[int, ...]:
             raise InputError("nfe is missing: give a number of network evaluations, or match")
         return MATCH_BUDGETS
     given = tuple(nfe) if isinstance(nfe, Sequence) else (nfe,)
-    if not given or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in given):
-        raise InputError(f"nfe is {nfe!r}; expected whole numbers of network evaluations, at least 1")
+    if not given or any(isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST for n in given):
+        raise InputError(f"nfe is {nfe!r}; expected whole numbers of network evaluations, from 1 to {MOST}")
     return tuple(sorted(set(given)))
 
 
@@ -113,10 +116,38 @@ def check(asked: Asked, model: Model) -> None:
             kind = find("tuning", word).make
             if getattr(kind, "shortcuts", False) and (name == "start_from" or not asked.limits):
                 raise InputError(f"{name} has {word!r}, which leaves blocks out: it is a strategy for macs or ms")
+            if getattr(kind, "networks", False) and (name == "start_from" or not asked.limits or not model.others):
+                raise InputError(
+                    f"{name} has {word!r}, which lets rows call a second network: it is a strategy for macs or ms, with one"
+                )
+            if getattr(kind, "shortcuts", False) and model.others:
+                raise InputError(
+                    f"{name} has {word!r}, which leaves blocks out; with a second network, rows are given to that instead"
+                )
             if getattr(kind, "frees_passes", False) and not asked.frees_passes:
-                raise InputError(f"{name} has {word!r}, which needs guidance that is not kept, and a budget in nfe")
+                raise InputError(
+                    f"{name} has {word!r}, which needs guidance that is not kept, and a budget in nfe or macs"
+                )
+    _check_others(asked, model)
     if len({asked.strategy, *asked.start_from}) <= len(asked.start_from):
         raise InputError(
             f"start_from is {', '.join(asked.start_from)}; expected each strategy once, {asked.strategy} not"
         )
     rows_for(model, asked.budgets[0], asked.guidance)
+
+
+def _check_others(asked: Asked, model: Model) -> None:
+    """Raises InputError where a second network cannot save anything: there is one at most, and it must cost less."""
+    if not model.others:
+        return
+    if len(model.others) > 1:
+        raise InputError(f"{model.name} comes with {len(model.others)} other networks; expected one at most")
+    if not asked.limits:
+        raise InputError("a second network saves no evaluations: give the budget in macs or ms")
+    limit, other = asked.limits[0], model.others[0]
+    plan = standard("ddim", model, 1, "logsnr")
+    own, its = limit.cost(plan), limit.cost(replace(plan, rows=(replace(plan.rows[0], network=1),)))
+    if its >= own:
+        raise InputError(
+            f"the second model {other.name} costs {its:.4g} {limit.unit} a call, no less than the {own:.4g} of {model.name}"
+        )

@@ -103,7 +103,7 @@ class Joint:
         if self.limit is None:
             raise InputError("joint needs a budget in multiply-adds or milliseconds: give macs or ms")
         names = self.names or names_of(space.model)
-        plan = self._standard(problem, space, rows)
+        plan = best_standard(problem, space, rows)
         if plan is None:
             return None
         passes = [row.passes for row in plan.rows]
@@ -127,15 +127,6 @@ class Joint:
         rest = self.limit.at_most(whole(plan)) - sum(saved[name, p] for name in names for p in passes)
         return self.limit.most - rest, [max(saved[name, p] / p for p in set(passes)) for name in names]
 
-    def _standard(self, problem: Problem, space: Space, rows: int) -> Plan | None:
-        """The best plan of so many rows by the solvers and grids of the space's plans."""
-        few = problem.first(RACED)
-        race = Ranking(few)
-        plans = [plan for base in space.bases[:FIRST] if (plan := with_rows(space.model, base, rows)) is not None]
-        scores = [(score.value, i) for i, plan in enumerate(plans) if (score := race.score(plan)) is not None]
-        problem.evaluations += few.evaluations
-        return plans[min(scores)[1]] if scores else None
-
     def _stages(self) -> list[tuple[str, GaussNewton, frozenset[str]]]:
         levels = GaussNewton(starts=1, trial=2, candidates=self.drift, consistent=True)
         return [("levels", levels, frozenset({"solver"})), ("weights", GaussNewton(starts=1), frozenset())]
@@ -154,6 +145,16 @@ class Joint:
 def best_pattern(done: Sequence[Candidate]) -> Candidate:
     """The best of the standard plans with a pattern: what a cache alone gives."""
     return min((c for c in done if "rows" in c.state), key=lambda c: c.error)
+
+
+def best_standard(problem: Problem, space: Space, rows: int) -> Plan | None:
+    """The best plan of so many rows by the solvers and grids of the space's plans; None where none has so many."""
+    few = problem.first(RACED)
+    race = Ranking(few)
+    plans = [plan for base in space.bases[:FIRST] if (plan := with_rows(space.model, base, rows)) is not None]
+    scores = [(score.value, i) for i, plan in enumerate(plans) if (score := race.score(plan)) is not None]
+    problem.evaluations += few.evaluations
+    return plans[min(scores)[1]] if scores else None
 
 
 def with_rows(model: Model, base: Plan, rows: int) -> Plan | None:

@@ -23,13 +23,15 @@ CLOCKED = 16  # samples at a time when milliseconds per sample are meant, as in 
 class Limit:
     """At most `most` multiply-adds, or milliseconds on this machine, per sample.
 
-    Milliseconds are those that `table` predicts for 16 samples at a time, for which it must have been measured.
+    Milliseconds are those that `table` predicts for 16 samples at a time, for which it must have been measured; `others` are
+    the tables of the model's further networks.
     """
 
     model: Model
     unit: Unit
     most: float
     table: LatencyTable | None = None
+    others: tuple[LatencyTable, ...] = ()
 
     def __str__(self) -> str:
         """The budget in words."""
@@ -39,7 +41,10 @@ class Limit:
         """What a sample of the plan costs."""
         if self.table is None:
             return float(price.plan_macs(self.model, plan, self._call))
-        return self.table.predict(plan, CLOCKED) / CLOCKED
+        own = replace(plan, rows=tuple(replace(row, network=0) for row in plan.rows))
+        away = [(self.others[row.network - 1], row.passes) for row in plan.rows if row.network]
+        more = sum(other.calls[passes][CLOCKED] - self.table.calls[passes][CLOCKED] for other, passes in away)
+        return (self.table.predict(own, CLOCKED) + more) / CLOCKED
 
     @cached_property
     def _call(self) -> int:
@@ -81,7 +86,8 @@ class Limit:
 
 
 def limits(model: Model, unit: Unit, given: float | Sequence[float], names: Sequence[str]) -> tuple[Limit, ...]:
-    """Limits of these amounts, rising, for plans that may leave out the named blocks; milliseconds are measured now.
+    """Limits of these amounts, rising, for plans that may leave out the named blocks or call the model's others;
+    milliseconds are measured now.
 
     Raises InputError for what is no positive number.
     """
@@ -92,4 +98,11 @@ def limits(model: Model, unit: Unit, given: float | Sequence[float], names: Sequ
     if not amounts:
         raise InputError(f"{unit} is empty; expected a positive number")
     table = latency_table(model, (CLOCKED,), blocks=names) if unit == "ms" else None
-    return tuple(Limit(model, unit, float(amount), table) for amount in sorted(set(amounts)))
+    others = tuple(_guidable(other, model) for other in model.others) if unit == "ms" else ()
+    tables = tuple(latency_table(other, (CLOCKED,)) for other in others)
+    return tuple(Limit(model, unit, float(amount), table, tables) for amount in sorted(set(amounts)))
+
+
+def _guidable(other: Model, model: Model) -> Model:
+    """A further network with the model's own empty label, which is what guided rows ask it with."""
+    return replace(other, empty_label=model.empty_label)

@@ -108,7 +108,7 @@ def first_change(plan: Plan, moved: Plan) -> tuple[int, bool]:
         return 0, True
     for n, (row, other) in enumerate(zip(plan.rows, moved.rows, strict=True)):
         if not _same(row, other):
-            calls = ((each.t, each.tau, each.guidance, each.blocks) for each in (row, other))
+            calls = ((each.t, each.tau, each.guidance, each.blocks, each.network) for each in (row, other))
             return n, not all(_same(*pair) for pair in zip(*calls, strict=True))
     return len(plan.rows) - 1, False
 

@@ -20,10 +20,12 @@ from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.plan import Plan
 from fewer.planfile import write_atomically
+from fewer.rivals import cheapened
 from fewer.shortcuts.price import call_macs, plan_macs
 from fewer.tuning.asked import Asked
 from fewer.tuning.baselines import Judge, Pipeline
-from fewer.tuning.verdict import Outcome, of_luck
+from fewer.tuning.outfolder import together
+from fewer.tuning.verdict import Outcome, in_images, of_luck
 from fewer.versions import versions
 
 SHOWN = 16  # samples in the report
@@ -87,10 +89,10 @@ def make_results(
         return {"nfe": nfe, "macs": None if macs is None else macs * nfe, "ms": ms}
 
     def cost_of(outcome: Outcome) -> dict[str, Any]:
-        """Of the plan found, without the blocks that it leaves out; nfe counts passes, of which a row makes one or two."""
+        """Of the plan found, by the blocks and networks that its rows call; nfe counts passes, of which a row makes one or two."""
         found, plan = price(outcome.plan.nfe, clocked[str(outcome.nfe)]), outcome.plan
         found["rows"] = len(plan.rows)
-        if macs is not None and any(row.blocks for row in plan.rows):
+        if macs is not None and cheapened(plan):
             found["macs"] = plan_macs(model, plan, macs)
         if asked.limits and asked.limits[0].unit == "ms":
             found["predicted_ms"] = asked.limits[0].cost(plan)
@@ -126,10 +128,12 @@ def make_results(
         notes = [*notes, f"the fine solution's own error, {judge.fine.error:.2g}, is above 10 % of the plan's"]
     if chosen.verdict.seeds is not None:
         notes = [*notes, of_luck(chosen.verdict.seeds)]
+    if (told := in_images(judge, chosen)) is not None:
+        notes = [*notes, told]
     verdict = (chosen.match if asked.match and chosen.match is not None else chosen.verdict).to_dict()
     return _plain(
         {
-            "model": model.describe(), "seed": asked.seed,
+            "model": model.describe(), "with": [other.describe() for other in model.others], "seed": asked.seed,
             "budget": {
                 "nfe": [o.nfe for o in outcomes],
                 "macs": [limit.most for limit in asked.limits if limit.unit == "macs"],
@@ -156,7 +160,12 @@ def _plain(value: Any) -> Any:
 
 
 def save(folder: Path, model: Model, result: Result, judge: Judge, pipeline: Pipeline | None) -> None:
-    """Write plan.json, front/, samples.npz, results.json and report.html."""
+    """Write plan.json, front/, samples.npz, results.json and report.html: all of them, or none where there is no room."""
+    with together(folder) as stage:
+        _write(stage, model, result, judge, pipeline)
+
+
+def _write(folder: Path, model: Model, result: Result, judge: Judge, pipeline: Pipeline | None) -> None:
     from fewer.report import write_report
 
     for outcome in result.front:

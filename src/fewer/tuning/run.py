@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time as clock_time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fewer.engine import sample
 from fewer.errors import InputError
+from fewer.integrations.as_it_is import untold_guidance
 from fewer.measures.measure import squared_errors
 from fewer.measures.reference import Fine, fine_plan, fine_solution
+from fewer.memory import out_of_memory
 from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.parts import find, parts
@@ -29,8 +31,8 @@ from fewer.tuning.baselines import (
     pipeline_rows,
     play_pipeline,
 )
+from fewer.tuning.columns import STEPS_SHARE, best_column, strategies
 from fewer.tuning.contributions import contributions, refusal
-from fewer.tuning.gauss_newton import nearest
 from fewer.tuning.joint import best_pattern, names_of
 from fewer.tuning.limit import Limit
 from fewer.tuning.pipeline_names import own_names
@@ -38,7 +40,7 @@ from fewer.tuning.problem import Problem
 from fewer.tuning.results import Result, make_results, save
 from fewer.tuning.space import Anchor, Space, fits
 from fewer.tuning.standards import Standards, by_grid, standard_plans
-from fewer.tuning.study import Candidate, Study
+from fewer.tuning.study import STUDY, Candidate, Study
 from fewer.tuning.verdict import Outcome, judge_pair, matches
 
 Progress = Callable[[str, int, int | None], Any]
@@ -50,7 +52,6 @@ FINE_SHARE = 0.1
 YARDSTICKS = ("unipc logsnr", "unipc uniform", "unipc quadratic", "dpmpp-2m karras")
 MATCH_EVALUATIONS = 128_000  # that scoring the pipeline as it is may take where it is to be matched
 DRAWS = 8  # random patterns a stratum, by which rows and blocks are told apart
-STEPS_SHARE = 0.75  # of what a search may take that goes on to leave blocks out, which pays less often
 HOPELESS = 4.0  # times the pipeline's error
 
 
@@ -82,6 +83,8 @@ class Run:
                 f"starts at t = {float(model.schedule.time(model.start)):.1f} (s = sigma/alpha = "
                 f"{model.start / (1 - model.start):.3g}): above, noise prediction divides its error by an alpha near zero"
             )
+        if (told := untold_guidance(model, asked.guidance)) is not None:
+            self.notes.append(told)
         problem, fine = self.problem()
         judge = self.judge(fine, asked.fresh)
         pipeline = self.pipeline(judge)
@@ -203,7 +206,11 @@ class Run:
             defined["limit"] = [self.limit(nfe).unit, self.limit(nfe).most]
         if asked.start_from:
             defined["start_from"] = list(asked.start_from)
-        path = None if self.folder is None else self.folder / "study.db"
+        if self.model.prompts:
+            defined["prompts"] = list(self.model.prompts)
+        if self.model.others:
+            defined["with"] = [other.hash for other in self.model.others]
+        path = None if self.folder is None else self.folder / STUDY
         study = Study(f"nfe-{nfe}", path, defined, self.resume)
         plans = sorted(
             self.standards(nfe), key=lambda plan: plan.name not in YARDSTICKS
@@ -219,7 +226,7 @@ class Run:
         asked = self.asked
         self.counted = problem.evaluations
         found: list[Candidate] = []
-        steps, with_blocks = strategies(asked)
+        steps, with_blocks = strategies(asked, self.model)
         strategy = find("tuning", steps).make()
         fitted = self.fitted(nfe, study, ranked, problem)
         few = ranking(problem)
@@ -244,18 +251,19 @@ class Run:
         return outcome if with_blocks is None else self.contributed(outcome, columns, judge, problem)
 
     def columns(self, name: str, nfe: int, study: Study, space: Space, problem: Problem) -> dict[str, Candidate]:
-        """What a strategy finds that leaves blocks out, and the best that it found with blocks alone."""
-        names = names_of(self.model)
-        if not names:
+        """What a strategy finds that leaves blocks out, or calls a second network, and the best that it found with that alone."""
+        what = "networks" if name == "networks" else "blocks"
+        if what == "blocks" and not names_of(self.model):
             self.notes.append(f"no blocks are known in the network of {self.model.name}: none can be left out")
             return {}
         strategy = find("tuning", name).make(limit=self.limit(nfe))
         done = self.follow(strategy, name, study, problem, space, nfe, strategy.candidates, limited=True)
         if not done:
-            self.notes.append(f"no plan of {self.limit(nfe)} leaves blocks out: more rows do not fit")
+            does = "leaves blocks out" if what == "blocks" else "calls the second network"
+            self.notes.append(f"no plan of {self.limit(nfe)} {does}: more rows do not fit")
             return {}
-        found = {"blocks": best_pattern(done)} if name == "joint" else {}
-        return found | {"steps and blocks": strategy.choose(done)}
+        found = {what: best_pattern(done)} if name in ("joint", "networks") else {}
+        return found | {f"steps and {what}": strategy.choose(done)}
 
     def contributed(self, outcome: Outcome, columns: dict[str, Candidate], judge: Judge, problem: Problem) -> Outcome:
         """The outcome with what each column brought and which rows and blocks matter, named by its budget."""
@@ -302,13 +310,20 @@ class Run:
         *, limited: bool, share: float = 1.0,
     ) -> list[Candidate]:  # fmt: skip
         """Run a strategy on from what the study holds of it, as far as trials and its share of time and evaluations allow
-        where it is limited.
+        where it is limited. Where memory is too small it goes on with micro-batches of half the size.
         """
         done = study.candidates(name)
         search = strategy.search(problem, space, list(done), self.asked.seed)
         most = self.asked.trials if limited else None
         while (most is None or len(done) < most) and not (limited and done and self.late(problem, share)):
-            candidate = next(search, None)
+            try:
+                candidate = next(search, None)
+            except Exception as error:
+                if problem.batch == 1 or not out_of_memory(error):
+                    raise
+                problem.batch //= 2
+                search = strategy.search(problem, space, list(done), self.asked.seed)
+                continue
             if candidate is None:
                 break
             study.add(candidate)
@@ -322,27 +337,6 @@ class Run:
         spent = self.evaluations + problem.evaluations - self.counted
         took = clock_time.monotonic() - self.began
         return (time is not None and took > share * time) or (most is not None and spent > share * most)
-
-
-def strategies(asked: Asked) -> tuple[str, str | None]:
-    """The strategy that moves steps, and passes where they may change, and the one that leaves blocks out besides, where
-    the budget lets it.
-    """
-    if getattr(find("tuning", asked.strategy).make, "shortcuts", False):
-        return Asked.strategy, asked.strategy
-    if asked.frees_passes and asked.strategy == Asked.strategy:
-        return "guided-rows", None
-    return asked.strategy, "joint" if asked.limits and "blocks" not in asked.keep else None
-
-
-def best_column(problem: Problem, found: Sequence[Candidate]) -> Candidate | None:
-    """The best of what was found with and without other columns; None of nothing.
-
-    By `fewer.tuning.gauss_newton.nearest`: a few samples that went to another mode say little of either.
-    """
-    if len(found) < 2:
-        return found[0] if found else None
-    return found[nearest([problem.squared_errors(candidate.plan) for candidate in found])]
 
 
 def ranking(problem: Problem) -> Problem:

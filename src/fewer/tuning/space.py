@@ -112,7 +112,7 @@ class Space:
     @property
     def made_for(self) -> dict[str, str]:
         """What a plan of this space says of its model."""
-        return {"name": self.model.name, "hash": self.model.hash}
+        return self.model.signature
 
     @property
     def _top(self) -> float:
@@ -155,7 +155,7 @@ class Space:
             rows[n] = replace(rows[n], guidance=_at_scale(self.base.rows[n].guidance, next(numbers)))
         if self.free:
             rows = _freed(rows, *np.array(list(numbers)).reshape(2, self.calls))
-        return Plan(anchored.start, tuple(rows), 0.0, name, self.made_for)
+        return Plan(anchored.start, tuple(rows), 0.0, name, self.made_for, others=self.base.others)
 
     def _spots(self, numbers: Iterable[float]) -> list[Level]:
         if "steps" in self.keep:
@@ -184,8 +184,14 @@ class Space:
                 moved = (ends[n + 1] - ends[n]) * next(numbers)
                 b[j], b[n] = b.get(j, 0.0) + moved, b[n] - moved
             own = self.base.rows[n]
-            rows.append(replace(row, b=b, guidance=own.guidance, blocks=own.blocks))
+            t = row.t if own.network == 0 else _time_of(self.model.called(own.network), float(row.tau))
+            rows.append(replace(row, t=t, b=b, guidance=own.guidance, blocks=own.blocks, network=own.network))
         return rows
+
+
+def _time_of(model: Model, tau: float) -> float:
+    """What a further network is told at a level: of levels above those that it knows, its noisiest."""
+    return float(model.schedule.time(min(tau, model.schedule.tau_max)))
 
 
 def _scales(rule: Guidance) -> bool:

@@ -158,7 +158,7 @@ def judge_pair(
     plan = replace(
         taken.plan,
         name=f"{'tuned' if verdict.recommended == 'tuned' else name} {nfe}",
-        model={"name": judge.model.name, "hash": judge.model.hash},
+        model=judge.model.signature,
         evidence={key: value for key, value in evidence.items() if value is not None},
     )
     return Outcome(nfe, replace(taken, plan=plan), [against, *others], searched, ranked, verdict)
@@ -177,6 +177,20 @@ def of_luck(scan: SeedScan) -> str:
     return (
         f"over {scan.seeds} sets of {scan.samples} fresh noises the plan's error goes from {scan.best:.0%} below to "
         f"{scan.worst:.0%} above the median set's: a difference of that size on one such set tells nothing"
+    )
+
+
+def in_images(judge: Judge, outcome: Outcome) -> str | None:
+    """For a model of latents, how the tuned plan compares with the standard one in decoded images, in one sentence."""
+    if judge.image_errors is None or outcome.verdict.recommended != "tuned":
+        return None
+    own, theirs = (judge.image_errors(measured.samples) for measured in (outcome.chosen, outcome.standards[0]))
+    if not theirs.any():
+        return None
+    ratio = paired.ratio(own, theirs)
+    return (
+        f"in {len(own)} decoded images the plan's error at {outcome.nfe} evaluations is {ratio} of that of "
+        f"{outcome.standards[0].plan.name}"
     )
 
 
