@@ -14,6 +14,8 @@ from small_networks import SCHEDULE, small_dit
 from torch import Tensor
 
 import fewer
+from fewer.cli.main import run
+from fewer.compare import compare
 from fewer.errors import InputError
 from fewer.guidance import guide
 from fewer.guidance.cads import ConditionAnnealed, embeddings
@@ -150,3 +152,17 @@ def test_bad_input_is_told_in_one_line(make: Any, says: str) -> None:
     with pytest.raises(InputError, match=says) as told:
         make()
     assert "\n" not in str(told.value)
+
+
+def test_a_plan_under_it_is_one_that_draws_noise(tmp_path: Path) -> None:
+    """The commands play it, and compare it by distance: no fine solution is its own."""
+    plan = guide(fewer.standard("ddim", fewer.load("dit-digits"), 2, "logsnr"), ConditionAnnealed(2.0, 0.2, 0.6))
+    assert plan.stochastic
+    assert not guide(plan, 2.0).stochastic
+    path, out = str(plan.save(tmp_path / "plan.json")), str(tmp_path / "images")
+    assert run(["sample", "dit-digits", "--plan", path, "-n", "2", "--out", out]) == 0
+    model = small_dit()
+    board = compare(model, [4], [a_plan(model, ConditionAnnealed(2.0, 0.2, 0.6), rows=2)], n=16)
+    (row,) = (row for row in board["rows"] if row["kind"] == "plan")
+    assert "paired_rmse" not in row["quality"]
+    assert row["quality"]["fd"]["n"] == 16

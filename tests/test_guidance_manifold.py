@@ -156,3 +156,42 @@ def test_bad_input_is_told_in_one_line(make: Any, says: str) -> None:
     with pytest.raises(InputError, match=says) as told:
         make()
     assert "\n" not in str(told.value)
+
+
+def from_the_middle(plan: fewer.Plan, tau: float, solver: str, strength: float) -> tuple[Tensor, Tensor]:
+    """Samples from one state in the middle: by the plan's part below, and by CFG++ of the solver's own part below."""
+    x = unit_noise(5, range(N), SHAPE)
+    init = EXACT.sample(N, 7, MODEL.labels(N))[0].float()
+    direct = manifold_multistep(a_plan(solver).from_level(tau), strength)
+    return tuple(fewer.sample(MODEL, p, noise=x, init=init, strength=tau) for p in (plan, direct))  # type: ignore[return-value]
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.floats(0.0, 1.0), st.integers(1, 3))
+def test_from_a_level_the_first_step_is_guided_too(strength: float, first: int) -> None:
+    """At first order the part of a plan is the plan of the part; the pass without the label is kept, and used."""
+    plan = manifold_multistep(a_plan("ddim"), strength)
+    tau = float(plan.rows[2 * first].tau)
+    below = plan.from_level(tau)
+    assert len(below.rows) == len(plan.rows) - 2 * first
+    assert [row.guidance for row in below.rows] == [row.guidance for row in plan.rows[2 * first :]]
+    torch.testing.assert_close(*from_the_middle(plan, tau, "ddim", strength), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["dpmpp-2m", "dpmpp-3m", "unipc"])
+def test_history_that_was_not_made_is_stood_in_for_by_the_same_pass(solver: str) -> None:
+    """Each step of the part weighs the pass with the label as the plan does, and that without it too."""
+    plan = manifold_multistep(a_plan(solver), 0.6)
+    below = plan.from_level(float(plan.rows[4].tau))
+    for mine, its in zip(below.rows, plan.rows[4:], strict=True):
+        for which in range(2):
+            own, whole = (sum(w for j, w in row.b.items() if j % 2 == which) for row in (mine, its))
+            assert own == pytest.approx(whole, abs=1e-12)
+    assert below.rows[1].b[1] != 0
+
+
+def test_a_plan_cannot_start_between_the_two_passes_of_a_level() -> None:
+    plan = manifold_multistep(a_plan(), 0.6)
+    with pytest.raises(InputError, match=r"cannot start at row 3, whose step takes the pass of row 2") as told:
+        plan.from_row(3)
+    assert "\n" not in str(told.value)

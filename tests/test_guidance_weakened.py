@@ -1,4 +1,4 @@
-"""Skip-layer and perturbed-attention guidance: what the weak pass is, that the network stays as it was, costs, bad input."""
+"""Guidance by weakened layers or blurred queries: the weak pass, that the network stays as it was, costs, bad input."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ import fewer
 from fewer.errors import InputError
 from fewer.guidance import guide
 from fewer.guidance.cfg import ClassifierFree
+from fewer.guidance.smoothed_energy import SmoothedEnergy, kernel
 from fewer.guidance.weakened import PerturbedAttention, SkipLayer, Weakened, layers
 from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Shortcut
 
-RULES = [SkipLayer, PerturbedAttention]
+RULES = [SkipLayer, PerturbedAttention, SmoothedEnergy]
 
 
 @pytest.fixture(params=["dit", "unet"])
@@ -82,6 +83,54 @@ def test_identity_maps_leave_values_as_they_are(model: Model) -> None:
     values, mixed, own, maps = seen  # of the strong pass, then of the weak one
     assert not torch.allclose(values, mixed, atol=1e-4)
     torch.testing.assert_close(maps, own)
+
+
+def test_queries_far_blurred_are_their_mean(model: Model) -> None:
+    """What goes into the maps, and what diffusers' guider makes of it (the mean, for every finite sigma)."""
+    from diffusers.hooks.smoothed_energy_guidance_utils import _gaussian_blur_2d
+
+    twin = copy.deepcopy(network(model))
+    attention = layers(twin)[0]
+    attention = getattr(attention, "attn1", attention)
+    seen: list[Tensor] = []
+    handle = attention.to_q.register_forward_hook(lambda module, args, out: seen.append(out.clone()))
+    other = replace(model, network=type(model.network)(twin, model.classes is not None))  # type: ignore[call-arg]
+    played(other, SmoothedEnergy(0.0, (0,)), rows=1)
+    handle.remove()
+    strong, weak = seen
+    torch.testing.assert_close(weak, strong.mean(1, keepdim=True).expand_as(strong), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(weak, _gaussian_blur_2d(strong.clone(), 7, 1.0, 9999.0), rtol=1e-3, atol=1e-4)
+
+
+def test_without_blur_the_weak_pass_is_the_strong_one(model: Model) -> None:
+    weak = played(model, SmoothedEnergy(0.0, (0,), blur=0.0))
+    torch.testing.assert_close(weak, played(model, None), rtol=1e-5, atol=1e-5)
+
+
+@given(st.integers(1, 9), st.floats(0.05, 1e6))
+def test_a_blur_keeps_constants_and_lies_between_none_and_the_mean(side: int, blur: float) -> None:
+    along = kernel(side, blur)
+    torch.testing.assert_close(along.sum(1), torch.ones(side, dtype=torch.float64))
+    assert (along.diagonal() >= along.max(1).values).all()
+    torch.testing.assert_close(kernel(side, 1e8), torch.full_like(along, 1 / side))
+    torch.testing.assert_close(kernel(side, 1e-3), torch.eye(side, dtype=torch.float64))
+
+
+def test_queries_that_cannot_be_blurred_are_refused() -> None:
+    model = small_dit()
+    for blur in (-1.0, float("nan")):
+        with pytest.raises(InputError, match="guidance blur"):
+            SmoothedEnergy(2.0, (0,), blur=blur)
+    rule = SmoothedEnergy(2.0, (0,))
+    with (
+        pytest.raises(InputError, match="places on a square grid; the layer has 6"),
+        rule.weakened(layers(network(model))[0]),
+    ):
+        layers(network(model))[0].attn1.to_q(torch.zeros(1, 6, layers(network(model))[0].attn1.to_q.in_features))  # type: ignore[union-attr, operator]
+    fused = copy.deepcopy(network(model))
+    fused.transformer_blocks[0].attn1.fused_projections = True
+    with pytest.raises(InputError, match="fused"):
+        rule.weakened(layers(fused)[0])
 
 
 @pytest.mark.parametrize("kind", RULES)

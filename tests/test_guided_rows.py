@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_networks import small_dit
 from torch import Tensor
 
 import fewer
@@ -23,8 +24,10 @@ from fewer.models.model import Model
 from fewer.models.schedules import Flow, betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan
+from fewer.shortcuts.price import call_macs
 from fewer.tuning.asked import Asked
 from fewer.tuning.guided_rows import GuidedRows
+from fewer.tuning.limit import Limit
 from fewer.tuning.passes import constant, passing, patterns
 from fewer.tuning.problem import Problem
 from fewer.tuning.run import strategies
@@ -154,19 +157,36 @@ def test_tune_says_passes_and_rows(model: Model, tmp_path: Path, capsys: pytest.
     assert f"in {len(result.plan.rows)} rows" in (tmp_path / "report.html").read_text()
 
 
+def test_passes_are_searched_in_multiply_adds_too() -> None:
+    """A row of one pass has half the multiply-adds of one of two; blocks are searched beside."""
+    network = small_dit(2)
+    most = 4.2 * call_macs(network)
+    found = fewer.tune(network, macs=most, guidance=SCALE, noises=8, fresh=8, trials=3, margin=9.0)
+    (outcome,) = found.front
+    named = {entry["name"]: entry for entry in outcome.contributions}
+    assert set(named) >= {"steps"}
+    assert named["steps"]["nfe"] == 4
+    assert all(entry["macs"] <= most for entry in named.values())
+    assert found.results["cost"]["macs"] <= most
+
+
 def test_guidance_that_is_kept_stays(model: Model) -> None:
     result = fewer.tune(model, nfe=5, guidance=SCALE, keep=["guidance"], noises=8, fresh=8, trials=3, margin=9.0)
     rules = [row.guidance for row in result.plan.rows]
     assert rules == [ClassifierFree(SCALE), ClassifierFree(SCALE), ClassifierFree(1.0)]
 
 
-def test_only_guided_budgets_in_passes_search_passes() -> None:
+def test_only_guided_budgets_in_passes_or_multiply_adds_search_passes(model: Model) -> None:
     guided = Asked((8,), guidance=SCALE)
-    assert strategies(guided) == ("guided-rows", None)
-    assert strategies(Asked((8,))) == ("gauss-newton", None)
-    assert strategies(replace(guided, guidance=1.0)) == ("gauss-newton", None)
-    assert strategies(replace(guided, keep=frozenset({"guidance"}))) == ("gauss-newton", None)
-    assert strategies(replace(guided, strategy="evolution")) == ("evolution", None)
+    assert strategies(guided, model) == ("guided-rows", None)
+    assert strategies(Asked((8,)), model) == ("gauss-newton", None)
+    assert strategies(replace(guided, guidance=1.0), model) == ("gauss-newton", None)
+    assert strategies(replace(guided, keep=frozenset({"guidance"})), model) == ("gauss-newton", None)
+    assert strategies(replace(guided, strategy="evolution"), model) == ("evolution", None)
+    work, clock = (replace(guided, limits=(Limit(model, unit, 9.0),)) for unit in ("macs", "ms"))  # type: ignore[arg-type]
+    assert strategies(work, model) == ("guided-rows", "joint")
+    assert strategies(replace(work, keep=frozenset({"blocks"})), model) == ("guided-rows", None)
+    assert strategies(clock, model) == ("gauss-newton", "joint")
 
 
 @pytest.mark.parametrize("options", [{}, {"guidance": 1.0}, {"guidance": SCALE, "keep": ["guidance"]}])

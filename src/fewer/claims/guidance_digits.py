@@ -6,7 +6,6 @@ classifier-free guidance at that scale.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -19,7 +18,6 @@ from fewer.engine import sample
 from fewer.guidance import guide
 from fewer.guidance.apg import ProjectedGuidance
 from fewer.guidance.bands import BandScales, FrequencyDecoupled
-from fewer.guidance.interval import limited_interval
 from fewer.guidance.magnitude import MagnitudeAware
 from fewer.guidance.rescaled import Rescaled
 from fewer.guidance.tangential import Tangential
@@ -36,7 +34,6 @@ from fewer.solvers import standard
 
 MODEL, ROWS, SAMPLES, SCALE = "dit-digits", 12, 576, 5.0
 BLOCK, AXES = 96, 16  # images of a block; leading axes of the features that distances are measured on
-SCALES, INTERVALS = (1.0, 1.5, 2.0), ((0.2, 0.6), (0.2, 0.8), (0.4, 0.9))
 OTHER_NOISE = 1000  # added to the seed where a choice is made, so that it is not made on the noise of the verdict
 
 RULES: dict[str, tuple[Guidance, tuple[int, ...], str]] = {
@@ -62,14 +59,14 @@ def axes() -> PCA:
     return PCA.fit(data_features()[..., None, None], AXES)
 
 
-def plain() -> Plan:
+def plain(name: str = MODEL) -> Plan:
     """The rows that every rule plays here."""
-    return standard("dpmpp-2m", load(MODEL), ROWS, "logsnr")
+    return standard("dpmpp-2m", load(name), ROWS, "logsnr")
 
 
-def images(plan: Plan, seed: int, n: int = SAMPLES) -> Tensor:
+def images(plan: Plan, seed: int, n: int = SAMPLES, name: str = MODEL) -> Tensor:
     """Samples (n, 1, 8, 8)."""
-    model = load(MODEL)
+    model = load(name)
     return sample(model, plan, noise=unit_noise(seed, range(n), model.shape), labels=classes(seed, n), batch=192)
 
 
@@ -107,9 +104,9 @@ def nearer(mine: Tensor, its: Tensor, seed: int) -> Measured:
 
 
 @cache
-def constant(scale: float, seed: int, n: int = SAMPLES) -> Tensor:
+def constant(scale: float, seed: int, n: int = SAMPLES, name: str = MODEL) -> Tensor:
     """Images of classifier-free guidance."""
-    return images(guide(plain(), scale), seed, n)
+    return images(guide(plain(name), scale), seed, n, name)
 
 
 def against_cfg(rule: Guidance) -> Check:
@@ -150,43 +147,3 @@ def zero_star(seed: int, sabotage: bool) -> Measured:
     """The broken variant guides away from the label."""
     scale = -SCALE if sabotage else SCALE
     return nearer(images(zero_init(guide(plain(), ZeroStar(scale))), seed), constant(SCALE, seed), seed)
-
-
-@cache
-def best_constant(seed: int) -> float:
-    """The best of `SCALES`, on the noise of this seed."""
-    return min(SCALES, key=lambda scale: sum(distances(constant(scale, seed, SAMPLES // 2))))
-
-
-def against_best(title: str, part: str, papers: tuple[int, ...], candidates: Callable[[float], list[Plan]]) -> None:
-    """A claim of the best of candidates against the best constant scale, both chosen on noise of their own."""
-
-    @claim(
-        f"{part}/best-scale",
-        of=(("guidance", part),),
-        papers=papers,
-        statement=f"{title}: images of {MODEL} are nearer to the digits than at the best constant scale; difference of the "
-        "Frechet distances on classifier features, with the shares of images whose class a support vector machine finds.",
-        baseline=f"the best constant scale of {', '.join(f'{scale:g}' for scale in SCALES)}, both chosen on other noise",
-        below=0.0,
-    )
-    def check(seed: int, sabotage: bool) -> Measured:
-        """The broken variant guides away from the label."""
-        other = OTHER_NOISE + seed
-        found = (
-            candidates(-SCALE)[0]
-            if sabotage
-            else min(candidates(SCALES[-1]), key=lambda plan: sum(distances(images(plan, other, SAMPLES // 2))))
-        )
-        measured = nearer(images(found, seed), constant(best_constant(other), seed), seed)
-        return replace(measured, beside={**measured.beside, "best constant scale": best_constant(other)})
-
-
-against_best(
-    f"The best of {len(INTERVALS)} intervals at scale {SCALES[-1]:g}", "limited-interval", (105,),
-    lambda scale: [limited_interval(plain(), scale, low, high) for low, high in INTERVALS],
-)  # fmt: skip
-against_best(
-    f"The best of two momenta at scale {SCALES[-1]:g}, nothing along the prediction", "apg", (328,),
-    lambda scale: [guide(plain(), ProjectedGuidance(scale, 0.0, 2.0, momentum)) for momentum in (0.0, -0.5)],
-)  # fmt: skip

@@ -47,6 +47,7 @@ class ConditionAnnealed(TwoPasses):
     noise: float = 1.0
     mix: float = 1.0
     rule: ClassVar[str] = "cads"
+    draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
