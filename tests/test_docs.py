@@ -14,7 +14,7 @@ import typer
 sys.path.append(str(Path(__file__).parents[1]))  # the scripts are no installed package
 
 import fewer.parts
-from fewer.claims import recorded
+from fewer.claims import claims, recorded
 from fewer.cli import commands  # noqa: F401  (its functions are the commands)
 from fewer.cli.main import app
 from fewer.parts import parts
@@ -24,7 +24,7 @@ from scripts.rooms import families, plots
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-WRITTEN = ("tutorial", "own-model", "drop-in", "adding-a-part", "faq")
+WRITTEN = ("tutorial", "own-model", "drop-in", "prompts", "transfer", "adding-a-part", "faq")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -35,7 +35,9 @@ def made() -> dict[str, str]:
 
 @pytest.fixture
 def own_register() -> Iterator[None]:
-    """What a page registers is forgotten after it."""
+    """What a page registers is forgotten after it, and nothing else: all parts and claims are read before."""
+    assert parts()
+    assert claims()
     registers = (fewer.parts._register, sys.modules["fewer.claims.claim"]._register)
     before = [dict(register) for register in registers]
     yield
