@@ -93,6 +93,10 @@ def test_bad_budgets() -> None:
         ("--ms 3 --macs 1e9", "--macs is a budget of its own"),
         ("--nfe 5 --ms 3", "--ms is a budget of its own"),
         ("--nfe 5 --strategy joint", "strategy for macs or ms"),
+        ("--nfe 5 --with dit-digits", "--with saves no evaluations"),
+        ("--macs 1e9 --with mixture16", "shape of the second model"),
+        ("--macs 1e9 --with nowhere", "nowhere"),
+        ("--macs 1e9 --with digits", "no less than"),
     ],
 )
 def test_bad_lines(

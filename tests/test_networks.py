@@ -16,7 +16,6 @@ from small_networks import a_plan, of, small_dit
 from test_joint import Stack, stack
 
 import fewer
-from fewer.cli.main import run
 from fewer.engine import sample
 from fewer.errors import InputError
 from fewer.measures.engine_work import NAMES
@@ -211,26 +210,6 @@ def test_what_cannot_be_searched_is_refused() -> None:
         replace(small_dit(), others=(replace(small, data_range=(0.0, 1.0)),))
     with pytest.raises(InputError, match="networks needs a budget"):
         Networks().with_column(problem(model), Space(model, (a_plan(3),)), 4)
-
-
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        ("--nfe 5 --with dit-digits", "--with saves no evaluations"),
-        ("--macs 1e9 --with mixture16", "shape of the second model"),
-        ("--macs 1e9 --with nowhere", "nowhere"),
-        ("--macs 1e9 --with digits", "no less than"),
-    ],
-)
-def test_bad_lines(
-    line: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run(f"tune digits {line}".split()) == 2
-    err = capfd.readouterr().err
-    assert err.count("\n") == 1
-    assert says in err
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_flow_model_beside_a_noise_model_knows_all_levels() -> None:

@@ -141,14 +141,14 @@ def _without(
     """The samples where the block gives these branches in row n."""
     rows = list(plan.rows)
     rows[n] = replace(rows[n], blocks={name: Shortcut(terms)})
-    history = _until(base, n)
+    history = until(base, n)
     for j in terms:
         history.branches[j] = {name: base.branches[j][name]}
     return problem.run(replace(plan, rows=tuple(rows)), part, history, n)
 
 
-def _until(base: History, n: int) -> History:
-    """What row n starts from."""
+def until(base: History, n: int) -> History:
+    """What row n starts from, of a run's history."""
     past = None if base.past is None else {j: kept for j, kept in base.past.items() if j < n}
     states = {j: x for j, x in base.states.items() if j <= n}
     return History(states, {j: u for j, u in base.outputs.items() if j < n}, past=past)

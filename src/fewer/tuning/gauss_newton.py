@@ -163,7 +163,8 @@ class GaussNewton:
 def consistent() -> GaussNewton:
     """Gauss-Newton whose plans are exact on straight lines, whatever network they are played with.
 
-    For plans that are to serve other networks too, as fine-tunes of the one that they are tuned on.
+    For plans that are to serve networks very unlike the one that they are tuned on. On fine-tunes of it the plans whose every
+    number is free were no worse (docs/transfer.md).
     """
     return GaussNewton(consistent=True)
 

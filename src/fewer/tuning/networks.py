@@ -14,6 +14,7 @@ from fewer.models.model import Model
 from fewer.parts import part
 from fewer.plan import Plan
 from fewer.shortcuts.small_network import given_away
+from fewer.tuning.ablation import until
 from fewer.tuning.joint import Joint, best_standard
 from fewer.tuning.knapsack import UNITS, choose
 from fewer.tuning.limit import Limit
@@ -122,10 +123,7 @@ def damages(problem: Problem, plan: Plan, rows: Sequence[int]) -> NDArray[np.flo
         base = History()
         samples = problem.run(plan, where, base)
         for n in rows:
-            past = None if base.past is None else {j: kept for j, kept in base.past.items() if j < n}
-            states = {j: x for j, x in base.states.items() if j <= n}
-            history = History(states, {j: u for j, u in base.outputs.items() if j < n}, past=past)
-            there = problem.run(given_away(plan, problem.model, [n]), where, history, n)
+            there = problem.run(given_away(plan, problem.model, [n]), where, until(base, n), n)
             found[n] += float((there - samples).double().square().sum()) / problem.target.numel()
     return found
 
