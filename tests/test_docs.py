@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the scripts are no installed 
 import fewer.parts
 from fewer.claims import claims, recorded
 from fewer.cli import commands  # noqa: F401  (its functions are the commands)
-from fewer.cli.main import app
+from fewer.cli.main import app, run
 from fewer.parts import parts
 from scripts import pages as script
 from scripts.docstrings import escaped, headline, markdown, signature
@@ -91,11 +91,24 @@ def test_python_on_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
 def test_commands_on_a_page_are_commands(page: str) -> None:
     """Every option that is shown exists and takes what it is given; nothing is run."""
     group = typer.main.get_command(app)
-    for block in FENCE.finditer((DOCS / f"{page}.md").read_text()):
-        lines = block[2].splitlines() if block[1] == "sh" else []
-        for words in (shlex.split(line, comments=True) for line in lines):
-            if words[:1] == ["fewer"]:
-                group.commands[words[1]].make_context(words[1], words[2:])
+    for command, *words in commands_on(page):
+        group.commands[command].make_context(command, words)
+
+
+def commands_on(page: str) -> list[list[str]]:
+    """The words after `fewer` of each command that a page shows."""
+    blocks = FENCE.finditer((DOCS / f"{page}.md").read_text())
+    lines = [line for block in blocks if block[1] == "sh" for line in block[2].splitlines()]
+    return [words[1:] for line in lines if (words := shlex.split(line, comments=True))[:1] == ["fewer"]]
+
+
+@pytest.mark.slow
+def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they stand, one after another; the last says that the plan holds."""
+    monkeypatch.chdir(tmp_path)
+    assert [run(words) for words in commands_on("tutorial")] == [0, 0, 0, 0]
+    assert (tmp_path / "tutorial" / "report.html").exists()
+    assert len(list((tmp_path / "tutorial" / "samples").glob("0*.png"))) == 16
 
 
 @pytest.mark.parametrize("path", [*sorted(DOCS.rglob("*.md"))], ids=lambda path: str(path.relative_to(DOCS)))
