@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fewer.engine import History, begin, play
+from fewer.engine import History
 from fewer.errors import InputError
 from fewer.models.model import Model
-from fewer.noise import unit_noise
 from fewer.parts import part
 from fewer.plan import Coefficient, Plan
 from fewer.shortcuts.find import grain
 from fewer.shortcuts.pattern import column, every
 from fewer.shortcuts.playing import Kept, selected
+from fewer.shortcuts.trajectories import watched
 
 RIDGE = 1e-8  # of the mean square of the branches: two rows may have the same
 
@@ -65,15 +65,8 @@ class FittedForecast:
 
 def grams(model: Model, plan: Plan, names: Sequence[str], noises: int, seed: int) -> dict[str, Gram]:
     """Name -> the products of the block's branches in the rows of a plan, on the seed's first noises."""
-    history = History(watch=tuple(names))
-
-    def fresh(draw: int) -> torch.Tensor:
-        return unit_noise(seed, range(noises), model.shape, draw, model.device)
-
-    with torch.inference_mode():
-        x = begin(plan, fresh(0), lambda: fresh(1))
-        play(model, plan, x, model.labels(noises), draw=lambda k: fresh(k + 2), history=history)
-        return {name: products(history, name, len(plan.rows)) for name in names}
+    history = watched(model, plan, names, noises, seed)
+    return {name: products(history, name, len(plan.rows)) for name in names}
 
 
 def products(history: History, name: str, rows: int) -> dict[str, NDArray[np.float64]]:

@@ -28,19 +28,24 @@ def branches(model: Model, plan: Plan, names: Sequence[str], noises: int, seed: 
     common = [c for c in plan.rows[0].conditions if all(c in row.conditions for row in plan.rows)]
     if not common:
         raise InputError(f"plan {plan.name!r}: its rows have no pass in common, on which blocks could be compared")
+    history = watched(model, plan, names, noises, seed)
+    return {
+        name: [_one(selected(history.branches[n][name], tuple(common))).float() for n in range(len(plan.rows))]
+        for name in names
+    }
+
+
+def watched(model: Model, plan: Plan, names: Sequence[str], noises: int, seed: int) -> History:
+    """A run of the plan from the seed's first noises, with the branches of these blocks in every row."""
     history = History(watch=tuple(names))
-    numbers = range(noises)
 
     def fresh(draw: int) -> Tensor:
-        return unit_noise(seed, numbers, model.shape, draw, model.device)
+        return unit_noise(seed, range(noises), model.shape, draw, model.device)
 
     with torch.inference_mode():
         x = begin(plan, fresh(0), lambda: fresh(1))
         play(model, plan, x, model.labels(noises), draw=lambda k: fresh(k + 2), history=history)
-        return {
-            name: [_one(selected(history.branches[n][name], tuple(common))).float() for n in range(len(plan.rows))]
-            for name in names
-        }
+    return history
 
 
 def _one(streams: Sequence[Tensor | None]) -> Tensor:
