@@ -129,6 +129,7 @@ class FreeRun(Run):
         """A standard plan of scale 1 with its figures on the judge's first n noises."""
         samples = judge.samples(plan, last=n)
         quality = judge.quality(samples)
-        told = {"name": self.model.name, "hash": self.model.hash}
-        named = replace(plan, name=f"{plan.name} {nfe}", model=told, evidence={"quality": quality, "guidance": 1.0})
+        named = replace(
+            plan, name=f"{plan.name} {nfe}", model=self.model.signature, evidence={"quality": quality, "guidance": 1.0}
+        )
         return Measured(named, samples, judge.errors(samples), quality)
