@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from fewer.engine import sample
-from fewer.errors import InputError
+from fewer.errors import InputError, NotFinite
 from fewer.guidance.cfg import passes_at
 from fewer.measures.interval import Interval
 from fewer.measures.reference import fine_plan
@@ -82,7 +82,7 @@ def nearest_scale(
             progress(evaluations)
         try:
             x = sample(model, plan, noise=noise[:n], labels=told, batch=batch)
-        except InputError:  # they are not finite
+        except NotFinite:
             if scale == 1:
                 raise
             return Interval(math.inf, math.inf, math.inf, n)
