@@ -108,7 +108,7 @@ def output(
         fresh = None if own is None else partial(own, number)
         passes = Passes(
             call, x, tau, x_in, step.t, labels, model.empty_label, frame, number, known, past, weaker, module, fresh,
-            model.classifier,
+            model.classifier, model.classes,
         )  # fmt: skip
         u = row.guidance.output(passes)
     if model.clip is None:

@@ -45,7 +45,7 @@ class Guidance(Protocol):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """What each pass of the network is told, "label" or "empty", in the order in which it sees them."""
+        """What each pass of the network is told in turn: "label", "empty" or another class ("reference")."""
 
     @property
     def remembers(self) -> bool:
@@ -113,7 +113,7 @@ class Row:
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """What each of the passes is told: the sample's "label", or the "empty" one."""
+        """What each of the passes is told: the sample's "label", the "empty" one, or another ("reference")."""
         return ("label",) if self.guidance is None else self.guidance.conditions
 
 

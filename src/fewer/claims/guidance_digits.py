@@ -81,14 +81,18 @@ def distances(x: Tensor) -> list[float]:
     return [frechet(block, data).value for block in mine.split(BLOCK)]
 
 
-def accuracy(x: Tensor, labels: Tensor) -> Interval:
-    """Share of images whose label a support vector machine of the held-out digits finds."""
+def right(x: Tensor, labels: Tensor) -> Tensor:
+    """Whether a support vector machine of the held-out digits finds each image's label, (n,)."""
     from sklearn.svm import SVC
 
     held_out, known = digits_images("test")
     machine = SVC(gamma="scale").fit(held_out.flatten(1).numpy(), known.numpy())
-    found = torch.from_numpy(machine.predict(x.flatten(1).numpy()))
-    return share(int((found == labels).sum()), len(x))
+    return torch.from_numpy(machine.predict(x.flatten(1).numpy())) == labels
+
+
+def accuracy(x: Tensor, labels: Tensor) -> Interval:
+    """Share of images whose label it finds."""
+    return share(int(right(x, labels).sum()), len(x))
 
 
 def nearer(mine: Tensor, its: Tensor, seed: int) -> Measured:

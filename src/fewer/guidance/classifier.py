@@ -39,10 +39,7 @@ class Classifying(OnGuided, ABC):
 
     def output(self, passes: Passes) -> Tensor:
         """The guided u (n, *shape)."""
-        if passes.classifier is None:
-            raise InputError(f"{self.rule} needs a model with a classifier: give Model.classifier")
-        if passes.labels is None:
-            raise InputError(f"{self.rule} needs labels: give the model its classes")
+        check_classifier(self.rule, passes)
         u = self.guided(passes)
         tau = float(passes.tau)
         if tau == 1:
@@ -99,6 +96,27 @@ class DataClassifier(Classifying):
         return _gradient(passes, passes.data(u), 0.0, self.joint, self.marginal)
 
 
+def check_classifier(rule: str, passes: Passes) -> None:
+    """Raises InputError for models without a classifier, or without labels."""
+    if passes.classifier is None:
+        raise InputError(f"{rule} needs a model with a classifier: give Model.classifier")
+    if passes.labels is None:
+        raise InputError(f"{rule} needs labels: give the model its classes")
+
+
+def logits_at(passes: Passes, x: Tensor, tau: float) -> Tensor:
+    """The classifier's logits (n, K) of states x (n, *shape) at a level. Raises InputError where they do not fit the labels."""
+    assert passes.classifier is not None  # both are checked
+    assert passes.labels is not None
+    logits = passes.classifier(x, tau)
+    if logits.ndim != 2 or len(logits) != len(x) or int(passes.labels.max()) >= logits.shape[1]:
+        raise InputError(
+            f"the classifier returned shape {tuple(logits.shape)} for {len(x)} samples with labels up to "
+            f"{int(passes.labels.max())}; expected logits (n, classes)"
+        )
+    return logits
+
+
 def softened(network: nn.Module, beta: float = 5.0) -> nn.Module:
     """A copy of the network with softplus(beta x) / beta in the place of ReLU, whose gradients have no jumps."""
     finite("beta", beta, 1e-6)
@@ -112,16 +130,10 @@ def softened(network: nn.Module, beta: float = 5.0) -> nn.Module:
 
 def _gradient(passes: Passes, x: Tensor, tau: float, joint: float, marginal: float) -> Tensor:
     """Of joint f_label - log sum exp(marginal f) by x (n, *shape), samples not touching each other."""
-    assert passes.classifier is not None  # both are checked
-    assert passes.labels is not None
+    assert passes.labels is not None  # it is checked
     with torch.inference_mode(False), torch.enable_grad():
         at, labels = x.clone().requires_grad_(), passes.labels.clone()  # what inference mode made has no derivatives
-        logits = passes.classifier(at, tau)
-        if logits.ndim != 2 or len(logits) != len(at) or int(labels.max()) >= logits.shape[1]:
-            raise InputError(
-                f"the classifier returned shape {tuple(logits.shape)} for {len(at)} samples with labels up to "
-                f"{int(labels.max())}; expected logits (n, classes)"
-            )
+        logits = logits_at(passes, at, tau)
         score = joint * logits.gather(1, labels[:, None])[:, 0] - torch.logsumexp(marginal * logits, 1)
         (found,) = torch.autograd.grad(score.sum(), at)
     return found.detach()

@@ -39,6 +39,7 @@ class Passes:
     module   what `call` calls, for rules that reach inside it; None where it is no torch.nn.Module
     fresh    fresh(size) gives unit noise (n, *size), each sample's own and the row's; None where nothing draws
     classifier  the model's, classifier(x, tau) -> logits; None where it has none
+    classes  of the model; None where it has none
     """
 
     call: Callable[[Tensor, Any, Tensor | None], Tensor]
@@ -56,6 +57,7 @@ class Passes:
     module: nn.Module | None = None
     fresh: Callable[[Sequence[int]], Tensor] | None = None
     classifier: Callable[[Tensor, float], Tensor] | None = None
+    classes: int | None = None
 
     def networks(self, *conditions: str) -> tuple[Tensor, ...]:
         """Network outputs F (n, *shape) under these conditions, made as one call of as many times the batch."""
