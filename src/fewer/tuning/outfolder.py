@@ -1,7 +1,6 @@
 """The folder of a search: one process at a time has it, and the results come into it together, whole.
 
-The lock is flock's, which ends with its process however that ends. Where Python has no flock (Windows), two searches in
-one folder are not kept apart.
+The lock is the operating system's, which ends with its process however that ends: flock's, or LockFileEx's on Windows.
 """
 
 from __future__ import annotations
@@ -12,14 +11,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from fewer.errors import InputError
-
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
 STAGE = (".fewer-", ".part")  # how the folder of what is being written is called, at its beginning and end
@@ -46,32 +41,30 @@ def claimed(out: Path) -> Iterator[Path]:
             out.rmdir()
 
 
-def _locked(path: Path) -> IO[bytes]:
-    """The lock's file, open and ours."""
-    while True:
-        lock = path.open("wb")
-        if fcntl is None:
-            return lock
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.close()
-            raise InputError(
-                f"out folder {path.parent} is in use by another search: wait for it, or give another"
-            ) from error
-        except OSError:
-            lock.close()
-            raise
-        if os.fstat(lock.fileno()).st_nlink:  # else who had it before has just removed the file
-            return lock
-        lock.close()
+def _locked(path: Path) -> BaseFileLock:
+    """The lock of a file, ours."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(
+            f"out folder {path.parent} is in use by another search: wait for it, or give another"
+        ) from error
+    return lock
 
 
-def _released(lock: IO[bytes], path: Path) -> None:
-    if fcntl is None:  # which removes no open files
-        lock.close()
-    path.unlink(missing_ok=True)
-    lock.close()
+def _released(lock: BaseFileLock, path: Path) -> None:
+    """The file goes while the lock is ours: who opened it meanwhile sees that it has no name any more, and opens another.
+
+    Windows removes no open file, so that there it goes afterwards, unless another has it by then.
+    """
+    if os.name == "posix":
+        path.unlink(missing_ok=True)
+        lock.release()
+    else:
+        lock.release()
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
