@@ -194,7 +194,7 @@ def refused(folder: Any, says: str, **more: Any) -> None:
 
 def test_prompts_are_needed_and_only_where_there_is_text(copied: Path) -> None:
     refused(copied, "give --prompts FILE, one prompt a line", prompts=None)
-    refused(copied, "whose empty label is the empty prompt", empty_label=0)
+    refused(copied, "whose labels are prompts", empty_label=0)
     for name in ("digits", "mixture16", "builtins:print"):
         refused(name, "takes no text: leave out prompts")
 
@@ -218,8 +218,8 @@ def test_long_prompts(folders: dict[str, Path]) -> None:
 def test_hostile_text_folders(copied: Path) -> None:
     index = copied / "model_index.json"
     good = index.read_text()
-    rewrite(index, _class_name="FluxPipeline")
-    refused(copied, "is a FluxPipeline; of pipelines that take text, fewer reads StableDiffusionPipeline, ")
+    rewrite(index, _class_name="LTXPipeline")
+    refused(copied, "is a LTXPipeline; of pipelines that take text, fewer reads StableDiffusionPipeline, ")
     index.write_text(good)
     rewrite(index, text_encoder=["os", "system"])
     refused(copied, "is a system; fewer reads CLIPTextModel")

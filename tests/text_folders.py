@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,19 @@ MADE: dict[str, Callable[[], Any]] = {
     "pixart alpha": lambda: pixart(diffusers.PixArtAlphaPipeline),
     "pixart sigma": lambda: pixart(diffusers.PixArtSigmaPipeline),
 }
+
+
+def flux(folder: Path, guidance_embeds: bool = True, **levels: Any) -> Path:
+    """The folder of a Flux pipeline of 8x8 latents, its scheduler's configuration changed by `levels`."""
+    parts = tiny.flux(guidance_embeds).pipe.components
+    encoders = {"text_encoder": clip(8), "text_encoder_2": t5()}
+    tokenizers = {"tokenizer": clip_tokenizer(), "tokenizer_2": t5_tokenizer()}
+    scheduler = type(parts["scheduler"]).from_config(parts["scheduler"].config, **levels)
+    parts["vae"].register_to_config(shift_factor=0.1)
+    pipe = diffusers.FluxPipeline(**parts | encoders | tokenizers | {"scheduler": scheduler})
+    pipe.save_pretrained(folder)
+    (folder / "fewer.json").write_text(json.dumps({"sample_size": 8}))
+    return folder
 
 
 def written(name: str, folder: Path) -> Path:

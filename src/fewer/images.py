@@ -20,7 +20,10 @@ Pixels = NDArray[np.uint8]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 # what a file's pixels are read as; those of more than 8 bits a channel are not
 MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
-DECODED = 16  # latents that are decoded at once
+# Latents that are decoded at once: at most so many, of at most so many places together. These are an image of 1024x1024
+# pixels, of which a layer of 256 channels takes 1 GiB.
+DECODED = 16
+PLACES = 16384
 FEWEST = 8  # images that a distance can be told of
 
 
@@ -38,12 +41,20 @@ def check_picture(model: Model) -> None:
 def pixels(model: Model, samples: Tensor) -> Pixels:
     """uint8 (n, H, W, C) of samples, decoded where the model has a decoder, clamped to the model's data range."""
     check_picture(model)
-    if model.decode is not None:
-        samples = torch.cat([model.decode(some) for some in samples.split(DECODED)])
-    images = samples.float().cpu()
     low, high = model.data_range
-    scaled = (images.clamp(low, high) - low) / (high - low) * 255
-    return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+    def bytes_of(images: Tensor) -> Tensor:
+        scaled = (images.float().cpu().clamp(low, high) - low) / (high - low) * 255
+        return scaled.round().to(torch.uint8).permute(0, 2, 3, 1)
+
+    if model.decode is None:
+        return bytes_of(samples).numpy()
+    return torch.cat([bytes_of(model.decode(some)) for some in samples.split(at_once(samples))]).numpy()
+
+
+def at_once(latents: Tensor) -> int:
+    """How many of these latents (n, C, H, W) to decode at once, so that many of large images take no more memory than one."""
+    return max(1, min(DECODED, PLACES // math.prod(latents.shape[2:])))
 
 
 def picture(image: Pixels) -> Image.Image:

@@ -15,7 +15,7 @@ from fewer.measures import cost as costs
 from fewer.measures.audit import Case, Fault, audit, measured
 from fewer.measures.audit.faults import second_stages, zero_alpha_words
 from fewer.measures.audit.table import s_of
-from fewer.models.diffusers import make_scheduler
+from fewer.models.from_pipeline import own_scheduler
 from fewer.models.model import UNSAFE_START, Model
 from fewer.noise import unit_noise
 from fewer.shortcuts.price import call_macs, shares
@@ -138,7 +138,7 @@ def warnings(model: Model, faults: list[Fault]) -> list[str]:
         return found
     if model.clip is not None:
         found.append("the data prediction is clipped at every step (clip_sample or thresholding); plans do so too")
-    calls = calls_of(make_scheduler(model.pipeline["class"], model.pipeline["config"]), model.pipeline["steps"])
+    calls = calls_of(own_scheduler(model.pipeline), model.pipeline["steps"])
     if calls > MANY:
         found.append(f"the pipeline makes {calls} network calls a sample; `fewer tune --match` finds fewer")
     return found

@@ -5,6 +5,7 @@ A file is hostile until it has been checked: sizes are bounded, nothing is unpic
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -143,6 +144,14 @@ def to_json(plan: Plan, tensors: dict[str, Tensor]) -> dict[str, Any]:
         "rows": rows, "end": number(plan.end), "evidence": dict(plan.evidence),
         **({"others": [dict(other) for other in plan.others]} if plan.others else {}),
     }  # fmt: skip
+
+
+def digest(plan: Plan) -> str:
+    """32 hexadecimal digits of the plan's start and rows, whatever it is called and was made for."""
+    tensors: dict[str, Tensor] = {}
+    content = to_json(plan, tensors)
+    table = json.dumps([content["start"], content["rows"]], sort_keys=True).encode()
+    return hashlib.sha256(table + dump_safetensors(tensors)).hexdigest()[:32]
 
 
 def write(plan: Plan, path: Path) -> Path:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from fewer.measures.features import Features
     from fewer.models.model import Model
-    from fewer.plan import Plan
 
 
 @app.command()
@@ -38,6 +37,7 @@ def tune(
         str | None, typer.Option(help="Milliseconds per sample on this machine, 16 at a time: likewise.")
     ] = None,
     prompts: opt.Prompts = None,
+    negative_prompt: opt.NegativePrompt = None,
     keep: Annotated[str | None, typer.Option(help="What may not change: steps,solver,guidance,blocks.")] = None,
     guidance: opt.GuidanceOrAuto = None,
     data: opt.Data = None,
@@ -49,7 +49,11 @@ def tune(
     strategy: Annotated[str, typer.Option(help="A tuning method of `fewer methods`.")] = "gauss-newton",
     other: opt.With = None,
     start_from: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Strategies that run first, such as ays,dynamic-program.")
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Strategies that run first, such as ays,dynamic-program, and plan files to begin with: tuned.json.",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the out folder.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the results (default fewer-MODEL/).")] = None,
@@ -67,6 +71,7 @@ def tune(
         if given is not None and (asked is not None or match or (work is not None and clock is not None)):
             raise InputError(f"--{name} is a budget of its own: give it without --nfe, --match and other budgets")
     strength = opt.scale_or_auto(guidance, data)
+    from fewer.cli.loading import beside, check_negative, told_scale
     from fewer.images import read_images
     from fewer.measures.own_metric import OwnMetric
     from fewer.models.load import load
@@ -77,7 +82,11 @@ def tune(
     if other is not None and work is None and clock is None:
         raise InputError("--with saves no evaluations: give the budget as --macs X or --ms X")
     texts = opt.prompts_of(prompts)
-    found = _beside(other, load(model, device, dtype, empty_label=empty_label, prompts=texts))
+    check_negative(negative_prompt, strength, [])
+    found = load(model, device, dtype, empty_label=empty_label, prompts=texts, negative_prompt=negative_prompt)
+    found = beside(other, found)
+    if not isinstance(strength, str):
+        found, strength = told_scale(found, strength)
     own = None if metric is None else OwnMetric.load(metric, found.data_range)
     folder = out or Path(f"fewer-{found.name}")
     images = None if data is None else read_images(data, found)
@@ -106,6 +115,7 @@ def sample(
         str | None, typer.Option(metavar="TEXT", help="What a text-to-image model draws, in every sample.")
     ] = None,
     prompts: opt.Prompts = None,
+    negative_prompt: opt.NegativePrompt = None,
     other: opt.With = None,
     out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("fewer-samples"),
     seed: opt.Seed = 0,
@@ -116,10 +126,10 @@ def sample(
 ) -> None:
     """Write 00000.png, .. and grid.png."""
     strength = opt.scale(guidance)
-    for name, given in (("nfe", nfe), ("guidance", strength)):
-        if plan is not None and given is not None:
-            raise InputError(f"--{name} goes with a standard plan; a plan file has its own")
+    if plan is not None and nfe is not None:
+        raise InputError("--nfe goes with a standard plan; a plan file has its own")
     opt.writable(out / "grid.png")
+    from fewer.cli.loading import beside_in, check_negative, told_scale
     from fewer.engine import sample as run
     from fewer.images import check_picture, grid, picture, pixels, save_png
     from fewer.integrations.as_it_is import untold_guidance
@@ -129,9 +139,13 @@ def sample(
     from fewer.transfer import transferred
 
     loaded = None if plan is None else Plan.load(plan)
+    plans = [] if loaded is None else [loaded]
+    check_negative(negative_prompt, strength, plans)
     texts = opt.prompts_of(prompts, prompt)
-    found = load(model, device, dtype, empty_label=empty_label, prompts=texts)
-    found = _with(other, found, [] if loaded is None else [loaded])
+    found = load(model, device, dtype, empty_label=empty_label, prompts=texts, negative_prompt=negative_prompt)
+    found, strength = told_scale(beside_in(plans, other, found), strength)
+    if plans and strength is not None:
+        raise InputError("--guidance goes with a standard plan; a plan file has its own")
     check_picture(found)
     table = loaded or standard("dpmpp-2m", found, nfe or 20, "logsnr", guidance=strength)
     table, said = transferred(found, table)
@@ -144,7 +158,8 @@ def sample(
     for i, image in enumerate(images):
         save_png(picture(image), out / f"{i:05d}.png")
     save_png(grid(images), out / "grid.png")
-    if loaded is None and (untold := untold_guidance(found, strength)) is not None:
+    scale_is_free = loaded is None or found.embedded_guidance is not None  # which no plan file holds
+    if scale_is_free and (untold := untold_guidance(found, strength)) is not None:
         said = [*said, untold]
     for warning in said:
         print(f"fewer: {warning}", file=sys.stderr)
@@ -157,6 +172,7 @@ def compare(
     nfe: Annotated[str, typer.Option(help="Network evaluations per sample: 5,10 or 4-8.")] = "5,10",
     plan: Annotated[list[Path] | None, typer.Option(help="Plan files to compare too (repeat).")] = None,
     prompts: opt.Prompts = None,
+    negative_prompt: opt.NegativePrompt = None,
     data: opt.Data = None,
     features: opt.Features = None,
     metric: opt.Metric = None,
@@ -179,6 +195,7 @@ def compare(
     opt.writable(json_file)
     if nll and data is None:
         raise InputError("--nll is the likelihood of data: give --data too")
+    from fewer.cli.loading import beside_in, check_negative, told_scale
     from fewer.compare import compare as run
     from fewer.images import read_images
     from fewer.measures.own_metric import OwnMetric
@@ -186,8 +203,10 @@ def compare(
     from fewer.plan import Plan
 
     plans = [Plan.load(path) for path in plan or []]
+    check_negative(negative_prompt, strength, plans)
     texts = opt.prompts_of(prompts)
-    found = _with(other, load(model, device, dtype, empty_label=empty_label, prompts=texts), plans)
+    found = load(model, device, dtype, empty_label=empty_label, prompts=texts, negative_prompt=negative_prompt)
+    found, strength = told_scale(beside_in(plans, other, found), strength)
     own = None if metric is None else OwnMetric.load(metric, found.data_range)
     images = None if data is None else read_images(data, found)
     on = _features(features, images, found)
@@ -290,27 +309,6 @@ def claims(
         _json(results, json_file)
     if wrong:
         raise typer.Exit(1)
-
-
-def _with(other: str | None, model: Model, plans: list[Plan]) -> Model:
-    """The model with the second one, which some row of the plans must call; without one, no row may."""
-    if other is not None and all(plan.networks == [0] for plan in plans):
-        raise InputError(f"--with is {other!r}, and no row of a given plan calls a second model")
-    model = _beside(other, model)
-    for plan in plans:
-        model.called(max(plan.networks))
-    return model
-
-
-def _beside(other: str | None, model: Model) -> Model:
-    """The model with the second one that rows may call."""
-    from dataclasses import replace
-
-    from fewer.models.load import load
-
-    if other is None:
-        return model
-    return replace(model, others=(load(other, model.device, model.dtype, prompts=model.prompts or None),))
 
 
 def _features(name: str | None, images: Tensor | None, model: Model) -> Features | None:

@@ -22,19 +22,31 @@ Batch = Annotated[int | None, typer.Option(min=1, help="Samples per network call
 EmptyLabel = Annotated[
     int | None, typer.Option(help="The label trained as 'no class', for guidance, where the folder does not say.")
 ]
-Guidance = Annotated[str | None, typer.Option(metavar="SCALE", help="Scale of classifier-free guidance.")]
+Guidance = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCALE", help="Scale of classifier-free guidance, or what a network takes as its input for it."
+    ),
+]
 GuidanceOrAuto = Annotated[
     str | None,
     typer.Option(
         metavar="SCALE|auto",
-        help="Scale of classifier-free guidance; auto: the one whose samples are nearest to --data, by --metric or else the "
-        "Frechet distance.",
+        help="Scale of classifier-free guidance, or what a network takes as its input for it; auto: the one whose samples are "
+        "nearest to --data, by --metric or else the Frechet distance.",
     ),
 ]
 Prompts = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE", help="Prompts of a text-to-image model: a text file, one a line; label k is prompt k."
+    ),
+]
+NegativePrompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="What the guidance of a text-to-image model leads away from (default: what its pipeline takes).",
     ),
 ]
 Data = Annotated[Path | None, typer.Option(help="Folder of images, or .npz with x (N, H, W, C) uint8.")]

@@ -12,7 +12,7 @@ from fewer.errors import InputError
 from fewer.guidance.cfg import passes_at
 from fewer.integrations.probe import from_diffusers
 from fewer.integrations.schedulers import calls_of, is_stochastic, play_scheduler
-from fewer.models.diffusers import make_scheduler
+from fewer.models.from_pipeline import own_scheduler
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.solvers import guided
@@ -64,7 +64,7 @@ def as_it_is(model: Model, nfe: int | None = None, guidance: float | None = None
     """
     if model.pipeline is None:
         return None
-    scheduler = make_scheduler(model.pipeline["class"], model.pipeline["config"])
+    scheduler = own_scheduler(model.pipeline)
     own = model.pipeline["steps"]
     steps = own if nfe is None else _steps_of(scheduler, nfe // passes_at(guidance))
     if steps is None:
@@ -73,8 +73,15 @@ def as_it_is(model: Model, nfe: int | None = None, guidance: float | None = None
 
 
 def untold_guidance(model: Model, guidance: float | None) -> str | None:
-    """A sentence to tell where the pipeline guides when it is not told a scale, and here nothing does; else None."""
+    """A sentence to tell where the pipeline takes a scale of its own when it is not told one: what is done here; else None."""
     own = (model.pipeline or {}).get("guidance")
+    if model.embedded_guidance is not None:
+        if model.embedded_guidance != own:
+            return None
+        return (
+            f"the network is told guidance {own:g}, which it takes as an input, as its pipeline does when it is told no scale "
+            "(--guidance SCALE tells another)"
+        )
     if own is None or guidance is not None:
         return None
     return (

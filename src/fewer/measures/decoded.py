@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fewer.images import DECODED
+from fewer.images import at_once
 from fewer.models.model import Model
 
 NUMBERS = 1 << 24  # that the images of a reference hold at most, where that allows LEAST of them
@@ -30,11 +30,11 @@ class DecodedErrors:
         if self.images is None:
             numbers = decoded(self.model, self.reference[:1]).numel()
             self.images = decoded(self.model, self.reference[: max(LEAST, min(MOST, NUMBERS // numbers))])
-        k = min(len(samples), len(self.images))
+        k, few = min(len(samples), len(self.images)), at_once(samples)
         return torch.cat(
             [
                 (decoded(self.model, some) - there).double().square().flatten(1).mean(1).cpu()
-                for some, there in zip(samples[:k].split(DECODED), self.images[:k].split(DECODED), strict=True)
+                for some, there in zip(samples[:k].split(few), self.images[:k].split(few), strict=True)
             ]
         )
 
@@ -43,4 +43,4 @@ def decoded(model: Model, latents: Tensor) -> Tensor:
     """Images (n, C, H, W) of latents, clamped to the model's data range."""
     assert model.decode is not None  # only such models have latents
     low, high = model.data_range
-    return torch.cat([model.decode(some).float().clamp(low, high) for some in latents.split(DECODED)])
+    return torch.cat([model.decode(some).float().clamp(low, high) for some in latents.split(at_once(latents))])

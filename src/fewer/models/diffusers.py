@@ -5,10 +5,11 @@ All of it comes from the folder's configuration files. Weights are read from saf
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from fewer.errors import InputError, first_line
-from fewer.models.from_scheduler import clip_of, make_scheduler, own_guidance, own_steps, quiet, schedule_of, settings
+from fewer.models.from_pipeline import as_told, own_guidance, own_steps
+from fewer.models.from_scheduler import clip_of, make_scheduler, quiet, schedule_of, settings
 from fewer.models.model import Model
 
 NETWORKS = {"UNet2DModel": "unet", "DiTTransformer2DModel": "transformer"}
@@ -72,11 +74,15 @@ def load_folder(
     )
 
 
-def process(pipeline: Any, scheduler: Any) -> dict[str, Any]:
-    """What a pipeline's class name and its scheduler say of a Model: how it was trained, and how the pipeline samples."""
+def process(pipeline: Any, scheduler: Any, levels: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a pipeline's class name and its scheduler say of a Model: how it was trained, and how the pipeline samples.
+
+    `levels` is what the pipeline tells the scheduler of them (`fewer.models.from_pipeline.told_levels`).
+    """
     schedule, predicts, sigma_data = schedule_of(scheduler)
+    steps = own_steps(pipeline, as_told(copy.deepcopy(scheduler), levels))
     asked = {
-        "class": type(scheduler).__name__, "config": settings(scheduler), "steps": own_steps(pipeline, scheduler),
+        "class": type(scheduler).__name__, "config": settings(scheduler), "steps": steps, "levels": levels,
         "guidance": own_guidance(pipeline),
     }  # fmt: skip
     return {
@@ -243,8 +249,13 @@ def hash_of(folder: Path) -> str:
 
 def _hash(folder: Path, part: Path) -> str:
     """sha256 of what decides the samples: network configuration, weights, scheduler configuration."""
+    weights = sorted(part.glob("*.safetensors"))
+    return digest_of([part / "config.json", *weights, folder / "scheduler" / "scheduler_config.json"])
+
+
+def digest_of(files: Iterable[Path]) -> str:
+    """sha256 of files, by their names and content in this order."""
     digest = hashlib.sha256()
-    files = [part / "config.json", *sorted(part.glob("*.safetensors")), folder / "scheduler" / "scheduler_config.json"]
     for path in files:
         digest.update(path.name.encode())
         with path.open("rb") as stream:

@@ -15,12 +15,13 @@ import diffusers
 import torch
 
 from fewer.errors import InputError, first_line
-from fewer.models.diffusers import check_weights, scheduler_of, variant_of
+from fewer.models.diffusers import check_weights, digest_of, scheduler_of, variant_of
 from fewer.models.from_scheduler import quiet
 
 ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5TokenizerFast")
 NETWORKS = ("unet", "transformer")
+DECIDING = (".json", ".safetensors", ".txt", ".model")  # files of encoders and tokenizers, by how their names end
 APART = ("vae", "safety_checker", "feature_extractor", "image_encoder")  # no prompt needs them
 
 
@@ -104,17 +105,24 @@ def _check(name: str, known: Sequence[str], part: Path) -> None:
         raise InputError(f"{part} is missing, and model_index.json names it")
 
 
-def check_lengths(pipe: Any, prompts: Sequence[str]) -> None:
+def encoders_hash(folder: Path, index: dict[str, Any]) -> str:
+    """sha256 of what decides the encoded prompts: the files of the pipeline's text encoders and tokenizers."""
+    parts = [part for part in sorted(index) if part.startswith(("text_encoder", "tokenizer")) and class_of(index, part)]
+    return digest_of(path for part in parts for path in sorted((folder / part).iterdir()) if path.suffix in DECIDING)
+
+
+def check_lengths(pipe: Any, prompts: Sequence[str], negative: str | None = None) -> None:
     """InputError for a prompt that no tokenizer of the pipeline takes whole: its end would be left out unsaid."""
     rooms = _rooms(pipe)
     if not rooms:
         raise InputError(f"the {type(pipe).__name__} has no tokenizer with a text encoder, which prompts need")
-    for i, prompt in enumerate(prompts, 1):
+    named = [(f"prompt {i}", prompt) for i, prompt in enumerate(prompts, 1)]
+    for name, prompt in [*named, *([] if negative is None else [("negative prompt", negative)])]:
         found = [(len(tokenizer(prompt, verbose=False).input_ids), room) for tokenizer, room in rooms]
         if all(tokens > room for tokens, room in found):
             tokens, room = max(found, key=lambda pair: pair[1])
             raise InputError(
-                f"prompt {i}, {prompt[:40]!r}, has {tokens} tokens with those of its ends; {type(pipe).__name__} takes "
+                f"{name}, {prompt[:40]!r}, has {tokens} tokens with those of its ends; {type(pipe).__name__} takes "
                 f"{room}"
             )
 

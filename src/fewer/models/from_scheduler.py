@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
 import math
@@ -20,7 +19,6 @@ from fewer.models.model import Clip
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding, betas, discrete
 
 PREDICTS = {"epsilon": "noise", "sample": "data", "v_prediction": "velocity", "flow_prediction": "flow"}
-PIPELINE_STEPS = 50  # of pipelines that name no number of their own
 
 
 @contextmanager
@@ -119,34 +117,3 @@ def _number(config: dict[str, Any], name: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise InputError(f"{name} of the scheduler is {value!r}; expected a positive number")
     return value
-
-
-def own_steps(pipeline: Any, scheduler: Any) -> int:
-    """How many steps the pipeline takes when it is not told, as far as its scheduler has times for them.
-
-    Raises InputError where the scheduler cannot be set to them.
-    """
-    times = scheduler.config.get("num_train_timesteps", PIPELINE_STEPS)
-    steps = times if type(scheduler).__name__.startswith("DDPM") else PIPELINE_STEPS
-    told = _default(pipeline, "num_inference_steps")
-    steps = told if isinstance(told, int) else steps
-    steps = min(steps, times)
-    try:
-        copy.deepcopy(scheduler).set_timesteps(steps)
-    except Exception as error:  # schedulers raise many types for what they do not take
-        name = type(scheduler).__name__
-        raise InputError(f"{name} cannot be set to its own {steps} steps: {first_line(error)}") from error
-    return steps
-
-
-def own_guidance(pipeline: Any) -> float | None:
-    """The scale by which the pipeline guides when it is not told; None for one that does not, or is not known."""
-    scale = _default(pipeline, "guidance_scale")
-    return float(scale) if isinstance(scale, int | float) and scale > 1 else None
-
-
-def _default(pipeline: Any, name: str) -> Any:
-    """What a pipeline, by the name of its class in diffusers, takes for an argument that is not given; None if unknown."""
-    kind = getattr(diffusers, pipeline, None) if isinstance(pipeline, str) else None
-    given = inspect.signature(kind.__call__).parameters.get(name) if isinstance(kind, type) else None
-    return None if given is None or given.default is inspect.Parameter.empty else given.default

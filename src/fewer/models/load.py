@@ -29,6 +29,7 @@ def load(
     *,
     empty_label: int | None = None,
     prompts: Sequence[str] | None = None,
+    negative_prompt: str | None = None,
 ) -> Model:
     """The model that a name stands for.
 
@@ -37,6 +38,7 @@ def load(
     device       where it runs; `dtype` what its network runs in (float32, float16, bfloat16)
     empty_label  the label trained as 'no class', where the folder does not say
     prompts      of a text-to-image pipeline, whose label k is then prompt k (see `fewer.models.text`): 1 to 1000 texts
+    negative_prompt  of such a pipeline: what guidance leads away from, instead of what the pipeline takes untold
 
     Raises InputError when it is none of these or cannot be read.
     """
@@ -44,14 +46,14 @@ def load(
     dtype = _dtype(dtype)
     name = str(model)
     if name and _is_folder(Path(name)):
-        return _from_folder(Path(name), device, dtype, empty_label, prompts)
+        return _from_folder(Path(name), device, dtype, empty_label, prompts, negative_prompt)
     if name in bundled.names():
-        return _from_folder(bundled.folder(name), device, dtype, empty_label, prompts)
+        return _from_folder(bundled.folder(name), device, dtype, empty_label, prompts, negative_prompt)
     if re.fullmatch(r"[\w.]+:\w+", name):
-        _take_no_text(name, prompts)
+        _take_no_text(name, prompts, negative_prompt)
         return _with_empty_label(_from_function(name).to(device, dtype), empty_label)
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not Path(name).exists():
-        return _from_folder(_from_hub(name), device, dtype, empty_label, prompts)
+        return _from_folder(_from_hub(name), device, dtype, empty_label, prompts, negative_prompt)
     raise InputError(
         f"{name!r} is no folder, no bundled model ({', '.join(bundled.names())}), no module:function and no hub id"
     )
@@ -83,13 +85,13 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
 
 def _from_folder(
     folder: Path, device: torch.device, dtype: torch.dtype | None, empty_label: int | None,
-    prompts: Sequence[str] | None,
+    prompts: Sequence[str] | None, negative_prompt: str | None,
 ) -> Model:  # fmt: skip
     if is_text_pipeline(folder):
         if empty_label is not None:
-            raise InputError(f"an empty label was given for {folder}, whose empty label is the empty prompt")
-        return load_text(folder, device, dtype, prompts)
-    _take_no_text(folder.name, prompts)
+            raise InputError(f"an empty label was given for {folder}, whose labels are prompts")
+        return load_text(folder, device, dtype, prompts, negative_prompt)
+    _take_no_text(folder.name, prompts, negative_prompt)
     mixture = folder / "mixture.safetensors"
     if not mixture.exists():
         return load_folder(folder, device, dtype, empty_label)
@@ -103,7 +105,9 @@ def _from_folder(
     return _with_empty_label(found, empty_label)
 
 
-def _take_no_text(name: str, prompts: Sequence[str] | None) -> None:
+def _take_no_text(name: str, prompts: Sequence[str] | None, negative_prompt: str | None) -> None:
+    if negative_prompt is not None:
+        raise InputError(f"{name} takes no text: leave out negative_prompt (--negative-prompt)")
     if prompts is not None:
         raise InputError(f"{name} takes no text: leave out prompts (--prompt, --prompts)")
 

@@ -64,6 +64,9 @@ class Model:
     classifier     (x, tau) -> logits (n, classes) of states x (n, *shape) in the flow frame, for classifier guidance
     others         further models of the same data and labels, which rows of a plan may call in this one's place
     prompts        of a text-to-image model: what its labels stand for, one text each
+    negative_prompt    what its empty label stands for, None for what its pipeline takes when it is not told
+    encoders_hash      of the content of its text encoders, which `hash` leaves out: a plan plays any prompt
+    embedded_guidance  the guidance scale that the network is told as an input; None for a network that takes none
     """
 
     network: Network
@@ -86,6 +89,9 @@ class Model:
     classifier: Callable[[Tensor, float], Tensor] | None = None
     others: tuple[Model, ...] = ()
     prompts: tuple[str, ...] = ()
+    negative_prompt: str | None = None
+    encoders_hash: str = ""
+    embedded_guidance: float | None = None
 
     def __post_init__(self) -> None:
         if self.predicts not in PREDICTIONS:
@@ -93,7 +99,7 @@ class Model:
         if not self.shape or any(size < 1 for size in self.shape):
             raise InputError(f"shape is {self.shape}; expected positive sizes (C, H, W)")
         for other in self.others:
-            for what in ("shape", "classes", "prompts", "data_range", "device"):
+            for what in ("shape", "classes", "prompts", "negative_prompt", "data_range", "device"):
                 its, own = getattr(other, what), getattr(self, what)
                 if its != own:
                     raise InputError(f"{what} of the second model {other.name} is {its}; {self.name} has {own}")
@@ -221,6 +227,19 @@ class Model:
         weaker, others = self.weaker and self.weaker.to(device, dtype), tuple(o.to(device, dtype) for o in self.others)
         return replace(self, device=device, dtype=dtype, weaker=weaker, others=others)
 
+    def with_guidance(self, scale: float) -> Model:
+        """The model whose network, which takes a guidance scale as an input, is told this one; likewise its `others`.
+
+        Raises InputError for a network that takes none, and where the scale is no finite number.
+        """
+        if self.embedded_guidance is None:
+            raise InputError(f"the network of {self.name} takes no guidance scale as an input")
+        if not -1e6 < scale < 1e6:
+            raise InputError(f"guidance is {scale}; expected a finite scale such as 3.5")
+        told: Any = self.network
+        others = tuple(o if o.embedded_guidance is None else o.with_guidance(scale) for o in self.others)
+        return replace(self, network=told.with_guidance(scale), embedded_guidance=float(scale), others=others)
+
     @property
     def signature(self) -> dict[str, str]:
         """What a plan says of the model that it was made for."""
@@ -231,5 +250,14 @@ class Model:
         return {
             "name": self.name, "hash": self.hash, "shape": list(self.shape), "predicts": self.predicts,
             "schedule": self.schedule.describe(), "parameters": self.parameters, "classes": self.classes,
-            **({"prompts": list(self.prompts)} if self.prompts else {}),
+            **self.conditions,
         }  # fmt: skip
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What the samples of a text-to-image model depend on besides its hash; {} for other models."""
+        if not self.prompts:
+            return {}
+        told = {"negative_prompt": self.negative_prompt, "embedded_guidance": self.embedded_guidance}
+        given = {name: value for name, value in told.items() if value is not None}
+        return {"prompts": list(self.prompts), "text_encoders": self.encoders_hash, **given}

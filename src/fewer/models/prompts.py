@@ -40,10 +40,23 @@ def check_prompts(prompts: Any, name: str = "prompts") -> tuple[str, ...]:
     if not 1 <= len(prompts) <= MOST:
         raise InputError(f"{name} holds {len(prompts)} prompts; expected 1 to {MOST}")
     for i, prompt in enumerate(prompts, 1):
-        if not isinstance(prompt, str) or not prompt.strip():
+        _check_text(prompt, f"{name}: prompt {i}")
+        if not prompt.strip():
             raise InputError(f"{name}: prompt {i} is {prompt!r:.80}; expected a text")
-        if len(prompt) > LONGEST:
-            raise InputError(f"{name}: prompt {i} has {len(prompt)} characters; expected at most {LONGEST}")
-        if not prompt.isprintable():
-            raise InputError(f"{name}: prompt {i} holds characters that are no text: {prompt!r:.80}")
     return tuple(prompts)
+
+
+def check_negative(prompt: Any) -> str | None:
+    """The negative prompt as it is, which may be the empty text. Raises InputError for what is no printable text."""
+    if prompt is not None:
+        _check_text(prompt, "negative prompt")
+    return prompt
+
+
+def _check_text(prompt: Any, name: str) -> None:
+    if not isinstance(prompt, str):
+        raise InputError(f"{name} is {prompt!r:.80}; expected a text")
+    if len(prompt) > LONGEST:
+        raise InputError(f"{name} has {len(prompt)} characters; expected at most {LONGEST}")
+    if not prompt.isprintable():
+        raise InputError(f"{name} holds characters that are no text: {prompt!r:.80}")

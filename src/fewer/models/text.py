@@ -1,8 +1,9 @@
 """Text-to-image pipeline folders: with its prompts listed, such a pipeline is a class-conditional model of latents.
 
 Label k is prompt k, and the empty label is what the pipeline tells its network in place of a prompt when it guides: the
-empty prompt, or zeros. Every prompt is encoded once, by the pipeline's own `encode_prompt`; the text encoders are
-dropped then, and what they gave is kept as tables, a row a label, of the arguments that the network takes.
+negative prompt, the empty one, or zeros. Pipelines that make no second pass (Flux) have none. Every prompt is encoded
+once, by the pipeline's own `encode_prompt`; the text encoders are dropped then, and what they gave is kept as tables, a
+row a label, of the arguments that the network takes.
 
 What a pipeline does besides is not done here: its safety checker is not run, images and adapters are no inputs.
 """
@@ -17,9 +18,9 @@ from typing import Any
 
 import diffusers
 import torch
-from torch import Tensor, nn
 
 from fewer.errors import InputError, first_line
+from fewer.models import flux
 from fewer.models.diffusers import (
     data_range,
     decoder,
@@ -30,50 +31,27 @@ from fewer.models.diffusers import (
     read_json,
     sample_shape,
 )
-from fewer.models.encoders import assembled, check_lengths, class_of, silence
+from fewer.models.encoders import assembled, check_lengths, class_of, encoders_hash, silence
+from fewer.models.from_pipeline import told_levels
 from fewer.models.model import Model
-from fewer.models.prompts import check_prompts
+from fewer.models.prompts import check_negative, check_prompts
+from fewer.models.told import TextNetwork, Told, each
 
 AT_ONCE = 16  # prompts that are encoded at once
 
-Told = dict[str, Any]  # arguments of the network: tensors (n, ..), None, or such a dict again
-Tell = Callable[[Any, list[str], tuple[int, int]], tuple[Told, Told]]
+Size = tuple[int, int]
+Shape = tuple[int, int, int]
+Tell = Callable[[Any, list[str], Told, Size], tuple[Told, Told | None]]
 
 
-class TextNetwork:
-    """A network of diffusers as network(x, t, labels) -> output, told by its arguments' tables `told` (labels, ..)."""
-
-    def __init__(self, module: nn.Module, told: Told) -> None:
-        self.module, self.told = module, told
-
-    def __call__(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-        """Output (n, C or 2 C, H, W) in the module's dtype."""
-        assert labels is not None  # the model has classes
-        self.told = _each(lambda table: table.to(x.device), self.told)  # which a model that was moved left behind
-        given = _each(lambda table: _like(table[labels], x), self.told)
-        return self.module(x, timestep=t, **given, return_dict=False)[0]
-
-
-def _like(rows: Tensor, x: Tensor) -> Tensor:
-    return rows.to(x.dtype) if rows.is_floating_point() else rows  # masks stay whole numbers
-
-
-def _each(change: Callable[..., Tensor], *told: Any) -> Any:
-    """The arguments with every tensor changed, or every group of tensors at the same place made one."""
-    first = told[0]
-    if isinstance(first, dict):
-        return {name: _each(change, *(one[name] for one in told)) for name in first}
-    return None if first is None else change(*told)
-
-
-def _stable_diffusion(pipe: Any, prompts: list[str], size: tuple[int, int]) -> tuple[Told, Told]:
-    label, empty = pipe.encode_prompt(prompts, pipe.unet.device, 1, True)
+def _stable_diffusion(pipe: Any, prompts: list[str], negative: Told, size: Size) -> tuple[Told, Told]:
+    label, empty = pipe.encode_prompt(prompts, pipe.unet.device, 1, True, **negative)
     return {"encoder_hidden_states": label}, {"encoder_hidden_states": empty}
 
 
-def _stable_diffusion_xl(pipe: Any, prompts: list[str], size: tuple[int, int]) -> tuple[Told, Told]:
+def _stable_diffusion_xl(pipe: Any, prompts: list[str], negative: Told, size: Size) -> tuple[Told, Told]:
     """Its network is told the image's size too: original size, corner of the crop, wanted size."""
-    label, empty, pooled, pooled_empty = pipe.encode_prompt(prompts, device=pipe.unet.device)
+    label, empty, pooled, pooled_empty = pipe.encode_prompt(prompts, device=pipe.unet.device, **negative)
     ids = torch.tensor([*size, 0.0, 0.0, *size], device=label.device).repeat(len(label), 1)
     return (
         {"encoder_hidden_states": label, "added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}},
@@ -81,18 +59,20 @@ def _stable_diffusion_xl(pipe: Any, prompts: list[str], size: tuple[int, int]) -
     )
 
 
-def _stable_diffusion_3(pipe: Any, prompts: list[str], size: tuple[int, int]) -> tuple[Told, Told]:
-    label, empty, pooled, pooled_empty = pipe.encode_prompt(prompts, None, None, device=pipe.transformer.device)
+def _stable_diffusion_3(pipe: Any, prompts: list[str], negative: Told, size: Size) -> tuple[Told, Told]:
+    label, empty, pooled, pooled_empty = pipe.encode_prompt(
+        prompts, None, None, device=pipe.transformer.device, **negative
+    )
     return (
         {"encoder_hidden_states": label, "pooled_projections": pooled},
         {"encoder_hidden_states": empty, "pooled_projections": pooled_empty},
     )
 
 
-def _pixart(pipe: Any, prompts: list[str], size: tuple[int, int]) -> tuple[Told, Told]:
+def _pixart(pipe: Any, prompts: list[str], negative: Told, size: Size) -> tuple[Told, Told]:
     """Of the first version the large network, of 128x128 latents, is told the image's size too."""
     clean = inspect.signature(type(pipe).__call__).parameters["clean_caption"].default
-    found = pipe.encode_prompt(prompts, device=pipe.transformer.device, clean_caption=clean)
+    found = pipe.encode_prompt(prompts, device=pipe.transformer.device, clean_caption=clean, **negative)
     label, mask, empty, empty_mask = found
     added: Told = {"resolution": None, "aspect_ratio": None}
     if type(pipe).__name__ == "PixArtAlphaPipeline" and pipe.transformer.config.sample_size == 128:
@@ -105,19 +85,38 @@ def _pixart(pipe: Any, prompts: list[str], size: tuple[int, int]) -> tuple[Told,
     )
 
 
+def _configured(pipe: Any, own: dict[str, Any], part: Path) -> Shape:
+    """The size that the network was made for; pipelines of old folders correct it in the configuration."""
+    return sample_shape((pipe.unet if part.name == "unet" else pipe.transformer).config, part)
+
+
 @dataclass(frozen=True)
 class Kind:
-    """A pipeline class that is read: its network, and `tell(pipe, prompts, (height, width))`, the network's arguments
-    for prompts and, as many times, for none.
+    """A pipeline class that is read.
+
+    network  its network's class, called as `call` does
+    tell     tell(pipe, prompts, negative, (height, width)): the network's arguments for prompts and, as many times, for
+             none, or None. `negative` is {} or {"negative_prompt": one a prompt}
+    shape    shape(pipe, content of fewer.json, the network's folder) of its latents
+    patch    latents of a token's side, where the network's configuration does not say
+    guides   whether the pipeline guides by a second pass, of none; else its scale is an input of the network, if anything
     """
 
     network: str
     tell: Tell
+    call: type[TextNetwork] = TextNetwork
+    shape: Callable[[Any, dict[str, Any], Path], Shape] = _configured
+    patch: int | None = None
+    guides: bool = True
 
     @property
     def part(self) -> str:
         """The network's folder."""
         return "unet" if self.network == "UNet2DConditionModel" else "transformer"
+
+    def tokens(self, shape: Shape, config: Any) -> int:
+        """Tokens of latents of a shape, by which some pipelines shift their levels."""
+        return shape[1] * shape[2] // (self.patch or config.get("patch_size") or 1) ** 2
 
 
 KINDS = {
@@ -126,6 +125,7 @@ KINDS = {
     "StableDiffusion3Pipeline": Kind("SD3Transformer2DModel", _stable_diffusion_3),
     "PixArtAlphaPipeline": Kind("PixArtTransformer2DModel", _pixart),
     "PixArtSigmaPipeline": Kind("PixArtTransformer2DModel", _pixart),
+    "FluxPipeline": Kind("FluxTransformer2DModel", flux.tell, flux.FluxNetwork, flux.shape, flux.PATCH, guides=False),
 }
 
 
@@ -142,37 +142,46 @@ def is_text_pipeline(folder: Path) -> bool:
 
 
 def load_text(
-    folder: Path, device: torch.device, dtype: torch.dtype | None = None, prompts: Sequence[str] | None = None
-) -> Model:
+    folder: Path, device: torch.device, dtype: torch.dtype | None = None, prompts: Sequence[str] | None = None,
+    negative_prompt: str | None = None,
+) -> Model:  # fmt: skip
     """The model of a text-to-image pipeline folder, conditional on these prompts, or on those that its fewer.json lists.
 
-    Samples are latents, of the size that the pipeline makes when it is not told one; `decode` is the pipeline's VAE.
-    Raises InputError where prompts are missing, or longer than every one of the pipeline's tokenizers takes, for
-    networks that take more than noise and a prompt, and for damaged folders.
+    Samples are latents, of the size that the pipeline makes when it is not told one; `decode` is the pipeline's VAE. With
+    `negative_prompt` the empty label is that text. Raises InputError where prompts are missing, or longer than every one of
+    the pipeline's tokenizers takes, for a negative prompt of a pipeline that makes no second pass, for networks that take
+    more than noise and a prompt, and for damaged folders.
     """
     index = read_json(folder / "model_index.json")
     own = read_json(folder / "fewer.json") if (folder / "fewer.json").exists() else {}
-    kind = KINDS[index["_class_name"]]
+    name, kind = index["_class_name"], KINDS[index["_class_name"]]
     if prompts is None and "prompts" not in own:
         raise InputError(
             f"{folder} is a text-to-image pipeline: give --prompts FILE, one prompt a line (in Python prompts=[..])"
         )
     where = f"{folder / 'fewer.json'}: prompts" if prompts is None else "prompts"
     listed = check_prompts(own["prompts"] if prompts is None else prompts, where)
+    if check_negative(negative_prompt) is not None and not kind.guides:
+        raise InputError(f"a negative prompt was given for a {name}, which makes no second pass to be told it")
     if not (folder / kind.part / "config.json").exists():
-        raise InputError(f"{folder} is a {index['_class_name']} without {kind.part}/config.json")
+        raise InputError(f"{folder} is a {name} without {kind.part}/config.json")
     dtype = dtype or torch.float32
     module = load_module(getattr(diffusers, kind.network), folder / kind.part, device, dtype)
     _check_network(module, folder / kind.part)
     vae = load_autoencoder(folder / "vae", device) if (folder / "vae").is_dir() else None
     pipe = assembled(folder, index, module, device, dtype)
-    shape = sample_shape(module.config, folder / kind.part)  # pipelines of old folders correct the configuration
-    told = _encoded(pipe, kind, listed, _pixels(shape, vae))
+    shape = kind.shape(pipe, own, folder / kind.part)
+    told = _encoded(pipe, kind, listed, negative_prompt, _pixels(shape, vae))
+    facts = process(name, pipe.scheduler, told_levels(name, pipe.scheduler.config, kind.tokens(shape, module.config)))
+    scale = None
+    if not kind.guides:
+        told, scale = flux.guided(told, module.config, facts["pipeline"]["guidance"])
+        facts["pipeline"]["guidance"] = scale
     return Model(
-        network=TextNetwork(module, told),
+        network=kind.call(module, told),
         shape=shape,
         classes=len(listed),
-        empty_label=len(listed),
+        empty_label=len(listed) if kind.guides else None,
         data_range=data_range(own),
         decode=None if vae is None else decoder(vae),
         name=str(own.get("name") or folder.resolve().name),
@@ -180,11 +189,14 @@ def load_text(
         device=device,
         dtype=dtype,
         prompts=listed,
-        **process(index["_class_name"], pipe.scheduler),
+        negative_prompt=negative_prompt,
+        encoders_hash=encoders_hash(folder, index),
+        embedded_guidance=scale,
+        **facts,
     )
 
 
-def _pixels(shape: tuple[int, int, int], vae: Any) -> tuple[int, int]:
+def _pixels(shape: Shape, vae: Any) -> Size:
     """Height and width of the images; without a VAE as of those that these pipelines have, which halve three times."""
     factor = 8 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
     return shape[1] * factor, shape[2] * factor
@@ -201,18 +213,21 @@ def _check_network(module: Any, part: Path) -> None:
         )
 
 
-def _encoded(pipe: Any, kind: Kind, prompts: tuple[str, ...], size: tuple[int, int]) -> Told:
-    """The tables of the network's arguments: a row for each prompt, and one for none."""
+def _encoded(pipe: Any, kind: Kind, prompts: tuple[str, ...], negative: str | None, size: Size) -> Told:
+    """The tables of the network's arguments: a row for each prompt, and where the pipeline guides a last one for none."""
     rows: list[Told] = []
     try:
         with silence(), torch.no_grad():
-            check_lengths(pipe, prompts)
+            check_lengths(pipe, prompts, negative)
             for start in range(0, len(prompts), AT_ONCE):
-                labels, empty = kind.tell(pipe, list(prompts[start : start + AT_ONCE]), size)
+                some = list(prompts[start : start + AT_ONCE])
+                told = {} if negative is None else {"negative_prompt": [negative] * len(some)}
+                labels, empty = kind.tell(pipe, some, told, size)
                 rows.append(labels)
-            rows.append(_each(lambda table: table[:1], empty))
+            if kind.guides:
+                rows.append(each(lambda table: table[:1], empty))
     except InputError:
         raise
     except Exception as error:  # text encoders and tokenizers raise many types where their parts do not fit together
         raise InputError(f"{type(pipe).__name__} cannot encode the prompts: {first_line(error)}") from error
-    return _each(lambda *tables: torch.cat(tables), *rows)
+    return each(lambda *tables: torch.cat(tables), *rows)

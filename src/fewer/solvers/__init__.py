@@ -92,6 +92,11 @@ def rows_for(model: Model, nfe: int, guidance: float | None) -> int:
     if guidance is None:
         return nfe
     rule = ClassifierFree(guidance)
+    if model.embedded_guidance is not None:
+        raise InputError(
+            f"guidance {guidance:g} is by a second pass; the network of {model.name} takes its scale as an input "
+            f"(--guidance, in Python model.with_guidance({guidance:g}))"
+        )
     if model.classes is None or model.empty_label is None:
         raise InputError(f"guidance {guidance:g} needs a model with labels and an empty label; {model.name} has none")
     return -(-nfe // rule.passes)

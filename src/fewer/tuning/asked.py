@@ -6,11 +6,14 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fewer.errors import InputError
 from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
 from fewer.parts import find
+from fewer.plan import Plan
+from fewer.planfile import digest
 from fewer.solvers import MOST, rows_for, standard
 from fewer.tuning.limit import Limit, limits
 
@@ -24,6 +27,7 @@ class Asked:
     """What a search was asked for.
 
     budgets  network evaluations
+    start_from, start_plans  strategies that run first, and plans that it begins with
     limits   where the budgets were asked for in multiply-adds or milliseconds: one a budget, which is the number of
              evaluations that the limit pays for in full
     """
@@ -41,6 +45,7 @@ class Asked:
     strategy: str = "gauss-newton"
     evaluations: int | None = None
     start_from: tuple[str, ...] = ()
+    start_plans: tuple[Plan, ...] = ()
     limits: tuple[Limit, ...] = ()
 
     @property
@@ -50,6 +55,10 @@ class Asked:
         """
         counted = all(limit.unit == "macs" for limit in self.limits)
         return passes_at(self.guidance) == 2 and "guidance" not in self.keep and counted
+
+    def plans_of(self, nfe: int) -> tuple[Plan, ...]:
+        """The plans that the search of a budget begins with."""
+        return tuple(plan for plan in self.start_plans if plan.nfe == nfe)
 
 
 def enough_noises(model: Model, least: int, most: int = 256) -> int:
@@ -96,6 +105,22 @@ def calls_of(model: Model, found: Sequence[Limit], guidance: float | None) -> tu
                 f"{found[n].unit} has {found[n].most:.4g} and {found[n + 1].most:.4g}, which pay for {one} calls both"
             )
     return calls
+
+
+def identity(asked: Asked, model: Model, nfe: int) -> dict[str, Any]:
+    """What defines the search of a budget: a study goes on with the same only."""
+    defined: dict[str, Any] = {
+        "model": model.hash, "nfe": nfe, "seed": asked.seed, "guidance": asked.guidance, "keep": sorted(asked.keep),
+        "noises": asked.noises, "strategy": asked.strategy,
+    }  # fmt: skip
+    if asked.limits:
+        limit = asked.limits[asked.budgets.index(nfe)]
+        defined["limit"] = [limit.unit, limit.most]
+    if starts := [*asked.start_from, *map(digest, asked.plans_of(nfe))]:
+        defined["start_from"] = starts
+    if model.others:
+        defined["with"] = [other.hash + other.encoders_hash for other in model.others]
+    return defined | model.conditions
 
 
 def check(asked: Asked, model: Model) -> None:

@@ -21,7 +21,7 @@ from fewer.measures.interval import Interval
 from fewer.measures.measure import FRESH, distances, principal, squared_errors
 from fewer.measures.own_metric import OwnMetric
 from fewer.measures.reference import Fine
-from fewer.models.diffusers import make_scheduler
+from fewer.models.from_pipeline import own_scheduler
 from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.plan import Plan
@@ -140,7 +140,7 @@ def play_pipeline(judge: Judge, guidance: float | None, seed: int, most: int = P
     model = judge.model
     if model.pipeline is None:
         return None
-    scheduler = make_scheduler(model.pipeline["class"], model.pipeline["config"])
+    scheduler = own_scheduler(model.pipeline)
     steps = model.pipeline["steps"]
     nfe = calls_of(scheduler, steps) * passes_at(guidance)
     n = max(16, min(len(judge.noise), most // nfe))

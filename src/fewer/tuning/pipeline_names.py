@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fewer.errors import InputError
 from fewer.models.model import Model
 
@@ -24,23 +26,27 @@ _THIRD = {"dpmpp-2m": "dpmpp-3m", "unipc": "unipc-3", "deis": "deis-3"}
 _INTERVALS = ("DPMSolver", "UniPC", "DEIS")  # their 'linspace' is n intervals, which is 'uniform' here
 
 
-def own_names(model: Model) -> tuple[str, str]:
-    """Solver and grid of the model's own pipeline. Raises InputError where it has none that is known here.
+def own_solver(model: Model) -> str:
+    """Solver of the model's own pipeline. Raises InputError where it has none that is known here.
 
     An ancestral DDPM scheduler counts as its deterministic form, DDIM.
     """
-    if model.pipeline is None:
-        raise InputError(f"keep of steps or solver needs a pipeline with a scheduler; {model.name} has none")
-    kind, config = model.pipeline["class"], model.pipeline["config"]
-    if kind not in _SOLVERS:
-        raise InputError(f"keep of steps or solver does not know {kind}; expected one of {', '.join(_SOLVERS)}")
-    solver = _SOLVERS[kind]
-    if config.get("solver_order") == 3:
-        solver = _THIRD.get(solver, solver)
-    return solver, _grid(kind, config)
+    pipeline = _known(model)
+    solver = _SOLVERS[pipeline["class"]]
+    return _THIRD.get(solver, solver) if pipeline["config"].get("solver_order") == 3 else solver
 
 
-def _grid(kind: str, config: dict[str, object]) -> str:
+def own_grid(model: Model) -> str:
+    """Grid of the model's own pipeline. Raises InputError where it has none that is known here, as of shifted levels."""
+    pipeline = _known(model)
+    kind, config = pipeline["class"], pipeline["config"]
+    shift = config.get("flow_shift") if config.get("use_flow_sigmas") else config.get("shift")
+    if config.get("use_dynamic_shifting") or (shift or 1.0) != 1.0:
+        raise InputError(
+            f"keep of steps knows no grid of the shifted levels of {model.name}'s {kind}; keep solver goes"
+        )
+    if (pipeline.get("levels") or {}).get("regular"):
+        return "trailing"
     for option, name in (("karras_sigmas", "karras"), ("exponential_sigmas", "exponential"), ("lu_lambdas", "lu")):
         if config.get(f"use_{option}"):
             return name
@@ -48,3 +54,12 @@ def _grid(kind: str, config: dict[str, object]) -> str:
         return "karras"
     spacing = str(config.get("timestep_spacing") or "linspace")
     return "uniform" if spacing == "linspace" and kind.startswith(_INTERVALS) else spacing
+
+
+def _known(model: Model) -> dict[str, Any]:
+    """What the model keeps of a pipeline whose scheduler has names here."""
+    if model.pipeline is None:
+        raise InputError(f"keep of steps or solver needs a pipeline with a scheduler; {model.name} has none")
+    if (kind := model.pipeline["class"]) not in _SOLVERS:
+        raise InputError(f"keep of steps or solver does not know {kind}; expected one of {', '.join(_SOLVERS)}")
+    return model.pipeline

@@ -19,7 +19,7 @@ from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.parts import find, parts
 from fewer.plan import Plan
-from fewer.tuning.asked import Asked, enough_noises
+from fewer.tuning.asked import Asked, enough_noises, identity
 from fewer.tuning.attribution import attribute
 from fewer.tuning.baselines import (
     PIPELINE_EVALUATIONS,
@@ -35,7 +35,7 @@ from fewer.tuning.columns import STEPS_SHARE, best_column, strategies
 from fewer.tuning.contributions import contributions, refusal
 from fewer.tuning.joint import best_pattern, names_of
 from fewer.tuning.limit import Limit
-from fewer.tuning.pipeline_names import own_names
+from fewer.tuning.pipeline_names import own_grid, own_solver
 from fewer.tuning.problem import Problem
 from fewer.tuning.results import Result, make_results, save
 from fewer.tuning.space import Anchor, Space, fits
@@ -72,8 +72,10 @@ class Run:
         self.steps: str | None = None
         self.anchors: dict[str, Anchor] = {}
         self.anchored: set[str] = set()
-        if asked.keep & {"steps", "solver"}:
-            self.solver, self.steps = own_names(model)
+        if "solver" in asked.keep:
+            self.solver = own_solver(model)
+        if "steps" in asked.keep:
+            self.steps = own_grid(model)
 
     def run(self) -> Result:
         """Search, compare, write."""
@@ -140,10 +142,7 @@ class Run:
     def standards(self, nfe: int) -> list[Plan]:
         """The standard plans of a budget, of the pipeline's own solver or grid where those are kept."""
         keep = self.asked.keep
-        plans = standard_plans(
-            self.model, nfe, self.asked.guidance,
-            self.solver if "solver" in keep else None, self.steps if "steps" in keep else None,
-        )  # fmt: skip
+        plans = standard_plans(self.model, nfe, self.asked.guidance, self.solver, self.steps)
         if not plans:
             raise InputError(f"no standard plan can be made for nfe {nfe} with {', '.join(sorted(keep)) or 'any'} kept")
         return plans
@@ -198,20 +197,8 @@ class Run:
     def rank(self, nfe: int, problem: Problem) -> tuple[Study, list[Candidate]]:
         """The budget's study, and its standard plans by their error on a quarter of the noises, best first."""
         asked = self.asked
-        defined = {
-            "model": self.model.hash, "nfe": nfe, "seed": asked.seed, "guidance": asked.guidance,
-            "keep": sorted(asked.keep), "noises": asked.noises, "strategy": asked.strategy,
-        }  # fmt: skip
-        if asked.limits:
-            defined["limit"] = [self.limit(nfe).unit, self.limit(nfe).most]
-        if asked.start_from:
-            defined["start_from"] = list(asked.start_from)
-        if self.model.prompts:
-            defined["prompts"] = list(self.model.prompts)
-        if self.model.others:
-            defined["with"] = [other.hash for other in self.model.others]
         path = None if self.folder is None else self.folder / STUDY
-        study = Study(f"nfe-{nfe}", path, defined, self.resume)
+        study = Study(f"nfe-{nfe}", path, identity(asked, self.model, nfe), self.resume)
         plans = sorted(
             self.standards(nfe), key=lambda plan: plan.name not in YARDSTICKS
         )  # likely the best, to race with

@@ -9,6 +9,7 @@ from fewer.errors import InputError
 from fewer.integrations.probe import from_diffusers
 from fewer.measures.interval import Interval
 from fewer.models.diffusers import make_scheduler
+from fewer.models.from_pipeline import own_scheduler
 from fewer.models.from_scheduler import options, settings
 from fewer.models.model import Model
 from fewer.plan import Plan
@@ -34,7 +35,7 @@ class Case:
         """That of the model's own pipeline, by default at its own number of steps; InputError where it has none."""
         if model.pipeline is None:
             raise InputError(f"{model.name} has no pipeline with a scheduler that could be audited")
-        scheduler = make_scheduler(model.pipeline["class"], model.pipeline["config"])
+        scheduler = own_scheduler(model.pipeline)
         return cls.of(model, scheduler, model.pipeline["steps"] if steps is None else steps)
 
     @property
