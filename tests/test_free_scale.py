@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
 from fewer.tuning.baselines import Scoring
 from fewer.tuning.free_scale import FreeRun, distance_to_data
+from fewer.tuning.kept_scale import FOUND, kept_scale, scale_identity
+from fewer.tuning.study import STUDY, Study
 from fewer.tuning.verdict import Outcome
 
 SHAPE = (1, 1, 2)
@@ -84,17 +87,90 @@ def test_scales_whose_samples_are_not_finite_end_the_ladder(model: Model) -> Non
     assert took.scale == 1
 
 
-def test_tune_takes_the_scale_that_is_found_and_says_so(model: Model, tmp_path: Path) -> None:
+def searched(model: Model, out: Path, **options: Any) -> tuple[Any, dict[str, Any], int]:
+    """The result of a search at the scale of data of scale 2, its results.json, and how many samples its calls held."""
+    calls: list[int] = []
+
+    def counted(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        calls.append(len(x))
+        return model.network(x, t, labels)
+
     result = fewer.tune(
-        model, nfe=4, guidance="auto", data=data(model, 2.0), noises=16, fresh=72, trials=2, margin=9.0, out=tmp_path
-    )
-    content = json.loads((tmp_path / "results.json").read_text())
+        replace(model, network=counted), nfe=4, guidance="auto", data=data(model, 2.0), noises=16, fresh=72, trials=2,
+        margin=9.0, out=out, **options,
+    )  # fmt: skip
+    return result, json.loads((out / "results.json").read_text()), sum(calls)
+
+
+def test_tune_takes_the_scale_that_is_found_and_a_resumed_search_does_not_look_again(
+    model: Model, tmp_path: Path
+) -> None:
+    result, content, calls = searched(model, tmp_path / "whole")
     assert abs(content["budget"]["guidance"] - 2) < 0.5
     assert any(
         note.startswith(f"guidance {content['budget']['guidance']:g} was found by fd") for note in content["notes"]
     )
     assert result.plan.nfe == 4
     assert "fd" in content["quality"]
+
+    def stopped(stage: str, done: int, total: int | None) -> None:
+        if stage.startswith("fine solution"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        searched(model, tmp_path / "stopped", progress=stopped)
+    again, its, fewer_calls = searched(model, tmp_path / "stopped", resume=True)
+    assert again.plan.rows == result.plan.rows
+    assert its["notes"] == content["notes"]
+    assert its["quality"] == content["quality"]
+    assert fewer_calls < calls / 2
+    assert its["evaluations"] < content["evaluations"] / 2
+
+
+def test_a_scale_is_kept_for_the_search_that_found_it(model: Model, tmp_path: Path) -> None:
+    """Other data, another metric, seed or model is another search; without resume every search looks."""
+    known, looked = data(model, 1.0, 64), []
+    same = Scoring(known)
+
+    def kept(of: Model = model, scoring: Scoring = same, seed: int = 0, resume: bool = True) -> float:
+        def search() -> Scales:
+            looked.append(1.0 + len(looked))
+            return Scales(looked[-1], {}, 5)
+
+        return kept_scale(tmp_path, resume, scale_identity(of, scoring, seed, 512), search).scale
+
+    assert [kept(), kept()] == [1, 1]
+    metric = OwnMetric("mine", lambda x, y: 0.0)
+    assert kept(scoring=Scoring(known + 1e-3)) == 2
+    assert kept(scoring=Scoring(known, metric=metric)) == 3
+    assert kept(seed=1) == 4
+    assert kept(of=replace(model, hash="other")) == 5
+    assert kept(resume=False) == 6
+    assert [kept(), kept(seed=1), len(looked)] == [6, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"scale": 0.5}, "scale: Input should be greater than or equal to 1"),
+        ({"scale": float("nan")}, "scale: Input should be"),
+        ({"tried": [{"scale": 2.0, "value": 1.0, "low": 2.0, "high": 3.0, "n": 4}]}, "no interval: low 2.0"),
+        ({"tried": "many"}, "tried: Input should be a valid list"),
+        (None, ": Input should be a valid dictionary"),
+    ],
+)
+def test_a_damaged_scale_is_told(changed: dict[str, Any] | None, says: str, tmp_path: Path) -> None:
+    def kept() -> Scales:
+        return kept_scale(tmp_path, True, {"seed": 0}, lambda: Scales(2.0, {2.0: Interval(1.0, 1.0, 1.0, 9)}, 5))
+
+    assert kept().evaluations == 5
+    assert kept() == Scales(2.0, {2.0: Interval(1.0, 1.0, 1.0, 9)}, 0)
+    (name,) = optuna.get_all_study_names(f"sqlite:///{tmp_path / STUDY}")
+    study = Study(name, tmp_path / STUDY, {"seed": 0}, resume=True)
+    study.note(FOUND, "none" if changed is None else {"scale": 2.0, "tried": [], **changed})
+    with pytest.raises(InputError, match=f"damaged guidance scale: {says}") as told:
+        kept()
+    assert "\n" not in str(told.value)
 
 
 def test_a_plan_without_guidance_is_taken_where_it_is_nearer(model: Model) -> None:

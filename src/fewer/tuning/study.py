@@ -134,6 +134,16 @@ class Study:
                 found.append(Candidate(plan, trial.value, strategy, row.state))
         return found
 
+    def note(self, name: str, finding: Any) -> None:
+        """Keep a finding that is no candidate, of what JSON has. Raises InputError where the file cannot take it."""
+        with self._stored():
+            self._study.set_user_attr(name, finding)
+
+    def noted(self, name: str) -> Any:
+        """A finding that was kept, unchecked; None where there is none."""
+        with self._stored():
+            return self._study.user_attrs.get(name)
+
     def _keep(self, tensor: Tensor) -> str:
         """Keep a tensor once, however many plans have it; its key."""
         content = dump_safetensors({"tensor": tensor})

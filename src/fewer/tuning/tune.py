@@ -16,8 +16,9 @@ from fewer.measures.own_metric import OwnMetric
 from fewer.models.model import Model
 from fewer.tuning.asked import Asked, budgets, calls_of, check, enough_noises, limited
 from fewer.tuning.baselines import Scoring
-from fewer.tuning.free_scale import AUTO, PLACEHOLDER, FreeRun, check_auto, free_scale
+from fewer.tuning.free_scale import AUTO, NOISES, PLACEHOLDER, FreeRun, check_auto, free_scale
 from fewer.tuning.joint import names_of
+from fewer.tuning.kept_scale import kept_scale, scale_identity
 from fewer.tuning.outfolder import claimed
 from fewer.tuning.results import Result
 from fewer.tuning.run import Progress, Run
@@ -62,7 +63,7 @@ def tune(
     guidance  scale of classifier-free guidance that the fine solution has; guided rows cost 2 evaluations. Unless it is
               kept, the scale of each row is searched, and with a budget in nfe or macs which rows make the second pass.
               "auto": the scale whose samples are nearest to `data`, by `metric` or else the Frechet distance; it is
-              searched first, and again when a search is resumed
+              searched first
     keep      columns that may not change, of steps, solver, guidance, blocks
     margin    by how much of the standard plan's error 'not worse' may be worse
     match     with the pipeline's own scheduler and step count as the standard: the cheapest budget whose plan is not
@@ -117,6 +118,9 @@ def tune(
         size, began = batch or MICRO_BATCH, clock_time.monotonic()
         if guidance != AUTO:
             return Run(model, asked, scoring, folder, resume, size, command, progress).run()
-        scales = free_scale(model, scoring, seed, size, progress)
+        scales = kept_scale(
+            folder, resume, scale_identity(model, scoring, seed, NOISES),
+            lambda: free_scale(model, scoring, seed, size, progress),
+        )  # fmt: skip
         asked = asking(scales.scale)
         return FreeRun(model, asked, scoring, folder, resume, size, command, progress).start(scales, began).run()
