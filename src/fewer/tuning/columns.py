@@ -1,13 +1,18 @@
-"""Which columns of the table a search moves: steps and coefficients first, then blocks or a second network, and the better."""
+"""Which columns of the table a search moves: steps and coefficients, and passes where they may change, then blocks or a second
+network besides, and the better.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fewer.models.model import Model
 from fewer.parts import find
 from fewer.tuning.asked import Asked
 from fewer.tuning.gauss_newton import nearest
+from fewer.tuning.limit import Limit
+from fewer.tuning.passes import constant
 from fewer.tuning.problem import Problem
 from fewer.tuning.study import Candidate
 
@@ -25,6 +30,25 @@ def strategies(asked: Asked, model: Model) -> tuple[str, str | None]:
     if model.others:
         return steps, "networks"
     return steps, "joint" if asked.limits and "blocks" not in asked.keep else None
+
+
+def besides(name: str, limit: Limit, nfe: int, steps: Candidate | None) -> dict[tuple[str, ...], Any]:
+    """The strategies of a part that leaves blocks out or calls a second network, by the columns that each frees besides steps.
+
+    Where the best plan of whole calls has rows of one pass, "joint" leaves blocks out of such rows, too.
+    """
+    make = find("tuning", name).make
+    alone = ("networks",) if name == "networks" else ("blocks",)
+    found: dict[tuple[str, ...], Any] = {alone: make(limit=limit)}
+    passes = "" if steps is None else steps.state.get("pattern", "")
+    if name == "joint" and passes not in ("", constant(nfe)):
+        found["passes", "blocks"] = make(limit=limit, passes=passes)
+    return found
+
+
+def listed(*columns: str) -> str:
+    """The columns in words: "steps, passes and blocks"."""
+    return " and ".join(filter(None, (", ".join(columns[:-1]), columns[-1])))
 
 
 def best_column(problem: Problem, found: Sequence[Candidate]) -> Candidate | None:

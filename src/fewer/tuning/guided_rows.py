@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from fewer.errors import InputError
-from fewer.guidance.cfg import ClassifierFree
 from fewer.parts import part
 from fewer.plan import Plan
 from fewer.tuning.gauss_newton import GaussNewton
 from fewer.tuning.joint import with_rows
-from fewer.tuning.passes import constant, passing, patterns
+from fewer.tuning.passes import constant, passing, pattern_of, patterns, scale_of, scaled
 from fewer.tuning.problem import Problem
 from fewer.tuning.ranking import Ranking
 from fewer.tuning.space import Space
@@ -48,6 +46,7 @@ class GuidedRows:
     candidates: int = 250
 
     frees_passes = True  # it is for guided plans whose guidance may change
+    from_plans = True
 
     def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         """A candidate for each pattern, then one for each iteration of Gauss-Newton; at most `candidates`."""
@@ -89,7 +88,7 @@ class GuidedRows:
             if any(c.state["pattern"] == pattern for c in known):
                 continue
             remade = (with_rows(space.model, base, len(pattern)) for base in space.bases[: self.grids])
-            plans = [self._scaled(few, space, passing(plan, pattern, scale)) for plan in remade if plan is not None]
+            plans = [scaled(few, passing(plan, pattern, scale)) for plan in remade if plan is not None]
             scores = [(score.value, n) for n, plan in enumerate(plans) if (score := race.score(plan)) is not None]
             problem.evaluations += short.evaluations + few.evaluations
             short.evaluations = few.evaluations = 0
@@ -97,21 +96,18 @@ class GuidedRows:
                 error, n = min(scores)
                 yield Candidate(plans[n], error, "guided-rows", {"stage": "race", "pattern": pattern})
 
-    def _scaled(self, few: Problem, space: Space, plan: Plan) -> Plan:
-        """The plan with its scales moved by one step, all else kept."""
-        own = Space(space.model, (plan,), frozenset({"steps", "solver"}), plan.name.split()[0])
-        (found,) = GaussNewton(starts=1, trial=1, candidates=1, consistent=True).search(few, own, [], 0)
-        return found.plan.named(plan.name)
-
     def _begin(self, space: Space, done: list[Candidate]) -> dict[str, Plan]:
-        """Where the first descents start, by pattern: the base, and the best patterns that differ in more than held passes."""
+        """Where the first descents start, by pattern: the base, the best patterns that differ in more than held passes, and
+        the plans that the space says to begin with.
+        """
         best: dict[str, Candidate] = {}
         for candidate in sorted((c for c in done if c.state.get("stage") == "race"), key=lambda c: c.error):
             best.setdefault(candidate.state["pattern"].replace("h", "1"), candidate)
         some = list(best.values())[: self.starts]
         # an anchor is known by the name that a plan begins with, which the first descent takes away
         bases = [plan for plan in space.bases if plan.name.split()[0] not in space.anchors]
-        return {constant(plan.nfe): plan for plan in bases[:1]} | {c.state["pattern"]: c.plan for c in some}
+        standard = {constant(plan.nfe): plan for plan in bases[:1]} | {c.state["pattern"]: c.plan for c in some}
+        return standard | {pattern_of(plan): plan for plan in space.starts}
 
     def _finals(self, problem: Problem, done: list[Candidate]) -> dict[str, Plan]:
         """The first descents' ends that are best on all noises, by pattern."""
@@ -139,11 +135,3 @@ class GuidedRows:
 def _ends(done: list[Candidate], stage: str) -> dict[str, Candidate]:
     """The last candidate of each descent of a stage, by pattern."""
     return {c.state["pattern"]: c for c in done if c.state.get("stage") == stage}
-
-
-def scale_of(plan: Plan) -> float:
-    """The scale of a plan under classifier-free guidance, that of its first row. Raises InputError for other plans."""
-    rule = plan.rows[0].guidance
-    if not isinstance(rule, ClassifierFree):
-        raise InputError(f"guided-rows needs classifier-free guidance in all rows; plan {plan.name!r} has none")
-    return float(rule.scale)

@@ -18,6 +18,7 @@ from fewer.tuning.ablation import ablate, whole
 from fewer.tuning.gauss_newton import GaussNewton
 from fewer.tuning.knapsack import knapsack
 from fewer.tuning.limit import Limit
+from fewer.tuning.passes import passing, scale_of, scaled, stretched
 from fewer.tuning.problem import Problem
 from fewer.tuning.ranking import Ranking
 from fewer.tuning.space import Space, fits
@@ -44,9 +45,14 @@ class Joint:
     first, the weights following them by its solver's formula, in at most `drift` iterations of Gauss-Newton; then both.
     Numbers of rows that branches of at most `ages` rows cannot pay for are passed over.
 
+    With `passes`, the pattern of F guided rows that fill the budget with one pass or two each, rows have these, stretched to
+    N rows, and scales that are fitted before blocks are left out. A block may take the branches of rows that made all of
+    its row's passes.
+
     limit   the budget
     terms   of the forecast that a block gives instead of being run (`fewer.shortcuts.fitted_forecast`)
     names   of blocks that share no modules; by default the finest that the network has
+    passes  letters of `fewer.tuning.passes`; by default all rows make the passes of the space's base
     """
 
     limit: Limit | None = None
@@ -57,11 +63,20 @@ class Joint:
     drift: int = 6
     candidates: int = 100
     terms: int = 2
+    passes: str = ""
 
     shortcuts = True  # its plans leave blocks out
 
+    @property
+    def name(self) -> str:
+        """What a study keeps the candidates under: the part's name, and the passes where they are given."""
+        return f"joint {self.passes}" if self.passes else "joint"
+
     def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
-        """A candidate for each number of rows, with its pattern, then one for each iteration of Gauss-Newton."""
+        """A candidate for each number of rows, with its pattern, then one for each iteration of Gauss-Newton.
+
+        Raises InputError without a limit, and with `passes` for plans that are not under classifier-free guidance.
+        """
         done = list(done)
         for rows in self.counts(space):
             if not any(c.state.get("rows") == rows for c in done):
@@ -79,7 +94,7 @@ class Joint:
             for found in strategy.search(problem, own, list(walked), seed):
                 if len(done) >= self.candidates:
                     return
-                walked.append(replace(found, strategy="joint", state={**found.state, "stage": stage}))
+                walked.append(replace(found, strategy=self.name, state={**found.state, "stage": stage}))
                 done.append(walked[-1])
                 yield walked[-1]
             if walked:
@@ -96,14 +111,15 @@ class Joint:
 
     def counts(self, space: Space) -> list[int]:
         """Numbers of rows to try, in the order given."""
-        return list(dict.fromkeys(max(space.calls + 1, round(space.calls * share)) for share in self.longer))
+        fit = len(self.passes) or space.calls
+        return list(dict.fromkeys(max(fit + 1, round(fit * share)) for share in self.longer))
 
     def with_pattern(self, problem: Problem, space: Space, rows: int) -> Candidate | None:
         """The best standard plan of so many rows with its best pattern; None where there is none within the budget."""
         if self.limit is None:
             raise InputError("joint needs a budget in multiply-adds or milliseconds: give macs or ms")
         names = self.names or names_of(space.model)
-        plan = best_standard(problem, space, rows)
+        plan = best_standard(problem, space, rows, self.passes)
         if plan is None:
             return None
         passes = [row.passes for row in plan.rows]
@@ -111,13 +127,15 @@ class Joint:
         if knapsack(np.zeros((len(names), rows, self.ages)), passes, costs, room) is None:
             return None
         few = problem.first(self.few)
+        if self.passes:
+            plan = scaled(few, plan)
         found = ablate(few, plan, names, self.ages, self.terms)
         problem.evaluations += few.evaluations
         runs = knapsack(found.table, passes, costs, room)
         if runs is None:
             return None
         made = found.patterned(plan, runs)
-        return Candidate(made, problem.rmse(made), "joint", {"rows": rows})
+        return Candidate(made, problem.rmse(made), self.name, {"rows": rows})
 
     def room(self, plan: Plan, names: Sequence[str]) -> tuple[float, list[float]]:
         """What the budget leaves for running blocks in the plan's rows, and what a pass of each costs."""
@@ -147,11 +165,16 @@ def best_pattern(done: Sequence[Candidate]) -> Candidate:
     return min((c for c in done if "rows" in c.state), key=lambda c: c.error)
 
 
-def best_standard(problem: Problem, space: Space, rows: int) -> Plan | None:
-    """The best plan of so many rows by the solvers and grids of the space's plans; None where none has so many."""
+def best_standard(problem: Problem, space: Space, rows: int, passes: str = "") -> Plan | None:
+    """The best plan of so many rows by the solvers and grids of the space's plans; None where none has so many.
+
+    passes  of a plan's rows (`fewer.tuning.passes`), which are stretched; by default those of the space's plans
+    """
     few = problem.first(RACED)
     race = Ranking(few)
     plans = [plan for base in space.bases[:FIRST] if (plan := with_rows(space.model, base, rows)) is not None]
+    if passes:
+        plans = [passing(plan, stretched(passes, rows), scale_of(plan)) for plan in plans]
     scores = [(score.value, i) for i, plan in enumerate(plans) if (score := race.score(plan)) is not None]
     problem.evaluations += few.evaluations
     return plans[min(scores)[1]] if scores else None

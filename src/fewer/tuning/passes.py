@@ -10,10 +10,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
 from fewer.guidance.linear_ag import LinearAG
 from fewer.plan import Guidance, Plan
+from fewer.tuning.gauss_newton import GaussNewton
+from fewer.tuning.problem import Problem
+from fewer.tuning.space import Space
 
+HELD = (1.0, -1.0), (1.0,)  # weights of the passes of a row that holds their difference from the row before
 LENGTHS, PLACES = 7, 5  # numbers of rows, and places of the first row of two passes, that are tried at most
 
 
@@ -40,13 +45,49 @@ def patterns(passes: int) -> list[str]:
     return [pattern for pattern in dict.fromkeys(found) if pattern != known]
 
 
+def pattern_of(plan: Plan) -> str:
+    """The pattern of a plan's rows; empty where a row is guided in another way."""
+    letters = [_letter(row.guidance) for row in plan.rows]
+    return "".join(letters) if all(letters) else ""
+
+
+def _letter(rule: Guidance | None) -> str:
+    if rule is None:
+        return "1"
+    if isinstance(rule, ClassifierFree):
+        return str(rule.passes)
+    return "h" if isinstance(rule, LinearAG) and rule == LinearAG(rule.scale, *HELD) else ""
+
+
 def passing(plan: Plan, pattern: str, scale: float) -> Plan:
     """The plan with the pattern's passes in its rows, all at one scale."""
     rules: dict[str, Guidance] = {
-        "2": ClassifierFree(scale), "1": ClassifierFree(1.0), "h": LinearAG(scale, (1.0, -1.0), (1.0,)),
+        "2": ClassifierFree(scale), "1": ClassifierFree(1.0), "h": LinearAG(scale, *HELD),
     }  # fmt: skip
     rows = tuple(replace(row, guidance=rules[letter]) for row, letter in zip(plan.rows, pattern, strict=True))
     return replace(plan, rows=rows, name=f"{plan.name} {pattern}")
+
+
+def stretched(pattern: str, rows: int) -> str:
+    """The pattern's letters in so many rows, at the same places from the first row to the last."""
+    return "".join(pattern[n * len(pattern) // rows] for n in range(rows))
+
+
+def scaled(few: Problem, plan: Plan) -> Plan:
+    """The plan of a solver with its scales moved by one step of Gauss-Newton, all else kept: where a second pass is left
+    out, scales of other rows make up for it.
+    """
+    space = Space(few.model, (plan,), frozenset({"steps", "solver"}), plan.name.split()[0])
+    (found,) = GaussNewton(starts=1, trial=1, candidates=1, consistent=True).search(few, space, [], 0)
+    return found.plan.named(plan.name)
+
+
+def scale_of(plan: Plan) -> float:
+    """The scale of a plan under classifier-free guidance, that of its first row. Raises InputError for other plans."""
+    rule = plan.rows[0].guidance
+    if not isinstance(rule, ClassifierFree):
+        raise InputError(f"a search of passes needs classifier-free guidance in all rows; plan {plan.name!r} has none")
+    return float(rule.scale)
 
 
 def _some(numbers: range, most: int) -> list[int]:

@@ -31,7 +31,7 @@ from fewer.tuning.baselines import (
     pipeline_rows,
     play_pipeline,
 )
-from fewer.tuning.columns import STEPS_SHARE, best_column, strategies
+from fewer.tuning.columns import STEPS_SHARE, besides, best_column, listed, strategies
 from fewer.tuning.contributions import contributions, refusal
 from fewer.tuning.joint import best_pattern, names_of
 from fewer.tuning.limit import Limit
@@ -225,9 +225,10 @@ class Run:
             share = 1.0 if with_blocks is None else STEPS_SHARE
             found = self.follow(strategy, steps, study, problem, space, nfe, total, limited=True, share=share)
         made = [*([strategy.choose(found)] if found else []), *fitted]
-        columns = {"steps": min(made, key=lambda candidate: candidate.error)} if made else {}
+        best = min(made, key=lambda candidate: candidate.error, default=None)
+        columns = {} if best is None else {"steps and passes" if steps == "guided-rows" else "steps": best}
         if with_blocks is not None and space is not None:
-            columns |= self.columns(with_blocks, nfe, study, space, problem)
+            columns |= self.columns(with_blocks, nfe, study, space, problem, best)
         tuned = best_column(problem, list(columns.values()))
         self.evaluations += problem.evaluations - self.counted
         self.progress(f"{nfe} evaluations: comparing on fresh noise", 0, None)
@@ -237,20 +238,25 @@ class Run:
         )  # fmt: skip
         return outcome if with_blocks is None else self.contributed(outcome, columns, judge, problem)
 
-    def columns(self, name: str, nfe: int, study: Study, space: Space, problem: Problem) -> dict[str, Candidate]:
-        """What a strategy finds that leaves blocks out, or calls a second network, and the best that it found with that alone."""
-        what = "networks" if name == "networks" else "blocks"
-        if what == "blocks" and not names_of(self.model):
+    def columns(
+        self, name: str, nfe: int, study: Study, space: Space, problem: Problem, steps: Candidate | None
+    ) -> dict[str, Candidate]:
+        """What is found with other columns free besides steps, and with these alone, whose best is known on the way."""
+        if name != "networks" and not names_of(self.model):
             self.notes.append(f"no blocks are known in the network of {self.model.name}: none can be left out")
             return {}
-        strategy = find("tuning", name).make(limit=self.limit(nfe))
-        done = self.follow(strategy, name, study, problem, space, nfe, strategy.candidates, limited=True)
-        if not done:
-            does = "leaves blocks out" if what == "blocks" else "calls the second network"
+        found: dict[str, Candidate] = {}
+        others = besides(name, self.limit(nfe), nfe, steps)
+        for n, (freed, one) in enumerate(others.items(), 1):
+            key, share = getattr(one, "name", name), STEPS_SHARE + (1 - STEPS_SHARE) * n / len(others)
+            done = self.follow(one, key, study, problem, space, nfe, one.candidates, limited=True, share=share)
+            if done:
+                alone = {listed(*freed): best_pattern(done)} if name in ("joint", "networks") else {}
+                found |= alone | {listed("steps", *freed): one.choose(done)}
+        if not found:
+            does = "calls the second network" if name == "networks" else "leaves blocks out"
             self.notes.append(f"no plan of {self.limit(nfe)} {does}: more rows do not fit")
-            return {}
-        found = {what: best_pattern(done)} if name in ("joint", "networks") else {}
-        return found | {f"steps and {what}": strategy.choose(done)}
+        return found
 
     def contributed(self, outcome: Outcome, columns: dict[str, Candidate], judge: Judge, problem: Problem) -> Outcome:
         """The outcome with what each column brought and which rows and blocks matter, named by its budget."""

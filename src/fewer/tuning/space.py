@@ -54,11 +54,12 @@ def check_keep(keep: Iterable[str]) -> frozenset[str]:
     return words
 
 
-def fits(plan: Plan) -> bool:
-    """Whether a plan lies in the space: deterministic, one level a call, the state's weight 1."""
+def fits(plan: Plan, free: bool = False) -> bool:
+    """Whether a plan lies in the space: deterministic, one level a call, the state's weight 1, or any in a `free` space."""
     levels = [float(level) for level in plan.levels]
     falling = all(a > b for a, b in itertools.pairwise(levels))
-    return falling and not plan.stochastic and all(row.a is None for row in plan.rows) and float(plan.end) == 0
+    states = all(row.a is None or (free and row.a.keys() == {n}) for n, row in enumerate(plan.rows))
+    return falling and not plan.stochastic and states and float(plan.end) == 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Space:
 
     `solver` names the solver that gives the weights where they are kept: they follow the levels then. `anchors` are
     solvers made for this model, by the name that their plans begin with; `anchor` names the one that weights are added
-    to, where it is not the first-order step. `free`: whether steps need not be exact on straight lines.
+    to, where it is not the first-order step. `free`: whether steps need not be exact on straight lines. `starts` are plans
+    to begin with beside the bases.
     """
 
     model: Model
@@ -77,6 +79,7 @@ class Space:
     anchors: Mapping[str, Anchor] = field(default_factory=dict)
     anchor: str | None = None
     free: bool = False
+    starts: tuple[Plan, ...] = ()
 
     def around(self, plan: Plan) -> Space:
         """The same space with the anchor that the plan was made by."""
@@ -141,7 +144,18 @@ class Space:
                 step = ends[n + 1] - ends[n]
                 numbers += [_mean(row.b.get(j, 0.0) - own.b.get(j, 0.0)) / step for j in range(n)]
         numbers += [float(plan.rows[n].guidance.parameters()["scale"]) for n in self.guided]  # type: ignore[union-attr]
-        return np.array(numbers + [0.0] * (2 * self.calls if self.free else 0))
+        return np.array(numbers + (self._beyond(plan) if self.free else []))
+
+    def _beyond(self, plan: Plan) -> list[float]:
+        """What makes the steps of a plan inexact on straight lines: g_0 .. g_{N-1}, h_0 .. h_{N-1}."""
+        ends = [float(level) for level in plan.levels]
+        anchored = self._anchored([Level(float(row.tau), float(row.t)) for row in plan.rows])
+        states = [0.0 if row.a is None else _mean(row.a[n]) - 1 for n, row in enumerate(plan.rows)]
+        sums = [
+            (sum(map(_mean, row.b.values())) - sum(map(_mean, own.b.values()))) / (ends[n + 1] - ends[n])
+            for n, (row, own) in enumerate(zip(plan.rows, anchored.rows, strict=True))
+        ]
+        return states + sums
 
     def plan(self, theta: Vector, name: str = "tuned") -> Plan:
         """The plan of a vector. Raises InputError where a number is not finite."""

@@ -84,7 +84,8 @@ def tune(
     evaluations  most network evaluations of the search (of single samples), all budgets together
     strategy  what moves the plans, of the tuning methods (`fewer methods`): by default times and coefficients together,
               under guidance with the passes too ("guided-rows"), and for macs and ms, unless blocks are kept, "joint"
-              besides, or else the one that is named and leaves blocks out; with a second network "networks" besides
+              besides, from rows of the passes that were found and from rows that all make both, or else the one that is
+              named and leaves blocks out; with a second network "networks" besides
     start_from  strategies that run before it, one after another, each within `trials` and all within `evaluations`: it
               starts from the best of their plans and the standard ones, and the best of what all have chosen is taken
 
