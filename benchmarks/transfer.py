@@ -6,6 +6,7 @@ of 5 calls are held against the standard sampler that wins a race of all of them
     tuned       on digits, every number free
     consistent  on digits, every step exact on straight lines
     own         on the model itself, every number free
+    warm        the same for about half as long, beginning with the plan tuned on digits
 
 `fewer compare` does likewise, with all standard samplers on all noises. Writes benchmarks/results/transfer.json.
 """
@@ -38,12 +39,14 @@ from fewer.tuning.ranking import Ranking
 from fewer.tuning.standards import standard_plans
 
 NFE, NOISES, FRESH, TRIALS = 5, 32, 32, 24
+WARM_TRIALS = 13  # 4 from each of two plans, and 5 from the better
 RACED, FINE, MARGIN = 32, 128, 0.05
 ELSEWHERE = 1 << 21  # sample numbers of the race's noises
 PLANS = {
     "tuned": "tuned on `digits`, every number free",
     "consistent": "tuned on `digits`, exact on straight lines",
     "own": "tuned on the model itself",
+    "warm": "tuned on the model itself, from the first line's plan",
 }
 OUT = Path("benchmarks/results/transfer.json")
 
@@ -56,13 +59,17 @@ def models(folder: Path) -> dict[str, Model]:
     return {"digits": digits, **there, "12x12": wide}
 
 
-def tuned(model: Model, strategy: str, folder: Path) -> tuple[Plan, int, float]:
-    """The plan of a short search, with its network evaluations and seconds; kept in the folder."""
-    out = folder / f"plans/{model.name.replace(' ', '-')}-{strategy}"
+def tuned(model: Model, strategy: str, folder: Path, start: Plan | None = None) -> tuple[Plan, int, float]:
+    """The plan of a short search, from standard plans or `start`, with its network evaluations and seconds; kept in the
+    folder.
+    """
+    out = folder / f"plans/{model.name.replace(' ', '-')}-{strategy}{'' if start is None else '-warm'}"
     if not (out / "plan.json").exists():
+        trials, starts = (TRIALS, []) if start is None else (WARM_TRIALS, [start])
         fewer.tune(
-            model, NFE, strategy=strategy, noises=NOISES, fresh=FRESH, trials=TRIALS, out=out, resume=out.exists()
-        )
+            model, NFE, strategy=strategy, noises=NOISES, fresh=FRESH, trials=trials, start_from=starts, out=out,
+            resume=out.exists(),
+        )  # fmt: skip
     results = json.loads((out / "results.json").read_text())
     return Plan.load(out / "plan.json"), results["evaluations"], results["seconds"]
 
@@ -141,6 +148,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 plans = dict(elsewhere)
             else:
                 plans["own"] = plan
+                plan, evaluations, seconds = tuned(model, strategy, given.folder, elsewhere["tuned"])
+                plans["warm"] = plan
+                searches.append(
+                    {"model": model.name, "strategy": "warm", "evaluations": evaluations, "seconds": seconds}
+                )
         for line in held(model, plans, given.n, given.seed):
             print(line["says"], flush=True)
             lines.append(line)

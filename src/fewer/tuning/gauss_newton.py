@@ -77,7 +77,8 @@ class GaussNewton:
     first noises (a quarter where that is more), then from where the error on all noises is lowest, until the narrowest
     differences bring less than `tolerance` too. From there on steps need not be exact on straight lines any more: the
     state's weight and the sum of the outputs' become free, until that ends in the same way, or after `candidates`
-    iterations in all. With `consistent` they stay exact.
+    iterations in all. With `consistent` they stay exact. Where the space says plans to begin with, these and the best
+    standard one are descended from.
     """
 
     starts: int = 3
@@ -86,6 +87,8 @@ class GaussNewton:
     tolerance: float = 1e-2
     candidates: int = 100
     consistent: bool = False
+
+    from_plans = True  # it may begin with plans that were found before
 
     @property
     def name(self) -> str:
@@ -120,10 +123,8 @@ class GaussNewton:
 
     def _begin(self, space: Space) -> list[_Walk]:
         """A walk for each start, and one more for the descent on all noises."""
-        spaces = [space.around(plan) for plan in space.bases[: self.starts]]
-        walks = [
-            _Walk(own.vector(plan).tolist(), anchor=own.anchor) for own, plan in zip(spaces, space.bases, strict=False)
-        ]
+        bases = space.bases[: 1 if space.starts else self.starts]
+        walks = [_walk_from(space, plan) for plan in (*space.starts, *bases)]
         return [*walks, walks[0]]
 
     def _best(self, problem: Problem, space: Space, walks: list[_Walk]) -> _Walk:
@@ -167,6 +168,13 @@ def consistent() -> GaussNewton:
     number is free were no worse (docs/transfer.md).
     """
     return GaussNewton(consistent=True)
+
+
+def _walk_from(space: Space, plan: Plan) -> _Walk:
+    """A walk at a plan, in the space that it lies in."""
+    own = space.around(plan)
+    own = replace(own, free=own.anchor is None and any(row.a is not None for row in plan.rows))
+    return _Walk(own.vector(plan).tolist(), anchor=own.anchor, free=own.free)
 
 
 def _plan(space: Space, walk: _Walk) -> Plan:

@@ -221,6 +221,7 @@ class Run:
         problem.evaluations += few.evaluations
         space = self.space(sorted(starts, key=lambda candidate: candidate.error))
         if space is not None:
+            space = replace(space, starts=asked.plans_of(nfe))
             total = min(asked.trials or strategy.candidates, strategy.candidates)
             share = 1.0 if with_blocks is None else STEPS_SHARE
             found = self.follow(strategy, steps, study, problem, space, nfe, total, limited=True, share=share)

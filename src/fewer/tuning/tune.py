@@ -23,6 +23,7 @@ from fewer.tuning.outfolder import claimed
 from fewer.tuning.results import Result
 from fewer.tuning.run import Progress, Run
 from fewer.tuning.space import check_keep
+from fewer.tuning.starts import From, check_starts, split
 from fewer.tuning.study import STUDY, check_free
 
 
@@ -49,7 +50,7 @@ def tune(
     fresh: int | None = None,
     evaluations: int | None = None,
     strategy: str = "gauss-newton",
-    start_from: Sequence[str] = (),
+    start_from: From = (),
     command: str = "",
     progress: Progress | None = None,
 ) -> Result:
@@ -87,7 +88,9 @@ def tune(
               besides, from rows of the passes that were found and from rows that all make both, or else the one that is
               named and leaves blocks out; with a second network "networks" besides
     start_from  strategies that run before it, one after another, each within `trials` and all within `evaluations`: it
-              starts from the best of their plans and the standard ones, and the best of what all have chosen is taken
+              starts from the best of their plans and the standard ones, and the best of what all have chosen is taken.
+              And plans (`fewer.Plan`, or their files, by a path or a word that ends in .json) of as many evaluations as a
+              budget, such as one tuned before this model was fine-tuned: Gauss-Newton begins with them, too
 
     Raises InputError for budgets, scales and words that make no sense for the model, and for a folder that cannot be
     written or that another search has.
@@ -96,15 +99,17 @@ def tune(
     free = "blocks" not in kept and not model.others and (macs is not None or ms is not None)
     blocks = names_of(model) if free else ()
     found = limited(model, blocks, nfe, match, macs, ms)
+    first, plans = split(start_from, model)
 
     def asking(scale: float | None) -> Asked:
         calls = calls_of(model, found, scale) if found else budgets(nfe, match)
         asked = Asked(
             calls, seed, scale, kept, margin, trials, time, match,
             enough_noises(model, 96) if noises is None else noises, enough_noises(model, 64) if fresh is None else fresh,
-            strategy, evaluations, tuple(start_from), found,
+            strategy, evaluations, first, plans, found,
         )  # fmt: skip
         check(asked, model)
+        check_starts(asked, model)
         return asked
 
     scoring = Scoring(data, features, metric)
