@@ -75,7 +75,7 @@ def clock(
     synchronised before each reading. The interval needs no assumption on the times' distribution (order statistics).
     Raises InputError for no sides, fewer than 6 repeats or a negative warmup.
     """
-    return {name: median(seconds) for name, seconds in _rounds(sides, repeats, warmup, threads).items()}
+    return {name: median(seconds) for name, seconds in rounds(sides, repeats, warmup, threads).items()}
 
 
 def clock_ratio(a: Side, b: Side, repeats: int = 30, warmup: int = 3, threads: int | None = None) -> Interval:
@@ -83,11 +83,17 @@ def clock_ratio(a: Side, b: Side, repeats: int = 30, warmup: int = 3, threads: i
 
     Both are called in every round (see `clock`), so what slows the machine for longer than a round cancels.
     """
-    seconds = _rounds({"a": a, "b": b}, repeats, warmup, threads)
+    seconds = rounds({"a": a, "b": b}, repeats, warmup, threads)
     return median([of_a / of_b for of_a, of_b in zip(seconds["a"], seconds["b"], strict=True)])
 
 
-def _rounds(sides: Mapping[str, Side], repeats: int, warmup: int, threads: int | None) -> dict[str, list[float]]:
+def rounds(
+    sides: Mapping[str, Side], repeats: int = 30, warmup: int = 3, threads: int | None = None
+) -> dict[str, list[float]]:
+    """Side -> its seconds in each round, of which `clock` takes the median: for ratios of sides of the same round.
+
+    Raises as `clock` does.
+    """
     if not sides:
         raise InputError("sides must name at least one callable, got none")
     if repeats < LEAST:
