@@ -186,13 +186,13 @@ def test_interrupted_and_resumed(here: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in the background
     )  # fmt: skip
     study = here / "made" / "study.db"
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 120
     while not study.exists() and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.count("\n") == 1
+    assert err.splitlines()[-1].startswith("fewer: interrupted")  # after lines of progress, on a busy machine
     done = subprocess.run(
         [*command, "--resume"], cwd=here, env=environment, capture_output=True, text=True, timeout=120
     )
