@@ -236,7 +236,7 @@ def test_joint_plans_keep_their_budget() -> None:
     task = problem(model, 8)
     limit = Limit(model, "macs", 3.2 * call_macs(model))
     space = Space(model, (standard("dpmpp-2m", model, 3, "logsnr"), standard("ddim", model, 3, "karras")))
-    strategy = Joint(limit, few=2, drift=2, candidates=5, longer=(1.4, 2.0))
+    strategy = Joint(limit, few=2, drift=2, candidates=5, longer=(1.4, 2.0), worth=math.inf)
     found = list(strategy.search(task, space, [], 0))
     assert [len(c.plan.rows) for c in found[:2]] == [4, 6]
     for candidate in found:
@@ -249,6 +249,18 @@ def test_joint_plans_keep_their_budget() -> None:
     # an interrupted search goes on as if it had not been
     again = [*found[:3], *strategy.search(problem(model, 8), space, found[:3], 0)]
     assert [c.error for c in again] == pytest.approx([c.error for c in found], rel=1e-4)
+
+
+def test_blocks_that_make_a_plan_worse_than_whole_calls_are_not_tuned() -> None:
+    model = stack()
+    space = Space(model, (standard("dpmpp-2m", model, 3, "logsnr"),))
+    error = problem(model, 8).rmse(space.base)
+    limit = Limit(model, "macs", 3.2 * call_macs(model))
+    strategy = Joint(limit, few=2, drift=2, candidates=5, longer=(1.4, 2.0), worth=math.inf)
+    ratio = best_pattern(list(strategy.search(problem(model, 8), space, [], 0))).error / error
+    for worth, tunes in ((0.99 * ratio, False), (1.01 * ratio, True)):
+        found = list(replace(strategy, worth=worth).search(problem(model, 8), space, [], 0))
+        assert any("stage" in c.state for c in found) == tunes
 
 
 def test_what_cannot_pay_for_more_rows_is_passed_over() -> None:

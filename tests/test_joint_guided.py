@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from functools import cache
@@ -160,7 +161,7 @@ def space() -> Space:
 
 def test_blocks_are_left_out_of_rows_of_one_pass_within_the_budget() -> None:
     limit = Limit(model(), "macs", 6 * call_macs(model()))
-    strategy = Joint(limit, few=4, drift=3, candidates=9, passes="1221")
+    strategy = Joint(limit, few=4, drift=3, candidates=9, passes="1221", worth=math.inf)
     found = list(strategy.search(problem(), space(), [], 0))
     assert [len(c.plan.rows) for c in found[:3]] == [5, 6, 8]
     assert {c.strategy for c in found} == {"joint 1221"}

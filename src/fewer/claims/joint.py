@@ -8,6 +8,7 @@ call, also where it leaves blocks out.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -47,7 +48,7 @@ ELSEWHERE = 1 << 21  # sample numbers of the search's noises: those of the compa
 AGES, FEW, TERMS = 3, 8, 2
 PAPERS = (18, 160, 259)
 FRESH = 768  # noises of the comparison of searches, whose errors have few large ones
-SPENT = {"digits": 250_000, "dit-digits": 250_000}  # network evaluations of each search
+SPENT = {"digits": 400_000, "dit-digits": 250_000}  # network evaluations of each search
 
 
 def problem(name: str, seed: int, n: int) -> Problem:
@@ -183,11 +184,15 @@ def untuned(seed: int, sabotage: bool) -> Measured:
     return Measured(paired.ratio(errors(name, chosen(name, 10, seed, sabotage), seed), few))
 
 
-def spend(strategy: Strategy, of: Problem, space: Space, most: int, seed: int) -> list[Candidate]:
-    """The candidates that a strategy makes with so many network evaluations; the one that goes beyond is left out."""
+def spend(
+    strategy: Strategy, of: Problem, space: Space, most: int, seed: int, known: Sequence[Candidate] = ()
+) -> list[Candidate]:
+    """The candidates that a strategy makes with so many network evaluations, after those that are known; the one that goes
+    beyond is left out.
+    """
     of.evaluations = 0
-    done: list[Candidate] = []
-    for candidate in strategy.search(of, space, [], seed):
+    done = list(known)
+    for candidate in strategy.search(of, space, list(known), seed):
         if of.evaluations > most and done:
             break
         done.append(candidate)
@@ -213,13 +218,17 @@ def best_of(strategy: Strategy, of: Problem, space: Space, most: int, seed: int)
 
 @cache
 def joint_plan(name: str, seed: int, share: float = SHARE) -> Plan:
-    """What `fewer tune --macs` finds: steps and coefficients first, then blocks too, and the better of both."""
+    """What `fewer tune --macs` finds: steps and coefficients first, then blocks too, and the better of both.
+
+    What the search of blocks leaves over goes to the first again.
+    """
     of, space = searched(name, seed, share)
-    found, left = [], SPENT[name]
-    for strategy, part in ((GaussNewton(), STEPS_SHARE), (Joint(limit(name, share)), 1.0)):
-        found.append(strategy.choose(spend(strategy, of, space, round(part * left), seed)))
-        left -= of.evaluations
-    best = best_column(of, found)
+    steps, blocks = GaussNewton(), Joint(limit(name, share))
+    whole = spend(steps, of, space, round(STEPS_SHARE * SPENT[name]), seed)
+    left = SPENT[name] - of.evaluations
+    patterned = spend(blocks, of, space, left, seed)
+    whole = spend(steps, of, space, left - of.evaluations, seed, whole)
+    best = best_column(of, [steps.choose(whole), blocks.choose(patterned)])
     assert best is not None
     return best.plan
 

@@ -43,7 +43,8 @@ class Joint:
     its table of ablation errors on `few` noises, and the pattern of least additive error within the budget
     (`fewer.tuning.knapsack`). The plan of least error on all noises is tuned with its blocks fixed: its levels alone
     first, the weights following them by its solver's formula, in at most `drift` iterations of Gauss-Newton; then both.
-    Numbers of rows that branches of at most `ages` rows cannot pay for are passed over.
+    Numbers of rows that branches of at most `ages` rows cannot pay for are passed over. Where that least error is more
+    than `worth` times that of the space's best plan, of F whole calls, nothing is tuned: tuning brings whole calls more.
 
     With `passes`, the pattern of F guided rows that fill the budget with one pass or two each, rows have these, stretched to
     N rows, and scales that are fitted before blocks are left out. A block may take the branches of rows that made all of
@@ -64,6 +65,7 @@ class Joint:
     candidates: int = 100
     terms: int = 2
     passes: str = ""
+    worth: float = 1.0
 
     shortcuts = True  # its plans leave blocks out
 
@@ -73,7 +75,8 @@ class Joint:
         return f"joint {self.passes}" if self.passes else "joint"
 
     def search(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
-        """A candidate for each number of rows, with its pattern, then one for each iteration of Gauss-Newton.
+        """A candidate for each number of rows, with its pattern, then, where it is worth it, one for each iteration of
+        Gauss-Newton.
 
         Raises InputError without a limit, and with `passes` for plans that are not under classifier-free guidance.
         """
@@ -86,6 +89,8 @@ class Joint:
         if not done:
             return
         best = best_pattern(done)
+        if best.error > self.worth * problem.rmse(space.base):
+            return
         for stage, strategy, keep in self._stages():
             own = self._space(space, best.plan, keep)
             walked = [c for c in done if c.state.get("stage") == stage]

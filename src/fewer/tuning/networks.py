@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -103,7 +104,7 @@ class Networks:
 
     @property
     def _tuner(self) -> Joint:
-        return Joint(longer=(), drift=self.drift, candidates=self.candidates)
+        return Joint(longer=(), drift=self.drift, candidates=self.candidates, worth=math.inf)
 
 
 def known_rows(plan: Plan, model: Model) -> list[int]:

@@ -220,16 +220,22 @@ class Run:
         starts = [*ranked, *(Candidate(c.plan, few.rmse(c.plan), c.strategy) for c in fitted)]
         problem.evaluations += few.evaluations
         space = self.space(sorted(starts, key=lambda candidate: candidate.error))
+        others: dict[str, Candidate] = {}
         if space is not None:
             space = replace(space, starts=asked.plans_of(nfe))
             total = min(asked.trials or strategy.candidates, strategy.candidates)
             share = 1.0 if with_blocks is None else STEPS_SHARE
             found = self.follow(strategy, steps, study, problem, space, nfe, total, limited=True, share=share)
+            if with_blocks is not None:
+                first = strategy.choose(found) if found else None
+                others = self.columns(with_blocks, nfe, study, space, problem, first)
+                found = self.follow(
+                    strategy, steps, study, problem, space, nfe, total, limited=True
+                )  # with what is left
         made = [*([strategy.choose(found)] if found else []), *fitted]
         best = min(made, key=lambda candidate: candidate.error, default=None)
-        columns = {} if best is None else {"steps and passes" if steps == "guided-rows" else "steps": best}
-        if with_blocks is not None and space is not None:
-            columns |= self.columns(with_blocks, nfe, study, space, problem, best)
+        alone = {} if best is None else {"steps and passes" if steps == "guided-rows" else "steps": best}
+        columns = alone | others
         tuned = best_column(problem, list(columns.values()))
         self.evaluations += problem.evaluations - self.counted
         self.progress(f"{nfe} evaluations: comparing on fresh noise", 0, None)
