@@ -44,7 +44,10 @@ def steps_alone(seed: int) -> Plan:
 
 @cache
 def with_blocks(seed: int, passes: bool) -> Plan:
-    """Steps and blocks, and passes where these are free: what `fewer tune --macs` does, and the better of what it finds."""
+    """Steps and blocks, and passes where these are free: what `fewer tune --macs` does, and the better of what it finds.
+
+    What the search of blocks leaves over is not spent.
+    """
     of, space, strategy = searched(seed, passes)
     found = [strategy.choose(spend(strategy, of, space, round(STEPS_SHARE * SPENT), seed))]
     left = SPENT - of.evaluations
