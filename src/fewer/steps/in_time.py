@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fewer.errors import InputError
 from fewer.parts import part
 from fewer.steps import Levels, Range
 
@@ -26,7 +27,11 @@ def linspace(span: Range, n: int) -> Levels:
 
 @part("quadratic", title="regular in sqrt(t)", source="Song et al. 2021, DDIM (appendix D.2); Lu et al. 2022")
 def quadratic(span: Range, n: int) -> Levels:
-    """sqrt(t_i) = sqrt(t_T) + (sqrt(t_0) - sqrt(t_T)) i / n."""
+    """sqrt(t_i) = sqrt(t_T) + (sqrt(t_0) - sqrt(t_T)) i / n. Raises InputError where times are negative, as log sigma is."""
+    if span.t_end < 0:
+        raise InputError(
+            f"steps 'quadratic' cannot place {n} calls: times go down to {span.t_end:.4g}, and have no square root"
+        )
     return span.at_times(np.linspace(np.sqrt(span.t_start), np.sqrt(span.t_end), n + 1)[:-1] ** 2)
 
 
