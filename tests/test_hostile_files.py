@@ -76,7 +76,7 @@ def read_or_refused(path: Path) -> None:
         Plan.load(path).check().save(path.with_name("again.json"))
     except InputError as error:
         said = str(error)
-    assert "\n" not in said
+    assert said.isprintable()
     assert len(said) < 1000
 
 
@@ -113,6 +113,17 @@ def values_changed(folder: Path, data: Any) -> None:
     path.write_text(json.dumps(good))
     read_or_refused(path)
     untouched(folder)
+
+
+@pytest.mark.parametrize("key", ["\n", "\u2028", "\x1b[31m", "k" * 100_000])
+def test_keys_that_do_not_print_or_end(folder: Path, key: str) -> None:
+    """They are named on one line, of a length that can be read."""
+    path = folder / "in" / "hostile.json"
+    path.write_text(json.dumps({**json.loads((folder / "in" / "plan.json").read_text()), key: 1}))
+    with pytest.raises(InputError, match="Extra inputs are not permitted") as told:
+        Plan.load(path)
+    assert str(told.value).isprintable()
+    assert len(str(told.value)) < 1000
 
 
 @examples(FEW)

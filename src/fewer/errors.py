@@ -4,8 +4,12 @@
 class InputError(ValueError):
     """Something that the user gave cannot be used; the message names it, what came, and what is expected.
 
-    The command line prints the message on one line and exits with status 2.
+    The command line prints the message and exits with status 2. Whatever a file or a name brought in, it is one line:
+    characters that do not print are spaces in it.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(each if each.isprintable() else " " for each in message))
 
 
 class NotFinite(InputError):

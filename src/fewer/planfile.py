@@ -200,7 +200,7 @@ def from_json(content: dict[str, Any], path: Path, known: Mapping[str, Tensor] |
         file = _File.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"]))[:200]
         raise InputError(f"plan {path}: {where}: {first['msg']}") from error
     tensors = _read_tensors(file.tensors, path) if file.tensors is not None else (known or {})
 

@@ -125,7 +125,7 @@ class LatencyTable:
             raise InputError(f"cannot read latency table {path}: {error.strerror}") from error
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "content"
+            where = ".".join(map(str, first["loc"]))[:200] or "content"
             raise InputError(f"latency table {path}: {where}: {first['msg']}") from error
         if set(file.engine) != set(NAMES):
             raise InputError(f"latency table {path}: engine must name {', '.join(NAMES)}")
