@@ -1,5 +1,14 @@
 """What goes wrong on the user's side, told in one line."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+LONGEST = 200  # characters of a place in a file, whose keys may be of any length
+
 
 class InputError(ValueError):
     """Something that the user gave cannot be used; the message names it, what came, and what is expected.
@@ -19,3 +28,9 @@ class NotFinite(InputError):
 def first_line(error: BaseException) -> str:
     """Of an error's message, or its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """The place of the first fault in a file's content, "" for all of it, and what is wrong there."""
+    first = error.errors()[0]
+    return ".".join(map(str, first["loc"]))[:LONGEST], first["msg"]

@@ -19,7 +19,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as dump_safetensors
 from torch import Tensor
 
-from fewer.errors import InputError
+from fewer.errors import InputError, first_fault
 from fewer.parts import find
 from fewer.plan import Coefficient, Plan, Row, Shortcut, Start
 
@@ -199,9 +199,8 @@ def from_json(content: dict[str, Any], path: Path, known: Mapping[str, Tensor] |
     try:
         file = _File.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))[:200]
-        raise InputError(f"plan {path}: {where}: {first['msg']}") from error
+        where, what = first_fault(error)
+        raise InputError(f"plan {path}: {where}: {what}") from error
     tensors = _read_tensors(file.tensors, path) if file.tensors is not None else (known or {})
 
     def number(value: float | _Named) -> Coefficient:

@@ -6,7 +6,6 @@ equal noises with the same strategy, and compared by paired RMSE to the mixture'
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import cache
 
@@ -64,9 +63,9 @@ def column(seed: int) -> Plan:
 def tuned(plan: Plan, seed: int) -> Plan:
     """The plan with its levels, then its weights too, moved."""
     task = problem(seed)
-    tuner = Joint(longer=(), candidates=ITERATIONS, worth=math.inf)
+    tuner = Joint(candidates=ITERATIONS)
     done = [Candidate(plan, task.rmse(plan), "networks", {"rows": len(plan.rows)})]
-    done += tuner.search(task, space(), list(done), seed)
+    done += tuner.tuned(task, space(), done, seed)
     return tuner.choose(done).plan
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from fewer.claims.claim import Measured, claim
 from fewer.claims.exact import against, images
+from fewer.claims.joint import spend
 from fewer.claims.searches import NFE, last, problem, ranked
 from fewer.claims.solvers import reversed_weights
 from fewer.engine import sample
@@ -18,7 +18,6 @@ from fewer.plan import Plan
 from fewer.tuning.gauss_newton import GaussNewton
 from fewer.tuning.problem import Problem
 from fewer.tuning.space import Space, fits
-from fewer.tuning.study import Candidate
 
 TRIAL, ENOUGH = 4, 10  # iterations of a descent on few noises, and candidates of the search from standard plans
 SHRUNK = 0.8  # the other mixture's means, of which this one's are a fine-tune's
@@ -41,16 +40,6 @@ def tuned_before(of: Problem, base: Plan, seed: int) -> Plan:
     return last(strategy.search(before, Space(model, (base,)), [], seed), strategy)
 
 
-def within(of: Problem, candidates: Iterator[Candidate], evaluations: float) -> list[Candidate]:
-    """The candidates that are made with so many evaluations."""
-    made: list[Candidate] = []
-    for candidate in candidates:
-        if of.evaluations > evaluations:
-            break
-        made.append(candidate)
-    return made
-
-
 @claim(
     "gauss-newton/from-a-plan",
     of=(("tuning", "gauss-newton"),),
@@ -68,10 +57,8 @@ def from_a_plan(seed: int, sabotage: bool) -> Measured:
     of.evaluations = 0
     cold = strategy.choose(list(strategy.search(of, Space(of.model, (best,)), [], seed)))
     spent = of.evaluations
-    of.evaluations = 0
     begins = Space(of.model, (best,), starts=(reversed_weights(before) if sabotage else before,))
-    made = within(of, replace(strategy, candidates=100).search(of, begins, [], seed), spent)
-    warm = strategy.choose(made)
+    warm = strategy.choose(spend(replace(strategy, candidates=100), of, begins, spent, seed))
     beside: dict[str, Interval | float] = {
         "evaluations": float(spent),
         "the plan as it was tuned before": against(before, cold.plan, seed),

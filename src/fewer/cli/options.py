@@ -22,18 +22,13 @@ Batch = Annotated[int | None, typer.Option(min=1, help="Samples per network call
 EmptyLabel = Annotated[
     int | None, typer.Option(help="The label trained as 'no class', for guidance, where the folder does not say.")
 ]
-Guidance = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SCALE", help="Scale of classifier-free guidance, or what a network takes as its input for it."
-    ),
-]
+SCALE = "Scale of classifier-free guidance, or what a network takes as its input for it"
+Guidance = Annotated[str | None, typer.Option(metavar="SCALE", help=f"{SCALE}.")]
 GuidanceOrAuto = Annotated[
     str | None,
     typer.Option(
         metavar="SCALE|auto",
-        help="Scale of classifier-free guidance, or what a network takes as its input for it; auto: the one whose samples are "
-        "nearest to --data, by --metric or else the Frechet distance.",
+        help=f"{SCALE}; auto: the one whose samples are nearest to --data, by --metric or else the Frechet distance.",
     ),
 ]
 Prompts = Annotated[

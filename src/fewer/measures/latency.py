@@ -27,7 +27,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fewer.engine import sample
-from fewer.errors import InputError
+from fewer.errors import InputError, first_fault
 from fewer.measures.cost import clock, cpu_threads
 from fewer.measures.engine_work import NAMES, coefficients, passes_of, plans, work
 from fewer.measures.interval import Interval
@@ -124,9 +124,8 @@ class LatencyTable:
         except OSError as error:
             raise InputError(f"cannot read latency table {path}: {error.strerror}") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))[:200] or "content"
-            raise InputError(f"latency table {path}: {where}: {first['msg']}") from error
+            where, what = first_fault(error)
+            raise InputError(f"latency table {path}: {where or 'content'}: {what}") from error
         if set(file.engine) != set(NAMES):
             raise InputError(f"latency table {path}: engine must name {', '.join(NAMES)}")
         return LatencyTable(file.model, file.machine, file.numbers, file.calls, file.engine, file.blocks)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from fewer.errors import InputError
+from fewer.errors import InputError, first_fault
 from fewer.plan import Plan
 
 LARGEST_JSON = 16 * 2**20
@@ -208,9 +208,8 @@ def _results(path: Path) -> Results:
     try:
         return Results.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = " ".join(".".join(map(str, first["loc"])).split())[:200]
-        raise InputError(f"{path}: {where or 'content'}: {first['msg']}") from error
+        where, what = first_fault(error)
+        raise InputError(f"{path}: {where or 'content'}: {what}") from error
 
 
 def _inside(folder: Path, name: str) -> Path:

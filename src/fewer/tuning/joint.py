@@ -86,11 +86,12 @@ class Joint:
                 made = self.with_pattern(problem, space, rows)
                 done += [made] if made is not None else []
                 yield from done[-1:] if made is not None else ()
-        if not done:
-            return
-        best = best_pattern(done)
-        if best.error > self.worth * problem.rmse(space.base):
-            return
+        if done and best_pattern(done).error <= self.worth * problem.rmse(space.base):
+            yield from self.tuned(problem, space, done, seed)
+
+    def tuned(self, problem: Problem, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """The iterations of Gauss-Newton from the best plan of `done` that names its number of rows."""
+        done, best = list(done), best_pattern(done)
         for stage, strategy, keep in self._stages():
             own = self._space(space, best.plan, keep)
             walked = [c for c in done if c.state.get("stage") == stage]

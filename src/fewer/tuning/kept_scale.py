@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from fewer.errors import InputError
+from fewer.errors import InputError, first_fault
 from fewer.guidance.nearest_scale import Scales
 from fewer.measures.interval import Interval
 from fewer.models.model import Model
@@ -71,10 +71,8 @@ def _scales(known: Any, path: Path) -> Scales:
         found = _Found.model_validate(known)
         distances = {each.scale: Interval(each.value, each.low, each.high, each.n) for each in found.tried}
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            f"{path} holds a damaged guidance scale: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from error
+        where, what = first_fault(error)
+        raise InputError(f"{path} holds a damaged guidance scale: {where}: {what}") from error
     except ValueError as error:
         raise InputError(f"{path} holds a damaged guidance scale: {error}") from error
     return Scales(found.scale, distances, 0)

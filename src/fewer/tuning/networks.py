@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -68,7 +67,7 @@ class Networks:
                     done.append(made)
                     yield made
         if done:
-            for found in self._tuner.search(problem, space, done, seed):
+            for found in self._tuner.tuned(problem, space, done, seed):
                 yield replace(found, strategy="networks")
 
     def choose(self, done: list[Candidate]) -> Candidate:
@@ -104,7 +103,7 @@ class Networks:
 
     @property
     def _tuner(self) -> Joint:
-        return Joint(longer=(), drift=self.drift, candidates=self.candidates, worth=math.inf)
+        return Joint(drift=self.drift, candidates=self.candidates)
 
 
 def known_rows(plan: Plan, model: Model) -> list[int]:

@@ -24,7 +24,7 @@ from safetensors.torch import save as dump_safetensors
 from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor
 
-from fewer.errors import InputError, first_line
+from fewer.errors import InputError, first_fault, first_line
 from fewer.plan import Plan
 from fewer.planfile import from_json, migrate, to_json
 from fewer.tuning.problem import Problem
@@ -190,7 +190,5 @@ def _checked(attrs: Mapping[str, Any]) -> _Row:
     try:
         return _Row.model_validate(attrs)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            f"study.db holds a damaged candidate: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from error
+        where, what = first_fault(error)
+        raise InputError(f"study.db holds a damaged candidate: {where}: {what}") from error
