@@ -34,7 +34,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks.cifar import images16
-from fewer.errors import InputError
+from fewer.errors import InputError, first_line
 from fewer.train import Trained, Training
 from fewer.train.denoiser import FOLDERS, batch, blend, check_labels, empty_label, learning_rate, noised, predict
 
@@ -158,7 +158,7 @@ class State:
 
 
 def advance(
-    state: State, recipe: Recipe, scheduler: Any, images: Tensor, labels: Tensor, empty: int, done: float
+    state: State, recipe: Recipe, scheduler: Any, images: Tensor, labels: Tensor, empty: int | None, done: float
 ) -> None:
     """One step, when a share `done` of the budget is spent. FloatingPointError when the loss is no longer finite."""
     training = recipe.training
@@ -197,7 +197,6 @@ def train(
     """
     scheduler, empty = recipe.scheduler(), empty_label(state.network)
     check_labels(labels, len(images), empty)
-    assert empty is not None  # the labels fit
     clock, cpu = time.monotonic(), spent()
     while state.cpu_seconds < budget and state.step < recipe.training.steps:
         advance(state, recipe, scheduler, images, labels, empty, state.cpu_seconds / budget)
@@ -225,21 +224,30 @@ def save_checkpoint(state: State, file: Path, name: str, seed: int) -> None:
     os.replace(partial, file)
 
 
-def load_checkpoint(state: State, file: Path, name: str, seed: int) -> None:
-    """Puts a checkpoint into the state of its network at step 0. InputError where it is of another run, or unreadable."""
+def read_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON and the tensors of a checkpoint. InputError where it is none."""
     try:
         with safe_open(file, "pt") as stored:
             facts = json.loads((stored.metadata() or {})["state"])
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
+            return facts, {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{file} cannot be read: {error}; expected a checkpoint of this script") from error
+        raise InputError(f"{file} cannot be read: {first_line(error)}; expected a checkpoint of this script") from error
+
+
+def load_checkpoint(state: State, file: Path, name: str, seed: int) -> None:
+    """Puts a checkpoint into the state of its network at step 0. InputError where it is of another run or network."""
+    facts, tensors = read_checkpoint(file)
     if (facts["name"], facts["seed"]) != (name, seed):
         raise InputError(
             f"{file} is of {facts['name']} with seed {facts['seed']}; asked for {name} with seed {seed}: "
             f"name another folder with --out"
         )
+    weights = dict(state.network.named_parameters())
+    stored = {key: tensor.shape for key, tensor in tensors.items() if key.startswith("network.")}
+    if stored != {f"network.{key}": weight.shape for key, weight in weights.items()}:
+        raise InputError(f"{file} is of another {name} than this script's; expected the same weights")
     with torch.no_grad():
-        for key, weight in state.network.named_parameters():
+        for key, weight in weights.items():
             weight.copy_(tensors[f"network.{key}"])
             moments = {moment: tensors[f"{moment}.{key}"] for moment in MOMENTS}
             state.optimizer.state[weight] = {"step": tensors["adam_step"].clone(), **moments}
@@ -281,16 +289,15 @@ def load_exported(state: State, folder: Path, training: Training) -> None:
         state.network.load_state_dict(weights)
         state.average.load_state_dict(weights)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise InputError(f"--from is {folder}: {error}; expected a model folder written by this script") from error
+        raise InputError(f"--from is {folder}: {first_line(error)}; expected a model folder of this script") from error
     state.generator.manual_seed(training.seed + state.step)  # not the images of the first sitting again
 
 
 class Keeper:
-    """What happens between steps: a line of progress, checkpoints, exports, and leaving after a signal."""
+    """What happens between steps: progress and exports every 100, checkpoints every `every` seconds, a signal's end."""
 
-    def __init__(self, out: Path, name: str, recipe: Recipe, every: float = 180.0, export_every: int = 500) -> None:
-        self.out, self.name, self.recipe = out, name, recipe
-        self.every, self.export_every = every, export_every
+    def __init__(self, out: Path, name: str, recipe: Recipe, every: float = 180.0) -> None:
+        self.out, self.name, self.recipe, self.every = out, name, recipe, every
         self.saved, self.stopped = time.monotonic(), False
 
     def stop(self, *_: Any) -> None:
@@ -301,8 +308,7 @@ class Keeper:
         """Called after each step; True asks for an end."""
         if state.step % REPORT_EVERY == 0:
             report(state)
-        if state.step % self.export_every == 0:
-            export(state, self.recipe.scheduler(), self.out / MODEL, self.recipe.training.seed)
+            self.export(state)
         if not self.stopped and time.monotonic() - self.saved >= self.every:
             self.save(state)
         return self.stopped
@@ -311,6 +317,10 @@ class Keeper:
         """A checkpoint now."""
         save_checkpoint(state, self.out / CHECKPOINT, self.name, self.recipe.training.seed)
         self.saved = time.monotonic()
+
+    def export(self, state: State) -> None:
+        """The averaged network now."""
+        export(state, self.recipe.scheduler(), self.out / MODEL, self.recipe.training.seed)
 
 
 def report(state: State) -> None:
@@ -338,7 +348,7 @@ def run(
         train(state, recipe, images, labels, 3600 * hours, keeper)
         if state.step > begun:
             keeper.save(state)
-            export(state, recipe.scheduler(), out / MODEL, recipe.training.seed)
+            keeper.export(state)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

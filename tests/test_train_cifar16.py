@@ -148,6 +148,16 @@ def test_an_unreadable_checkpoint_is_bad_input(script: Any, tmp_path: Path) -> N
         script.load_checkpoint(begun(script, tiny_recipe(script, "unet")), tmp_path / "checkpoint", "unet", 0)
 
 
+def test_a_checkpoint_of_another_network_is_bad_input(script: Any, tmp_path: Path) -> None:
+    recipe = tiny_recipe(script, "unet")
+    state = begun(script, recipe)
+    go_on(script, state, recipe, 1)
+    script.save_checkpoint(state, tmp_path / "checkpoint", "unet", 0)
+    other = begun(script, replace(recipe, network=tiny_dit))
+    with pytest.raises(InputError, match="another unet"):
+        script.load_checkpoint(other, tmp_path / "checkpoint", "unet", 0)
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_the_networks_fit_their_place(name: str, script: Any) -> None:
     network: nn.Module = script.RECIPES[name].network()
