@@ -22,6 +22,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 test: check
 	$(ONE) $(BIN)/pytest -n $(JOBS) -m "not slow"

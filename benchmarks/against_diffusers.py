@@ -23,13 +23,14 @@ from torch import Tensor
 
 import fewer
 from benchmarks.diffusers_settings import scores
-from fewer.measures import paired
-from fewer.measures.measure import squared_errors
-from fewer.measures.reference import fine_solution
+from fewer.evaluate.held_out import held_out_noise
+from fewer.evaluate.reference import fine_solution
+from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.paired import squared_errors
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
+from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
 from fewer.models.schedules import betas, discrete
-from fewer.tuning.baselines import fresh_noise
 from fewer.versions import versions
 
 SCALED_LINEAR = {
@@ -54,7 +55,7 @@ def noise_model(mixture: GaussianMixture, name: str) -> Model:
 
     return Model(
         network, schedule, "noise", tuple(mixture.shape), name=name, exact=mixture,
-        pipeline={"class": "DDIMScheduler", "config": {**SCALED_LINEAR, "clip_sample": False}, "steps": 50},
+        pipeline=PipelineDefaults("DDIMScheduler", {**SCALED_LINEAR, "clip_sample": False}, 50),
     )  # fmt: skip
 
 
@@ -78,12 +79,10 @@ def run(model: Model, nfe: int, n: int, options: dict[str, Any]) -> dict[str, An
     began = time.monotonic()
     result = fewer.tune(model, nfe=nfe, **options)
     seconds = time.monotonic() - began
-    noise = fresh_noise(model, n, TEST_SEED)
+    noise = held_out_noise(model, n, TEST_SEED)
     labels = model.labels(n)
     mine = fewer.sample(model, result.plan, noise=noise, labels=labels)
-    fine = fine_solution(
-        model, noise, labels, best=lambda target: float(squared_errors(mine[: len(target)], target).mean().sqrt())
-    )
+    fine = fine_solution(model, noise, labels, candidates=[mine])
     own = squared_errors(mine, fine.samples)
     table = scores(model, nfe, noise, labels, fine.samples)
     best = min(table, key=lambda name: float(table[name].mean()))

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import fewer
-from fewer.measures.cost import clock_ratio
+from fewer.evaluate.cost.clock import clock_ratio
 from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.versions import versions

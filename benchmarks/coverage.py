@@ -24,13 +24,13 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from fewer.claims.gaussians import Gaussians
-from fewer.measures import paired
-from fewer.measures.energy import energy_distance
-from fewer.measures.frechet import frechet
-from fewer.measures.interval import Interval
-from fewer.measures.kid import kid
-from fewer.measures.manifold import density_coverage, precision_recall
-from fewer.measures.sliced import sliced_w2
+from fewer.evaluate.distances.energy import energy_distance
+from fewer.evaluate.distances.frechet import frechet
+from fewer.evaluate.distances.kid import kid
+from fewer.evaluate.distances.precision_recall import density_coverage, precision_recall
+from fewer.evaluate.distances.sliced import sliced_w2
+from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.interval import Interval
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = {2: 256, 8: 256, 16: 256, 64: 512}  # by dimension; the Frechet distance needs 4 d + 8

@@ -9,8 +9,8 @@ import diffusers
 import torch
 from torch import Tensor
 
+from fewer.evaluate.statistics.paired import squared_errors
 from fewer.integrations.schedulers import calls_of, play_scheduler
-from fewer.measures.measure import squared_errors
 from fewer.models.model import Model
 
 _SIGMAS: dict[str, dict[str, Any]] = {
@@ -66,7 +66,7 @@ def settings(model: Model) -> Iterator[tuple[str, Any]]:
 
 
 def _process(model: Model) -> dict[str, Any]:
-    config = (model.pipeline or {}).get("config", {})
+    config = {} if model.pipeline is None else model.pipeline.config
     kept = ("beta_schedule", "beta_start", "beta_end", "num_train_timesteps", "prediction_type")
     return {name: config[name] for name in kept if name in config}
 

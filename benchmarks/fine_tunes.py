@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from fewer.models.bundled import digits_images, folder
-from fewer.models.diffusers import scheduler_of
+from fewer.models.pipelines.folder import scheduler_of
 from fewer.train import Trained, Training, train_denoiser
 
 OF, RANK = "digits", 4

@@ -15,15 +15,15 @@ from typing import Any
 
 from torch import Tensor
 
-from fewer.claims.guided_rows import SCALE, problem, rows_of_two, standards
-from fewer.claims.joint import spend
-from fewer.measures import paired
+from fewer.claims.search.guided_rows import SCALE, problem, rows_of_two, standards
+from fewer.claims.search.joint import spend
+from fewer.evaluate.statistics import paired
 from fewer.plan import Plan
-from fewer.planfile import to_json
-from fewer.tuning.gauss_newton import GaussNewton
-from fewer.tuning.guided_rows import GuidedRows
-from fewer.tuning.problem import Problem
-from fewer.tuning.space import Space
+from fewer.plan.file import to_json
+from fewer.search.objective import Objective
+from fewer.search.space import Space
+from fewer.search.strategies.gauss_newton import GaussNewton
+from fewer.search.strategies.guided_rows import GuidedRows
 
 CONSTANT, SEARCHED = (4, 6, 8, 10, 12, 16), (4, 6, 8, 10)  # budgets in passes
 NOISES, FRESH = 32, 192  # of the search and of the comparison
@@ -38,7 +38,7 @@ MARKERS = {"standard": "^", "constant": "o", "searched": "D"}
 NEUTRAL = "#808080"  # legible on white and on black
 
 
-def plans(of: Problem, name: str, passes: int, seed: int) -> dict[str, Plan]:
+def plans(of: Objective, name: str, passes: int, seed: int) -> dict[str, Plan]:
     """The plans of a budget."""
     bases = standards(of, name, passes)
     tuner = GaussNewton(starts=1)

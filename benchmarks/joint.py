@@ -11,12 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fewer.claims.joint import SPENT, joint_plan, rival, rows_of
-from fewer.claims.shortcuts import CALLS, errors, model_of
-from fewer.measures import paired
+from fewer.claims.bundled import CALLS, errors, model_of
+from fewer.claims.search.joint import SPENT, blocks_alone, joint_plan, rows_of, steps_alone
+from fewer.evaluate.cost.price import plan_macs
+from fewer.evaluate.statistics import paired
 from fewer.plan import Plan
-from fewer.shortcuts.price import plan_macs
-from fewer.tuning.results import clock
+from fewer.search.results import clock
 
 
 def measured(name: str, seed: int) -> list[dict[str, Any]]:
@@ -24,14 +24,14 @@ def measured(name: str, seed: int) -> list[dict[str, Any]]:
     model = model_of(name)
     plans: dict[str, Plan] = {
         f"{CALLS} calls": rows_of(name, CALLS),
-        "steps": rival(name, seed, "steps"),
-        "blocks": rival(name, seed, "blocks"),
+        "steps": steps_alone(name, seed),
+        "blocks": blocks_alone(name, seed),
         "steps and blocks": joint_plan(name, seed),
     }
     taken = clock(model, plans, batch=16)
     return [
         {
-            "model": name, "free": free, "calls": plan.nfe, "macs": plan_macs(model, plan), "ms": taken[free],
+            "model": name, "free": free, "calls": plan.nfe, "macs": plan_macs(model, plan), "ms": taken[free].to_dict(),
             "paired_rmse": paired.rmse(errors(name, plan, seed)).to_dict(), "evaluations": SPENT[name],
         }
         for free, plan in plans.items()

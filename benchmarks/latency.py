@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 import fewer
-from fewer.claims.cost import random_plans, runs
-from fewer.measures.cost import clock, median
-from fewer.measures.interval import Interval
-from fewer.measures.latency import LatencyTable, fit, latency_table, sides
+from fewer.claims.evaluate.latency import random_plans, runs
+from fewer.evaluate.cost.clock import clock, median
+from fewer.evaluate.cost.latency import LatencyTable, fit, latency_table, sides
+from fewer.evaluate.statistics.interval import Interval
 from fewer.plan import Plan
 from fewer.versions import versions
 

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 import fewer
-from fewer.measures.cost import clock, clock_ratio
+from fewer.engine import times
+from fewer.evaluate.cost.clock import clock, clock_ratio
 from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.versions import versions
@@ -41,7 +42,7 @@ def main() -> None:
     noise = unit_noise(0, range(arguments.batch), model.shape)
     labels = model.labels(arguments.batch)
     plan = fewer.standard("ddim", model, arguments.calls, "leading")
-    times = [torch.full((arguments.batch,), float(row.t)) for row in plan.rows]
+    told = [torch.full((arguments.batch,), float(t)) for t in times(model, plan)]
     scheduler = diffusers.DDIMScheduler(clip_sample=False)
     scheduler.set_timesteps(arguments.calls)
     module = model.network.module
@@ -55,7 +56,7 @@ def main() -> None:
 
     def bare() -> object:
         with torch.inference_mode():
-            for t in times:
+            for t in told:
                 out = network(noise, t)
         return out
 

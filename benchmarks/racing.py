@@ -35,14 +35,13 @@ from torch import Tensor
 
 import fewer
 from fewer.claims.repeated import mean, share
-from fewer.measures.interval import Interval
-from fewer.measures.measure import squared_errors
-from fewer.measures.paired import decide
-from fewer.measures.racing import ALPHA, looks, race, race_all, ratios
-from fewer.measures.reference import fine_plan
+from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.statistics.interval import Interval
+from fewer.evaluate.statistics.paired import decide, squared_errors
+from fewer.evaluate.statistics.racing import ALPHA, looks, race, race_all, ratios
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
-from fewer.tuning.standards import standard_plans
+from fewer.samplers import standard_plans
 
 MIXTURES, POOL, WITHIN, FIELDS, CANDIDATES = 5, 16384, 3.0, 20, 16
 Row = dict[str, float | str | bool]

@@ -22,18 +22,18 @@ import diffusers
 import torch
 
 import fewer
+from fewer.blocks.actions import RUN
+from fewer.blocks.find import at_granularity
 from fewer.engine import bind, play
-from fewer.measures.cost import clock
-from fewer.measures.latency import block_shares, fit, sides
-from fewer.models.diffusers import DiffusersNetwork
+from fewer.evaluate.cost.clock import clock
+from fewer.evaluate.cost.latency import block_shares, fit, sides
+from fewer.evaluate.cost.price import plan_macs
 from fewer.models.model import Model
+from fewer.models.pipelines.folder import DiffusersNetwork
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
-from fewer.parts import parts
 from fewer.plan import Plan
-from fewer.shortcuts.cells import RUN
-from fewer.shortcuts.find import grain
-from fewer.shortcuts.price import plan_macs
+from fewer.registry import parts
 from fewer.versions import versions
 
 CALLS = 8
@@ -85,7 +85,7 @@ def measured(model: Model, batch: int, repeats: int) -> dict[str, Any]:
     """Shares of each part's plan, and of the hooks alone."""
     whole = fewer.standard("ddim", model, CALLS)
     plans = {"": whole}
-    for part in parts("shortcuts"):
+    for part in parts("blocks"):
         try:
             plans[part.name] = part.make(**FEW.get(part.name, {})).apply(whole, model)
         except fewer.InputError:  # a part for networks of the other kind
@@ -117,7 +117,7 @@ def _sampled(model: Model, plan: Plan, batch: int) -> Callable[[], object]:
 
 def _played(model: Model, plan: Plan, batch: int, *, hooked: bool) -> Callable[[], object]:
     """The plan with every layer under the rows' control, all of them running, or without any hook."""
-    cells = dict.fromkeys((block.name for block in grain(model, "layer")), RUN) if hooked else {}
+    cells = dict.fromkeys((block.name for block in at_granularity(model, "layer")), RUN) if hooked else {}
     steps = [replace(step, cells=cells) for step in bind(model, plan)]
     x, labels = unit_noise(0, range(batch), model.shape), model.labels(batch)
 

@@ -24,15 +24,15 @@ import torch
 
 import fewer
 from benchmarks.shortcuts import load
+from fewer.blocks.actions import RUN
+from fewer.blocks.find import at_granularity
+from fewer.blocks.pattern import with_cells
 from fewer.engine import bind, play
-from fewer.measures.cost import clock, clock_ratio
-from fewer.measures.latency import block_shares, fit, sides
+from fewer.evaluate.cost.clock import clock, clock_ratio
+from fewer.evaluate.cost.latency import block_shares, fit, sides
 from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Shortcut
-from fewer.shortcuts.cells import RUN
-from fewer.shortcuts.find import grain
-from fewer.shortcuts.pattern import with_cells
 from fewer.versions import versions
 
 CALLS = 4
@@ -69,7 +69,9 @@ def hooks(model: Model, batch: int, repeats: int) -> dict[str, Any]:
     """Time of a plan with every layer hooked and run, over the plan's own."""
     plan = fewer.standard("ddim", model, CALLS)
     steps = bind(model, plan)
-    hooked = [replace(step, cells=dict.fromkeys((b.name for b in grain(model, "layer")), RUN)) for step in steps]
+    hooked = [
+        replace(step, cells=dict.fromkeys((b.name for b in at_granularity(model, "layer")), RUN)) for step in steps
+    ]
     x, labels = unit_noise(0, range(batch), model.shape), model.labels(batch)
 
     def side(steps: list[Any]) -> Callable[[], object]:
@@ -95,7 +97,7 @@ def random_plan(model: Model, names: list[str], seed: int) -> Plan:
 
 def predicted(model: Model, batch: int, repeats: int, count: int, seed: int) -> dict[str, Any]:
     """Predicted over measured milliseconds of random plans."""
-    names = [block.name for block in grain(model, "layer")]
+    names = [block.name for block in at_granularity(model, "layer")]
     plans = {f"random {k}": random_plan(model, names, count * seed + k) for k in range(count)}
 
     def side(plan: Plan) -> Callable[[], object]:

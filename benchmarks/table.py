@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fewer.measures.interval import Interval
+from fewer.evaluate.statistics.interval import Interval
 
 HERE = Path(__file__).parent / "results"
 

@@ -33,10 +33,10 @@ from torch import Tensor, nn
 import fewer
 from benchmarks.compiled import name_of
 from benchmarks.dit_pipeline import SCHEDULERS, Cache, blocks_run, cache_dit, cached, images, noise_of, pipeline
-from fewer.measures import paired
-from fewer.measures.cost import median, rounds
-from fewer.measures.measure import squared_errors
-from fewer.measures.reference import fine_solution
+from fewer.evaluate.cost.clock import median, rounds
+from fewer.evaluate.reference import fine_solution
+from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.paired import squared_errors
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.versions import versions
@@ -209,10 +209,7 @@ def main() -> None:
     noise, labels = noise_of(model, given.n, SEED), model.labels(given.n)
     made = [fewer.sample(model, plan, noise=noise, labels=labels) for plan in plans]
     probe = min(64, given.n)
-    fine = fine_solution(
-        model, noise, labels, probe=probe,
-        best=lambda target: min(float(squared_errors(x[:probe], target).mean().sqrt()) for x in made),
-    )  # fmt: skip
+    fine = fine_solution(model, noise, labels, candidates=made, probe=probe)
     target = fine.samples.clamp(-1, 1)  # as the pipeline's images are
     listed = [int(label) for label in labels]
     network = model.network.module

@@ -23,20 +23,20 @@ from typing import Any
 from torch import Tensor
 
 import fewer
-from fewer.compare import YARDSTICKS
-from fewer.measures import paired
-from fewer.measures.interval import Interval
-from fewer.measures.measure import FRESH as FRESH_FROM
-from fewer.measures.measure import squared_errors
-from fewer.measures.reference import fine_plan
+from fewer.evaluate.equal_cost import EqualCost, PlanVerdict
+from fewer.evaluate.leaderboard import STANDARD_BASELINES
+from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.interval import Interval
+from fewer.evaluate.statistics.paired import squared_errors
+from fewer.evaluate.verdict import Verdict
 from fewer.models.model import Model
-from fewer.noise import unit_noise
+from fewer.noise import Stream, unit_noise
 from fewer.plan import Plan
-from fewer.rivals import Held, Worth
+from fewer.samplers import standard_plans
+from fewer.search.objective import Objective
+from fewer.search.ranking import Ranking
 from fewer.transfer import transferred
-from fewer.tuning.problem import Problem
-from fewer.tuning.ranking import Ranking
-from fewer.tuning.standards import standard_plans
 
 NFE, NOISES, FRESH, TRIALS = 5, 32, 32, 24
 WARM_TRIALS = 13  # 4 from each of two plans, and 5 from the better
@@ -82,15 +82,15 @@ def paths(model: Model, noises: range, seed: int) -> tuple[Tensor, Tensor | None
 
 def best_standard(model: Model, seed: int) -> Plan:
     """The standard plan that wins the race on noises that nothing else is played on."""
-    race = Ranking(Problem(model, *paths(model, range(ELSEWHERE, ELSEWHERE + RACED), seed)))
-    plans = sorted(standard_plans(model, NFE), key=lambda plan: plan.name not in YARDSTICKS)
+    race = Ranking(Objective(model, *paths(model, range(ELSEWHERE, ELSEWHERE + RACED), seed)))
+    plans = sorted(standard_plans(model, NFE), key=lambda plan: plan.name not in STANDARD_BASELINES)
     scores = [(score.value, i) for i, plan in enumerate(plans) if (score := race.score(plan)) is not None]
     return plans[min(scores)[1]]
 
 
 def held(model: Model, plans: dict[str, Plan], n: int, seed: int) -> list[dict[str, Any]]:
     """A line for each plan on a model."""
-    noise, labels, fine = paths(model, range(FRESH_FROM, FRESH_FROM + n), seed)
+    noise, labels, fine = paths(model, Stream.HELD_OUT.numbers(n), seed)
     rival = best_standard(model, seed)
 
     def errors(plan: Plan) -> Tensor:
@@ -101,9 +101,8 @@ def held(model: Model, plans: dict[str, Plan], n: int, seed: int) -> list[dict[s
         moved, _ = transferred(model, plan)
         mine = errors(moved)
         ratio = paired.ratio(mine, theirs)
-        found = Held(
-            moved.named(name), model, Worth.of(model, moved), rival.name, MARGIN, paired.decide(ratio, MARGIN), ratio
-        )
+        verdict = Verdict(rival.name, MARGIN, paired.decide(ratio, MARGIN), ratio)
+        found = PlanVerdict(moved.named(name), model, EqualCost.of(model, moved), verdict)
         rmse = {"plan_rmse": paired.rmse(mine).to_dict(), "standard_rmse": paired.rmse(theirs).to_dict()}
         lines.append({"model": model.name, "plan": name, **found.to_dict(), **rmse})
     return lines

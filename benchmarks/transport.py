@@ -27,9 +27,9 @@ from typing import Any
 import ot
 import torch
 
-from fewer.claims.transport import _mixture
-from fewer.measures.cost import median
-from fewer.measures.transport import sinkhorn, sinkhorn_newton_sparse
+from fewer.claims.evaluate.transport import random_mixture
+from fewer.evaluate.cost.clock import median
+from fewer.evaluate.distances.transport import sinkhorn, sinkhorn_newton_sparse
 from fewer.versions import versions
 
 TOL, MOST = 1e-9, 100_000
@@ -58,7 +58,7 @@ def main() -> None:
 def one(n: int, relative: float, repeats: int, seed: int) -> dict[str, Any]:
     """Iterations, errors and times of one problem."""
     generator = torch.Generator().manual_seed(seed)
-    x, y = _mixture(n, 2, generator), _mixture(n, 2, generator)
+    x, y = random_mixture(n, 2, generator), random_mixture(n, 2, generator)
     cost = torch.cdist(x, y).square()
     a, b = (torch.rand(n, generator=generator, dtype=torch.float64) + 0.1 for _ in range(2))
     a, b, eps = a / a.sum(), b / b.sum(), relative * float(cost.mean())

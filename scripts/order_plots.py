@@ -15,10 +15,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullLocator
 
-from fewer.claims.orders import WEAK, coarse_steps, exact_models, group_errors, in_log_s, variance_errors
+from fewer.claims.solvers.orders import WEAK, coarse_steps, exact_models, group_errors, in_log_s, variance_errors
 from fewer.models.mixture import GaussianMixture
-from fewer.parts import Part
-from scripts.rooms import deterministic, families, plots
+from fewer.registry import Part
+from scripts.rooms import deterministic, families, page, plots
 
 FOLDER = Path(__file__).parent.parent / "docs" / "rooms" / "solvers"
 SEED = 0  # that of the recorded claims
@@ -110,7 +110,8 @@ def main(names: list[str]) -> int:
     drawn: dict[str, Callable[[Part], Curve]] = {"variance": of_variance}
     for where, mixture in exact_models(SEED).items():
         drawn[where.split()[-1].lower()] = lambda part, mixture=mixture: on_model(part, mixture)
-    for name in names or families():
+    files = {page(name): name for name in families()}
+    for name in (files[each] for each in names or files):
         for file, title in plots(name):
             kind = file.removesuffix(".svg").rsplit("-", 1)[1]
             held = [part for part in families()[name] if deterministic(part) == (kind != "variance")]

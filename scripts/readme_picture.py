@@ -1,6 +1,6 @@
-"""The README's picture, from a folder that `fewer tune` has written.
+"""The README's picture: a model's samples from the same noises at equal seconds, from a folder that `fewer tune` has written.
 
-python -m scripts.readme_picture demo docs/same-noise.png
+python -m scripts.readme_picture digits demo docs/same-noise.png
 """
 
 from __future__ import annotations
@@ -8,40 +8,64 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fewer.images import grid
+import fewer
+from fewer.evaluate.cost.clock import clock
+from fewer.evaluate.held_out import held_out_noise
+from fewer.images import grid, pixels
+from fewer.integrations.as_it_is import as_it_is
 
-SHOWN, GAP, HEAD = 16, 24, 34
+SHOWN, SIDE, GAP, HEAD = 5, 44, 18, 40
+CLOCKED = 64  # samples a run on the clock
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     results = json.loads((arguments.folder / "results.json").read_text())
     samples = np.load(arguments.folder / "samples.npz", allow_pickle=False)
-    nfe = results["cost"]["nfe"]
-    shown = {
-        f"fine solution, {results['reference']['nfe']} calls": "reference",
-        f"tuned, {nfe} calls": f"front/{nfe}",
-        f"{results['verdict']['against']}, {nfe} calls": f"standard/{nfe}",
+    model, plan = fewer.load(arguments.model), fewer.Plan.load(arguments.folder / "plan.json")
+    nfe, seed = plan.nfe, results["seed"]
+    stock = as_it_is(model, nfe)
+    if stock is None:
+        raise fewer.InputError(f"{model.name} has no scheduler of its own that makes {nfe} calls")
+    noise, labels = held_out_noise(model, CLOCKED, seed), model.labels(CLOCKED)
+    seconds = clock(
+        {
+            "stock": lambda: stock.samples(model, noise, labels, seed, CLOCKED),
+            "plan": lambda: fewer.sample(model, plan, noise=noise, labels=labels, batch=CLOCKED),
+        },
+        repeats=30,
+    )
+    ms = {name: f"{1e3 * interval.value / CLOCKED:.2g} ms" for name, interval in seconds.items()}
+    own = pixels(model, stock.samples(model, noise[:SHOWN], None if labels is None else labels[:SHOWN], seed, SHOWN))
+    sheets = {
+        f"{stock.name.split(',')[0]}\n{nfe} calls, {ms['stock']}": own,
+        f"fewer\n{nfe} calls, {ms['plan']}": samples[f"front/{nfe}"],
+        f"converged\n{results['reference']['nfe']} calls": samples["reference"],
     }
-    sheets = [grid(samples[key][:SHOWN], columns=8, least=32).convert("RGB") for key in shown.values()]
-    width = sum(sheet.width for sheet in sheets) + GAP * (len(sheets) - 1)
-    whole = Image.new("RGB", (width, sheets[0].height + HEAD), "white")
-    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(18)
-    x = 0
-    for title, sheet in zip(shown, sheets, strict=True):
-        draw.text((x, 4), title, fill="black", font=font)
-        whole.paste(sheet, (x, HEAD))
-        x += sheet.width + GAP
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    whole.save(arguments.out, optimize=True)
+    save(sheets, arguments.out)
+
+
+def save(sheets: dict[str, Any], out: Path) -> None:
+    """One row: the first samples of each sheet, enlarged, under the sheet's title of two lines."""
+    rows = [grid(sheet[:SHOWN], columns=SHOWN, least=SIDE).convert("RGB") for sheet in sheets.values()]
+    whole = Image.new("RGB", (sum(row.width for row in rows) + GAP * (len(rows) - 1), rows[0].height + HEAD), "white")
+    draw, font, x = ImageDraw.Draw(whole), ImageFont.load_default(14), 0
+    for title, row in zip(sheets, rows, strict=True):
+        draw.multiline_text((x, 2), title, fill="black", font=font)
+        whole.paste(row, (x, HEAD))
+        x += row.width + GAP
+    out.parent.mkdir(parents=True, exist_ok=True)
+    whole.save(out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from functools import cached_property
 from typing import Any
 
 import fewer
@@ -22,13 +23,13 @@ ROOMS = (  # what is public beside the package's own names
         "fewer.models.schedules",
         ("VarianceExploding", "Flow", "Discrete", "discrete", "betas", "Schedule"),
     ),
-    ("Clipping", "fewer.models.model", ("Clip",)),
-    ("Figures with intervals", "fewer.measures", ("Interval",)),
-    ("Results of a search", "fewer.tuning", ("Result",)),
-    ("Parts", "fewer.parts", ("part", "parts", "find")),
+    ("Denoisers", "fewer.models.denoiser", ("Denoiser", "Clip")),
+    ("Figures with intervals", "fewer.evaluate.statistics.interval", ("Interval",)),
+    ("Results of a search", "fewer.search", ("Result",)),
+    ("Parts", "fewer.registry", ("part", "parts", "find")),
     ("Claims", "fewer.claims", ("claim", "Claim", "Measured")),
     ("Writing a solver", "fewer.solvers.trace", ("Trace", "Level", "Output")),
-    ("Writing a grid", "fewer.steps", ("Range",)),
+    ("Writing a grid", "fewer.grids", ("Range",)),
 )
 
 
@@ -55,7 +56,7 @@ def entry(name: str, thing: Any) -> str:
 
 def member(name: str, thing: Any) -> str:
     """A method or property of a class; nothing for its fields, which the class tells of."""
-    if isinstance(thing, property):
+    if isinstance(thing, property | cached_property):
         return f"#### `{name}`\n\n{markdown(thing.__doc__ or '')}"
     kind = thing.__func__ if isinstance(thing, classmethod | staticmethod) else thing
     if not inspect.isfunction(kind) or not kind.__doc__:

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
-from typing import Any
 
 from fewer.claims import recorded
-from fewer.claims.orders import compiled
-from fewer.measures.interval import Interval
-from fewer.parts import ROOMS, Part, bibliography, parts
+from fewer.claims.results import Outcome
+from fewer.claims.solvers.orders import compiled
+from fewer.evaluate.statistics.interval import Interval
+from fewer.registry import ROOMS, Part, bibliography, parts
 from scripts.docstrings import cell, code, escaped, headline, markdown, signature
 
 MADE = "<!-- Made by `make docs-tables` from the docstrings and src/fewer/claims/results.json. -->"
@@ -33,7 +33,7 @@ method declares."""
 def pages() -> dict[str, str]:
     """Path below docs/ -> text."""
     made = {"rooms/solvers/index.md": solvers()}
-    made |= {f"rooms/solvers/{name}.md": family(name) for name in families()}
+    made |= {f"rooms/solvers/{page(name)}.md": family(name) for name in families()}
     made |= {f"rooms/{room}.md": room_page(room) for room in ROOMS if room != "solvers"}
     return made
 
@@ -45,19 +45,24 @@ def families() -> dict[str, list[Part]]:
 
 @cache
 def by_file(room: str) -> dict[str, list[Part]]:
-    """File below the room, without its ending -> its parts, in the order in which they stand there."""
+    """File below src/fewer, without its ending -> the room's parts in it, in the order in which they stand there."""
     found: dict[str, list[Part]] = {}
     for part in parts(room):
-        found.setdefault(part.make.__module__.split(".", 2)[2].replace(".", "/"), []).append(part)
+        found.setdefault(part.make.__module__.removeprefix("fewer.").replace(".", "/"), []).append(part)
     for name, held in found.items():
-        places = {id(value): n for n, value in enumerate(vars(file(room, name)).values())}
+        places = {id(value): n for n, value in enumerate(vars(file(name)).values())}
         held.sort(key=lambda part: places.get(id(part.make), 0))
     return dict(sorted(found.items()))
 
 
-def file(room: str, name: str) -> ModuleType:
-    """The module of a file of a room."""
-    return importlib.import_module(f"fewer.{room}.{name.replace('/', '.')}")
+def file(name: str) -> ModuleType:
+    """The module of a file."""
+    return importlib.import_module(f"fewer.{name.replace('/', '.')}")
+
+
+def page(name: str) -> str:
+    """A family's page and plots are called as its file, whichever folder that is in."""
+    return name.rsplit("/", 1)[-1]
 
 
 def deterministic(part: Part) -> bool:
@@ -69,9 +74,9 @@ def plots(name: str) -> list[tuple[str, str]]:
     """File name and description of a family's order plots."""
     found = []
     if any(deterministic(part) for part in families()[name]):
-        found += [(f"{name}-gaussian.svg", "on a Gaussian"), (f"{name}-mixture.svg", "on a mixture")]
+        found += [(f"{page(name)}-gaussian.svg", "on a Gaussian"), (f"{page(name)}-mixture.svg", "on a mixture")]
     if not all(deterministic(part) for part in families()[name]):
-        found.append((f"{name}-variance.svg", "of the variance"))
+        found.append((f"{page(name)}-variance.svg", "of the variance"))
     return found
 
 
@@ -80,7 +85,7 @@ def room_page(room: str) -> str:
     package = importlib.import_module(f"fewer.{room}")
     blocks = [f"# {room.capitalize()}", MADE, _words(package), _index(parts(room))]
     for name, held in by_file(room).items():
-        module = file(room, name)
+        module = file(name)
         blocks += [f"## {headline(module.__doc__ or name)} (`{name}.py`)", _words(module)]
         blocks += [section(part) for part in held]
     return _joined(blocks)
@@ -88,12 +93,12 @@ def room_page(room: str) -> str:
 
 def family(name: str) -> str:
     """A file of the solvers' room."""
-    module = file("solvers", name)
+    module = file(name)
     held = families()[name]
-    blocks = [f"# {headline(module.__doc__ or name)}", MADE, _words(module), f"File: `src/fewer/solvers/{name}.py`"]
+    blocks = [f"# {headline(module.__doc__ or name)}", MADE, _words(module), f"File: `src/fewer/{name}.py`"]
     blocks += [section(part) for part in held]
     blocks += ["## Order of convergence", "[How to read the plots](index.md#how-orders-are-measured)"]
-    blocks.append("\n".join(f"![Error against step size {where}: {name}]({file})" for file, where in plots(name)))
+    blocks.append("\n".join(f"![Error against step size {where}: {page(name)}]({file})" for file, where in plots(name)))
     return _joined(blocks)
 
 
@@ -102,7 +107,7 @@ def solvers() -> str:
     package = importlib.import_module("fewer.solvers")
     rows = ["| family | method | what it is | declared order | measured | own start |", "|---|---|---|--:|--:|--:|"]
     for name, held in families().items():
-        link = f"[{name}]({name}.md)"
+        link = f"[{page(name)}]({page(name)}.md)"
         for part in held:
             result = recorded().get(f"{part.name}/order")
             measured, own = ("", "") if result is None else (_figure(result), _own_start(result))
@@ -116,16 +121,16 @@ def section(part: Part) -> str:
     """One method: name, title, call, docstring, source, claims."""
     blocks = [f"### `{part.name}`", f"*{escaped(part.title)}*", code(signature(part.make), "python")]
     blocks += [markdown(part.make.__doc__ or ""), f"Source: {escaped(part.source)}." + _papers(part.papers)]
-    told = [claimed(name, result) for name, result in recorded().items() if [part.room, part.name] in result["of"]]
+    told = [claimed(name, result) for name, result in recorded().items() if (part.room, part.name) in result.of]
     blocks.append("\n".join(told))
     return _joined(blocks).rstrip()
 
 
-def claimed(name: str, result: dict[str, Any]) -> str:
+def claimed(name: str, result: Outcome) -> str:
     """A claim and what came out of it, as an item of a list."""
-    asked = f"{_figure(result)}, expected {result['region']}"
-    told, against = (escaped(result[key]).rstrip(".") for key in ("statement", "baseline"))
-    return f"- **{result['status']}** `{name}`: {told}. Against {against}. Measured {asked}."
+    asked = f"{_figure(result)}, expected {result.region}"
+    told, against = (escaped(text).rstrip(".") for text in (result.statement, result.baseline))
+    return f"- **{result.status}** `{name}`: {told}. Against {against}. Measured {asked}."
 
 
 def _joined(blocks: Iterable[str]) -> str:
@@ -150,14 +155,18 @@ def _link(name: str) -> str:
 
 
 def _papers(numbers: tuple[int, ...]) -> str:
-    return "".join(f" Paper {number}: {escaped(bibliography()[number]['title'])}." for number in numbers)
+    return "".join(f" Paper {number}: {escaped(bibliography()[number].title)}." for number in numbers)
 
 
-def _figure(result: dict[str, Any]) -> str:
-    return escaped(str(Interval.from_dict(result["measured"])))
+def _figure(result: Outcome) -> str:
+    return escaped(str(result.measured))
 
 
-def _own_start(result: dict[str, Any]) -> str:
+def _own_start(result: Outcome) -> str:
     """The lower of the two models' orders with the solver's own start."""
-    found = [value["value"] for name, value in result["beside"].items() if name.endswith("own start")]
+    found = [
+        value.value
+        for name, value in result.beside.items()
+        if name.endswith("own start") and isinstance(value, Interval)
+    ]
     return f"{min(found):.2f}" if found else ""

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from benchmarks.cifar import images32
 from fewer.errors import InputError
 from fewer.models.bundled import FOLDER, digits_images
-from fewer.models.classifier import DigitsClassifier
+from fewer.models.digits_classifier import DigitsClassifier
 from fewer.train import Training, denoising_loss, train_denoiser
 
 Images = tuple[Tensor, Tensor]

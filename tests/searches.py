@@ -164,7 +164,7 @@ def disk(place: str, kilobytes: int) -> None:
 
 def serve() -> None:
     """Answer requests until stdin ends."""
-    for name in ("cli.commands", "claims", "models.load", "tuning", "report"):  # read before the first child begins
+    for name in ("cli.commands", "claims", "models.load", "search", "report"):  # read before the first child begins
         importlib.import_module(f"fewer.{name}")
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,11 +10,11 @@ from typing import Any
 from pipelines import dit, unet
 from torch import Tensor, nn
 
-from fewer.models.diffusers import DiffusersNetwork
 from fewer.models.model import Model
+from fewer.models.pipelines.folder import DiffusersNetwork
 from fewer.models.schedules import betas, discrete
 from fewer.plan import Plan, Shortcut
-from fewer.solvers import standard
+from fewer.samplers import standard
 
 SCHEDULE = discrete(betas("linear"))
 

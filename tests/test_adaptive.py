@@ -14,12 +14,13 @@ from torch import Tensor
 import fewer
 from fewer.claims.closed_flows import OneDimensional, product, transported
 from fewer.errors import InputError
-from fewer.measures.reference import fine_plan
+from fewer.evaluate.probability_flow.adaptive import flow_field
+from fewer.evaluate.probability_flow.dormand_prince import integrate, relative
+from fewer.evaluate.reference import fine_plan
+from fewer.models.denoiser import Clip
 from fewer.models.mixture import GaussianMixture
-from fewer.models.model import Clip, Model
+from fewer.models.model import Model
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
-from fewer.processes.adaptive import flow_field
-from fewer.processes.dormand_prince import integrate, relative
 
 SCHEDULES = [Flow(), VarianceExploding(), discrete(betas("scaled_linear"))]
 FLOAT64 = torch.float64
@@ -107,13 +108,13 @@ def test_guided_clipped_and_in_batches_it_is_the_same_field() -> None:
     assert float((whole.x - parts.x).abs().max()) < 1e-4  # a clamp has kinks, where no order is defined
     assert float((whole.x - plain.x).abs().max()) > 0.1
     from fewer.engine import bind, output
-    from fewer.solvers import standard
+    from fewer.samplers import standard
 
     plan = standard("ddim", model, 2, guidance=2.0)
     step = bind(model, plan)[0]
     rule = plan.rows[0].guidance
     seen = flow_field(model, labels, rule)(float(step.tau), z)
-    assert torch.allclose(seen, output(model, step, z.float(), labels).double(), atol=1e-5)
+    assert torch.allclose(seen, output(step, z.float(), labels).double(), atol=1e-5)
 
 
 @given(st.floats(-3, 3), st.floats(-2, 2), st.floats(0.1, 3))

@@ -20,17 +20,17 @@ from torch import Tensor
 
 from fewer.engine import begin, play
 from fewer.errors import InputError
+from fewer.grids import Range, levels
 from fewer.integrations.probe import from_diffusers
-from fewer.models.diffusers import schedule_of
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
+from fewer.models.pipelines.scheduler_config import schedule_of
 from fewer.models.schedules import betas, discrete
-from fewer.parts import find
 from fewer.plan import Plan
+from fewer.registry import find
 from fewer.solvers import Solver, compile_plan
+from fewer.solvers.ode.unipc import UniPC
 from fewer.solvers.trace import Level
-from fewer.solvers.unipc import UniPC
-from fewer.steps import Range, levels
 
 SCHEDULES = {
     "linear": {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},
@@ -98,7 +98,9 @@ def ours_on(case: str, scheduler: Any, theirs: Plan, n: int) -> Plan:
     Heun from sigma_max z (or sqrt(sigma_max^2 + 1) z with leading spacing); our plans start from sigma z.
     """
     solver = find("solvers", CASES[case][0]).make() if isinstance(CASES[case][0], str) else CASES[case][0]
-    places = [next(rows) for _, rows in groupby((Level(row.tau, row.t) for row in theirs.rows), key=lambda at: at.tau)]
+    places = [
+        next(rows) for _, rows in groupby((Level(row.tau, t=row.t) for row in theirs.rows), key=lambda at: at.tau)
+    ]
     scheduler.set_timesteps(n)
     end = float(getattr(scheduler, "sigmas", [0.0])[-1])
     if end == 0:
@@ -106,7 +108,7 @@ def ours_on(case: str, scheduler: Any, theirs: Plan, n: int) -> Plan:
     # Where diffusers stops at the cleanest trained level we go on to level 0: that last row is left out, and its last
     # state, alpha D + sigma eps, is what diffusers returns as it is.
     tau = end / (1 + end)
-    longer = compile_plan(solver, [*places, Level(tau, 0.0)], len(theirs.rows))
+    longer = compile_plan(solver, [*places, Level(tau)], len(theirs.rows))
     last, scale = longer.rows[-2], 1 / math.hypot(tau, 1 - tau)
     n_last = len(longer.rows) - 2
     last = replace(last, a={n_last: scale}, b={j: scale * w for j, w in last.b.items()})
@@ -231,7 +233,7 @@ def test_stochastic_schedulers_are_read(name: str) -> None:
 
 def test_ancestral_is_euler_ancestral() -> None:
     theirs = from_diffusers(diffusers.EulerAncestralDiscreteScheduler(), 10)
-    ours = compile_plan(find("solvers", "ancestral").make(), [Level(row.tau, row.t) for row in theirs.rows])
+    ours = compile_plan(find("solvers", "ancestral").make(), [Level(row.tau, t=row.t) for row in theirs.rows])
     np.testing.assert_allclose(unrolled(ours), unrolled(theirs), atol=1e-6)
     np.testing.assert_allclose([row.noise for row in ours.rows], [row.noise for row in theirs.rows], atol=1e-6)
 
@@ -245,7 +247,7 @@ def test_flow_and_edm_schedulers() -> None:
         (diffusers.EDMDPMSolverMultistepScheduler(), "dpmpp-2m"),
     ):
         theirs = from_diffusers(scheduler, 6)
-        places = [next(rows) for _, rows in groupby((Level(r.tau, r.t) for r in theirs.rows), key=lambda at: at.tau)]
+        places = [next(rows) for _, rows in groupby((Level(r.tau, t=r.t) for r in theirs.rows), key=lambda at: at.tau)]
         ours = compile_plan(find("solvers", name).make(), places, len(theirs.rows))
         np.testing.assert_allclose(unrolled(ours), unrolled(theirs), atol=1e-6)
 

@@ -21,19 +21,20 @@ import diffusers
 import numpy as np
 import pytest
 
+from fewer.engine.times import times_under
 from fewer.integrations.probe import from_diffusers
-from fewer.models.diffusers import schedule_of
-from fewer.parts import find
+from fewer.levels import half_log_snr
+from fewer.models.pipelines.folder import schedule_of
 from fewer.plan import Plan
+from fewer.registry import find
 from fewer.solvers import Solver, compile_plan
-from fewer.solvers.adams import RES2M
-from fewer.solvers.dpm import DPMSolver2M
-from fewer.solvers.dpmpp import DPMSolverPP2M
-from fewer.solvers.forms import DataInLogS, Form, NoiseInLogS, polynomial_step
-from fewer.solvers.history import half_log_snr
-from fewer.solvers.singlestep import DPMSolver2S, DPMSolver3S, DPMSolverPP2S, DPMSolverPP3S
+from fewer.solvers.forms import DATA_IN_LAMBDA, NOISE_IN_LAMBDA, Form, polynomial_step
+from fewer.solvers.ode.adams import RES2M
+from fewer.solvers.ode.dpm import DPMSolver2M
+from fewer.solvers.ode.dpmpp import DPMSolverPP2M
+from fewer.solvers.ode.singlestep import DPMSolver2S, DPMSolver3S, DPMSolverPP2S, DPMSolverPP3S
+from fewer.solvers.ode.unipc import Start, UniPC
 from fewer.solvers.trace import Level, Trace
-from fewer.solvers.unipc import UniPC
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "linear": {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},
@@ -125,12 +126,13 @@ def test_tables(case: str, schedule: str) -> None:
             scheduler = getattr(diffusers, kind)(**SCHEDULES[schedule], **method, **grid)
             theirs = from_diffusers(scheduler, n)
             process = schedule_of(scheduler)[0]
-            places = outer(case, [Level(float(row.tau), float(row.t), process) for row in theirs.rows])
+            places = outer(case, [Level(float(row.tau), process, t=float(row.t)) for row in theirs.rows])
             ours = replace(compile_plan(solver, places, len(theirs.rows)), start=theirs.start)
             last = -1 if MIN.items() <= method.items() else None
             said = f"{grid} {n}"
-            times = 0.5 + 1e-3 if case in ("kdpm2", "pndm") else 0.0
-            np.testing.assert_allclose([r.t for r in ours.rows], [r.t for r in theirs.rows], rtol=0, atol=times)
+            apart = 0.5 + 1e-3 if case in ("kdpm2", "pndm") else 0.0
+            mine, its = (times_under({0: process}, plan) for plan in (ours, theirs))
+            np.testing.assert_allclose(mine, its, rtol=0, atol=apart)
             np.testing.assert_allclose([r.tau for r in ours.rows], [r.tau for r in theirs.rows], rtol=0, atol=1e-6)
             found, expected = unrolled(ours)[:last], unrolled(theirs)[:last]
             noisiest = case.startswith("dpm-3s") and schedule == "squaredcos_cap_v2"
@@ -145,7 +147,7 @@ def test_edm_multistep(n: int) -> None:
         ({"solver_order": 1}, find("solvers", "ddim").make()),
     ):
         theirs = from_diffusers(diffusers.EDMDPMSolverMultistepScheduler(**options), n)
-        ours = compile_plan(solver, [Level(float(row.tau), float(row.t)) for row in theirs.rows])
+        ours = compile_plan(solver, [Level(float(row.tau), t=float(row.t)) for row in theirs.rows])
         np.testing.assert_allclose(unrolled(ours), unrolled(theirs), rtol=0, atol=1e-5)
 
 
@@ -153,7 +155,7 @@ TAUS = (0.97, 0.9, 0.7, 0.5, 0.3, 0.15, 0.05)
 
 
 def rows_of(solver: Solver) -> list[dict[int, float]]:
-    return [dict(row.b) for row in compile_plan(solver, [Level(tau, 1000 * tau) for tau in TAUS]).rows]
+    return [dict(row.b) for row in compile_plan(solver, [Level(tau, t=1000 * tau) for tau in TAUS]).rows]
 
 
 def test_methods_that_are_one() -> None:
@@ -168,7 +170,7 @@ def test_methods_that_are_one() -> None:
     same(rows_of(RES2M()), rows_of(DPMSolverPP2M(variant="heun")))
     same(rows_of(UniPC(corrector=False)), rows_of(DPMSolverPP2M()))  # its predictor alone, with bh2
     # on a grid regular in log s the calls of a step lie where the papers put them
-    regular = [Level(tau, 0.0) for tau in 1 / (1 + np.exp(-np.linspace(3, -3, 9)))]
+    regular = [Level(tau) for tau in 1 / (1 + np.exp(-np.linspace(3, -3, 9)))]
     for on_grid in (DPMSolver2S(), DPMSolverPP2S(), DPMSolver3S(), DPMSolverPP3S()):
         own = replace(on_grid, inner="own")
         whole = [regular[k] for k in np.cumsum([0, *own.sizes(9)[:-1]])]
@@ -178,18 +180,19 @@ def test_methods_that_are_one() -> None:
         )
 
 
-@pytest.mark.parametrize(("predicts", "form"), [("data", DataInLogS()), ("noise", NoiseInLogS())])
+@pytest.mark.parametrize(("predicts", "form"), [("data", DATA_IN_LAMBDA), ("noise", NOISE_IN_LAMBDA)])
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
 def test_unipc_integrates_polynomials(predicts: Any, form: Form, variant: Any) -> None:
     """Its predictor of order p is Adams-Bashforth's exponential step of p outputs, p > 2; its corrector Adams-Moulton's."""
     trace, unipc = Trace(), UniPC(4, variant, predicts)
-    known = [(level, trace.call(trace.start, level)) for level in (Level(tau, 0.0) for tau in TAUS[:5])]
-    past = [(half_log_snr(level), unipc.prediction(out)) for level, out in known]
+    known = [(level, trace.call(trace.start, level)) for level in (Level(tau) for tau in TAUS[:5])]
+    past = [(half_log_snr(level.tau), unipc.prediction(out)) for level, out in known]
     for p in (3, 4):
         (here, out), there = known[3], known[4][0]
-        step = unipc.update(trace.start, here, there, out, past[4 - p : 3])
+        start = Start(trace.start, here, out)
+        step = unipc.predict(start, there, past[4 - p : 3])
         exact = polynomial_step(form, trace.start, known[3], there, known[4 - p : 3])
         assert max(abs(w) for w in (step - exact).weights.values()) < 1e-11
-        step = unipc.update(trace.start, here, there, out, past[4 - p : 3], unipc.prediction(known[4][1]))
+        step = unipc.correct(start, there, past[4 - p : 3], unipc.prediction(known[4][1]))
         exact = polynomial_step(form, trace.start, known[3], there, [*known[4 - p : 3], known[4]])
         assert max(abs(w) for w in (step - exact).weights.values()) < 1e-11

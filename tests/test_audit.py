@@ -18,21 +18,22 @@ from pipelines import LINEAR, bare, unet
 from torch import Tensor
 
 import fewer
+from fewer.audit import Case, audit
+from fewer.audit.cost import measured
+from fewer.audit.faults import second_stages
+from fewer.audit.inspection import inspect
+from fewer.audit.shifts import shift
+from fewer.audit.table import point_mass
 from fewer.cli.main import run
-from fewer.compare import compare
-from fewer.engine import sample
+from fewer.engine import sample, times
 from fewer.errors import InputError
-from fewer.inspection import inspect
+from fewer.evaluate.leaderboard import compare
 from fewer.integrations.as_it_is import as_it_is
 from fewer.integrations.probe import from_diffusers
-from fewer.measures.audit import Case, audit, measured
-from fewer.measures.audit.faults import second_stages
-from fewer.measures.audit.shifts import shift
-from fewer.measures.audit.table import point_mass
-from fewer.models.diffusers import schedule_of
-from fewer.models.from_scheduler import clip_of
-from fewer.models.from_scheduler import settings as configuration
 from fewer.models.model import Model
+from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
+from fewer.models.pipelines.scheduler_config import clip_of, schedule_of
+from fewer.models.pipelines.scheduler_config import settings as configuration
 from fewer.noise import unit_noise
 
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -52,7 +53,7 @@ def model_of(scheduler: Any, predicts: str | None = None, mixture: fewer.Gaussia
         state = x.double() / c_in
         return (((state - exact.denoise(state, tau)) / tau - p * state) / q).to(x.dtype)
 
-    pipeline = {"class": type(scheduler).__name__, "config": configuration(scheduler), "steps": 20}
+    pipeline = PipelineDefaults(type(scheduler).__name__, configuration(scheduler), 20)
     clip = clip_of(scheduler)
     model = Model(
         network, schedule, predicts or told, (1, 2, 2), name="exact", hash="exact", clip=clip, pipeline=pipeline
@@ -206,7 +207,7 @@ def test_faults_of_noisy_tables_are_measured_on_their_deterministic_form_or_not_
 def test_a_wasted_call_changes_no_sample_and_a_second_stage_does() -> None:
     pndm = case(diffusers.PNDMScheduler(**SD), 10)
     wasted = next(fault for fault in audit(pndm) if fault.name == "wasted calls").rows
-    stages = second_stages(pndm.plan)
+    stages = second_stages(pndm)
     assert stages
     assert not set(stages) & set(wasted)
     noise = unit_noise(0, range(8), (1, 2, 2))
@@ -222,7 +223,7 @@ def test_a_wasted_call_changes_no_sample_and_a_second_stage_does() -> None:
     for n in stages:
         assert not torch.equal(told_nonsense(n), whole)
     heun = case(diffusers.HeunDiscreteScheduler(**SD), 5)
-    assert second_stages(heun.plan) == (2, 4, 6, 8)
+    assert second_stages(heun) == (2, 4, 6, 8)
     assert "wasted calls" not in {fault.name for fault in audit(heun)}
 
 
@@ -390,13 +391,14 @@ def test_a_scheduler_that_no_plan_holds_is_told_with_the_call_that_broke_it(kind
 
 REPAINT = """
 import fewer
+from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
 from fewer.models.schedules import betas, discrete
 VP = discrete(betas("linear"))
 def repaint():
     mixture = fewer.GaussianMixture.random((1, 4, 4), components=3, seed=0)
     from dataclasses import replace
     model = fewer.Model.from_mixture(mixture, VP, name="repaint", hash="repaint")
-    return replace(model, pipeline={"class": "RePaintScheduler", "config": {}, "steps": 5})
+    return replace(model, pipeline=PipelineDefaults("RePaintScheduler", {}, 5))
 """
 
 
@@ -423,7 +425,7 @@ def test_levels_of_ones_own() -> None:
     model = model_of(ddim())
     plan = fewer.standard("ddim", model, 3, (0.9, 0.5, 0.1))
     assert [row.tau for row in plan.rows] == [0.9, 0.5, 0.1]
-    assert [row.t for row in plan.rows] == [pytest.approx(float(model.schedule.time(tau))) for tau in (0.9, 0.5, 0.1)]
+    assert times(model, plan) == [pytest.approx(float(model.schedule.time(tau))) for tau in (0.9, 0.5, 0.1)]
     bad: list[tuple[Any, str]] = [
         ((0.9, 0.5, 0.5), "level 2 .* repeats level 1"), ((0.9, 0.5, 0.6), "level 2 .* rises above level 1"),
         ((0.9, 0.5), "2 levels; .* take 3"), ((1.2, 0.5, 0.1), "level 0 is 1.2"), ((0.9, 0.5, 0.0), "level 2 is 0"),

@@ -15,18 +15,18 @@ from pipelines import dit
 from small_networks import GROUP, MODELS, a_plan, of, reuse, small_dit, small_unet, with_blocks
 from torch import Tensor, nn
 
+from fewer.blocks.actions import bound
+from fewer.blocks.find import at_granularity, block, blocks
+from fewer.blocks.playing import playing
 from fewer.engine import History, begin, bind, play, sample
 from fewer.errors import InputError
+from fewer.evaluate.cost.price import call_macs, plan_macs, seconds, shares
 from fewer.guidance.cfg import ClassifierFree
-from fewer.models.diffusers import DiffusersNetwork
 from fewer.models.model import Model
+from fewer.models.pipelines.folder import DiffusersNetwork
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Row, Shortcut, Start
-from fewer.shortcuts.cells import bound
-from fewer.shortcuts.find import block, blocks, grain
-from fewer.shortcuts.playing import playing
-from fewer.shortcuts.price import call_macs, plan_macs, seconds, shares
-from fewer.tuning.problem import Problem, first_change
+from fewer.search.objective import Objective, first_change
 
 # what a row gives
 
@@ -91,7 +91,7 @@ class Branch(nn.Module):
 def test_shortcuts_are_exact_where_branches_are_what_they_assume(times: list[float]) -> None:
     """Reuse of a branch that depends on nothing; the line through two rows of one that is linear in the time."""
     model = of(Along())
-    rows = tuple(Row(t, 0.9 - 0.1 * n, {n: -0.1}) for n, t in enumerate(times))
+    rows = tuple(Row(0.9 - 0.1 * n, {n: -0.1}, t=t) for n, t in enumerate(times))
     plan = Plan(Start(0.9, 0.9), rows, 0.9 - 0.1 * len(rows))
     cells: dict[int, dict[str, Shortcut]] = {n: {"constant": reuse(0)} for n in range(1, len(rows))}
     for n in range(2, len(rows)):
@@ -129,7 +129,7 @@ def test_offset_and_weights_per_channel() -> None:
 def test_derivatives_along_weights() -> None:
     """Samples of a network without nonlinearities are linear in a weight: forward-mode gives their difference."""
     model = of(Along())
-    plan = Plan(Start(0.9, 0.9), tuple(Row(100.0 * n, 0.9 - 0.1 * n, {n: -0.1}) for n in range(4)), 0.5)
+    plan = Plan(Start(0.9, 0.9), tuple(Row(0.9 - 0.1 * n, {n: -0.1}, t=100.0 * n) for n in range(4)), 0.5)
     noise = unit_noise(0, range(2), model.shape)
 
     def run(w: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def test_derivatives_along_weights() -> None:
 class TwoCalls:
     """Classifier-free guidance as two calls, the empty one first."""
 
-    rule, passes, conditions, remembers = "two", 2, ("empty", "label"), False
+    rule, passes, conditions, remembers, draws = "two", 2, ("empty", "label"), False, False
 
     def __init__(self, scale: float) -> None:
         self.scale = scale
@@ -180,7 +180,7 @@ def test_each_pass_has_branches_of_its_own() -> None:
 def test_rows_of_one_pass_take_their_half(scale: float, label: int | None) -> None:
     """A row of one pass that reuses a guided row's branch gets that of its own condition."""
     model = small_dit()
-    again = Plan(Start(0.9, 0.9), (Row(500.0, 0.9, {}), Row(500.0, 0.9, {1: -0.4})), 0.5)
+    again = Plan(Start(0.9, 0.9), (Row(0.9, {}, t=500.0), Row(0.9, {1: -0.4}, t=500.0)), 0.5)
     plan = guided(again, [ClassifierFree(3.0), ClassifierFree(scale)])
     noise = unit_noise(0, range(4), model.shape)
     want = sample(model, again, noise=noise, labels=label)
@@ -312,7 +312,7 @@ def test_searches_see_blocks() -> None:
     assert first_change(plan, moved) == (2, False)
     other = with_blocks(plan, {2: {"after.1": reuse(1)}})
     assert first_change(plan, other) == (2, True)
-    problem = Problem(model, unit_noise(0, range(3), model.shape), model.labels(3), torch.zeros(3, 1, 8, 8))
+    problem = Objective(model, unit_noise(0, range(3), model.shape), model.labels(3), torch.zeros(3, 1, 8, 8))
     gram, _ = problem.normal_equations(plan, [(moved, 1e-2)])
     part = slice(0, 3)
     column = (problem.run(moved, part) - problem.run(plan, part)).double() / 1e-2
@@ -401,7 +401,7 @@ def test_what_replaces_the_stream_cannot_be_skipped() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_macs_of_a_plan_are_those_that_it_makes(name: str) -> None:
     """Counted beforehand, and by torch while the plan is played."""
-    from fewer.measures.cost import macs
+    from fewer.evaluate.cost.clock import macs
 
     model = MODELS[name]()
     plan = with_blocks(a_plan(), {1: {GROUP[name]: reuse(0)}, 3: {GROUP[name]: Shortcut({2: 2.0, 0: -1.0})}})
@@ -422,7 +422,7 @@ def test_shares() -> None:
     before = state(model)
     listed = {entry["name"]: entry for entry in shares(model, 2, repeats=6)}
     assert list(listed) == list(blocks(model))
-    units = [listed[b.name] for b in grain(model, "layer")]
+    units = [listed[b.name] for b in at_granularity(model, "layer")]
     assert 0 < sum(unit["macs_share"] for unit in units) < 1
     assert all(0 < unit["ms_share"] < 1 for unit in units)
     assert set(seconds(model, 2, repeats=6)) == {"", *listed}

@@ -11,13 +11,13 @@ from small_networks import MODELS, of, reuse, small_dit, small_unet, with_blocks
 from torch import Tensor, nn
 
 import fewer
+from fewer.blocks.find import at_granularity, block, blocks
+from fewer.blocks.streams import form_of
 from fewer.engine import sample
 from fewer.errors import InputError
 from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Row, Shortcut, Start
-from fewer.shortcuts.find import block, blocks, grain
-from fewer.shortcuts.streams import form_of
 
 
 def test_blocks_of_a_unet() -> None:
@@ -108,7 +108,7 @@ def test_blocks_of_two_streams() -> None:
 
 def check_reuse(model: Model, names: list[str]) -> None:
     """A row that is told the same and gets the same gives the same, whichever block is reused from the row before."""
-    again = Plan(Start(0.9, 0.9), (Row(500.0, 0.9, {}), Row(500.0, 0.9, {1: -0.4})), 0.5)
+    again = Plan(Start(0.9, 0.9), (Row(0.9, {}, t=500.0), Row(0.9, {1: -0.4}, t=500.0)), 0.5)
     noise = unit_noise(0, range(3), model.shape)
     want = sample(model, again, noise=noise)
     for name in names:
@@ -125,13 +125,13 @@ def test_reuse_of_what_has_not_changed_changes_nothing(name: str) -> None:
 def test_grains_share_nothing() -> None:
     for model in (small_unet(), small_dit()):
         for level in ("layer", "unit") if model.name == "dit" else ("stage", "layer", "unit"):
-            found = grain(model, level)
+            found = at_granularity(model, level)
             assert not any(a.overlaps(b) for i, a in enumerate(found) for b in found[:i])
-    assert [b.name for b in grain(small_dit(), "layer")] == ["block.0", "block.1", "block.2"]
+    assert [b.name for b in at_granularity(small_dit(), "layer")] == ["block.0", "block.1", "block.2"]
     with pytest.raises(InputError, match="no blocks of level 'stage'"):
-        grain(small_dit(), "stage")
+        at_granularity(small_dit(), "stage")
     with pytest.raises(InputError, match="level is 'atom'"):
-        grain(small_dit(), "atom")
+        at_granularity(small_dit(), "atom")
 
 
 class Twice(nn.Module):

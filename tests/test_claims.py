@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fewer.claims import claim as register
 from fewer.claims import claims, of_part, recorded
-from fewer.claims.claim import Claim, Measured
+from fewer.claims.claim import Claim, Measured, registered
 from fewer.claims.repeated import geometric_mean, mean, share
 from fewer.claims.results import chosen
 from fewer.cli.main import run
 from fewer.errors import InputError
-from fewer.measures.interval import Interval
-from fewer.parts import bibliography, find, parts
+from fewer.evaluate.statistics.interval import Interval
+from fewer.registry import bibliography, find, parts
 
 CLAIMS = claims()
 CHEAP = ["cfg/class-probability", "ddim/order", "ancestral/order"]
@@ -48,22 +50,36 @@ def test_every_part_has_a_claim_and_every_claim_a_part() -> None:
             }
 
 
+def test_a_claim_is_of_the_part_that_its_name_begins_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["fewer.claims.claim"], "_register", {})
+    register("cads/x", statement="", baseline="", below=1.0)(never)
+    made = registered()["cads/x"]
+    assert made.of == (("guidance", "cads"),)
+    assert made.papers == find("guidance", "cads").papers != ()
+    with pytest.raises(ValueError, match="two claims"):
+        register("cads/x", statement="", baseline="", below=1.0)(never)
+    with pytest.raises(ValueError, match="no part"):
+        register("nothing/x", statement="", baseline="", below=1.0)(never)
+    with pytest.raises(ValueError, match="no region"):
+        register("cads/y", statement="", baseline="")
+
+
 def test_the_record_is_of_the_claims_that_there_are() -> None:
     assert {name for name, claim in CLAIMS.items() if claim.tier == "quick"} <= set(recorded()) <= set(CLAIMS)
     for name, result in recorded().items():
-        assert {"papers", "statement", "baseline", "measured", "status", "command", "versions"} <= set(result)
-        assert CLAIMS[name].status(Interval.from_dict(result["measured"])) == result["status"]
+        assert {"papers", "statement", "baseline", "measured", "status", "command", "versions"} <= set(result.to_dict())
+        assert CLAIMS[name].status(result.measured) == result.status
 
 
 def test_a_part_is_no_better_than_its_worst_claim() -> None:
     for part in parts():
         found = of_part(part.room, part.name)
-        own = [r["status"] for r in recorded().values() if [part.room, part.name] in r["of"]]
+        own = [r.status for r in recorded().values() if (part.room, part.name) in r.of]
         assert found["status"] == (
             "not confirmed" if "not confirmed" in own else max(own, key="holds cannot tell".find)
         )
         assert all(
-            key.split("/")[0] in found["figure"] for key, r in recorded().items() if [part.room, part.name] in r["of"]
+            key.split("/")[0] in found["figure"] for key, r in recorded().items() if (part.room, part.name) in r.of
         )
 
 

@@ -144,7 +144,7 @@ def test_json_is_alone_on_stdout(here: Path, capfd: pytest.CaptureFixture[str], 
     content = json.loads(out)
     assert err == ""
     if line.startswith("methods"):
-        assert all({"name", "room", "papers", "title", "claim"} <= set(entry) for entry in content)
+        assert all({"name", "room", "papers", "title", "source", "claim"} <= set(entry) for entry in content)
         names = {entry["name"] for entry in content}
         assert {"ddim", "euler", "heun", "dpmpp-2m", "dpmpp-3m", "unipc", "ipndm", "deis", "ancestral"} <= names
         assert {
@@ -163,6 +163,11 @@ def test_json_is_alone_on_stdout(here: Path, capfd: pytest.CaptureFixture[str], 
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert f"fewer {fewer.__version__}" in capfd.readouterr().out
+
+
+def test_importing_fewer_imports_neither_torch_nor_diffusers() -> None:
+    code = "import sys, fewer; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
 def test_interrupted_and_resumed(here: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fewer.cli.main import run
+from fewer.evaluate.statistics.interval import Interval
 from fewer.images import read_images
-from fewer.measures.interval import Interval
 
 MODELS = """
 import torch

@@ -12,9 +12,10 @@ from small_networks import a_plan, reuse, small_dit, with_blocks
 from torch import Tensor
 
 import fewer
-from fewer.compare import compare
-from fewer.models.diffusers import DiffusersNetwork
-from fewer.models.model import Model, Network
+from fewer.evaluate.leaderboard import compare
+from fewer.models.denoiser import Network
+from fewer.models.model import Model
+from fewer.models.pipelines.folder import DiffusersNetwork
 
 graphs: list[Any] = []
 

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -11,16 +12,17 @@ from torch import nn
 from fewer import engine
 from fewer.engine import sample
 from fewer.errors import InputError
+from fewer.evaluate.cost import clock as cost
+from fewer.evaluate.cost import latency
+from fewer.evaluate.cost.clock import clock, clock_ratio, macs, median, peak_memory
+from fewer.evaluate.cost.engine_overhead import NAMES, coefficients, overhead, plans
+from fewer.evaluate.cost.latency import LatencyTable, fit, latency_table, sides
+from fewer.evaluate.statistics.interval import Interval
 from fewer.guidance.cfg import ClassifierFree
-from fewer.measures import cost, latency
-from fewer.measures.cost import clock, clock_ratio, macs, median, peak_memory
-from fewer.measures.engine_work import NAMES, coefficients, plans, work
-from fewer.measures.interval import Interval
-from fewer.measures.latency import LatencyTable, fit, latency_table, sides
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import betas, discrete
-from fewer.solvers import standard
+from fewer.samplers import standard
 
 
 @pytest.mark.parametrize("grad", [torch.inference_mode, torch.enable_grad])
@@ -213,7 +215,7 @@ def test_a_plan_costs_its_calls_and_the_engine_s_work():
     assert free.predict(GUIDED, 2) == pytest.approx(3 * 17)
     half = replace(GUIDED, rows=(GUIDED.rows[0], *(replace(row, guidance=None) for row in GUIDED.rows[1:])))
     assert free.predict(half, 2) == pytest.approx(17 + 2 * 10)
-    around = sum(COST[name] * count for name, count in work(PLAN, 8, 4).items())
+    around = sum(COST[name] * count for name, count in overhead(PLAN, 8, 4).items())
     assert TABLE.predict(PLAN, 8) == pytest.approx(6 * 30 + around)
 
 
@@ -226,16 +228,19 @@ def test_a_pass_that_is_not_needed_is_not_charged():
     )
 
 
-def test_work_counts_what_the_engine_does(monkeypatch):
+def test_overhead_counts_what_the_engine_does(monkeypatch):
     """Draws and terms are those that the engine makes, seen from outside."""
+    sampling, playing = import_module("fewer.engine.sample"), import_module("fewer.engine.play")
     for name in ("ancestral", "unipc", "ddim"):
         plan, seen = standard(name, MODEL, 5), {"draw": 0, "term": 0}
-        noise, add = engine.unit_noise, engine._sum
-        monkeypatch.setattr(engine, "unit_noise", lambda *a, s=seen, f=noise: (s.update(draw=s["draw"] + 1), f(*a))[1])
-        monkeypatch.setattr(engine, "_sum", lambda t, s=seen, f=add: (s.update(term=s["term"] + len(t)), f(t))[1])
+        noise, add = sampling.unit_noise, playing._sum
+        monkeypatch.setattr(
+            sampling, "unit_noise", lambda *a, s=seen, f=noise: (s.update(draw=s["draw"] + 1), f(*a))[1]
+        )
+        monkeypatch.setattr(playing, "_sum", lambda t, s=seen, f=add: (s.update(term=s["term"] + len(t)), f(t))[1])
         sample(MODEL, plan, 4)
         monkeypatch.undo()
-        counted = work(plan, 4, 10)
+        counted = overhead(plan, 4, 10)
         assert counted["draw"] == 4 * seen["draw"]
         noisy = seen["draw"] - 1
         assert counted["term"] + noisy + 2 * 5 == seen["term"]  # the output map u = p x + q F is two terms a row
@@ -247,14 +252,14 @@ def test_the_line_finds_costs_that_made_the_times():
     numbers = math.prod(MODEL.shape)
 
     def true(plan, batch):
-        return sum(COST[name] * count for name, count in work(plan, batch, numbers).items())
+        return sum(COST[name] * count for name, count in overhead(plan, batch, numbers).items())
 
     times = {(name, batch): true(plan, batch) for name, plan in plans(MODEL).items() for batch in (1, 2, 8)}
     found = coefficients(MODEL, times)
     assert min(found.values()) >= 0
     for plan in (PLAN, GUIDED, standard("ancestral", MODEL, 9), standard("unipc-3", MODEL, 20)):
         for batch in (1, 8):
-            got = sum(found[name] * count for name, count in work(plan, batch, numbers).items())
+            got = sum(found[name] * count for name, count in overhead(plan, batch, numbers).items())
             assert got == pytest.approx(true(plan, batch), rel=0.02)
 
 

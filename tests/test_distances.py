@@ -27,11 +27,11 @@ from scipy.linalg import sqrtm
 from scipy.stats import binom
 
 from fewer.errors import InputError
-from fewer.measures.energy import energy_distance
-from fewer.measures.frechet import _optimal_maps, frechet
-from fewer.measures.kid import kid
-from fewer.measures.sliced import sliced_w2
-from fewer.measures.twosample import covariance
+from fewer.evaluate.distances.energy import energy_distance
+from fewer.evaluate.distances.frechet import _optimal_maps, extrapolate, frechet
+from fewer.evaluate.distances.kid import kid
+from fewer.evaluate.distances.sliced import sliced_w2
+from fewer.evaluate.statistics.twosample import covariance
 
 DISTANCES = {"frechet": frechet, "energy": energy_distance, "sliced": sliced_w2}
 
@@ -237,7 +237,7 @@ def test_kernel_distances_are_their_definition_and_their_variance_the_jackknife_
 def test_blocks_of_rows_add_up(monkeypatch):
     x, y = torch.randn(2, 50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     whole = energy_distance(x, y)
-    monkeypatch.setattr("fewer.measures.energy.ROWS", 7)
+    monkeypatch.setattr("fewer.evaluate.distances.energy.ROWS", 7)
     assert energy_distance(x, y).to_dict() == pytest.approx(whole.to_dict())
 
 
@@ -276,3 +276,10 @@ def test_too_few_samples_for_the_dimensions_are_refused_with_the_number_needed()
         frechet(torch.zeros(263, 64), torch.zeros(500, 64))
     with pytest.raises(InputError, match="projections"):
         sliced_w2(torch.zeros(50, 3), torch.zeros(50, 3), projections=1)
+
+
+def test_extrapolation_is_exact_where_the_bias_is_a_parabola_in_one_over_n():
+    def figure(n):
+        return torch.tensor(7 - 3 / n + 5 / n**2, dtype=torch.float64)
+
+    assert extrapolate(figure(64), figure(32), figure(16)).item() == pytest.approx(7, rel=1e-12)

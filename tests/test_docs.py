@@ -13,11 +13,11 @@ import typer
 
 sys.path.append(str(Path(__file__).parents[1]))  # the scripts are no installed package
 
-import fewer.parts
+import fewer.registry
 from fewer.claims import claims, recorded
 from fewer.cli import commands  # noqa: F401  (its functions are the commands)
 from fewer.cli.main import app, run
-from fewer.parts import parts
+from fewer.registry import parts
 from scripts import pages as script
 from scripts.docstrings import escaped, headline, markdown, signature
 from scripts.rooms import families, plots
@@ -38,7 +38,7 @@ def own_register() -> Iterator[None]:
     """What a page registers is forgotten after it, and nothing else: all parts and claims are read before."""
     assert parts()
     assert claims()
-    registers = (fewer.parts._register, sys.modules["fewer.claims.claim"]._register)
+    registers = (fewer.registry._register, sys.modules["fewer.claims.claim"]._register)
     before = [dict(register) for register in registers]
     yield
     for register, entries in zip(registers, before, strict=True):
@@ -55,7 +55,7 @@ def test_pages_are_up_to_date(made: dict[str, str]) -> None:
 def test_every_part_and_every_recorded_claim_has_its_place(made: dict[str, str]) -> None:
     rooms = "".join(text for name, text in made.items() if name.startswith("rooms/"))
     assert [part.name for part in parts() if f"\n### `{part.name}`\n" not in rooms] == []
-    untold = [name for name, result in recorded().items() if result["of"] and f"** `{name}`: " not in rooms]
+    untold = [name for name, result in recorded().items() if result.of and f"** `{name}`: " not in rooms]
     assert untold == []
 
 

@@ -6,15 +6,16 @@ import pytest
 import torch
 
 import fewer
+from fewer.calibrate.ems_statistics import ems_statistics
 from fewer.errors import InputError
+from fewer.grids import Range, levels
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
-from fewer.solvers import compile_plan, places, standard
-from fewer.solvers.dpm_v3 import DPMSolverV3
-from fewer.solvers.statistics import Statistics, statistics
-from fewer.steps import Range, levels
+from fewer.samplers import standard
+from fewer.solvers import compile_plan, places
+from fewer.solvers.ode.dpm_v3 import DPMSolverV3, Statistics
 
 SCHEDULE = discrete(betas("scaled_linear", 1000, 0.00085, 0.012), name="scaled_linear")
 SHAPE = (1, 2, 2)
@@ -43,7 +44,7 @@ def test_independent_gaussian_pixels_are_solved_exactly_in_two_calls():
     """There f = (1 - l) X - D depends on lambda alone, so that l and b hold the whole flow."""
     mixture = gaussian(diagonal=True)
     model = model_of(mixture)
-    found = statistics(model, places=200, noises=16)
+    found = ems_statistics(model, places=200, noises=16)
     noise = unit_noise(5, range(32), SHAPE)
     plan = plan_of(model, found, 2)
     x0 = plan.start.scale * noise.double()
@@ -60,7 +61,7 @@ def test_independent_gaussian_pixels_are_solved_exactly_in_two_calls():
 def test_l_is_the_diagonal_of_the_jacobian():
     """For a Gaussian l = r^2 (C + r^2)^-1 on the diagonal, whatever the samples."""
     mixture = gaussian(diagonal=False)
-    found = statistics(model_of(mixture), places=20, noises=512)
+    found = ems_statistics(model_of(mixture), places=20, noises=512)
     basis, variances = mixture.basis[0], mixture.variances[0]
     for place in (0, 10, 19):
         r2 = torch.exp(-2 * found.lam[place])
@@ -83,7 +84,7 @@ def test_ddim_is_the_first_order_step_with_constant_data_or_noise(l, s):
 
 def test_plans_and_statistics_survive_their_files(tmp_path):
     model = model_of(gaussian(diagonal=False))
-    found = statistics(model, places=16, noises=8)
+    found = ems_statistics(model, places=16, noises=8)
     again = Statistics.load(found.save(tmp_path / "statistics.safetensors")).check(model)
     assert torch.allclose(again.l, found.l, atol=1e-6)
     assert again.evaluations == found.evaluations == 2 * 16 * 8

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from small_networks import a_plan, reuse, small_dit, small_unet, with_blocks
 from torch import Tensor
 
+from fewer.dynamic.early_exit import EarlyExit, _by_token, _ridge, threshold
+from fewer.dynamic.early_exit_oracle import early_exit_oracle, least, played
+from fewer.dynamic.exits import chain, exit_macs, play_exits
 from fewer.engine import sample
 from fewer.errors import InputError
-from fewer.measures.cost import macs
+from fewer.evaluate.cost.clock import macs
+from fewer.evaluate.cost.price import call_macs
 from fewer.noise import unit_noise
 from fewer.plan import Shortcut
-from fewer.processes.early_exit import EarlyExit, _by_token, _ridge, threshold
-from fewer.processes.exit_oracle import early_exit_oracle, least, played
-from fewer.shortcuts.exits import chain, exit_macs, play_exits
-from fewer.shortcuts.price import call_macs
 
 MODEL = small_dit()
 N = 5

@@ -15,13 +15,15 @@ from fewer.engine import History, begin, check_fit, play, sample
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
 from fewer.integrations.probe import from_diffusers
+from fewer.levels import tau_of_log_s
+from fewer.models.denoiser import Clip
 from fewer.models.mixture import GaussianMixture
-from fewer.models.model import Clip, Model
+from fewer.models.model import Model
 from fewer.models.predictions import PREDICTIONS
-from fewer.models.schedules import VarianceExploding, betas, discrete, level
+from fewer.models.schedules import VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Row, Start
-from fewer.solvers import standard
+from fewer.samplers import standard
 
 SHAPE = (2, 3, 3)
 MIXTURE = GaussianMixture.random(SHAPE, components=4, seed=0, classes=2).to(dtype=torch.float32)
@@ -140,14 +142,16 @@ def test_progress_after_every_micro_batch() -> None:
 def test_start_row() -> None:
     """scale z + noise z_0 + offset, with z_0 another draw of the same sample."""
     start = Start(0.9, 0.5, 0.3, torch.full((2, 1, 1), 2.0))
-    plan = Plan(start, (Row(900.0, 0.9, {0: 0.0}),))
+    plan = Plan(start, (Row(0.9, {0: 0.0}, t=900.0),))
     expected = 0.5 * noises(4) + 0.3 * unit_noise(0, range(4), SHAPE, 1) + 2
     torch.testing.assert_close(sample(MODEL, plan, 4), expected)
     torch.testing.assert_close(begin(plan, noises(4), lambda: torch.zeros(())), 0.5 * noises(4) + 2)
 
 
 def test_fresh_noise_after_a_row() -> None:
-    plan = Plan(Start(0.9, 0.9), (Row(900.0, 0.9, {0: 0.0}, {0: 0.0}, 1.0), Row(500.0, 0.5, {1: 0.0}, {0: 0.0}, 2.0)))
+    plan = Plan(
+        Start(0.9, 0.9), (Row(0.9, {0: 0.0}, {0: 0.0}, 1.0, t=900.0), Row(0.5, {1: 0.0}, {0: 0.0}, 2.0, t=500.0))
+    )
     torch.testing.assert_close(sample(MODEL, plan, 4), 2 * unit_noise(0, range(4), SHAPE, 3))
     with pytest.raises(InputError, match="draw"):
         play(MODEL, plan, noises(4))
@@ -157,9 +161,9 @@ def test_earlier_states_and_outputs() -> None:
     """Rows are what they say: sums of any states and outputs so far."""
     t = [float(SCHEDULE.time(tau)) for tau in (0.9, 0.7, 0.4)]
     rows = (
-        Row(t[0], 0.9, {0: -0.2}),
-        Row(t[1], 0.7, {0: 0.1, 1: -0.3}, {0: 0.25, 1: 0.75}),
-        Row(t[2], 0.4, {1: 0.2, 2: -0.5}, {0: 0.5, 1: -0.5, 2: 1.0}),
+        Row(0.9, {0: -0.2}, t=t[0]),
+        Row(0.7, {0: 0.1, 1: -0.3}, {0: 0.25, 1: 0.75}, t=t[1]),
+        Row(0.4, {1: 0.2, 2: -0.5}, {0: 0.5, 1: -0.5, 2: 1.0}, t=t[2]),
     )
     history = History()
     x = noises(4)
@@ -231,7 +235,11 @@ def test_guidance() -> None:
     def outputs(guidance: ClassifierFree | None, labels: Tensor) -> Tensor:
         history = History()
         play(
-            LABELLED, Plan(Start(0.9, 0.9), (Row(300.0, 0.9, {0: 0.0}, guidance=guidance),)), x, labels, history=history
+            LABELLED,
+            Plan(Start(0.9, 0.9), (Row(0.9, {0: 0.0}, guidance=guidance, t=300.0),)),
+            x,
+            labels,
+            history=history,
         )
         return history.outputs[0]
 
@@ -275,15 +283,12 @@ def test_image_to_image_starts_at_the_level_of_the_row() -> None:
 def rollout(theta: Tensor, z: Tensor, model: Model = MODEL) -> Tensor:
     """Three calls whose levels (increments of log s) and weights are 0-dim tensors of theta (5,)."""
     log_s = torch.cumsum(torch.cat([torch.full((1,), 4.0, dtype=theta.dtype), -theta[:2].exp()]), 0)
-    tau = level(log_s)
+    tau = tau_of_log_s(log_s)
     steps = [tau[1] - tau[0], tau[2] - tau[1], -tau[2]]
     rows = (
-        Row(model.schedule.time(tau[0]), tau[0], {0: steps[0]}),
-        Row(model.schedule.time(tau[1]), tau[1], {0: steps[1] * theta[2], 1: steps[1] * (1 - theta[2])}),
-        Row(
-            model.schedule.time(tau[2]), tau[2],
-            {0: steps[2] * theta[3], 1: steps[2] * theta[4], 2: steps[2] * (1 - theta[3] - theta[4])},
-        ),
+        Row(tau[0], {0: steps[0]}),
+        Row(tau[1], {0: steps[1] * theta[2], 1: steps[1] * (1 - theta[2])}),
+        Row(tau[2], {0: steps[2] * theta[3], 1: steps[2] * theta[4], 2: steps[2] * (1 - theta[3] - theta[4])}),
     )  # fmt: skip
     return play(model, Plan(Start(tau[0], tau[0]), rows), tau[0].float() * z)
 
@@ -413,7 +418,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "guidance without classes": (lambda: sample(MODEL, GUIDED, 2), "guidance needs"),
     "coefficients of other size": (lambda: sample(MODEL, TOO_WIDE, 2), r"start offset.*\(2, 5, 5\)"),
     "noise network at alpha = 0": (
-        lambda: sample(replace(MODEL, predicts="noise"), Plan(Start(1.0, 1.0), (Row(999.0, 1.0, {0: -1.0}),)), 2),
+        lambda: sample(replace(MODEL, predicts="noise"), Plan(Start(1.0, 1.0), (Row(1.0, {0: -1.0}, t=999.0),)), 2),
         "tau = 1",
     ),
 }

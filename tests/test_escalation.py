@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from small_networks import small_dit
 
 import fewer
+from fewer.dynamic.escalation import SIGNALS, Escalation
 from fewer.engine import History, begin, play
 from fewer.errors import InputError
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import Flow
 from fewer.noise import unit_noise
-from fewer.processes.escalation import SIGNALS, Escalation
 
 MODEL = Model.from_mixture(GaussianMixture.random((1, 2, 2), 4, seed=3), Flow(), dtype=torch.float32)
 CHEAP, DEAR = (fewer.standard("dpmpp-2m", MODEL, calls) for calls in (4, 9))
@@ -33,7 +33,7 @@ def test_the_doubtful_samples_are_the_dear_plans_and_the_others_the_cheap_ones(
 ) -> None:
     made = Escalation(CHEAP, DEAR, threshold, signal).sample(MODEL, N, seed=5, batch=batch)
     cheap, dear = (fewer.sample(MODEL, plan, N, seed=5) for plan in (CHEAP, DEAR))
-    assert torch.equal(made.again, made.doubt > threshold)
+    assert torch.equal(made.again, made.predicted_error > threshold)
     torch.testing.assert_close(made.x, torch.where(made.again.view(-1, 1, 1, 1), dear, cheap), rtol=1e-4, atol=1e-5)
     assert made.evaluations == pytest.approx(4 + 9 * int(made.again.sum()) / N)
 
@@ -45,7 +45,7 @@ def test_doubt_is_how_far_the_data_prediction_moves() -> None:
     moves = [(b - a).square().mean((1, 2, 3)).sqrt() for a, b in pairwise(data)]
     for signal, want in (("last", moves[-1]), ("path", sum(moves))):
         made = Escalation(CHEAP, DEAR, math.inf, signal).sample(MODEL, noise=noise, batch=7)
-        torch.testing.assert_close(made.doubt, want, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(made.predicted_error, want, rtol=1e-4, atol=1e-6)
         assert not made.again.any()
 
 
@@ -69,7 +69,7 @@ def test_the_calibrated_threshold_is_exceeded_by_the_share(share: float, signal:
 def test_labels_and_guidance_go_with_their_samples() -> None:
     model = small_dit()
     cheap, dear = (fewer.standard("ddim", model, 2 * calls, guidance=2.0) for calls in (2, 4))
-    doubt = Escalation(cheap, dear, math.inf).sample(model, 6, labels=[0, 1, 2, 0, 1, 2]).doubt
+    doubt = Escalation(cheap, dear, math.inf).sample(model, 6, labels=[0, 1, 2, 0, 1, 2]).predicted_error
     made = Escalation(cheap, dear, float(doubt.median())).sample(model, 6, labels=[0, 1, 2, 0, 1, 2])
     assert int(made.again.sum()) == 3
     want = [fewer.sample(model, plan, 6, labels=[0, 1, 2, 0, 1, 2]) for plan in (cheap, dear)]

@@ -43,7 +43,7 @@ def played(scheduler: Any, given: dict[str, Any], model: Model, z: torch.Tensor)
 )
 def test_exact_exports_give_the_plans_samples(solver: str, nfe: int, model: Model, kind: str) -> None:
     plan = fewer.standard(solver, model, nfe, "uniform")
-    export = plan.to_diffusers(model)
+    export = fewer.to_diffusers(plan, model)
     assert (export.kind, export.exact, export.guidance) == (kind, True, None)
     found = played(export.make(), export.given, model, noise())
     assert torch.allclose(found, fewer.sample(model, plan, noise=noise()), atol=1e-4)
@@ -54,7 +54,7 @@ def test_a_multistep_scheduler_is_itself() -> None:
     for options in ({"solver_order": 3}, {"solver_type": "heun"}, {}):
         theirs = diffusers.DPMSolverMultistepScheduler(**SD, **options)
         plan = from_diffusers(theirs, 8)
-        export = plan.to_diffusers(theirs)
+        export = fewer.to_diffusers(plan, theirs)
         assert export.exact
         assert {key: export.config[key] for key in options} == options
 
@@ -62,7 +62,7 @@ def test_a_multistep_scheduler_is_itself() -> None:
 def test_how_far_it_is_off() -> None:
     """Times between whole ones are rounded: the error is said, and is that of the tables."""
     plan = fewer.standard("dpmpp-2m", VP, 6)
-    export = plan.to_diffusers(diffusers.PNDMScheduler(**SD))
+    export = fewer.to_diffusers(plan, diffusers.PNDMScheduler(**SD))
     assert export.kind == "DPMSolverMultistepScheduler"
     assert not export.exact
     assert 0.01 < export.time_error <= 0.5
@@ -74,19 +74,19 @@ def test_how_far_it_is_off() -> None:
 
 def test_flow_plans_need_no_scheduler() -> None:
     plan = fewer.standard("euler", FLOW, 5, "shift")
-    assert plan.to_diffusers().exact
-    assert str(plan.to_diffusers()) == str(plan.to_diffusers(FLOW))
+    assert fewer.to_diffusers(plan).exact
+    assert str(fewer.to_diffusers(plan)) == str(fewer.to_diffusers(plan, FLOW))
     with pytest.raises(InputError, match="is not told 1000 tau: give the model"):
-        fewer.standard("ddim", VP, 5).to_diffusers()
+        fewer.to_diffusers(fewer.standard("ddim", VP, 5))
 
 
 def test_one_guidance_scale_is_the_pipelines() -> None:
     plan = fewer.standard("ddim", VP, 3)
     guided = [replace(row, guidance=ClassifierFree(4.0)) for row in plan.rows]
-    assert replace(plan, rows=tuple(guided)).to_diffusers(VP).guidance == 4.0
+    assert fewer.to_diffusers(replace(plan, rows=tuple(guided)), VP).guidance == 4.0
     for rows in ((plan.rows[0], *guided[1:]), (*guided[:2], replace(guided[2], guidance=ClassifierFree(2.0)))):
         with pytest.raises(InputError, match="guides otherwise than by one scale"):
-            replace(plan, rows=rows).to_diffusers(VP)
+            fewer.to_diffusers(replace(plan, rows=rows), VP)
 
 
 def refused() -> list[tuple[Plan, Model, str]]:
@@ -105,4 +105,4 @@ def refused() -> list[tuple[Plan, Model, str]]:
 def test_what_no_stock_scheduler_holds(case: int) -> None:
     plan, model, message = refused()[case]
     with pytest.raises(InputError, match=message):
-        plan.to_diffusers(model)
+        fewer.to_diffusers(plan, model)

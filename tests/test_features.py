@@ -13,11 +13,11 @@ from torch import nn
 
 import fewer
 from fewer.errors import InputError
-from fewer.measures.features import PCA, Features, Network, Pixels, random_convolutions, read_features
-from fewer.measures.features.network import in_colour
-from fewer.measures.frechet import frechet
-from fewer.measures.interval import Interval
-from fewer.measures.own_metric import OwnMetric
+from fewer.evaluate.distances.frechet import frechet
+from fewer.evaluate.distances.own_metric import OwnMetric
+from fewer.evaluate.features import PCA, Features, Network, Pixels, random_convolutions, read_features
+from fewer.evaluate.features.network import in_colour
+from fewer.evaluate.statistics.interval import Interval
 from fewer.models.bundled import digits_classifier
 from fewer.models.schedules import Flow
 

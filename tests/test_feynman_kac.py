@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fewer.dynamic.feynman_kac import Expert, Particles, _systematic, feynman_kac, guidance_experts
 from fewer.errors import InputError
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import Flow, VarianceExploding
-from fewer.processes.feynman_kac import Expert, Particles, _systematic, feynman_kac, guidance_experts
 
 PROCESS = VarianceExploding(0.02, 50.0)
 MIXTURE = GaussianMixture.random((1, 1, 2), components=4, seed=1, classes=2)

@@ -12,17 +12,17 @@ from scipy.integrate import quad
 
 import fewer
 from fewer.errors import InputError
-from fewer.measures.reference import fine_plan
+from fewer.evaluate.reference import fine_plan
 from fewer.models.schedules import Flow, betas, discrete
 from fewer.noise import unit_noise
-from fewer.parts import find
+from fewer.registry import find
+from fewer.search.objective import Objective
+from fewer.search.space import Space
+from fewer.search.strategies.usf import PerStep, Schedule
+from fewer.search.strategies.usf_choices import DERIVATIVES, PREDICTIONS, Choice, StepChoices, moments, weights
+from fewer.search.strategies.usf_predictor import Predictor
 from fewer.solvers import compile_plan
 from fewer.solvers.trace import Level
-from fewer.tuning.per_step import PerStep, Schedule
-from fewer.tuning.predictor import Predictor
-from fewer.tuning.problem import Problem
-from fewer.tuning.space import Space
-from fewer.tuning.step_choices import DERIVATIVES, PREDICTIONS, Choice, StepChoices, moments, weights
 
 VP = discrete(betas("scaled_linear", 1000, 0.00085, 0.012), name="scaled_linear")
 QUICK = PerStep(first=20, rounds=2, batch=6, population=30, generations=3, few=16, last=3)
@@ -38,12 +38,12 @@ TAUS = [0.96, 0.85, 0.6, 0.35, 0.12]
 
 
 def levels(taus: list[float]) -> list[Level]:
-    return [Level(tau, 0.0) for tau in taus]
+    return [Level(tau) for tau in taus]
 
 
-def problem(model: fewer.Model, n: int = 32) -> Problem:
+def problem(model: fewer.Model, n: int = 32) -> Objective:
     noise = unit_noise(0, range(n), model.shape)
-    return Problem(model, noise, model.labels(n), fewer.sample(model, fine_plan(model, 128), noise=noise))
+    return Objective(model, noise, model.labels(n), fewer.sample(model, fine_plan(model, 128), noise=noise))
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_choices_of_higher_order_are_more_exact(predicts: str, before: bool) -> 
     taus = [float(row.tau) for row in fine_plan(model, 60).rows]
     off = []
     for choice in (Choice(predicts, 1), Choice(predicts, 2, before=before), Choice(predicts, 3, corrector=True)):  # type: ignore[arg-type]
-        plan = compile_plan(StepChoices((choice,) * 60), [Level(t, float(VP.time(t))) for t in taus])
+        plan = compile_plan(StepChoices((choice,) * 60), [Level(t, t=float(VP.time(t))) for t in taus])
         off.append(float((fewer.sample(model, plan, noise=noise) - exact).square().mean().sqrt()))
     assert off[1] < 0.5 * off[0]
     assert off[2] < 0.5 * off[0]

@@ -12,11 +12,10 @@ from safetensors.torch import save_file
 import fewer
 from fewer.cli.main import run
 from fewer.errors import InputError
+from fewer.grids import Range, levels
 from fewer.models.model import Model
 from fewer.solvers import compile_plan, places
-from fewer.solvers.dpm_v3 import DPMSolverV3
-from fewer.solvers.statistics import Statistics
-from fewer.steps import Range, levels
+from fewer.solvers.ode.dpm_v3 import DPMSolverV3, Statistics
 
 LAM = torch.linspace(-4, 4, 10, dtype=torch.float64)
 

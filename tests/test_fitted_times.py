@@ -14,32 +14,33 @@ from hypothesis import strategies as st
 
 import fewer
 from fewer.cli.main import run
+from fewer.engine import times
 from fewer.errors import InputError
-from fewer.measures.reference import fine_plan
+from fewer.evaluate.reference import fine_plan
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
-from fewer.parts import find
-from fewer.tuning.align_your_steps import (
+from fewer.registry import find
+from fewer.search.objective import Objective
+from fewer.search.space import Space
+from fewer.search.strategies.ays import (
     AlignYourSteps,
     edm_indices,
     forward_differences,
     interpolated,
     interval_costs,
-    whole_bound,
+    kl_bound,
 )
-from fewer.tuning.dynamic_program import DynamicProgram, cheapest_path, euler_costs
-from fewer.tuning.equidistributed import Equidistributed, Spread, equidistribute
-from fewer.tuning.learned_times import LearnedTimes, Softened, Times, soft_errors
-from fewer.tuning.problem import Problem
-from fewer.tuning.space import Space
-from fewer.tuning.trajectory import fine_trajectories
+from fewer.search.strategies.equidistribution import Equidistributed, Spread, equidistribute
+from fewer.search.strategies.gits import DynamicProgram, cheapest_path, euler_costs
+from fewer.search.strategies.ld3 import LearnedTimes, Softened, Times, soft_errors
+from fewer.search.trajectory import fine_trajectories
 
 VP = discrete(betas("scaled_linear", 1000, 0.00085, 0.012), name="scaled_linear")
 QUICK = {
     "ays": AlignYourSteps(grid=32, paths=16),
     "dynamic-program": DynamicProgram(levels=24, noises=16),
     "equidistributed": Equidistributed(levels=24, noises=16),
-    "learned-times": LearnedTimes(rounds=3, steps=2, told=1),
+    "learned-times": LearnedTimes(rounds=3, steps=2, shifted=1),
 }
 
 
@@ -48,9 +49,9 @@ def model() -> fewer.Model:
     return fewer.Model.from_mixture(fewer.GaussianMixture.random((3,), components=4, seed=1), VP, hash="exact")
 
 
-def problem(model: fewer.Model, n: int = 32) -> Problem:
+def problem(model: fewer.Model, n: int = 32) -> Objective:
     noise = unit_noise(0, range(n), model.shape)
-    return Problem(model, noise, model.labels(n), fewer.sample(model, fine_plan(model, 128), noise=noise))
+    return Objective(model, noise, model.labels(n), fewer.sample(model, fine_plan(model, 128), noise=noise))
 
 
 def around(model: fewer.Model, calls: int = 4, keep: frozenset[str] = frozenset()) -> Space:
@@ -79,7 +80,8 @@ def test_what_is_found_is_a_plan_from_the_models_start(name: str, schedule: obje
 def test_a_search_that_is_resumed_finds_the_same_and_pays_only_for_what_is_left(model: fewer.Model, name: str) -> None:
     task, space = problem(model), around(model)
     whole = list(QUICK[name].search(task, space, [], 3))
-    spent, task.evaluations = task.evaluations, 0
+    spent = task.evaluations
+    task.counter.reset()
     rest = list(QUICK[name].search(task, space, whole[:2], 3))
     assert [c.plan.rows for c in whole[:2] + rest] == [c.plan.rows for c in whole]
     assert task.evaluations < spent
@@ -98,10 +100,10 @@ def test_evaluations_are_those_that_are_told(model: fewer.Model) -> None:
     task, space = problem(model), around(model, 4)
     solvers = 5 * 4 * len(task)
     for name, fitted in (("dynamic-program", 24 * 16), ("equidistributed", 24 * 16)):
-        task.evaluations = 0
+        task.counter.reset()
         list(QUICK[name].search(task, space, [], 0))
         assert task.evaluations == fitted + solvers
-    task.evaluations = 0
+    task.counter.reset()
     list(QUICK["ays"].search(task, space, [], 0))
     assert (task.evaluations - 32 * 16 - solvers) % (4 * len(task)) == 0
 
@@ -211,7 +213,7 @@ def test_every_round_lowers_the_bound(v: float, calls: int) -> None:
         assert (np.diff(at) > 0).all()
     for before, after in itertools.pairwise(rounds):
         if len(before) == len(after):
-            assert whole_bound(costs, after) <= whole_bound(costs, before)
+            assert kl_bound(costs, after) <= kl_bound(costs, before)
     assert len(rounds[-1]) > min(calls, 40) or np.diff(rounds[-1]).min() < 2
     levels = interpolated(log_s[rounds[-1]], calls)
     assert len(levels) == calls + 1
@@ -237,16 +239,17 @@ def test_the_edm_grid_has_distinct_places(steps: int, low: float, span: float) -
 
 def test_times_are_vectors_and_back(model: fewer.Model) -> None:
     base = fewer.standard("unipc", model, 5, "logsnr")
-    space = Times(model, (base,), solver="unipc", told=True)
+    space = Times(model, (base,), solver="unipc", shifted=True)
     same = space.plan(space.vector(base))
-    for row, own in zip(same.rows, base.rows, strict=True):
-        assert row.tau == pytest.approx(own.tau, rel=1e-9)
-        assert row.t == pytest.approx(own.t, rel=1e-6)
+    assert [row.tau for row in same.rows] == pytest.approx([row.tau for row in base.rows], rel=1e-9)
+    assert times(model, same) == pytest.approx(times(model, base), rel=1e-6)
     theta = space.vector(base) + 0.05
     assert space.vector(space.plan(theta)) == pytest.approx(theta, abs=1e-5)
     far = space.plan(np.concatenate([theta[:4], np.full(4, 50.0)]))
-    times = [float(row.t) for row in far.rows]
-    assert times == sorted(times, reverse=True)
+    told = times(model, far)
+    assert told == sorted(told, reverse=True)
+    assert told[1:] == [row.t for row in far.rows[1:]]  # of their own, with the schedule that they are of
+    assert far.model == model.signature
 
 
 def test_the_gradient_of_the_error_by_the_noise(model: fewer.Model) -> None:
@@ -254,12 +257,12 @@ def test_the_gradient_of_the_error_by_the_noise(model: fewer.Model) -> None:
     plan = fewer.standard("dpmpp-2m", model, 4, "logsnr")
     errors, gradient = soft_errors(task, plan)
     torch.testing.assert_close(errors, task.squared_errors(plan))
+    assert task.evaluations == 8 * 4 * (3 + 1)
     direction = unit_noise(9, range(8), model.shape)
     step = 1e-2
     ahead, behind = (replace(task, noise=task.noise + h * direction).squared_errors(plan) for h in (step, -step))
     slope = (gradient * direction).flatten(1).sum(1).double()
     torch.testing.assert_close((ahead - behind) / (2 * step), slope, rtol=0.03, atol=1e-4)
-    assert task.evaluations == 8 * 4 * (3 + 1)
 
 
 def test_noises_move_within_their_ball_and_never_for_the_worse(model: fewer.Model) -> None:
@@ -269,9 +272,9 @@ def test_noises_move_within_their_ball_and_never_for_the_worse(model: fewer.Mode
     before = task.squared_errors(plan)
     for _ in range(5):
         softened.move(plan)
-        away = torch.linalg.vector_norm((softened.problem.noise - task.noise).flatten(1), dim=1)
+        away = torch.linalg.vector_norm((softened.objective.noise - task.noise).flatten(1), dim=1)
         assert float(away.max()) <= radius * math.sqrt(3) * (1 + 1e-5)
-        after = softened.problem.squared_errors(plan)
+        after = softened.objective.squared_errors(plan)
         assert bool((after <= before).all())
         before = after
     assert float(after.mean()) < 0.95 * float(task.squared_errors(plan).mean())
@@ -279,7 +282,7 @@ def test_noises_move_within_their_ball_and_never_for_the_worse(model: fewer.Mode
 
 def test_learnt_times_are_better_than_the_grid_that_they_began_with(model: fewer.Model) -> None:
     task, space = problem(model, 64), around(model, 5)
-    strategy = LearnedTimes(rounds=2, steps=4, told=1)
+    strategy = LearnedTimes(rounds=2, steps=4, shifted=1)
     found = strategy.choose(list(strategy.search(task, space, [], 0)))
     assert found.error < 0.9 * task.rmse(space.base)
 
@@ -324,4 +327,4 @@ def test_the_command_refuses_unknown_starts_in_one_line(capfd: pytest.CaptureFix
     assert run(["tune", "mixture16", "--nfe", "4", "--start-from", "ays,luck", "--out", f"{tmp_path}/out"]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "luck" in line
-    assert find("tuning", "ays").make().candidates > 0
+    assert find("search", "ays").make().candidates > 0

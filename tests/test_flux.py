@@ -21,15 +21,15 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from pipelines import rewrite
 
 import fewer
+from fewer.audit import Case, audit
 from fewer.cli.main import run
 from fewer.errors import InputError
 from fewer.integrations.as_it_is import as_it_is, untold_guidance
-from fewer.measures.audit import Case, audit
-from fewer.models.flux import packed, places, unpacked
-from fewer.models.from_pipeline import told_levels
+from fewer.models.pipelines.defaults import dynamic_shift
+from fewer.models.pipelines.flux import packed, token_positions, unpacked
+from fewer.models.pipelines.names import own_grid, own_solver
 from fewer.noise import unit_noise
-from fewer.tuning.joint import names_of
-from fewer.tuning.pipeline_names import own_grid, own_solver
+from fewer.search.strategies.joint import names_of
 
 TEXTS = ["a fox", "two owls", "blue"]
 KINDS = {
@@ -65,7 +65,7 @@ def test_latents_are_packed_as_the_pipeline_packs_them(n: int, c: int, height: i
     assert torch.equal(packed(x), pipe._pack_latents(x, *x.shape))
     assert torch.equal(unpacked(packed(x), height, width), x)
     theirs = pipe._prepare_latent_image_ids(n, height, width, "cpu", torch.float32)
-    assert torch.equal(places(height, width).float(), theirs)
+    assert torch.equal(token_positions(height, width).float(), theirs)
 
 
 @settings(max_examples=50)
@@ -73,13 +73,13 @@ def test_latents_are_packed_as_the_pipeline_packs_them(n: int, c: int, height: i
 def test_levels_are_shifted_by_the_resolution(tokens: int, low: float, high: float) -> None:
     """As diffusers' own formula has it, which its base values give back."""
     config = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": low, "max_shift": high}
-    told = told_levels("FluxPipeline", config, tokens)
-    assert told is not None
-    assert told["mu"] == pytest.approx(calculate_shift(tokens, 256, 4096, low, high), abs=1e-9)
-    ends = [told_levels("FluxPipeline", config, n) for n in (256, 4096)]
-    assert [end["mu"] for end in ends if end] == pytest.approx([low, high])
-    assert told_levels("StableDiffusion3Pipeline", {"use_dynamic_shifting": False}, tokens) is None
-    assert told_levels("StableDiffusionPipeline", {"use_dynamic_shifting": True}, tokens) is None
+    shift = dynamic_shift("FluxPipeline", config, tokens)
+    assert shift is not None
+    assert shift.mu == pytest.approx(calculate_shift(tokens, 256, 4096, low, high), abs=1e-9)
+    ends = [dynamic_shift("FluxPipeline", config, n) for n in (256, 4096)]
+    assert [end.mu for end in ends if end] == pytest.approx([low, high])
+    assert dynamic_shift("StableDiffusion3Pipeline", {"use_dynamic_shifting": False}, tokens) is None
+    assert dynamic_shift("StableDiffusionPipeline", {"use_dynamic_shifting": True}, tokens) is None
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -171,7 +171,7 @@ def test_its_steps_may_be_kept(folders: dict[str, Path]) -> None:
     same = fewer.standard(own_solver(plain), plain, 5, own_grid(plain))
     assert [float(row.tau) for row in same.rows] == pytest.approx([float(row.tau) for row in own.plan.rows], abs=1e-6)
     assert own_solver(shifted) == "euler"
-    for model in (shifted, replace(plain, pipeline={**(plain.pipeline or {}), "config": {"shift": 3.0}})):
+    for model in (shifted, replace(plain, pipeline=replace(plain.pipeline, config={"shift": 3.0}))):
         with pytest.raises(InputError, match="knows no grid of the shifted levels"):
             own_grid(model)
 

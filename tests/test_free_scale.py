@@ -14,20 +14,22 @@ import torch
 from torch import Tensor
 
 import fewer
+from fewer.calibrate.nearest_scale import LADDER, Scales, nearest_scale
 from fewer.cli.main import run
 from fewer.errors import InputError
-from fewer.guidance.nearest_scale import LADDER, Scales, nearest_scale
-from fewer.measures.frechet import frechet
-from fewer.measures.interval import Interval
-from fewer.measures.own_metric import OwnMetric
+from fewer.evaluate.distances.frechet import frechet
+from fewer.evaluate.distances.own_metric import OwnMetric
+from fewer.evaluate.scoring import Scoring
+from fewer.evaluate.statistics.interval import Interval
 from fewer.models.model import Model
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
-from fewer.tuning.baselines import Scoring
-from fewer.tuning.free_scale import FreeRun, distance_to_data
-from fewer.tuning.kept_scale import FOUND, kept_scale, scale_identity
-from fewer.tuning.study import STUDY, Study
-from fewer.tuning.verdict import Outcome
+from fewer.search.request import Budget, Request
+from fewer.search.stages.free_scale import distance_to_data
+from fewer.search.stages.kept_scale import FOUND, kept_scale, scale_identity
+from fewer.search.stages.run import Run, Task
+from fewer.search.study import STUDY, Study
+from fewer.search.tune import searched as searched_for
 
 SHAPE = (1, 1, 2)
 
@@ -177,19 +179,10 @@ def test_a_plan_without_guidance_is_taken_where_it_is_nearer(model: Model) -> No
     """Data of scale 1 and a run at scale 3: the plan that is kept has a row for every pass."""
     near = data(model, 1.0)
 
-    class At(FreeRun):
-        def budget(self, *args: Any) -> Outcome:
-            outcome = super().budget(*args)
-            kept.append(outcome)
-            return outcome
-
-    kept: list[Outcome] = []
-    from fewer.tuning.asked import Asked
-
-    asked = Asked((6,), guidance=3.0, noises=16, fresh=72, trials=1)
-    of = At(model, asked, Scoring(near), None, False, 256, "", None)
-    result = of.start(Scales(3.0, {3.0: Interval(1, 1, 1, 9)}, 7), of.began).run()
-    (outcome,) = kept
+    request = Request((Budget(6),), guidance=3.0, noises=16, held_out=72, trials=1)
+    run = Run(lambda stage, done, total: None)
+    result = searched_for(Task(model, request, Scoring(near), 256), run, free_scale=True)
+    (outcome,) = result.front
     assert [row.passes for row in outcome.plan.rows] == [1] * 6
     assert outcome.verdict.reason.startswith("without guidance its fd to the data is")
     assert outcome.verdict.recommended == "standard"

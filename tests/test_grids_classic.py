@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from scipy.stats import beta as beta_distribution
 
 from fewer.errors import InputError
+from fewer.grids import Range, levels
+from fewer.grids.in_sigma import exponential
+from fewer.grids.shift import shift
 from fewer.integrations.probe import from_diffusers
-from fewer.models.diffusers import schedule_of
+from fewer.models.pipelines.folder import schedule_of
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
-from fewer.steps import Range, levels
-from fewer.steps.in_noise import exponential
-from fewer.steps.shifted import shift
 
 LINEAR = discrete(betas("linear"))
 FLOW = Range(Flow(), 1.0)

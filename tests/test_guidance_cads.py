@@ -15,14 +15,15 @@ from torch import Tensor
 
 import fewer
 from fewer.cli.main import run
-from fewer.compare import compare
+from fewer.engine import times
 from fewer.errors import InputError
+from fewer.evaluate.leaderboard import compare
 from fewer.guidance import guide
 from fewer.guidance.cads import ConditionAnnealed, embeddings
 from fewer.guidance.passes import Passes
-from fewer.models.diffusers import DiffusersNetwork
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
+from fewer.models.pipelines.folder import DiffusersNetwork
 
 
 def small_unet() -> Model:
@@ -68,21 +69,21 @@ def test_noise_is_each_samples_own(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_network_is_as_it_was(name: str) -> None:
     model = MODELS[name]()
-    (row,) = a_plan(model, 2.0, 1).rows
+    (t,) = times(model, a_plan(model, 2.0, 1))
     x, labels = torch.zeros(2, 1, 8, 8), model.labels(2)
-    before = model(x, row.t, labels)
+    before = model(x, t, labels)
     made(model, ConditionAnnealed(2.0, 0.0, 0.5))
 
     def failing(*args: Any) -> Tensor:
         raise RuntimeError
 
     broken = Passes(
-        failing, x, 0.9, x, row.t, labels, model.empty_label, lambda f: f,
-        module=model.network.module, fresh=lambda size: torch.zeros(2, *size),  # type: ignore[attr-defined]
+        failing, x, 0.9, x, t, labels, model.empty_label, lambda f: f,
+        model=model, fresh=lambda size: torch.zeros(2, *size),
     )  # fmt: skip
     with pytest.raises(RuntimeError):
         ConditionAnnealed(2.0).output(broken)
-    assert torch.equal(model(x, row.t, labels), before)
+    assert torch.equal(model(x, t, labels), before)
     assert not any(module._forward_hooks for module in model.network.module.modules())  # type: ignore[attr-defined]
 
 

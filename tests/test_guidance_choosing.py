@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fewer.calibrate.mutual_information import choose_classifier, marginalised, mutual_information
 from fewer.errors import InputError
-from fewer.guidance.choosing import choose_classifier, marginalised, mutual_information
 
 
 def random(n: int, k: int, seed: int, sharp: float = 2.0) -> Tensor:

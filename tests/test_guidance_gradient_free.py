@@ -22,7 +22,7 @@ from fewer.models.model import Model
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Row, Shortcut, Start
-from fewer.tuning.joint import names_of
+from fewer.search.strategies.joint import names_of
 
 SHAPE, K = (1, 1, 2), 3
 W = torch.tensor([[1.0, 0.5], [-1.0, 0.3], [0.2, -2.0]])
@@ -60,11 +60,11 @@ def test_with_two_classes_and_the_true_posterior_it_is_classifier_free_guidance(
     prior = torch.stack([exact.weights[k == exact.labels].sum() for k in range(2)])
     given = [exact.log_prob(x, tau, torch.full((20,), k)) for k in range(2)]
     posterior = torch.stack(given, 1) + prior.log()
-    (step,) = bind(model, Plan(Start(tau, tau), (Row(float(model.schedule.time(tau)), tau, {}),)))
+    (step,) = bind(model, Plan(Start(tau, tau), (Row(tau, {}),)))
 
     def u(rule: Any) -> Tensor:
         known = replace(model, classifier=lambda data, level: posterior)
-        return output(known, replace(step, row=replace(step.row, guidance=rule)), x, labels)
+        return output(replace(step, model=known, row=replace(step.row, guidance=rule)), x, labels)
 
     for scale in (0.5, 2.0, 4.0):
         torch.testing.assert_close(u(GradientFree(scale)), u(ClassifierFree(scale)), atol=1e-4, rtol=1e-4)

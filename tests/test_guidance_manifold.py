@@ -18,13 +18,13 @@ from torch import Tensor
 import fewer
 from fewer.errors import InputError
 from fewer.guidance import guide
-from fewer.guidance.manifold import manifold_constrained
-from fewer.guidance.manifold_multistep import manifold_multistep
+from fewer.guidance.cfg_plus_plus_multistep import manifold_multistep
+from fewer.guidance.policies.cfg_plus_plus import manifold_constrained
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
-from fewer.processes.inversion import explicit_inversion, invert
+from fewer.tasks.inversion import explicit_inversion, invert
 
 SHAPE = (1, 4, 4)
 EXACT = GaussianMixture.random(SHAPE, components=6, seed=3, classes=3)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fewer
+from fewer.dynamic.noise_level_guidance import refine_noise
 from fewer.errors import InputError
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import Flow, betas, discrete
 from fewer.noise import unit_noise
-from fewer.processes.noise_level import refine_noise
 
 SHAPE = (1, 4, 4)
 EXACT = GaussianMixture.random(SHAPE, components=6, seed=3, classes=3)

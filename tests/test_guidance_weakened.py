@@ -18,8 +18,8 @@ import fewer
 from fewer.errors import InputError
 from fewer.guidance import guide
 from fewer.guidance.cfg import ClassifierFree
-from fewer.guidance.smoothed_energy import SmoothedEnergy, kernel
-from fewer.guidance.weakened import PerturbedAttention, SkipLayer, Weakened, layers
+from fewer.guidance.pag import PerturbedAttention, SkipLayer, Weakened, layers
+from fewer.guidance.seg import SmoothedEnergy, kernel
 from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Shortcut
@@ -184,4 +184,5 @@ def passes_of(model: Model) -> Any:
     from fewer.guidance.passes import Passes
 
     x = torch.zeros(1, *model.shape)
-    return Passes(lambda x, t, labels: x, x, 0.5, x, 0.5, None, None, lambda f: f, module=nn.Identity())
+    other = replace(model, network=nn.Identity())
+    return Passes(lambda x, t, labels: x, x, 0.5, x, 0.5, None, None, lambda f: f, model=other)

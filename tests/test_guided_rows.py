@@ -16,22 +16,26 @@ from torch import Tensor
 import fewer
 from fewer.cli.tables import print_tune
 from fewer.errors import InputError
+from fewer.evaluate.cost.price import call_macs
+from fewer.evaluate.reference import fine_plan
 from fewer.guidance import guide
 from fewer.guidance.cfg import ClassifierFree
 from fewer.guidance.linear_ag import LinearAG
-from fewer.measures.reference import fine_plan
 from fewer.models.model import Model
 from fewer.models.schedules import Flow, betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan
-from fewer.shortcuts.price import call_macs
-from fewer.tuning.asked import Asked
-from fewer.tuning.guided_rows import GuidedRows
-from fewer.tuning.limit import Limit
-from fewer.tuning.passes import constant, passing, patterns
-from fewer.tuning.problem import Problem
-from fewer.tuning.run import strategies
-from fewer.tuning.space import Space
+from fewer.search.columns import strategies
+from fewer.search.limit import Limit
+from fewer.search.objective import Objective
+from fewer.search.passes import constant, passing, patterns
+from fewer.search.request import Budget, Request
+from fewer.search.space import Space
+from fewer.search.strategies.autodiffusion import AutoDiffusion
+from fewer.search.strategies.evolution import Evolution
+from fewer.search.strategies.gauss_newton import GaussNewton
+from fewer.search.strategies.guided_rows import GuidedRows
+from fewer.search.strategies.joint import Joint
 
 SCALE = 2.0
 
@@ -42,9 +46,9 @@ def model() -> Model:
     return Model.from_mixture(mixture, discrete(betas("scaled_linear")), conditional=True, hash="guided-rows")
 
 
-def problem(model: Model, n: int = 16) -> Problem:
+def problem(model: Model, n: int = 16) -> Objective:
     noise, labels = unit_noise(0, range(n), model.shape), model.labels(n)
-    return Problem(model, noise, labels, fewer.sample(model, fine_plan(model, 32, SCALE), noise=noise, labels=labels))
+    return Objective(model, noise, labels, fewer.sample(model, fine_plan(model, 32, SCALE), noise=noise, labels=labels))
 
 
 def base(model: Model, passes: int) -> Plan:
@@ -98,8 +102,8 @@ def test_scales_are_numbers_of_the_space_like_others(model: Model) -> None:
     plan = passing(fewer.standard("dpmpp-2m", model, 5, "logsnr"), "122h1", SCALE)
     space = Space(model, (plan,))
     assert [name for name in space.names if name.startswith("scale")] == ["scale 1", "scale 2", "scale 3"]
-    assert [row.guidance for row in space.plan(space.origin()).rows] == [row.guidance for row in plan.rows]
-    moved = space.origin()
+    assert [row.guidance for row in space.plan(space.vector(space.base)).rows] == [row.guidance for row in plan.rows]
+    moved = space.vector(space.base)
     moved[space.names.index("scale 3")] = 1.25
     rules = [row.guidance for row in space.plan(moved).rows]
     assert rules == [row.guidance for row in plan.rows[:3]] + [LinearAG(1.25, (1.0, -1.0), (1.0,)), ClassifierFree(1.0)]
@@ -113,7 +117,7 @@ def test_a_scale_that_needs_one_pass_makes_both_all_the_same(scale: float) -> No
     model = Model.from_mixture(mixture, discrete(betas("scaled_linear")), conditional=True)
     plan = passing(fewer.standard("ddim", model, 3, "logsnr"), "2hh", SCALE)
     space = Space(model, (plan,), frozenset({"steps"}))
-    theta = space.origin()
+    theta = space.vector(space.base)
     theta[space.names.index("scale 0")] = scale
     moved = space.plan(theta)
     assert moved.nfe == plan.nfe
@@ -163,9 +167,9 @@ def test_passes_are_searched_in_multiply_adds_too() -> None:
     most = 4.2 * call_macs(network)
     found = fewer.tune(network, macs=most, guidance=SCALE, noises=8, fresh=8, trials=3, margin=9.0)
     (outcome,) = found.front
-    named = {entry["name"]: entry for entry in outcome.contributions}
-    assert named["steps and passes"]["nfe"] == 4
-    assert all(entry["macs"] <= most for entry in named.values())
+    named = {entry.name: entry for entry in outcome.contributions}
+    assert named["steps and passes"].nfe == 4
+    assert all(entry.macs <= most for entry in named.values())
     assert found.results["cost"]["macs"] <= most
 
 
@@ -176,16 +180,18 @@ def test_guidance_that_is_kept_stays(model: Model) -> None:
 
 
 def test_only_guided_budgets_in_passes_or_multiply_adds_search_passes(model: Model) -> None:
-    guided = Asked((8,), guidance=SCALE)
-    assert strategies(guided, model) == ("guided-rows", None)
-    assert strategies(Asked((8,)), model) == ("gauss-newton", None)
-    assert strategies(replace(guided, guidance=1.0), model) == ("gauss-newton", None)
-    assert strategies(replace(guided, keep=frozenset({"guidance"})), model) == ("gauss-newton", None)
-    assert strategies(replace(guided, strategy="evolution"), model) == ("evolution", None)
-    work, clock = (replace(guided, limits=(Limit(model, unit, 9.0),)) for unit in ("macs", "ms"))  # type: ignore[arg-type]
-    assert strategies(work, model) == ("guided-rows", "joint")
-    assert strategies(replace(work, keep=frozenset({"blocks"})), model) == ("guided-rows", None)
-    assert strategies(clock, model) == ("gauss-newton", "joint")
+    guided = Request((Budget(8),), guidance=SCALE)
+    passes, steps = GuidedRows(), GaussNewton()
+    assert strategies(guided, model) == (passes, None)
+    assert strategies(Request((Budget(8),)), model) == (steps, None)
+    assert strategies(replace(guided, guidance=1.0), model) == (steps, None)
+    assert strategies(replace(guided, keep=frozenset({"guidance"})), model) == (steps, None)
+    assert strategies(replace(guided, strategy=Evolution()), model) == (Evolution(), None)
+    work, clock = (replace(guided, budgets=(Budget(8, Limit(model, unit, 9.0)),)) for unit in ("macs", "ms"))  # type: ignore[arg-type]
+    assert strategies(work, model) == (passes, Joint())
+    assert strategies(replace(work, keep=frozenset({"blocks"})), model) == (passes, None)
+    assert strategies(clock, model) == (steps, Joint())
+    assert strategies(replace(work, strategy=AutoDiffusion()), model) == (steps, AutoDiffusion())
 
 
 @pytest.mark.parametrize("options", [{}, {"guidance": 1.0}, {"guidance": SCALE, "keep": ["guidance"]}])

@@ -18,7 +18,8 @@ from fewer.errors import InputError
 from fewer.guidance.apg import ProjectedGuidance
 from fewer.guidance.cfg import ClassifierFree
 from fewer.plan import Plan, Row, Shortcut, Start
-from fewer.tuning.study import Candidate, Study
+from fewer.search.strategy import Candidate
+from fewer.search.study import Study
 
 FEW, MANY = 300, 10_000
 MEMORY = 64 * 2**20  # bytes that reading a small file may take
@@ -36,9 +37,9 @@ def a_plan() -> Plan:
     """A plan with every field that a file has."""
     w = torch.ones(1, 2, 2)
     rows = (
-        Row(900.0, 0.9, {0: w}, None, 0.0, ClassifierFree(3.0)),
-        Row(500.0, 0.5, {0: 0.1, 1: -0.3}, {0: 0.5, 1: 0.5}, 0.1, ProjectedGuidance(2.0), blocks={"mid": Shortcut({0: 1.0})}),
-        Row(100.0, 0.1, {2: -0.1}),
+        Row(0.9, {0: w}, None, 0.0, ClassifierFree(3.0), t=900.0),
+        Row(0.5, {0: 0.1, 1: -0.3}, {0: 0.5, 1: 0.5}, 0.1, ProjectedGuidance(2.0), blocks={"mid": Shortcut({0: 1.0})}, t=500.0),
+        Row(0.1, {2: -0.1}, t=100.0),
     )  # fmt: skip
     return Plan(Start(0.9, w, offset=w), rows, 0.0, "a plan", {"name": "m", "hash": "ab"}, {"quality": {"rmse": 0.1}})
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fewer
-from fewer.engine import History, play
+from fewer.engine import History, play, times
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
 from fewer.models.mixture import GaussianMixture
@@ -20,7 +20,7 @@ from fewer.models.model import Model
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan
-from fewer.processes.inversion import explicit_inversion, fixed_point_inversion, invert
+from fewer.tasks.inversion import explicit_inversion, fixed_point_inversion, invert
 
 SCHEDULES = [Flow(), VarianceExploding(0.01, 50.0), discrete(betas("scaled_linear"))]
 MIXTURE = GaussianMixture.random((1, 2, 2), components=4, seed=3, classes=2)
@@ -89,7 +89,7 @@ def test_explicit_inversion_is_ddim_with_its_levels_turned_round() -> None:
     plan = fewer.standard("ddim", model, 5, "uniform")
     up = explicit_inversion(plan).check()
     assert [row.tau for row in up.rows] == [plan.rows[-1].tau, *(row.tau for row in reversed(plan.rows[1:]))]
-    assert [row.t for row in up.rows][1:] == [row.t for row in reversed(plan.rows[1:])]
+    assert times(model, up)[1:] == times(model, plan)[:0:-1]
     assert sum(float(row.b[n]) for n, row in enumerate(up.rows)) == pytest.approx(float(plan.start.tau))
     assert up.end == plan.start.tau
     assert up.nfe == plan.nfe

@@ -16,21 +16,22 @@ from small_networks import SCHEDULE, a_plan, of, small_dit, small_unet
 from torch import Tensor, nn
 
 import fewer
+from fewer.blocks.find import at_granularity, block
 from fewer.engine import sample
 from fewer.errors import InputError
+from fewer.evaluate.cost.price import call_macs, plan_macs
 from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Shortcut
-from fewer.shortcuts.find import block, grain
-from fewer.shortcuts.price import call_macs, plan_macs
-from fewer.solvers import standard
-from fewer.tuning.ablation import ablate, age, patterned, whole
-from fewer.tuning.joint import Joint, best_pattern, names_of, with_rows
-from fewer.tuning.knapsack import UNITS, choose, knapsack, schedules
-from fewer.tuning.limit import Limit, limits
-from fewer.tuning.problem import Problem
-from fewer.tuning.space import Space
-from fewer.tuning.two_stage import AutoDiffusion, skippable
+from fewer.plan.recipe import Recipe
+from fewer.samplers import standard
+from fewer.search.ablation import ablate, age, patterned, whole
+from fewer.search.knapsack import UNITS, choose, knapsack, schedules
+from fewer.search.limit import Limit, limits
+from fewer.search.objective import Objective
+from fewer.search.space import Space
+from fewer.search.strategies.autodiffusion import AutoDiffusion, skippable
+from fewer.search.strategies.joint import Joint, best_pattern, names_of, with_rows
 
 
 class Layer(nn.Module):
@@ -63,9 +64,9 @@ def stack() -> Model:
     return of(Stack().requires_grad_(False), (2, 2, 2))
 
 
-def problem(model: Model, n: int = 4) -> Problem:
+def problem(model: Model, n: int = 4) -> Objective:
     noise, labels = unit_noise(0, range(n), model.shape), model.labels(n)
-    return Problem(model, noise, labels, sample(model, standard("ddim", model, 12), noise=noise, labels=labels))
+    return Objective(model, noise, labels, sample(model, standard("ddim", model, 12), noise=noise, labels=labels))
 
 
 def sums(errors: np.ndarray, runs: np.ndarray) -> float:
@@ -142,7 +143,7 @@ def test_the_pattern_of_least_error_within_the_budget(seed: int, share: float) -
 
 def test_the_table_is_the_change_of_the_samples() -> None:
     model = small_dit()
-    task, plan, names = problem(model), a_plan(4), [b.name for b in grain(model, "unit")]
+    task, plan, names = problem(model), a_plan(4), [b.name for b in at_granularity(model, "unit")]
     found = ablate(task, plan, names, 2)
     rows = len(plan.rows)
     assert task.evaluations == 4 * (rows + len(names) * rows * (rows - 1) // 2)
@@ -286,7 +287,8 @@ def test_more_rows_of_the_same_sampler() -> None:
     made = with_rows(model, standard("dpmpp-2m", model, 6, "logsnr", guidance=2.0), 5)
     assert made is not None
     assert made.rows == standard("dpmpp-2m", model, 10, "logsnr", guidance=2.0).rows
-    assert with_rows(model, standard("ddim", model, 3).named("tuned 3"), 5) is None
+    tuned = replace(standard("ddim", model, 3), recipe=Recipe("ddim", strategy="gauss-newton"))
+    assert with_rows(model, tuned, 5) is None
 
 
 def test_autodiffusion_skips_layers_within_the_budget() -> None:
@@ -306,4 +308,4 @@ def test_autodiffusion_skips_layers_within_the_budget() -> None:
     for cut in (3, 8):
         again = [*found[:cut], *strategy.search(task, space, found[:cut], 0)]
         assert [c.error for c in again] == pytest.approx([c.error for c in found], rel=1e-6)
-    assert set(skippable(small_unet())) < {b.name for b in grain(small_unet(), "unit")}
+    assert set(skippable(small_unet())) < {b.name for b in at_granularity(small_unet(), "unit")}

@@ -15,21 +15,24 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import fewer
+from fewer.engine import times
 from fewer.errors import InputError
+from fewer.evaluate.cost.price import call_macs, plan_macs
+from fewer.evaluate.reference import fine_plan
 from fewer.guidance.linear_ag import LinearAG
-from fewer.measures.reference import fine_plan
 from fewer.models.model import Model
 from fewer.models.schedules import Flow
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Shortcut
-from fewer.shortcuts.price import call_macs, plan_macs
-from fewer.tuning.columns import besides, listed
-from fewer.tuning.joint import Joint, best_pattern
-from fewer.tuning.limit import Limit
-from fewer.tuning.passes import passing, patterns, stretched
-from fewer.tuning.problem import Problem
-from fewer.tuning.space import Space
-from fewer.tuning.study import Candidate
+from fewer.search.columns import besides, listed
+from fewer.search.limit import Limit
+from fewer.search.objective import Objective
+from fewer.search.passes import passing, patterns, stretched
+from fewer.search.space import Space
+from fewer.search.strategies.autodiffusion import AutoDiffusion
+from fewer.search.strategies.joint import Joint, best_pattern
+from fewer.search.strategies.networks import Networks
+from fewer.search.strategy import Candidate, Strategy
 
 SCALE, LAYERS = 2.0, 3
 NAMES = tuple(f"block.{k}" for k in range(LAYERS))
@@ -105,6 +108,7 @@ def halves_apart(plan: Plan, noise: Tensor, labels: Tensor) -> Tensor:
     outputs: list[Tensor] = []
     seen: list[dict[str, Tensor]] = []
     x = float(plan.start.scale) * noise
+    told_times = times(model(), plan)
     for n, row in enumerate(plan.rows):
         u = {}
         for condition in row.conditions:
@@ -113,7 +117,7 @@ def halves_apart(plan: Plan, noise: Tensor, labels: Tensor) -> Tensor:
             for layer, name in zip(module.blocks, NAMES, strict=True):
                 cell = row.blocks.get(name)
                 if cell is None:
-                    kept[condition, n, name] = layer.branch(h, torch.full((len(x),), float(row.t)))
+                    kept[condition, n, name] = layer.branch(h, torch.full((len(x),), float(told_times[n])))
                     h = h + kept[condition, n, name]
                 else:
                     h = h + sum(float(w) * kept[condition, j, name] for j, w in cell.weights.items())
@@ -149,10 +153,10 @@ def test_stretched_patterns_keep_their_letters_in_order(pattern: str, more: int)
     ]
 
 
-def problem(n: int = 8) -> Problem:
+def problem(n: int = 8) -> Objective:
     noise, labels = unit_noise(0, range(n), (6,)), model().labels(n)
     fine = fewer.sample(model(), fine_plan(model(), 32, SCALE), noise=noise, labels=labels)
-    return Problem(model(), noise, labels, fine)
+    return Objective(model(), noise, labels, fine)
 
 
 def space() -> Space:
@@ -188,13 +192,15 @@ def test_passes_need_guidance() -> None:
 def test_columns_that_are_free_besides_steps() -> None:
     limit = Limit(model(), "macs", 6 * call_macs(model()))
 
-    def freed(name: str, pattern: str | None) -> list[tuple[str, ...]]:
-        steps = None if pattern is None else Candidate(guided_plan("12"), 0.1, "x", {"pattern": pattern})
-        return list(besides(name, limit, 6, steps))
+    def freed(strategy: Strategy, pattern: str | None) -> list[tuple[str, ...]]:
+        steps = None if pattern is None else Candidate(guided_plan(pattern), 0.1, "x")
+        found = strategy.within(limit, steps)
+        assert all(one.limit is limit for one in found)  # type: ignore[attr-defined]
+        return [besides(one) for one in found]
 
-    assert freed("joint", "1221") == [("blocks",), ("passes", "blocks")]
-    assert freed("joint", "222") == freed("joint", None) == freed("autodiffusion", "1221") == [("blocks",)]
-    assert freed("networks", "1221") == [("networks",)]
+    assert freed(Joint(), "1221") == [("blocks",), ("passes", "blocks")]
+    assert freed(Joint(), "222") == freed(Joint(), None) == freed(AutoDiffusion(), "1221") == [("blocks",)]
+    assert freed(Networks(), "1221") == [("networks",)]
     assert [listed(*"ab"[:n]) for n in (1, 2)] == ["a", "a and b"]
     assert listed("steps", "passes", "blocks") == "steps, passes and blocks"
 
@@ -204,12 +210,12 @@ def test_tune_says_what_passes_and_blocks_bring(tmp_path: Path) -> None:
     given = {"macs": most, "guidance": SCALE, "noises": 8, "fresh": 8, "trials": 2, "margin": 9.0}
     result = fewer.tune(model(), **given, out=tmp_path)  # type: ignore[arg-type]
     (outcome,) = result.front
-    named = {entry["name"]: entry for entry in outcome.contributions}
+    named = {entry.name: entry for entry in outcome.contributions}
     assert list(named) == [
         "steps and passes", "blocks", "steps and blocks", "passes and blocks", "steps, passes and blocks",
     ]  # fmt: skip
-    assert all(entry["macs"] <= most for entry in named.values())
-    assert named["steps, passes and blocks"]["ratio"] is None
-    assert all(entry["ratio"] is not None for name, entry in named.items() if name != "steps, passes and blocks")
+    assert all(entry.macs <= most for entry in named.values())
+    assert named["steps, passes and blocks"].ratio is None
+    assert all(entry.ratio is not None for name, entry in named.items() if name != "steps, passes and blocks")
     again = fewer.tune(model(), **given, out=tmp_path, resume=True)  # type: ignore[arg-type]
     assert again.plan.rows == result.plan.rows

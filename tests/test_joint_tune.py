@@ -13,11 +13,11 @@ from small_networks import a_plan, small_dit
 from test_joint import problem, stack
 
 import fewer
+from fewer.blocks.find import at_granularity
 from fewer.cli.main import run
 from fewer.errors import InputError
-from fewer.shortcuts.find import grain
-from fewer.shortcuts.price import call_macs, plan_macs
-from fewer.tuning.attribution import STRATA, attribute, drawn, shares
+from fewer.evaluate.cost.price import call_macs, plan_macs
+from fewer.search.attribution import STRATA, attribute, drawn, shares
 
 
 def test_tune_within_multiply_adds(tmp_path: Path) -> None:
@@ -57,13 +57,14 @@ def test_a_block_that_changes_nothing_has_no_share() -> None:
     try:
         kept.weight.zero_()
         kept.bias.zero_()
-        names = [b.name for b in grain(model, "unit")]
+        names = [b.name for b in at_granularity(model, "unit")]
         found = attribute(problem(model, 8), a_plan(4), names, 8, 0)
     finally:
         kept.weight.copy_(weight)
         kept.bias.copy_(bias)
-    assert sum(each.value for each in found.blocks.values()) == pytest.approx(1)
-    assert found.blocks["block.1.ff"].value == min(each.value for each in found.blocks.values())
+    blocks = {share.name: share.value for share in found.blocks}
+    assert sum(blocks.values()) == pytest.approx(1)
+    assert blocks["block.1.ff"] == min(blocks.values())
 
 
 def test_blocks_that_are_kept_stay() -> None:

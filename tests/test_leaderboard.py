@@ -19,8 +19,8 @@ from benchmarks.leaderboard.k_diffusion_run import usable
 from benchmarks.leaderboard.k_diffusion_side import Denoiser, _player, ends
 from benchmarks.leaderboard.models import MODELS, build, ill_conditioned
 from benchmarks.leaderboard.render import page
-from fewer.measures import paired
-from fewer.measures.reference import Fine
+from fewer.evaluate.reference import Reference
+from fewer.evaluate.statistics import paired
 
 TOY = Asked(noises=16, screen=8, keep=2)
 NAME = "mixture-2d"
@@ -163,7 +163,7 @@ def test_rows_measured_otherwise_are_measured_again(model, models, tmp_path, mon
     (path / f"{NAME}.json").write_text(json.dumps(models[NAME]))
     seen = []
     monkeypatch.setattr(board, "_row", lambda model, nfe, *rest: seen.append(nfe) or {"asked": {}})
-    monkeypatch.setattr(board, "reference", lambda model, noise, *rest: Fine(noise, 1, 1, 0.1, 1))
+    monkeypatch.setattr(board, "reference", lambda model, noise, *rest: Reference(noise, 1, 1, 0.1, 1))
     measured(path, model, (2,), Asked(noises=20, screen=8, keep=2))
     measured(path, model, (3,), Asked(noises=16, screen=8, keep=2, tuned=(3,)))
     assert seen == [2, 3]

@@ -8,9 +8,10 @@ from torch import nn
 
 import fewer
 from fewer.errors import InputError
-from fewer.measures.likelihood import Likelihood, divergence, flow_nll
+from fewer.evaluate.probability_flow.likelihood import Likelihood, divergence, flow_nll
+from fewer.models.denoiser import Clip
 from fewer.models.mixture import GaussianMixture
-from fewer.models.model import Clip, Model
+from fewer.models.model import Model
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 
 SCHEDULES = [Flow(), VarianceExploding(), discrete(betas("scaled_linear"))]

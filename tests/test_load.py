@@ -20,7 +20,7 @@ import fewer
 from fewer.errors import InputError
 from fewer.images import pixels
 from fewer.integrations.schedulers import calls_of, is_stochastic, play_scheduler
-from fewer.models.diffusers import make_scheduler, schedule_of
+from fewer.models.pipelines.folder import make_scheduler, schedule_of
 from fewer.models.schedules import Discrete, Flow, VarianceExploding, betas, discrete
 
 SCALED: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -186,7 +186,7 @@ def test_options_that_a_scheduler_does_not_know_change_nothing(copied: Path) -> 
     model = fewer.load(copied)
     assert model.clip is None
     noise = torch.randn(2, *model.shape)
-    assert play_scheduler(model, make_scheduler("EulerDiscreteScheduler", model.pipeline["config"]), 3, noise).shape
+    assert play_scheduler(model, make_scheduler("EulerDiscreteScheduler", model.pipeline.config), 3, noise).shape
 
 
 # ---- where to start
@@ -299,8 +299,8 @@ def test_pipelines_are_read_whole(tmp_path: Path) -> None:
         kind(unet(), own).save_pretrained(tmp_path / kind.__name__)
         model = fewer.load(tmp_path / kind.__name__)
         assert model.pipeline is not None
-        assert (model.pipeline["class"], model.pipeline["steps"]) == (type(own).__name__, steps)
-        again = make_scheduler(model.pipeline["class"], model.pipeline["config"])
+        assert (model.pipeline.scheduler, model.pipeline.steps) == (type(own).__name__, steps)
+        again = make_scheduler(model.pipeline.scheduler, model.pipeline.config)
         assert {k: v for k, v in again.config.items() if k[0] != "_"} == {
             k: v for k, v in own.config.items() if k[0] != "_"
         }
@@ -583,7 +583,7 @@ def test_hostile_folders(copied: Path) -> None:
     (copied / "model_index.json").write_text(
         json.dumps({"_class_name": 3, "scheduler": ["diffusers", "DDIMScheduler"]})
     )
-    assert fewer.load(copied).pipeline["steps"] == 50  # type: ignore[index]
+    assert fewer.load(copied).pipeline.steps == 50  # type: ignore[union-attr]
     (copied / "model_index.json").unlink()
     (copied / "vae").mkdir()
     refused(copied, "vae has no .safetensors weights, only nothing")

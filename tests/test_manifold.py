@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from fewer.claims import distances  # noqa: F401  (registers)
 from fewer.claims.claim import registered
+from fewer.claims.evaluate import distances  # noqa: F401  (registers)
 from fewer.claims.gaussians import Gaussians
 from fewer.errors import InputError
-from fewer.measures.energy import energy_distance
-from fewer.measures.frechet import frechet
-from fewer.measures.kid import kid
-from fewer.measures.manifold import density_coverage, expected_coverage, precision_recall
-from fewer.parts import find
+from fewer.evaluate.distances.energy import energy_distance
+from fewer.evaluate.distances.frechet import frechet
+from fewer.evaluate.distances.kid import kid
+from fewer.evaluate.distances.precision_recall import density_coverage, expected_coverage, precision_recall
+from fewer.registry import find
 
 FIGURES = (precision_recall, density_coverage)
 DISTANCES = (frechet, energy_distance, kid)
@@ -50,7 +50,7 @@ def test_figures_are_their_definitions(k):
 def test_blocks_of_rows_add_up(monkeypatch):
     x, y = draw(0, 50, 3), draw(1, 43, 3)
     whole = [figure(x, y, 3) for figure in FIGURES]
-    monkeypatch.setattr("fewer.measures.manifold.ROWS", 7)
+    monkeypatch.setattr("fewer.evaluate.distances.precision_recall.ROWS", 7)
     assert [figure(x, y, 3) for figure in FIGURES] == whole
 
 
@@ -203,8 +203,8 @@ def test_closed_forms_hold_against_many_samples():
 def test_parts_are_found_and_every_one_has_its_claims():
     of = [part for claim in registered().values() for part in claim.of]
     for name in ("frechet", "energy", "kid", "precision-recall", "density-coverage"):
-        assert find("measures", name).name == name
-        assert ("measures", name) in of
+        assert find("evaluate", name).name == name
+        assert ("evaluate", name) in of
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from fewer.errors import InputError
-from fewer.measures.interval import Interval
-from fewer.measures.paired import decide, ratio, rmse
+from fewer.evaluate.statistics.interval import Interval
+from fewer.evaluate.statistics.paired import decide, ratio, rmse
 
 numbers = st.floats(-1e6, 1e6)
 

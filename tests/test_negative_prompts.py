@@ -23,7 +23,7 @@ from fewer.cli.main import run
 from fewer.errors import InputError
 from fewer.images import DECODED, at_once
 from fewer.models import bundled
-from fewer.tuning.study import Study
+from fewer.search.study import Study
 
 TEXTS = ["a fox", "two owls"]
 
@@ -130,7 +130,7 @@ def test_a_search_goes_on_with_the_same_texts_and_encoders_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its plan plays with any."""
-    monkeypatch.setattr(sys.modules["fewer.tuning.tune"], "enough_noises", lambda *_: 16)  # a short search
+    monkeypatch.setattr(sys.modules["fewer.search.tune"], "enough_noises", lambda *_: 16)  # a short search
     folder = Path(shutil.copytree(bundled.folder("words-digits"), tmp_path / "mine"))
     searched = f"tune {folder} --nfe 4 --guidance 2 --trials 1 --negative-prompt nine --out {tmp_path / 'out'}".split()
     assert run(searched) == 0

@@ -16,21 +16,21 @@ from small_networks import a_plan, of, small_dit
 from test_joint import Stack, stack
 
 import fewer
-from fewer.engine import sample
+from fewer.blocks.policies.t_stitch import given_away
+from fewer.engine import sample, times
 from fewer.errors import InputError
-from fewer.measures.engine_work import NAMES
-from fewer.measures.latency import LatencyTable
+from fewer.evaluate.cost.engine_overhead import NAMES
+from fewer.evaluate.cost.latency import LatencyTable
+from fewer.evaluate.cost.price import call_macs, plan_macs
 from fewer.models.model import Model
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan
-from fewer.shortcuts.price import call_macs, plan_macs
-from fewer.shortcuts.small_network import given_away
-from fewer.tuning.knapsack import UNITS
-from fewer.tuning.limit import CLOCKED, Limit
-from fewer.tuning.networks import Networks, cheapest, damages, known_rows, upto
-from fewer.tuning.problem import Problem, first_change
-from fewer.tuning.space import Space
+from fewer.search.knapsack import UNITS
+from fewer.search.limit import CLOCKED, Limit
+from fewer.search.objective import Objective, first_change
+from fewer.search.space import Space
+from fewer.search.strategies.networks import Networks, cheapest, known_rows, sensitivities, upto
 
 VP = discrete(betas("linear"), name="linear")
 MIXTURE = fewer.GaussianMixture.random((1, 2, 2), components=3, seed=0)
@@ -57,10 +57,10 @@ def stacks() -> Model:
     return replace(stack(), others=(small,))
 
 
-def problem(model: Model, n: int = 8) -> Problem:
+def problem(model: Model, n: int = 8) -> Objective:
     noise, labels = unit_noise(0, range(n), model.shape), model.labels(n)
     target = sample(model, fewer.standard("ddim", model, 24, "logsnr"), noise=noise, labels=labels)
-    return Problem(model, noise, labels, target)
+    return Objective(model, noise, labels, target)
 
 
 COSTS = st.tuples(st.integers(500, 1200), st.integers(1, 499))
@@ -96,13 +96,13 @@ def test_no_more_rows_than_the_budget_asks(order: list[int], kept: int) -> None:
     assert cheapest(np.zeros(5), costs, 0.0) is None
 
 
-def test_damages_are_those_of_whole_replays() -> None:
+def test_sensitivities_are_those_of_whole_replays() -> None:
     """Rows at levels that the second network does not know are never given away."""
     model = exact()
     plan = fewer.standard("dpmpp-2m", model, 6, "logsnr")
     task = problem(model)
     known = known_rows(plan, model)
-    found = damages(task, plan, known)
+    found = sensitivities(task, plan, known)
     assert 0 < len(known) < 6
     there = task.run(plan, slice(None))
     for n in range(6):
@@ -119,18 +119,17 @@ def test_the_space_keeps_the_networks_and_their_times() -> None:
     whole = fewer.standard("dpmpp-2m", model, 5, "logsnr")
     plan = given_away(whole, model, [2, 4])
     space = Space(model, (plan,))
-    same, without = (each.plan(each.origin()) for each in (space, Space(model, (whole,))))
+    same, without = (each.plan(each.vector(each.base)) for each in (space, Space(model, (whole,))))
     assert replace(same, evidence={}) == given_away(without, model, [2, 4]).named(same.name)
-    moved = space.plan(space.origin() + 0.1)
+    moved = space.plan(space.vector(space.base) + 0.1)
     assert [row.network for row in moved.rows] == [0, 0, 1, 0, 1]
     assert moved.others == plan.others
-    for row in moved.rows:
-        schedule = model.called(row.network).schedule
-        assert float(row.t) == pytest.approx(float(schedule.time(row.tau)))
+    for row, t in zip(moved.rows, times(model, moved), strict=True):
+        assert float(t) == pytest.approx(float(model.called(row.network).schedule.time(row.tau)))
     above = Space(model, (given_away(whole, model, [2]),))
-    lifted = above.plan(above.origin() - 3).rows[2]  # above what the second network knows: told its noisiest
-    assert float(lifted.t) == pytest.approx(30.0)
-    assert float(lifted.tau) / (1 - float(lifted.tau)) > 30.1
+    lifted = above.plan(above.vector(above.base) - 3)  # above what the second network knows: told its noisiest
+    assert float(times(model, lifted)[2]) == pytest.approx(30.0)
+    assert float(lifted.rows[2].tau) / (1 - float(lifted.rows[2].tau)) > 30.1
 
 
 def test_another_network_is_another_call() -> None:
@@ -161,7 +160,7 @@ def test_the_columns_cost_no_more_than_the_budget(share: float) -> None:
     limit = Limit(model, "macs", share * call_macs(model))
     bases = tuple(fewer.standard("dpmpp-2m", model, 3, grid) for grid in ("logsnr", "karras"))
     space = Space(model, bases)
-    found = [Networks(limit).with_column(problem(model), space, rows) for rows in (4, 5, 6)]
+    found = [Networks(limit).with_cheaper_rows(problem(model), space, rows) for rows in (4, 5, 6)]
     assert any(found)
     for made in filter(None, found):
         assert plan_macs(model, made.plan) <= limit.most
@@ -170,7 +169,7 @@ def test_the_columns_cost_no_more_than_the_budget(share: float) -> None:
         for n in given:  # no row is given away for nothing
             kept = given_away(fewer.standard("ddim", model, len(made.plan.rows)), model, [k for k in given if k != n])
             assert plan_macs(model, kept) > limit.most
-    assert Networks(replace(limit, most=limit.most / 100)).with_column(problem(model), space, 6) is None
+    assert Networks(replace(limit, most=limit.most / 100)).with_cheaper_rows(problem(model), space, 6) is None
 
 
 def test_tune_with_a_second_network(tmp_path: Path) -> None:
@@ -209,7 +208,7 @@ def test_what_cannot_be_searched_is_refused() -> None:
     with pytest.raises(InputError, match="data_range of the second model"):
         replace(small_dit(), others=(replace(small, data_range=(0.0, 1.0)),))
     with pytest.raises(InputError, match="networks needs a budget"):
-        Networks().with_column(problem(model), Space(model, (a_plan(3),)), 4)
+        Networks().with_cheaper_rows(problem(model), Space(model, (a_plan(3),)), 4)
 
 
 def test_a_flow_model_beside_a_noise_model_knows_all_levels() -> None:

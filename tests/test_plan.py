@@ -18,8 +18,8 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
-from fewer.parts import find, parts
 from fewer.plan import Plan, Row, Start
+from fewer.registry import find, parts
 from fewer.solvers import compile_plan
 from fewer.solvers.trace import Level
 
@@ -42,7 +42,7 @@ def plans(draw: Any) -> Plan:
         named = st.dictionaries(st.integers(0, i), coefficients, min_size=1)
         guidance = draw(st.none() | st.builds(ClassifierFree, st.floats(-10, 10)))
         a = draw(st.none() | named)
-        rows.append(Row(draw(numbers), tau, draw(named), a, draw(coefficients), guidance))
+        rows.append(Row(tau, draw(named), a, draw(coefficients), guidance, t=draw(numbers)))
     start = Start(levels[0], draw(coefficients), draw(coefficients), draw(coefficients))
     made_for = draw(st.none() | st.just({"name": "digits", "hash": "ab12"}))
     evidence = draw(st.dictionaries(st.text(max_size=5), st.floats(-1, 1) | st.lists(st.integers(0, 9)), max_size=2))
@@ -76,7 +76,7 @@ def test_round_trip(plan: Plan, tmp_path: Path) -> None:
 
 def test_one_tensor_in_two_places(tmp_path: Path) -> None:
     w = torch.linspace(-1, 1, 4).view(1, 2, 2)
-    plan = Plan(Start(0.5, w), (Row(5.0, 0.5, {0: w}), Row(2.0, 0.2, {0: w[:, :1], 1: w.double()})))
+    plan = Plan(Start(0.5, w), (Row(0.5, {0: w}, t=5.0), Row(0.2, {0: w[:, :1], 1: w.double()}, t=2.0)))
     loaded = Plan.load(plan.save(tmp_path / "plan.json"))
     assert torch.equal(loaded.rows[1].b[1], w)
     assert torch.equal(loaded.rows[1].b[0], w[:, :1])
@@ -84,7 +84,7 @@ def test_one_tensor_in_two_places(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [part.name for part in parts("solvers")])
 def test_compiled_plans_round_trip(name: str, tmp_path: Path) -> None:
-    plan = compile_plan(find("solvers", name).make(), [Level(0.9, 900.0), Level(0.5, 500.0), Level(0.1, 100.0)])
+    plan = compile_plan(find("solvers", name).make(), [Level(0.9, t=900.0), Level(0.5, t=500.0), Level(0.1, t=100.0)])
     assert Plan.load(plan.save(tmp_path / "deep" / "er" / "plan.json")) == plan
 
 
@@ -93,7 +93,7 @@ def test_a_plan_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = good.save(tmp_path / "plan.json")
     before = path.read_bytes()
     with pytest.raises(InputError, match="not finite"):
-        replace(good, rows=(Row(1.0, 0.5, {0: float("nan")}),)).save(path)
+        replace(good, rows=(Row(0.5, {0: float("nan")}, t=1.0),)).save(path)
     assert path.read_bytes() == before
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):
@@ -102,7 +102,7 @@ def test_a_plan_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def a_plan(**changes: Any) -> Plan:
-    return Plan(Start(0.5, 0.5), (Row(5.0, 0.5, {0: -0.3}), Row(2.0, 0.2, {0: 0.1, 1: -0.3})), **changes)
+    return Plan(Start(0.5, 0.5), (Row(0.5, {0: -0.3}, t=5.0), Row(0.2, {0: 0.1, 1: -0.3}, t=2.0)), **changes)
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class Bomb:
 def test_bad_tensor_files(tmp_path: Path) -> None:
     """A pickle under the name of safetensors is not loaded, nor is a damaged, oversized or incomplete file."""
     w = torch.ones(1, 2, 2)
-    path = Plan(Start(0.5, w), (Row(5.0, 0.5, {0: w}),)).save(tmp_path / "plan.json")
+    path = Plan(Start(0.5, w), (Row(0.5, {0: w}, t=5.0),)).save(tmp_path / "plan.json")
     beside = tmp_path / "plan.safetensors"
     good = beside.read_bytes()
 
@@ -222,7 +222,7 @@ def test_bad_tensor_files(tmp_path: Path) -> None:
     os.truncate(beside, 2**30 + 1)  # sparse: takes no room
     assert_refused(path, "larger than 1024 MiB")
 
-    Plan(Start(0.5, torch.full((1, 2, 2), 2.0)), (Row(5.0, 0.5, {0: 1.0}),)).save(tmp_path / "other.json")
+    Plan(Start(0.5, torch.full((1, 2, 2), 2.0)), (Row(0.5, {0: 1.0}, t=5.0),)).save(tmp_path / "other.json")
     beside.write_bytes((tmp_path / "other.safetensors").read_bytes())
     assert_refused(path, "'c1'")
     beside.write_bytes(good.replace(w.numpy().tobytes(), torch.full((1, 2, 2), torch.inf).numpy().tobytes()))
@@ -243,11 +243,11 @@ def test_counting() -> None:
 
 def test_rising_levels() -> None:
     """Levels may rise throughout (inversion), and where noise is added (restart), not otherwise."""
-    up = Plan(Start(0.1, 0.1), (Row(1.0, 0.1, {0: 0.4}), Row(5.0, 0.5, {1: 0.4})), end=0.9)
+    up = Plan(Start(0.1, 0.1), (Row(0.1, {0: 0.4}, t=1.0), Row(0.5, {1: 0.4}, t=5.0)), end=0.9)
     up.check()
     with pytest.raises(InputError, match="out of order"):
         replace(up, end=0.0).check()
-    restart = (Row(5.0, 0.5, {0: -0.3}), Row(2.0, 0.2, {1: 0.1}, {1: 0.6}, noise=0.4), Row(5.0, 0.5, {2: -0.5}))
+    restart = (Row(0.5, {0: -0.3}, t=5.0), Row(0.2, {1: 0.1}, {1: 0.6}, noise=0.4, t=2.0), Row(0.5, {2: -0.5}, t=5.0))
     Plan(Start(0.5, 0.5), restart).check()
 
 
@@ -262,7 +262,7 @@ def test_from_level(drops: list[float], calls: int, part: float, name: str) -> N
     """What is left starts at or below the level, and still ends at y where the data are one point y."""
     solver = find("solvers", name).make()
     taus = (1 / (1 + np.exp(-3 + np.cumsum([0.0, *drops]))))[: solver.steps(calls)]
-    plan = compile_plan(solver, [Level(tau, 1000 * tau) for tau in taus.tolist()], calls)
+    plan = compile_plan(solver, [Level(tau, t=1000 * tau) for tau in taus.tolist()], calls)
     tau = float(taus[-1] + part * (taus[0] - taus[-1]))
     try:
         left = plan.from_level(tau).check()
@@ -282,6 +282,6 @@ def test_from_level(drops: list[float], calls: int, part: float, name: str) -> N
 def test_from_level_says_when_it_cannot() -> None:
     with pytest.raises(InputError, match=r"no row at or below level 0\.1"):
         a_plan().from_level(0.1)
-    across = Plan(Start(0.5, 0.5), (Row(5.0, 0.5, {0: -0.3}), Row(2.0, 0.2, {1: -0.2}, {0: 0.1, 1: 0.9})))
+    across = Plan(Start(0.5, 0.5), (Row(0.5, {0: -0.3}, t=5.0), Row(0.2, {1: -0.2}, {0: 0.1, 1: 0.9}, t=2.0)))
     with pytest.raises(InputError, match="names states before level"):
         across.from_level(0.3)

@@ -15,20 +15,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fewer
-from fewer.claims.restoration import LAMBDA, Restoration
+from fewer.claims.tasks.restoration import LAMBDA, Restoration
 from fewer.errors import InputError
+from fewer.grids import Range, levels
+from fewer.levels import log_s
+from fewer.models.input_scaling import Scaled
+from fewer.models.interpolant_paths import STRAIGHT, TRIGONOMETRIC, VARIANCE_PRESERVING, Path
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
-from fewer.models.paths import STRAIGHT, TRIGONOMETRIC, VARIANCE_PRESERVING, Path
-from fewer.models.schedules import Discrete, Flow, VarianceExploding, betas, discrete, log_s
+from fewer.models.schedules import Discrete, Flow, VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Row
-from fewer.processes.mean_reverting import mean_reverting, restore, reverting
-from fewer.processes.scaling import Scaled
 from fewer.solvers import compile_plan, places
-from fewer.solvers.interpolant import Interpolant
-from fewer.solvers.nested import Nested
-from fewer.steps import Range, levels
+from fewer.solvers.sde.interpolant import Interpolant
+from fewer.solvers.sde.nested import Nested
+from fewer.tasks.ir_sde import mean_reverting, restore, reverting
 
 PATHS = {"straight": STRAIGHT, "trigonometric": TRIGONOMETRIC, "preserving": VARIANCE_PRESERVING}
 SCHEDULES = [Flow(), VarianceExploding(0.01, 50.0), discrete(betas("scaled_linear"))]
@@ -260,12 +261,13 @@ def by_formula(rows: tuple[Row, ...], x: Tensor, second: bool, by_noise: bool) -
     noise    x' = (a'/a) x + (1 - a'/a) mu - sigma' (e^h - 1) eps~
     data     x' = (sigma'/sigma) x + (1 - a' - sigma'/sigma (1 - a)) mu + a' (1 - e^-h) D~
     """
-    a = [MR.alpha(float(row.t)) for row in rows]
-    s = [MR.sigma(float(row.t)) for row in rows]
+    times = [float(MR.schedule.time(row.tau)) for row in rows]
+    a = [MR.alpha(t) for t in times]
+    s = [MR.sigma(t) for t in times]
     mu = MR.mu
     last, h_last = None, 0.0
-    for n, row in enumerate(rows):
-        eps, data = MR.predictions(x, float(row.t))
+    for n, t in enumerate(times):
+        eps, data = MR.predictions(x, t)
         m = eps if by_noise else data
         if n == len(rows) - 1:
             return data

@@ -26,14 +26,13 @@ from pipelines import rewrite
 import fewer
 from fewer.cli.main import run
 from fewer.errors import InputError
+from fewer.evaluate.evaluator import Evaluator
+from fewer.evaluate.image_errors import ImageErrors
 from fewer.integrations.as_it_is import as_it_is, untold_guidance
-from fewer.measures.decoded import DecodedErrors
-from fewer.measures.reference import Fine
 from fewer.models import bundled
-from fewer.models.prompts import LARGEST_FILE, MOST, check_prompts, read_prompts
+from fewer.models.pipelines.prompts import LARGEST_FILE, MOST, check_prompts, read_prompts
 from fewer.noise import unit_noise
-from fewer.tuning.baselines import Judge
-from fewer.tuning.joint import names_of
+from fewer.search.strategies.joint import names_of
 
 TEXTS = ["a fox", "two owls", "blue"]
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -117,7 +116,7 @@ def test_the_pipeline_as_it_is(digits: fewer.Model) -> None:
 def test_guidance_that_nobody_asked_for(digits: fewer.Model) -> None:
     """The pipeline's own scale is told, and not taken."""
     assert digits.pipeline is not None
-    assert digits.pipeline["guidance"] == 7.5
+    assert digits.pipeline.guidance == 7.5
     assert "--guidance 7.5" in str(untold_guidance(digits, None))
     assert untold_guidance(digits, 2.0) is None
     assert untold_guidance(fewer.load("digits"), None) is None
@@ -303,7 +302,7 @@ def test_errors_of_images(digits: fewer.Model) -> None:
     """Those of decoded, clamped latents, of a bounded number of them; equal latents have none."""
     assert digits.decode is not None
     reference = 2 * unit_noise(0, range(300), digits.shape)
-    errors = DecodedErrors(digits, reference)
+    errors = ImageErrors(digits, reference)
     assert torch.equal(errors(reference), torch.zeros(256, dtype=torch.float64))
     samples = reference[:40] + 0.1 * unit_noise(1, range(40), digits.shape)
     there, found = (digits.decode(x).clamp(-1, 1).double() for x in (reference[:40], samples))
@@ -317,11 +316,11 @@ def test_quality_in_latents_and_in_images(digits: fewer.Model) -> None:
         [fewer.standard("ddim", digits, n, "logsnr") for n in (4, 8)],
     )
     target, *samples = (fewer.sample(digits, plan, noise=noise, labels=labels) for plan in (fine, *plans))
-    judge = Judge(digits, noise, labels, Fine(target, 30, 30, 0.0, 0))
-    coarse, finer = (judge.quality(x) for x in samples)
+    evaluator = Evaluator(digits, noise, labels, target)
+    coarse, finer = (evaluator.quality(x).figures for x in samples)
     for name in ("paired_rmse", "paired_rmse_images"):
-        assert finer[name]["high"] < coarse[name]["low"]
-    assert "paired_rmse_images" not in judge.quality(samples[0], paired_too=False)
+        assert finer[name].high < coarse[name].low
+    assert "paired_rmse_images" not in evaluator.quality(samples[0], pairs=False).figures
 
 
 def test_a_plan_file_plays_any_prompt(tmp_path: Path, digits: fewer.Model, capsys: pytest.CaptureFixture[str]) -> None:
@@ -344,7 +343,7 @@ def test_a_plan_file_plays_any_prompt(tmp_path: Path, digits: fewer.Model, capsy
 @pytest.mark.slow
 def test_tune_over_prompts(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A search over a file of prompts; it goes on with the same ones only."""
-    monkeypatch.setattr(sys.modules["fewer.tuning.tune"], "enough_noises", lambda *_: 16)  # a short search
+    monkeypatch.setattr(sys.modules["fewer.search.tune"], "enough_noises", lambda *_: 16)  # a short search
     prompts, out = tmp_path / "p.txt", tmp_path / "out"
     prompts.write_text("a three\n\nthe digit nine\n")
     tune = f"tune words-digits --prompts {prompts} --nfe 3 --trials 2 --out {out}".split()

@@ -11,11 +11,11 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from fewer.errors import InputError
-from fewer.measures import paired, racing
-from fewer.measures.disagreement import Disagreement, _ridge, disagreement
-from fewer.measures.racing import looks, race, race_all, ratios
-from fewer.measures.seeds import rescore, seed_scan
-from fewer.measures.spending import POWER, levels
+from fewer.evaluate.statistics import paired, racing
+from fewer.evaluate.statistics.disagreement import Disagreement, _ridge, disagreement
+from fewer.evaluate.statistics.racing import looks, race, race_all, ratios
+from fewer.evaluate.statistics.seeds import rescore, seed_scan
+from fewer.evaluate.statistics.spending import POWER, levels
 
 
 def errors(n, *scales, seed=0, spread=0.5):
@@ -83,9 +83,9 @@ def test_the_quantile_is_that_of_the_studentised_resamples(n):
     t = []
     for count in racing._counts(n, 300).double():
         rows = torch.repeat_interleave(torch.arange(n), count.long())
-        theta, error = paired._log_ratio(a[rows], b[rows])
-        t.append(float((theta - paired._log_ratio(a, b)[0]).abs() / error))
-    theta, error = (float(x) for x in paired._log_ratio(a, b))
+        theta, error = paired.log_ratio(a[rows], b[rows])
+        t.append(float((theta - paired.log_ratio(a, b)[0]).abs() / error))
+    theta, error = (float(x) for x in paired.log_ratio(a, b))
     q = sorted(t)[math.ceil((1 - alpha) * 301) - 1]
     assert (found.value, found.high) == pytest.approx((math.exp(theta), math.exp(theta + q * error)), rel=1e-9)
     assert found.low * found.high == pytest.approx(found.value**2)

@@ -13,10 +13,10 @@ import fewer
 from fewer.errors import InputError
 from fewer.guidance import guide
 from fewer.guidance.classifier import NoisyClassifier
-from fewer.guidance.refined_targets import train_classifier
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import betas, discrete
+from fewer.train.ps_kd import train_classifier
 
 EXACT = GaussianMixture.random((1, 1, 2), components=3, seed=2, classes=3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import zipfile
 from html.parser import HTMLParser
@@ -16,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewer.errors import InputError
+from fewer.evaluate.statistics.interval import Interval
 from fewer.report import write_report
 from fewer.report.axis import log_ticks
 from fewer.report.chart import ORDER, Point, draw
-from fewer.report.folder import Baseline, Interval, Verdict
 from fewer.report.html import ranking
 from fewer.report.samples import sheet
 from fewer.report.words import evaluations, figure, span, verdict_sentence
+from fewer.results import Baseline, Verdict
 
 STANDARD = [f"{solver} {steps}" for solver in ("ddim", "dpmpp-2m", "dpmpp-3m", "unipc", "ipndm", "deis", "euler")
             for steps in ("uniform", "karras", "logsnr", "exponential")]  # fmt: skip
@@ -402,7 +404,7 @@ def test_a_pipeline_that_is_not_matched_is_said_and_distances_are_named() -> Non
     pipeline = Baseline.model_validate({"name": "DDPMScheduler", "kind": "pipeline", "nfe": 1000,
                                         "cost": {"nfe": 1000}, "quality": {"fd": {"value": 0.1}}})  # fmt: skip
     verdict = Verdict(against="DDPMScheduler", margin=0.05, decision="worse", recommended="standard",
-                      ratio=Interval(value=1.5, low=1.4, high=1.6))  # fmt: skip
+                      ratio=Interval(1.5, 1.4, 1.6, 64))  # fmt: skip
     sentence = verdict_sentence(verdict, 40, "tuned 40", [pipeline])
     assert sentence.startswith("No plan tried is shown to match the pipeline as it is")
     assert "its Frechet distance is 1.50 times as large" in sentence
@@ -410,7 +412,7 @@ def test_a_pipeline_that_is_not_matched_is_said_and_distances_are_named() -> Non
 
 def test_the_chart_leaves_out_only_what_blows_up_and_counts_it() -> None:
     def point(name: str, kind: Any, nfe: int, value: float) -> Point:
-        return Point(name, kind, nfe, Interval(value=value, low=0.9 * value, high=1.1 * value))
+        return Point(name, kind, nfe, Interval(value, 0.9 * value, 1.1 * value, 64))
 
     chart = draw([point("tuned", "tuned", 5, 0.1), point("best", "best", 5, 0.3), point("near", "standard", 5, 0.8),
                   point("far", "standard", 5, 174.0)])  # fmt: skip
@@ -424,12 +426,12 @@ def test_the_chart_leaves_out_only_what_blows_up_and_counts_it() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(ORDER), st.integers(1, 10**9), st.floats(1e-29, 1e29), st.floats(-1, 2)), min_size=1
+        st.tuples(st.sampled_from(ORDER), st.integers(1, 10**9), st.floats(1e-29, 1e29), st.floats(0, 2)), min_size=1
     )
 )
 @settings(max_examples=60, deadline=None)
 def test_any_chart_stays_in_its_frame(drawn: list[tuple[Any, int, float, float]]) -> None:
-    points = [Point("p", kind, nfe, Interval(value=value, low=value * (1 - part), high=value * (1 + abs(part))))
+    points = [Point("p", kind, nfe, Interval(value, value * (1 - part), value * (1 + part), 64))
               for kind, nfe, value, part in drawn]  # fmt: skip
     chart = draw(points)
     assert chart is not None
@@ -452,8 +454,8 @@ def test_numbers_keep_three_significant_digits() -> None:
     assert [figure(x) for x in (0.02134, 1.5, 1234.5, 0, None)] == ["0.0213", "1.50", "1,234", "0", "–"]
     assert figure(-0.45) == "−0.450"
     assert figure(float("inf")) == "∞"
-    assert span(Interval(value=0.31, low=0.29, high=None)) == "–"
-    assert span(Interval(value=0.31, low=0.29, high=0.333)) == "0.290 to 0.333"
+    assert span(Interval(0.31, 0.29, math.inf, 64)) == "–"
+    assert span(Interval(0.31, 0.29, 0.333, 64)) == "0.290 to 0.333"
     assert evaluations(1) == "1 network evaluation"
 
 
@@ -461,7 +463,7 @@ def test_numbers_keep_three_significant_digits() -> None:
 @pytest.mark.parametrize("recommended", ["tuned", "standard", None])
 def test_every_verdict_is_one_sentence(decision: Any, recommended: Any) -> None:
     verdict = Verdict(against="ddim", margin=0.05, decision=decision, recommended=recommended,
-                      ratio=Interval(value=0.5, low=0.4, high=0.6))  # fmt: skip
+                      ratio=Interval(0.5, 0.4, 0.6, 64))  # fmt: skip
     sentence = verdict_sentence(verdict, 5, "the plan", [])
     assert sentence.endswith(".")
     assert ". " not in sentence

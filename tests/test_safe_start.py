@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import fewer
-from fewer.inspection import inspect
+from fewer.audit.inspection import inspect
 from fewer.models.schedules import Discrete, betas, discrete
 from fewer.noise import unit_noise
 

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fewer
-from fewer.engine import begin, play
+from fewer.engine import begin, play, times
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
 from fewer.integrations.scheduler import FewerScheduler, FewerSchedulerOutput, in_play
-from fewer.models.from_scheduler import schedule_of
+from fewer.models.denoiser import Clip
 from fewer.models.mixture import GaussianMixture
-from fewer.models.model import Clip, Model
+from fewer.models.model import Model
+from fewer.models.pipelines.scheduler_config import schedule_of
 from fewer.models.predictions import PREDICTIONS
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding, betas, discrete
 from fewer.plan import Plan, Row, Start
@@ -238,7 +239,7 @@ def test_times_are_floats_on_the_device_asked_for() -> None:
     for device in (None, "cpu", torch.device("cpu")):
         scheduler.set_timesteps(5, device=device)
         assert scheduler.timesteps.dtype == torch.float32
-        assert torch.equal(scheduler.timesteps, torch.tensor([row.t for row in plan.rows], dtype=torch.float32))
+        assert torch.equal(scheduler.timesteps, torch.tensor(times(model, plan), dtype=torch.float32))
     scheduler.set_timesteps(sigmas=np.linspace(1, 0.2, 5), mu=0.5)
     assert (len(scheduler), scheduler.num_inference_steps, scheduler.order) == (5, 5, 1)
     for wrong in ({"num_inference_steps": 50}, {"sigmas": [1.0, 0.5]}):
@@ -424,4 +425,4 @@ def test_schedules_that_are_not_known() -> None:
 
     model = replace(model_of(), schedule=Own((0.9, 0.5)))
     with pytest.raises(InputError, match="a Own schedule is not supported"):
-        FewerScheduler.from_plan(Plan(Start(0.5, 0.5), (Row(1, 0.5, {0: -0.5}),)), model)
+        FewerScheduler.from_plan(Plan(Start(0.5, 0.5), (Row(0.5, {0: -0.5}, t=1),)), model)

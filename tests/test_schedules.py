@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fewer.errors import InputError
+from fewer.levels import log_s
 from fewer.models.predictions import PREDICTIONS, affine
 from fewer.models.schedules import (
     Discrete,
@@ -21,8 +22,6 @@ from fewer.models.schedules import (
     VarianceExploding,
     betas,
     discrete,
-    level,
-    log_s,
 )
 
 DDIM = ("linear", "scaled_linear", "squaredcos_cap_v2")
@@ -134,12 +133,6 @@ def test_between_two_times_log_snr_is_linear() -> None:
     schedule = discrete(betas("linear"))
     middle = log_s(schedule.tau(500.5))
     assert float(middle) == pytest.approx(float(log_s(schedule.tau(500.0)) + log_s(schedule.tau(501.0))) / 2)
-
-
-@given(st.floats(-30, 20))  # 1 - tau keeps 7 digits at s = e^20
-@settings(deadline=None)
-def test_level_of_log_s(value: float) -> None:
-    assert float(log_s(level(value))) == pytest.approx(value, rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

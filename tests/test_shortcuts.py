@@ -14,29 +14,29 @@ from small_networks import a_plan, of, small_dit, small_unet, with_blocks
 from test_blocks import guided
 
 import fewer
+from fewer.audit.inspection import inspect
+from fewer.blocks.find import at_granularity, block
+from fewer.blocks.policies.deepcache import DeepFeatures
+from fewer.blocks.policies.fora import Reuse
+from fewer.blocks.policies.taylorseer import LinearForecast, Taylor, taylor
+from fewer.calibrate.a_sdm import Inherit
+from fewer.calibrate.block_cache import BlockCache, repaired
+from fewer.calibrate.block_trajectories import branches, change
+from fewer.calibrate.first_block_cache import FirstBlock
+from fewer.calibrate.fitted_forecast import FittedForecast, grams, weights
 from fewer.engine import sample
 from fewer.errors import InputError
+from fewer.evaluate.cost.latency import LatencyTable, fit, latency_table, sides
+from fewer.evaluate.cost.price import call_macs, plan_macs
+from fewer.evaluate.statistics.interval import Interval
 from fewer.guidance.cfg import ClassifierFree
-from fewer.inspection import inspect
-from fewer.measures.interval import Interval
-from fewer.measures.latency import LatencyTable, fit, latency_table, sides
 from fewer.models.model import Model
-from fewer.parts import find, parts
 from fewer.plan import Plan, Shortcut
-from fewer.shortcuts.block_cache import BlockCache, repaired
-from fewer.shortcuts.deep_features import DeepFeatures
-from fewer.shortcuts.find import block, grain
-from fewer.shortcuts.first_block import FirstBlock
-from fewer.shortcuts.fitted_forecast import FittedForecast, grams, weights
-from fewer.shortcuts.forecasts import LinearForecast, Taylor, taylor
-from fewer.shortcuts.inherit import Inherit
-from fewer.shortcuts.pattern import lagrange
-from fewer.shortcuts.price import call_macs, plan_macs
-from fewer.shortcuts.reuse import Reuse
-from fewer.shortcuts.trajectories import branches, change
-from fewer.solvers import standard
+from fewer.registry import find, parts
+from fewer.samplers import standard
+from fewer.solvers.integrals import lagrange
 
-NAMES = [part.name for part in parts("shortcuts") if part.name != "small-network"]  # whose column is another one
+NAMES = [part.name for part in parts("blocks") if part.name != "small-network"]  # whose column is another one
 UNETS_ONLY, TRANSFORMERS_ONLY = {"deep-features"}, {"first-block"}
 
 
@@ -55,23 +55,11 @@ def test_every_part(name: str) -> None:
     for model in models_for(name):
         generous = {"first-block": {"threshold": 9.0}, "block-cache": {"delta": 9.0}}.get(name, {})
         for plan in (standard("ipndm", model, 6), a_plan(5)):
-            made = find("shortcuts", name).make(**generous).apply(plan, model).check(tuple(model.shape))
+            made = find("blocks", name).make(**generous).apply(plan, model).check(tuple(model.shape))
             assert not made.rows[0].blocks
             assert [replace(row, blocks={}) for row in made.rows] == list(plan.rows)
             assert plan_macs(model, made) < plan_macs(model, plan)
             assert sample(model, made, 2).isfinite().all()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_guided_plans_and_their_mixtures(name: str) -> None:
-    """Rows never take a pass that was not made: a plan of which some rows are guided can be played."""
-    for model in models_for(name):
-        if model.empty_label is None:
-            continue
-        rules = [ClassifierFree(s) for s in (1.0, 2.0, 1.0, 2.0, 2.0, 1.0)]
-        plan = guided(a_plan(6), rules)
-        made = find("shortcuts", name).make().apply(plan, model).check()
-        assert sample(model, made, 3).isfinite().all()
 
 
 def test_settings_that_run_everything() -> None:
@@ -220,7 +208,7 @@ def test_block_cache_sums_changes() -> None:
     """A block runs where the sum of its changes since it ran exceeds delta, and only there."""
     model, plan, delta = small_unet(), a_plan(8), 0.5
     made = BlockCache(delta=delta, repair=False).apply(plan, model)
-    names = [b.name for b in grain(model, "layer")]
+    names = [b.name for b in at_granularity(model, "layer")]
     for name, y in branches(model, plan, names, 16, 0).items():
         total = 0.0
         for n in range(1, 8):
@@ -242,7 +230,7 @@ def test_first_block_decides_by_the_change_since_the_last_full_row() -> None:
 
 def test_inheritance_takes_the_least_change_first() -> None:
     model, plan = small_unet(), a_plan(5)
-    names = [b.name for b in grain(model, "layer")]
+    names = [b.name for b in at_granularity(model, "layer")]
     y = branches(model, plan, names, 16, 0)
     order = sorted(names, key=lambda name: sum(change(y[name][n], y[name][n - 1]) for n in range(1, 5)))
     chosen = [Inherit(share=share).chosen(plan, model) for share in (0.1, 0.5, 1.0)]

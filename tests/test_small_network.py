@@ -14,19 +14,19 @@ from small_networks import a_plan, of, reuse, small_dit, small_unet, with_blocks
 from torch import Tensor, nn
 
 import fewer
+from fewer.blocks.policies.t_stitch import SmallNetwork
 from fewer.cli.main import run
 from fewer.engine import History, bind, check_fit, play, sample
 from fewer.errors import InputError
+from fewer.evaluate.cost.clock import macs
+from fewer.evaluate.cost.latency import LatencyTable
+from fewer.evaluate.cost.price import call_macs, plan_macs
 from fewer.integrations.scheduler import FewerScheduler
-from fewer.measures.cost import macs
-from fewer.measures.latency import LatencyTable
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan
-from fewer.shortcuts.price import call_macs, plan_macs
-from fewer.shortcuts.small_network import SmallNetwork
 
 MIXTURE = GaussianMixture.random((1, 4, 4), 3, seed=2)
 SCHEDULES = [Flow(), VarianceExploding(0.002, 200.0), discrete(betas("linear"))]
@@ -59,7 +59,6 @@ def test_the_same_denoiser_under_another_process_gives_the_same_samples(
     """Whatever prediction type and schedule the second network has: only its denoiser counts."""
     model = both(exact(SCHEDULES[2]), exact(schedule, predicts))
     plan = fewer.standard("dpmpp-2m", model, 6, "karras")
-    plan = replace(plan, rows=tuple(replace(row, t=float(model.schedule.time(row.tau))) for row in plan.rows))
     made = SmallNetwork(rows, where).apply(plan, model)
     assert sum(row.network for row in made.rows) == rows
     torch.testing.assert_close(sample(model, made, 4), sample(model, plan, 4), rtol=1e-3, atol=1e-3)
@@ -180,7 +179,7 @@ def test_diffusers_has_one_network() -> None:
     with pytest.raises(InputError, match="calls a second model; a pipeline has one network"):
         FewerScheduler.from_plan(made, model)
     with pytest.raises(InputError, match="calls a second model, which no stock scheduler"):
-        made.to_diffusers(model)
+        fewer.to_diffusers(made, model)
 
 
 def test_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fewer.claims.orders import compiled, measured_order, one_call_a_step, weak_order
+from fewer.claims.solvers.orders import compiled, measured_order, one_call_a_step, weak_order
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
-from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
-from fewer.parts import find, parts
-from fewer.solvers import standard
+from fewer.models.schedules import betas, discrete
+from fewer.registry import find, parts
+from fewer.samplers import standard
+from fewer.solvers.ode.unipc import UniPC
 from fewer.solvers.trace import Level, Trace
-from fewer.solvers.unipc import UniPC
-from fewer.steps import Range, levels
+from fewer.testing import solvers
 
 NAMES = [part.name for part in parts("solvers")]
 GAUSSIAN = GaussianMixture.random(2, components=1, seed=3)
@@ -74,25 +74,11 @@ def falling_levels(draw: Any) -> list[float]:
 @given(taus=falling_levels())
 @settings(deadline=None)
 def test_point_mass_and_straight_lines(name: str, taus: list[float]) -> None:
-    """Where the data are one point y the state before each row has mean (1 - tau) y and noise of deviation tau.
-
-    From there follows x = y at the end; for deterministic solvers a = 1 and the weights of a row sum to the step in tau.
-    """
+    """Exact where the data are one point; for deterministic solvers a = 1 and a row's weights sum to the step in tau."""
     plan = compiled(find("solvers", name).make(), taus).check()
-    size = 2 + len(plan.rows)  # coefficients of y, of the starting noise, of the noise after each row
-    y, start = np.eye(size)[0], np.eye(size)[1]
-    states = [(1 - plan.start.tau) * y + plan.start.scale * start]
-    outputs: list[np.ndarray] = []
-    for n, row in enumerate(plan.rows):
-        outputs.append((states[n] - y) / row.tau)
-        new = row.noise * np.eye(size)[2 + n]
-        new = new + sum(a * states[j] for j, a in (row.a or {n: 1.0}).items())
-        states.append(new + sum(b * outputs[j] for j, b in row.b.items()))
+    solvers.check_point_mass(plan)
     # levels that nearly coincide give polynomials large weights, whose sums lose as many digits as these have
     rounding = 1e-9 + 1e-11 * max(abs(b) for row in plan.rows for b in row.b.values())
-    for state, tau in zip(states, plan.levels, strict=True):
-        assert state[0] == pytest.approx(1 - tau, abs=rounding)
-        assert np.linalg.norm(state[1:]) == pytest.approx(tau, abs=rounding)
     if not plan.stochastic and not is_stochastic(name):
         for row, there in zip(plan.rows, plan.levels[1:], strict=True):
             assert row.a is None
@@ -106,7 +92,7 @@ def a_model(**fields: Any) -> Model:
     return Model.from_denoiser(network, discrete(betas("linear")), (1, 2, 2), "noise", **fields)
 
 
-@pytest.mark.parametrize("steps", [part.name for part in parts("steps")])
+@pytest.mark.parametrize("steps", [part.name for part in parts("grids")])
 def test_cost_is_the_budget(steps: str) -> None:
     model = a_model()
     for name in NAMES:
@@ -115,35 +101,8 @@ def test_cost_is_the_budget(steps: str) -> None:
             assert plan.nfe == nfe == len(plan.rows)
             assert plan.end == 0
             assert plan.levels[0] <= model.start
-            times = [float(model.schedule.time(row.tau)) for row in plan.rows]
-            assert [row.t for row in plan.rows] == pytest.approx(times, abs=1e-9)
-
-
-SPANS = {
-    "discrete": Range(discrete(betas("scaled_linear")), discrete(betas("scaled_linear")).tau_max),
-    "discrete, safe start": Range(discrete(betas("squaredcos_cap_v2")), 64 / 65),
-    "discrete, pure noise": Range(discrete(betas("linear"), zero_terminal_snr=True), 1.0),
-    "flow": Range(Flow(), 1.0),
-    "told sigma": Range(VarianceExploding(), VarianceExploding().tau_max),
-    "told log sigma": Range(VarianceExploding(told="quarter-log"), VarianceExploding().tau_max),
-}
-
-
-@pytest.mark.parametrize("steps", [part.name for part in parts("steps")])
-@pytest.mark.parametrize("span", SPANS)
-def test_grids_stay_where_the_network_was_trained(steps: str, span: str) -> None:
-    """They fall from the start or below it, and end at the cleanest trained level or above it."""
-    if (steps, span) == ("quadratic", "told log sigma"):
-        with pytest.raises(InputError, match="cannot place"):  # these times are negative
-            levels(steps, SPANS[span], 5)
-        return
-    for n in (1, 2, 5, 12):
-        found = levels(steps, SPANS[span], n)
-        assert found.shape == (n,)
-        assert (np.diff(found) < 0).all()
-        assert SPANS[span].schedule.tau_min * (1 - 1e-9) <= found[-1] <= found[0] <= SPANS[span].start + 1e-12
-        if steps != "leading":
-            assert found[0] == pytest.approx(SPANS[span].start, abs=1e-12)
+            assert all(row.t is None for row in plan.rows)
+            assert plan.model == model.signature
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -182,9 +141,9 @@ def test_history_across_noise_names_the_earlier_state() -> None:
     x, kept = trace.start, []
     for n in range(5):
         kept.append(x)
-        out = trace.call(x, Level(0.9 - 0.1 * n, 0.0))
+        out = trace.call(x, Level(0.9 - 0.1 * n))
         x = 0.5 * x + 0.1 * out.u + 0.3 * trace.noise()
-    last = trace.call(x, Level(0.2, 0.0))
+    last = trace.call(x, Level(0.2))
     for others in ([], [0], [3], [1, 3]):
         then = 0.4 * x + 0.1 * last.u + 0.2 * trace.noise()
         for j in others:

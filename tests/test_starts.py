@@ -14,18 +14,18 @@ import fewer
 from fewer.cli.main import run
 from fewer.engine import sample
 from fewer.errors import InputError
-from fewer.measures.reference import fine_plan
+from fewer.evaluate.reference import fine_plan
 from fewer.models.mixture import GaussianMixture
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Shortcut
-from fewer.planfile import digest
-from fewer.tuning.gauss_newton import GaussNewton
-from fewer.tuning.guided_rows import GuidedRows
-from fewer.tuning.passes import passing, pattern_of
-from fewer.tuning.problem import Problem
-from fewer.tuning.space import Space
-from fewer.tuning.starts import lies_in
+from fewer.plan.file import digest
+from fewer.search.objective import Objective
+from fewer.search.passes import passing, pattern_of
+from fewer.search.space import Space
+from fewer.search.starts import lies_in
+from fewer.search.strategies.gauss_newton import GaussNewton
+from fewer.search.strategies.guided_rows import GuidedRows
 
 CALLS = 3
 BRIEF = {"nfe": CALLS, "noises": 8, "fresh": 8, "trials": 2}
@@ -46,9 +46,9 @@ def spaces(model: fewer.Model, free: bool) -> Space:
     return Space(model, (fewer.standard("ddim", model, CALLS, "logsnr"),), free=free)
 
 
-def problem(model: fewer.Model, n: int = 32) -> Problem:
+def problem(model: fewer.Model, n: int = 32) -> Objective:
     noise = unit_noise(0, range(n), model.shape)
-    return Problem(model, noise, None, sample(model, fine_plan(model, 64), noise=noise))
+    return Objective(model, noise, None, sample(model, fine_plan(model, 64), noise=noise))
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +64,9 @@ def freed(model: fewer.Model) -> Plan:
 def test_every_plan_of_a_free_space_is_found_again_by_its_vector(model: fewer.Model, shift: list[float]) -> None:
     space = spaces(model, free=True)
     shift[0] = abs(shift[0])  # starts lie below the model's by a little
-    plan = space.plan(space.origin() + np.array(shift))
+    plan = space.plan(space.vector(space.base) + np.array(shift))
     assert space.plan(space.vector(plan)).rows[-1].a == pytest.approx(plan.rows[-1].a)
-    assert space.vector(plan) == pytest.approx(space.origin() + np.array(shift), abs=1e-6)
+    assert space.vector(plan) == pytest.approx(space.vector(space.base) + np.array(shift), abs=1e-6)
     assert lies_in(space, plan)
     assert not lies_in(spaces(model, free=False), plan)
 
@@ -135,7 +135,7 @@ def test_a_guided_search_begins_with_a_plan_of_fewer_second_passes() -> None:
     assert (plan.nfe, pattern_of(plan)) == (4, "12h")
     noise, labels = unit_noise(0, range(16), model.shape), model.labels(16)
     target = sample(model, fine_plan(model, 32, 2.0), noise=noise, labels=labels)
-    task = Problem(model, noise, labels, target)
+    task = Objective(model, noise, labels, target)
     bases = (fewer.standard("dpmpp-2m", model, 4, "logsnr", guidance=2.0),)
     space = Space(model, bases, starts=(plan,))
     done = list(GuidedRows(grids=1, few=8, starts=1, finals=2, trial=2, candidates=30).search(task, space, [], 0))

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment, linprog
 from scipy.stats import binom
 
-from fewer import parts
+from fewer import registry
 from fewer.errors import InputError
-from fewer.measures.energy import discrepancy
-from fewer.measures.mmd import coupled, frequencies, kernel_estimate, mmd, positive_features, simplex
-from fewer.measures.sliced import sliced_w2_controlled
-from fewer.measures.transport import sinkhorn, sinkhorn_divergence, sinkhorn_newton_sparse
+from fewer.evaluate.distances.energy import discrepancy
+from fewer.evaluate.distances.mmd import coupled, frequencies, kernel_estimate, mmd, positive_features, simplex
+from fewer.evaluate.distances.sliced import sliced_w2_controlled
+from fewer.evaluate.distances.transport import sinkhorn, sinkhorn_divergence, sinkhorn_newton_sparse
 
 VARIATES = ("none", "low", "up", "both")
 COUPLINGS = ("iid", "orthogonal", "simplex")
@@ -43,7 +43,7 @@ def over_the_circle(x, y):
 
 def test_parts_are_registered_with_their_papers():
     for name, paper in (("sliced-w2-cv", 185), ("sinkhorn-newton-sparse", 333), ("mmd-simplex", 202)):
-        assert parts.find("measures", name).papers == (paper,)
+        assert registry.find("evaluate", name).papers == (paper,)
 
 
 @pytest.mark.parametrize("variate", VARIATES)

@@ -13,30 +13,32 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fewer
+from fewer.calibrate.gaussian_start import FromGaussian, Gaussian
+from fewer.dynamic.mixture_start import mixture_start
 from fewer.engine import begin
 from fewer.errors import InputError
-from fewer.measures.reference import fine_plan
+from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.scoring import Scoring
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Start
-from fewer.processes.mixture_start import mixture_start
+from fewer.search.objective import Objective
+from fewer.search.space import Space
+from fewer.search.strategies.dpm_v3 import DPMv3
+from fewer.search.strategies.truncated_start import Truncated
+from fewer.search.strategy import Candidate
+from fewer.search.study import Study
 from fewer.solvers import compile_plan, places
-from fewer.tuning.dpm_v3 import DPMv3
-from fewer.tuning.gaussian_start import FromGaussian, Gaussian
-from fewer.tuning.problem import Problem
-from fewer.tuning.space import Space
-from fewer.tuning.study import Candidate, Study
-from fewer.tuning.truncated import Truncated
 
 VP = discrete(betas("scaled_linear", 1000, 0.00085, 0.012), name="scaled_linear")
 QUICK = Truncated(samples=64, calls=8, ranks=(1, 2), levels=3, rounds=1)
 SHAPE = (1, 2, 2)
 
 
-def problem(model: fewer.Model, n: int = 16, guidance: float | None = None) -> Problem:
+def problem(model: fewer.Model, n: int = 16, guidance: float | None = None) -> Objective:
     noise = unit_noise(0, range(n), model.shape)
     labels = model.labels(n)
-    return Problem(
+    return Objective(
         model, noise, labels, fewer.sample(model, fine_plan(model, 64, guidance), noise=noise, labels=labels)
     )
 
@@ -126,7 +128,7 @@ def test_of_gaussian_data_one_call_from_the_cleanest_level_is_the_sample() -> No
     fine = exact.flow(model.start * task.noise.double(), model.start, 0.0)
     off = fewer.sample(model, FromGaussian(fitted, model.start)(spots, 1), noise=task.noise) - fine
     assert float(off.square().mean().sqrt()) < 0.02
-    plain = compile_plan(fewer.parts.find("solvers", "ddim").make(), spots, 1)
+    plain = compile_plan(fewer.registry.find("solvers", "ddim").make(), spots, 1)
     assert float((fewer.sample(model, plan=plain, noise=task.noise) - fine).square().mean().sqrt()) > 0.5
 
 
@@ -151,10 +153,10 @@ def test_evaluations_are_told_and_data_save_those_of_the_fit(model: fewer.Model)
     task = problem(model)
     found = list(QUICK.search(task, around(model), [], 0))
     assert task.evaluations == 64 * 8 + len(found) * 4 * len(task)
-    task = replace(task, data=torch.randn(50, *SHAPE), evaluations=0)
+    task = replace(task, scoring=Scoring(torch.randn(50, *SHAPE))).apart()
     found = list(QUICK.search(task, around(model), [], 0))
     assert task.evaluations == len(found) * 4 * len(task)
-    guided = replace(problem(model, guidance=3.0), data=task.data)
+    guided = replace(problem(model, guidance=3.0), scoring=task.scoring)
     candidate = next(QUICK.search(guided, around(model, guidance=3.0), [], 0))
     assert guided.evaluations == 2 * (64 * 8 + 4 * len(task))  # data are not what guided samples are like
     assert all(row.passes == 2 for row in candidate.plan.rows)
@@ -181,13 +183,13 @@ def test_kept_columns_are_kept_or_refused(model: fewer.Model) -> None:
         next(QUICK.search(task, around(model, keep=frozenset({"steps"})), [], 0))
     kept = around(model, keep=frozenset({"solver"}))
     assert {c.plan.name.split()[-2] for c in QUICK.search(task, kept, [], 0)} == {"unipc"}
-    made = QUICK.anchors(task, kept, 0)
+    made = QUICK.prepare(task, kept, 0)
     assert {anchor.solver for anchor in made.values()} == {"unipc"}
 
 
 def test_a_space_keeps_the_start_and_moves_its_level(model: fewer.Model) -> None:
     task, space = problem(model), around(model)
-    made = QUICK.anchors(task, space, 0)
+    made = QUICK.prepare(task, space, 0)
     space = replace(space, anchors=made)
     *_, candidate = QUICK.search(task, space, [], 0)
     own = space.around(candidate.plan)

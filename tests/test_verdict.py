@@ -1,24 +1,26 @@
 """The race on fresh noise that ends in a verdict, and the race that ranks the standard plans."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import pytest
 import torch
 
 import fewer
-from fewer.measures import paired
-from fewer.measures.own_metric import OwnMetric
-from fewer.measures.reference import Fine
+from fewer.evaluate.distances.own_metric import OwnMetric
+from fewer.evaluate.held_out import HeldOut, Source
+from fewer.evaluate.reference import Reference
+from fewer.evaluate.scoring import Scoring
+from fewer.evaluate.statistics import paired
 from fewer.models.schedules import Flow
 from fewer.noise import unit_noise
 from fewer.plan import Plan
-from fewer.tuning.baselines import Judge, Scoring, fresh_noise
-from fewer.tuning.problem import Problem
-from fewer.tuning.ranking import FIRST, Ranking
-from fewer.tuning.standards import Standards, standard_plans
-from fewer.tuning.study import Candidate
-from fewer.tuning.verdict import LONGEST, judge_pair, luck
+from fewer.samplers import standard_plans
+from fewer.search.objective import Objective
+from fewer.search.ranking import FIRST, Ranking
+from fewer.search.strategies.standards import Standards
+from fewer.search.strategy import Candidate
+from fewer.search.verdict import LONGEST, judge_pair, luck
 
 FRESH = 64
 
@@ -35,30 +37,30 @@ def fine() -> Plan:
     return fewer.standard("dpmpp-3m", fewer.Model.from_mixture(mixture, Flow()), 64, "logsnr")
 
 
-@dataclass
+class Counted(Source):
+    """A source that remembers how many noises were asked for."""
+
+    def draw(self, first, n):
+        if first:
+            self.plan.evidence["asked"].append(n)
+        return super().draw(first, n)
+
+
 class Court:
-    """A judge of `FRESH` noises, who remembers how many were asked for."""
+    """An evaluator of `FRESH` held-out noises; `asked` are the numbers that it was brought to."""
 
-    model: fewer.Model
-    fine: Plan
-    asked: list[int] = field(default_factory=list)
+    def __init__(self, model: fewer.Model, fine: Plan) -> None:
+        self.asked: list[int] = []
+        self.source = Counted(model, 3, replace(fine, evidence={"asked": self.asked}))
+        self.evaluator = self.noises(FRESH)
 
-    def __post_init__(self) -> None:
-        self.judge = self.noises(0, FRESH)
-
-    def noises(self, first: int, n: int) -> Judge:
-        noise, labels = fresh_noise(self.model, n, 3, first), self.model.labels(n)[first:]
-        samples = fewer.sample(self.model, self.fine, noise=noise, labels=labels)
-        return Judge(self.model, noise, labels, Fine(samples, 64, 64, 0.0, 0), evaluations=64 * len(noise))
-
-    def more(self, n: int) -> None:
-        self.asked.append(n)
-        self.judge.extend(self.noises(len(self.judge.noise), n))
+    def noises(self, n: int) -> HeldOut:
+        return HeldOut.of(self.source, n, Reference(torch.empty(0), 64, 64, 0.0, 0), Scoring())
 
     def of(self, tuned: Plan | None, standards: list[Plan], margin: float = 0.05):
         candidate = None if tuned is None else Candidate(tuned, 0.1, "made")
         ranked = [Candidate(plan, 0.1 * (1 + at), "standard") for at, plan in enumerate(standards)]
-        return judge_pair(self.judge, tuned.nfe if tuned else 5, candidate, ranked, margin, None, FRESH, self.more)
+        return judge_pair(self.evaluator, tuned.nfe if tuned else 5, candidate, ranked, margin, None, FRESH)
 
 
 def standard(model, name, nfe=5, steps="logsnr") -> Plan:
@@ -71,7 +73,7 @@ def test_a_clear_verdict_takes_no_further_noise(model, fine):
     assert outcome.verdict.decision == "better"
     assert outcome.verdict.recommended == "tuned"
     assert court.asked == []
-    assert outcome.verdict.ratio.n == len(outcome.chosen.errors) == FRESH
+    assert outcome.verdict.ratio.n == len(outcome.chosen.samples) == FRESH
     court = Court(model, fine)
     outcome = court.of(standard(model, "ddim", 3), [standard(model, "dpmpp-2m", 12)])
     assert (outcome.verdict.decision, outcome.verdict.recommended) == ("worse", "standard")
@@ -85,10 +87,10 @@ def test_noise_is_drawn_until_it_is_clear_and_no_more_than_four_times(model, fin
     n = outcome.verdict.ratio.n
     assert FRESH <= n <= LONGEST * FRESH
     assert court.asked == sorted(court.asked)
-    assert max(court.asked, default=FRESH) == n == len(court.judge.noise)
+    assert max(court.asked, default=FRESH) == n == len(court.evaluator)
     for measured in (outcome.chosen, *outcome.standards):
-        assert len(measured.errors) == len(measured.samples) == n
-        assert measured.quality["paired_rmse"]["n"] == n
+        assert len(measured.samples) == n
+        assert measured.quality.figures["paired_rmse"].n == n
 
 
 def test_the_same_plan_is_not_worse_at_once_and_its_interval_a_point(model, fine):
@@ -98,17 +100,17 @@ def test_the_same_plan_is_not_worse_at_once_and_its_interval_a_point(model, fine
     assert (verdict.decision, verdict.ratio.value, court.asked) == ("not worse", 1.0, [])
 
 
-def test_further_noises_are_those_that_a_judge_of_more_would_have_had(model, fine):
+def test_further_noises_are_those_that_an_evaluator_of_more_would_have_had(model, fine):
     court = Court(model, fine)
-    court.more(100)
-    whole = court.noises(0, 100)
-    assert torch.equal(court.judge.noise, whole.noise)
-    assert torch.equal(court.judge.labels, whole.labels)
-    assert torch.allclose(court.judge.fine.samples, whole.fine.samples, atol=1e-5)
-    assert court.judge.evaluations == whole.evaluations
+    court.evaluator.extend(100)
+    whole = court.noises(100)
+    assert torch.equal(court.evaluator.noise, whole.noise)
+    assert torch.equal(court.evaluator.labels, whole.labels)
+    assert torch.allclose(court.evaluator.target, whole.target, atol=1e-5)
+    assert court.evaluator.evaluations == whole.evaluations
     plan = standard(model, "ddim")
-    assert torch.allclose(court.judge.samples(plan)[FRESH:], court.judge.samples(plan, FRESH), atol=1e-5)
-    assert court.judge.evaluations == whole.evaluations + 5 * (100 + 36)
+    assert torch.allclose(court.evaluator.samples(plan)[FRESH:], court.evaluator.samples(plan, FRESH), atol=1e-5)
+    assert court.evaluator.evaluations == whole.evaluations + 5 * (100 + 36)
 
 
 def test_the_opponent_is_the_best_on_the_first_noises(model, fine):
@@ -138,16 +140,17 @@ def test_the_verdict_tells_what_luck_of_the_seed_does(model, fine):
     assert luck(torch.zeros(64), 0.05) is None
 
 
-def problem(model: fewer.Model, fine: Plan, n: int = 64) -> Problem:
+def problem(model: fewer.Model, fine: Plan, n: int = 64) -> Objective:
     noise, labels = unit_noise(0, range(n), model.shape), model.labels(n)
-    return Problem(model, noise, labels, fewer.sample(model, fine, noise=noise, labels=labels))
+    return Objective(model, noise, labels, fewer.sample(model, fine, noise=noise, labels=labels))
 
 
 def test_a_ranking_finds_the_best_with_fewer_evaluations(model, fine):
     task = problem(model, fine)
     plans = standard_plans(model, 6)[::4]
     exact = {plan.name: float(task.squared_errors(plan).mean().sqrt()) for plan in plans}
-    all_of_it, task.evaluations = task.evaluations, 0
+    all_of_it = task.evaluations
+    task.counter.reset()
     found = list(Standards(tuple(plans)).search(task, None, [], 0))
     assert [candidate.plan.name for candidate in found] == [plan.name for plan in plans]
     assert task.evaluations < 0.7 * all_of_it
@@ -198,12 +201,12 @@ def test_figures_of_pairs_are_left_out_for_samples_that_are_not_paired(model, fi
 
     gap.paired = True
     data = torch.randn(128, 3, generator=torch.Generator().manual_seed(0))
-    court.judge.scoring = Scoring(data, None, OwnMetric("gap", gap))
-    court.judge.scoring.check(FRESH)
-    samples = court.judge.samples(standard(model, "ddim"))
-    quality = court.judge.quality(samples)
-    assert quality["gap"]["value"] == pytest.approx(quality["paired_rmse"]["value"] ** 2, rel=1e-5)
-    assert "gap" not in court.judge.quality(samples, paired_too=False)
+    court.evaluator.scoring = Scoring(data, None, OwnMetric("gap", gap))
+    court.evaluator.scoring.check(FRESH)
+    samples = court.evaluator.samples(standard(model, "ddim"))
+    quality = court.evaluator.quality(samples).figures
+    assert quality["gap"].value == pytest.approx(quality["paired_rmse"].value ** 2, rel=1e-5)
+    assert "gap" not in court.evaluator.quality(samples, pairs=False).figures
 
 
 def test_what_a_paired_network_is_goes_on_record(model, fine):
@@ -218,6 +221,6 @@ def test_what_a_paired_network_is_goes_on_record(model, fine):
         def describe(self):
             return {"name": "told", "hash": "aa"}
 
-    court.judge.scoring = Scoring(None, None, OwnMetric("told", Told()))
-    court.judge.quality(court.judge.samples(standard(model, "ddim")))
-    assert court.judge.described["told"]["hash"] == "aa"
+    court.evaluator.scoring = Scoring(None, None, OwnMetric("told", Told()))
+    court.evaluator.quality(court.evaluator.samples(standard(model, "ddim")))
+    assert court.evaluator.described["told"]["hash"] == "aa"

@@ -14,8 +14,8 @@ import pipelines as plain
 import torch
 from torch import Tensor
 
-from fewer.models.from_scheduler import clip_of, schedule_of
 from fewer.models.model import Model
+from fewer.models.pipelines.scheduler_config import clip_of, schedule_of
 
 SCALED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 

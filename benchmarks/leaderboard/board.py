@@ -17,14 +17,14 @@ import fewer
 from benchmarks.against_diffusers import TEST_SEED
 from benchmarks.leaderboard.field import Standing, diffusers_field, plan_field, run
 from benchmarks.leaderboard.k_diffusion_run import Side
-from fewer.measures import paired
-from fewer.measures.measure import squared_errors
-from fewer.measures.reference import Fine, fine_plan, fine_solution
+from fewer.evaluate.held_out import held_out_noise
+from fewer.evaluate.reference import Reference, fine_plan, fine_solution
+from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.paired import squared_errors
+from fewer.files import write_atomically
 from fewer.models.model import Model
-from fewer.planfile import write_atomically
-from fewer.tuning.baselines import fresh_noise
-from fewer.tuning.results import versions
-from fewer.tuning.standards import standard_plans
+from fewer.samplers import standard_plans
+from fewer.search.results import versions
 
 LIBRARIES = ("diffusers", "k-diffusion", "standard", "tuned")
 MOST_CALLS = 20  # that the reference is good for, whatever the budgets, so that rows of several runs agree
@@ -83,7 +83,7 @@ class Board:
         write_atomically(self.folder / f"{name}.json", (json.dumps(entry, indent=1) + "\n").encode())
 
 
-def reference(model: Model, noise: Tensor, labels: Tensor | None, most: int) -> Fine:
+def reference(model: Model, noise: Tensor, labels: Tensor | None, most: int) -> Reference:
     """The fine solution; its calls are doubled until they change less than 5 % of what a tuned plan of `most` calls has.
 
     Its `error` is that of all noises, not of the 64 by which the number of calls is found: the RMSE to half the calls.
@@ -92,11 +92,7 @@ def reference(model: Model, noise: Tensor, labels: Tensor | None, most: int) -> 
     own = None if labels is None else labels[few]
     plans = [plan for plan in standard_plans(model, most) if plan.name in YARDSTICKS] or standard_plans(model, most)[:1]
     there = [fewer.sample(model, plan, noise=noise[few], labels=own) for plan in plans]
-
-    def best(target: Tensor) -> float:
-        return TUNED_SHARE * min(float(squared_errors(x[: len(target)], target).mean().sqrt()) for x in there)
-
-    fine = fine_solution(model, noise, labels, best=best)
+    fine = fine_solution(model, noise, labels, candidates=there, improved=TUNED_SHARE)
     coarse = fewer.sample(model, fine_plan(model, fine.calls // 2), noise=noise, labels=labels)
     return replace(fine, error=float(squared_errors(fine.samples, coarse).mean().sqrt()))
 
@@ -114,7 +110,7 @@ def score(
     yield from (nfe for nfe in budgets if nfe not in left)  # before any work
     if not left:
         return
-    noise = fresh_noise(model, asked.noises, TEST_SEED)
+    noise = held_out_noise(model, asked.noises, TEST_SEED)
     labels = model.labels(asked.noises)
     progress(f"{name}: reference")
     fine = reference(model, noise, labels, max(MOST_CALLS, *budgets))

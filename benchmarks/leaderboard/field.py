@@ -14,12 +14,12 @@ from torch import Tensor
 
 import fewer
 from benchmarks.diffusers_settings import settings, steps_for
+from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.paired import squared_errors
+from fewer.files import write_atomically
 from fewer.integrations.schedulers import play_scheduler
-from fewer.measures import paired
-from fewer.measures.measure import squared_errors
 from fewer.models.model import Model
 from fewer.plan import Plan
-from fewer.planfile import write_atomically
 
 Player = Callable[[Tensor, Tensor | None], Tensor]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.against_diffusers import load, noise_model
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
+from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
 from fewer.models.schedules import Flow
 
 
@@ -45,7 +46,7 @@ def flow_model(mixture: GaussianMixture, name: str) -> Model:
 
     return Model(
         network, schedule, "flow", tuple(mixture.shape), name=name, exact=mixture,
-        pipeline={"class": "FlowMatchEulerDiscreteScheduler", "config": {}, "steps": 50},
+        pipeline=PipelineDefaults("FlowMatchEulerDiscreteScheduler", {}, 50),
     )  # fmt: skip
 
 

@@ -9,18 +9,20 @@ from fewer.errors import InputError
 
 if TYPE_CHECKING:
     from fewer.engine import sample
+    from fewer.evaluate.leaderboard import compare
+    from fewer.evaluate.measure import measure
+    from fewer.evaluate.probability_flow.adaptive import adaptive
     from fewer.integrations.apply import apply, unapply
+    from fewer.integrations.export import to_diffusers
     from fewer.integrations.probe import from_diffusers
     from fewer.integrations.scheduler import FewerScheduler
-    from fewer.measures import measure
     from fewer.models.load import load
     from fewer.models.mixture import GaussianMixture
     from fewer.models.model import Model
     from fewer.plan import Plan, Row, Shortcut, Start
-    from fewer.processes.adaptive import adaptive
-    from fewer.processes.inversion import invert
-    from fewer.solvers import standard
-    from fewer.tuning import tune
+    from fewer.samplers import standard
+    from fewer.search import tune
+    from fewer.tasks.inversion import invert
 
 __version__ = metadata.version("fewer")
 
@@ -33,15 +35,17 @@ _HOMES = {
     "Row": "fewer.plan",
     "Shortcut": "fewer.plan",
     "Start": "fewer.plan",
-    "adaptive": "fewer.processes.adaptive",
+    "adaptive": "fewer.evaluate.probability_flow.adaptive",
     "apply": "fewer.integrations.apply",
+    "compare": "fewer.evaluate.leaderboard",
     "from_diffusers": "fewer.integrations.probe",
-    "invert": "fewer.processes.inversion",
+    "invert": "fewer.tasks.inversion",
     "load": "fewer.models.load",
-    "measure": "fewer.measures",
+    "measure": "fewer.evaluate.measure",
     "sample": "fewer.engine",
-    "standard": "fewer.solvers",
-    "tune": "fewer.tuning",
+    "standard": "fewer.samplers",
+    "to_diffusers": "fewer.integrations.export",
+    "tune": "fewer.search",
     "unapply": "fewer.integrations.apply",
 }
 
@@ -57,12 +61,14 @@ __all__ = [
     "__version__",
     "adaptive",
     "apply",
+    "compare",
     "from_diffusers",
     "invert",
     "load",
     "measure",
     "sample",
     "standard",
+    "to_diffusers",
     "tune",
     "unapply",
 ]

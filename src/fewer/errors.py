@@ -1,4 +1,4 @@
-"""What goes wrong on the user's side, told in one line."""
+"""Errors on the user's side, each of one line."""
 
 from __future__ import annotations
 
@@ -21,16 +21,23 @@ class InputError(ValueError):
         super().__init__("".join(each if each.isprintable() else " " for each in message))
 
 
+def whole(name: str, value: object, least: int = 1) -> None:
+    """Raise InputError unless the argument of this name is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}; expected a whole number, at least {least}")
+
+
 class NotFinite(InputError):
     """A model's samples under a plan are NaN or infinite."""
 
 
 def first_line(error: BaseException) -> str:
-    """Of an error's message, or its type."""
+    """First line of an error's message, or the name of its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def first_fault(error: ValidationError) -> tuple[str, str]:
     """The place of the first fault in a file's content, "" for all of it, and what is wrong there."""
     first = error.errors()[0]
-    return ".".join(map(str, first["loc"]))[:LONGEST], first["msg"]
+    unknown = first["type"] == "unexpected_keyword_argument"  # as pydantic calls a key that a dataclass has not
+    return ".".join(map(str, first["loc"]))[:LONGEST], "Extra inputs are not permitted" if unknown else first["msg"]

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from fewer.errors import InputError
+from fewer.files import write_atomically
 from fewer.models.model import Model
-from fewer.planfile import write_atomically
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -24,7 +24,7 @@ MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB",
 # pixels, of which a layer of 256 channels takes 1 GiB.
 DECODED = 16
 PLACES = 16384
-FEWEST = 8  # images that a distance can be told of
+FEWEST = 8  # images that a distance can be estimated from
 
 
 def is_picture(model: Model) -> bool:
@@ -53,7 +53,7 @@ def pixels(model: Model, samples: Tensor) -> Pixels:
 
 
 def at_once(latents: Tensor) -> int:
-    """How many of these latents (n, C, H, W) to decode at once, so that many of large images take no more memory than one."""
+    """Number of latents (n, C, H, W) to decode at once: many of large images must take no more memory than one."""
     return max(1, min(DECODED, PLACES // math.prod(latents.shape[2:])))
 
 
@@ -87,8 +87,7 @@ def read_images(path: str | Path, model: Model) -> Tensor:
     """A user's images (N, *shape) in the model's data range, on its device.
 
     `path` is a folder of images (sub-folders are classes) or an `.npz` with `x` (N, H, W, C) uint8. Raises InputError
-    for anything else, for fewer images than a distance can be told of, and for images of another size than the
-    model's.
+    for anything else, for fewer than 8 images, and for images of another size than the model's.
     """
     path = Path(path)
     if model.decode is not None:
@@ -96,7 +95,10 @@ def read_images(path: str | Path, model: Model) -> Tensor:
     check_picture(model)
     channels, height, width = model.shape
     if path.is_dir():
-        array = _read_folder(path, (height, width, channels))
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not files:
+            raise InputError(f"data folder {path} holds no images ({', '.join(SUFFIXES)})")
+        array = np.stack([_read_image(file, (height, width, channels)) for file in files])
     elif path.suffix.lower() == ".npz" and path.is_file():
         array = _read_npz(path)
     else:
@@ -129,15 +131,8 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _read_folder(path: Path, shape: tuple[int, int, int]) -> Pixels:
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not files:
-        raise InputError(f"data folder {path} holds no images ({', '.join(SUFFIXES)})")
-    return np.stack([_read_image(file, shape) for file in files])
-
-
 def _read_image(file: Path, shape: tuple[int, int, int]) -> Pixels:
-    """One image (H, W, C) uint8. Its size is looked at before its pixels are, which a small file can have many of."""
+    """One image (H, W, C) uint8. Its size is checked before its pixels are decoded, of which a small file can hold many."""
     try:
         with Image.open(file) as image:
             mode = MODES.get(image.mode)

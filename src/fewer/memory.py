@@ -1,4 +1,4 @@
-"""Memory that is too small: what counts as that, going on with smaller micro-batches, and what can never fit."""
+"""Too little memory: its errors, smaller micro-batches after one, and batches that can never fit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def halving(n: int, size: int, work: Callable[[range], Made]) -> Iterator[tuple[range, Made]]:
-    """Each micro-batch of n samples with what `work` makes of it, `size` samples at a time.
+    """Micro-batches of n samples, `size` at a time, with the result of `work` on each.
 
     Where memory is too small for one, it and those after it are made in halves. Raises what `work` raises otherwise, and
     where memory is too small for one sample.

@@ -1,4 +1,4 @@
-"""Versions of what decides the figures, and the machine."""
+"""Versions of the packages that figures depend on, and the machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = ("fewer", "torch", "diffusers", "numpy", "scipy", "optuna")
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the figures, and the machine's kind."""
-    found = {name: metadata.version(name) for name in PACKAGES}
+    """Name -> version of the packages, with Python, the device and the number of threads."""
+    packages = {name: metadata.version(name) for name in PACKAGES}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {**found, "python": platform.python_version(), "device": device, "threads": str(torch.get_num_threads())}
+    return {**packages, "python": platform.python_version(), "device": device, "threads": str(torch.get_num_threads())}

@@ -8,12 +8,14 @@ method, under which the claim must not hold.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from fewer.measures.interval import Interval
+from fewer.evaluate.statistics.interval import Interval
+from fewer.registry import find, parts
 
+Beside = Mapping[str, Interval | float]
 Status = Literal["holds", "not confirmed", "cannot tell"]
 Tier = Literal["quick", "full"]
 
@@ -23,14 +25,15 @@ class Measured:
     """A claim's figure, and what else is worth printing beside it."""
 
     figure: Interval
-    beside: dict[str, Interval | float] = field(default_factory=dict)
+    beside: Mapping[str, Interval | float] = field(default_factory=dict)
+
+    def with_beside(self, more: Mapping[str, Interval | float]) -> Measured:
+        """The same figure with more beside it."""
+        return replace(self, beside={**self.beside, **more})
 
 
-class Check(Protocol):
-    """A claim's function. `seed` makes every draw; `sabotage` runs the broken variant."""
-
-    def __call__(self, seed: int, sabotage: bool) -> Measured:
-        """The figure on fresh draws."""
+Check = Callable[[int, bool], Measured]
+"""A claim's function of a seed, which makes every draw, and of whether to run the broken variant."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Claim:
     """A check with what it is about.
 
     name       as the command line knows it: the method, a slash, what is claimed of it (`ipndm/order`)
-    of         (room, part) of the methods that it is a claim of
-    papers     numbers of the bibliography, where the method is of a paper there
+    of         (room, part) of the methods that it is a claim of: the one that its name begins with, unless given
+    papers     numbers of the bibliography: those of the methods, unless given
     statement  what is claimed, in a sentence with the figure's meaning
     baseline   what the method is held against
     above, below  the figure's region if the claim is true
@@ -71,22 +74,33 @@ _register: dict[str, Claim] = {}
 def claim(
     name: str,
     *,
-    of: tuple[tuple[str, str], ...],
     statement: str,
     baseline: str,
-    papers: tuple[int, ...] = (),
+    of: tuple[tuple[str, str], ...] | None = None,
+    papers: tuple[int, ...] | None = None,
     above: float = -math.inf,
     below: float = math.inf,
     tier: Tier = "quick",
 ) -> Callable[[Check], Check]:
-    """Register a function as a claim; a region without an end is refused, since it could not fail."""
+    """Register a function as a claim of the part that its name begins with, or of the parts in `of`.
+
+    Raises ValueError where there is no such part, where another claim has the name, and for a region without an end, since
+    such a claim could not fail.
+    """
     if above == -math.inf and below == math.inf:
         raise ValueError(f"claim {name!r} has no region, so that it could not fail")
 
     def register(check: Check) -> Check:
         if name in _register:
             raise ValueError(f"two claims are called {name!r}")
-        _register[name] = Claim(name, of, papers, statement, baseline, above, below, tier, check)
+        own = [find(*part) for part in of] if of else [part for part in parts() if part.name == name.split("/")[0]]
+        if not own:
+            raise ValueError(f"claim {name!r} is of no part that there is")
+        known = tuple(dict.fromkeys(paper for part in own for paper in part.papers))
+        _register[name] = Claim(
+            name, tuple((part.room, part.name) for part in own), known if papers is None else papers,
+            statement, baseline, above, below, tier, check,
+        )  # fmt: skip
         return check
 
     return register

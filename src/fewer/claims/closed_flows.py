@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr, logsumexp
 from torch import Tensor
 
-from fewer.models.mixture import GaussianMixture
+from fewer import GaussianMixture
 
 
 class OneDimensional(NamedTuple):

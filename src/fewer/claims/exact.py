@@ -1,26 +1,28 @@
-"""The exact models and the paired comparison that claims of solvers, grids and searches share."""
+"""The exact models of images, and the commonest claim: one standard plan against another on them, from equal noise."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
 import torch
-from torch import Tensor
 
-from fewer.engine import sample
-from fewer.measures import paired
-from fewer.measures.interval import Interval
-from fewer.measures.measure import squared_errors
-from fewer.measures.reference import fine_plan
-from fewer.models.load import load
-from fewer.models.mixture import GaussianMixture
-from fewer.models.model import Model
+from fewer import GaussianMixture, Model, Plan, load, standard
+from fewer.claims.claim import Measured, claim
+from fewer.claims.reference import Reference
+from fewer.evaluate.statistics.interval import Interval
 from fewer.models.schedules import Schedule, VarianceExploding, betas, discrete
-from fewer.noise import unit_noise
-from fewer.plan import Plan
 
-NOISES, CALLS = 256, 256  # of the comparison, and of its fine solution
+NOISES, CALLS = 256, 256  # of the comparison, and of its reference
+
+
+def mixture_of(model: Model) -> GaussianMixture:
+    """The mixture that an exact model is of."""
+    if not isinstance(model.exact, GaussianMixture):
+        raise TypeError(f"{model.name} is not an exact mixture")
+    return model.exact
 
 
 @cache
@@ -36,25 +38,56 @@ def images_by_sigma() -> Model:
 
 
 def _exact(process: str | Schedule) -> Model:
-    exact = load("mixture16").exact
-    if not isinstance(exact, GaussianMixture):
-        raise TypeError("mixture16 is not exact")
+    exact = mixture_of(load("mixture16")).to(dtype=torch.float32)
     schedule = discrete(betas(process), name=process) if isinstance(process, str) else process
-    return Model.from_mixture(exact.to(dtype=torch.float32), schedule, name="mixture16", hash="mixture16")
+    return Model.from_mixture(exact, schedule, name="mixture16", hash="mixture16")
+
+
+def conditional(mixture: GaussianMixture, name: str = "mixture", hash: str = "") -> Model:
+    """The model of a mixture with classes under the scaled-linear process, with and without labels."""
+    schedule = discrete(betas("scaled_linear"), name="scaled_linear")
+    return Model.from_mixture(mixture, schedule, conditional=True, name=name, hash=hash)
 
 
 @cache
-def target(model_of: str, seed: int) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Noise, labels and the fine solution from it."""
-    model = images() if model_of == "images" else images_by_sigma()
-    noise = unit_noise(seed, range(NOISES), model.shape)
-    labels = model.labels(NOISES)
-    return noise, labels, sample(model, fine_plan(model, CALLS), noise=noise, labels=labels)
+def reference(seed: int, by_sigma: bool = False) -> Reference:
+    """The noises of this seed with the reference samples of the images."""
+    return Reference.of(images_by_sigma() if by_sigma else images(), seed, NOISES, CALLS)
 
 
 def against(plan: Plan, other: Plan, seed: int, by_sigma: bool = False) -> Interval:
-    """RMSE of a plan over that of another, to the fine solution, from the same noise."""
-    model = images_by_sigma() if by_sigma else images()
-    noise, labels, fine = target("by sigma" if by_sigma else "images", seed)
-    mine, its = (squared_errors(sample(model, p, noise=noise, labels=labels), fine) for p in (plan, other))
-    return paired.ratio(mine, its)
+    """RMSE of a plan over that of another, to the reference, from the same noise."""
+    return reference(seed, by_sigma).ratio(plan, other)
+
+
+def ratio_claim(
+    name: str,
+    *,
+    statement: str,
+    baseline: str,
+    plan: tuple[str, str],
+    other: tuple[str, str],
+    calls: int,
+    by_sigma: bool = False,
+    broken: Callable[[Plan, str, Model], Plan] | None = None,
+) -> None:
+    """Register the claim that one plan's error is below another's, or, with no `broken` variant, at least 1 % above.
+
+    plan, other  (solver, grid)
+    by_sigma     under the variance-exploding process
+    broken       of (plan, its solver, the model); where the plan is claimed to be worse, the other plan is
+    """
+
+    @claim(
+        name,
+        statement=f"{statement} (ratio of paired RMSE).",
+        baseline=f"{baseline}; exact 16x16 image mixture",
+        above=-math.inf if broken else 1.01,
+        below=1.0 if broken else math.inf,
+    )
+    def check(seed: int, sabotage: bool) -> Measured:
+        model = images_by_sigma() if by_sigma else images()
+        mine, its = (standard(solver, model, calls, grid) for solver, grid in (plan, other))
+        if sabotage:
+            mine = broken(mine, plan[0], model) if broken else its
+        return Measured(against(mine, its, seed, by_sigma))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
 
-from fewer.measures.interval import Interval
+from fewer.evaluate.statistics.interval import Interval
 
 
 def mean(values: Sequence[float]) -> Interval:
@@ -16,17 +16,6 @@ def mean(values: Sequence[float]) -> Interval:
     x = np.asarray(values, dtype=np.float64)
     reach = float(stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
     return Interval(float(x.mean()), float(x.mean()) - reach, float(x.mean()) + reach, len(x))
-
-
-def jackknife(figure: Callable[[list[int]], float], parts: int) -> Interval:
-    """A smooth figure of independent parts of the samples, without its bias in 1 / parts, with Student's 95 % interval.
-
-    figure  of the parts of these numbers, 0 .. parts - 1
-    The mean of the pseudo-values p F(all) - (p - 1) F(all but one) of p parts (Quenouille 1956, Tukey 1958).
-    """
-    everything = list(range(parts))
-    whole = figure(everything)
-    return mean([parts * whole - (parts - 1) * figure([n for n in everything if n != out]) for out in everything])
 
 
 def geometric_mean(ratios: Sequence[float]) -> Interval:

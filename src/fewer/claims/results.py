@@ -8,19 +8,38 @@ import pkgutil
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from fewer.claims.claim import Claim, registered
+from fewer.claims.claim import Claim, Status, Tier, registered
 from fewer.errors import InputError
-from fewer.measures.interval import Interval
+from fewer.evaluate.statistics.interval import Interval
+from fewer.files import Record, checked, read_as
+from fewer.registry import read_entry_points
+
+
+class Outcome(Record):
+    """What came out of a claim, and all that is needed to run it again; `claims/results.json` has one a name."""
+
+    of: tuple[tuple[str, str], ...]
+    papers: tuple[int, ...]
+    statement: str
+    baseline: str
+    region: str
+    measured: Interval
+    beside: dict[str, int | float | Interval | None]
+    status: Status
+    tier: Tier
+    command: str
+    seconds: float
+    versions: dict[str, str]
 
 
 @cache
 def claims() -> dict[str, Claim]:
-    """Every claim by name, found by reading the files of this room."""
+    """Every claim by name, found by reading the files of all rooms and other packages' parts."""
     package = importlib.import_module("fewer.claims")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"fewer.claims.{module.name}")
+    for module in pkgutil.walk_packages(package.__path__, "fewer.claims."):
+        importlib.import_module(module.name)
+    read_entry_points()
     return dict(sorted(registered().items()))
 
 
@@ -43,22 +62,19 @@ def chosen(names: list[str]) -> list[Claim]:
     return list(found.values())
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Outcome]:
     """The results in a file; InputError where it holds none."""
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        return read_as(dict[str, Outcome], path)
+    except InputError as error:
         raise InputError(f"{path} holds no results of claims that could be added to: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(x, dict) and "status" in x for x in content.values()):
-        raise InputError(f"{path} holds no results of claims that could be added to")
-    return content
 
 
 @cache
-def recorded() -> dict[str, Any]:
+def recorded() -> dict[str, Outcome]:
     """Claim name -> its last recorded result."""
     file = resources.files("fewer.claims").joinpath("results.json")
-    return dict(json.loads(file.read_text())) if file.is_file() else {}
+    return checked(dict[str, Outcome], json.loads(file.read_text()), "claims/results.json") if file.is_file() else {}
 
 
 def of_part(room: str, name: str) -> dict[str, str]:
@@ -66,8 +82,8 @@ def of_part(room: str, name: str) -> dict[str, str]:
 
     The status is 'holds' where all of them hold, 'not confirmed' where any is, and 'none' where there is none.
     """
-    found = {key: result for key, result in recorded().items() if [room, name] in result["of"]}
-    statuses = {result["status"] for result in found.values()}
+    found = {key: result for key, result in recorded().items() if (room, name) in result.of}
+    statuses = {result.status for result in found.values()}
     status = next((s for s in ("not confirmed", "cannot tell", "holds") if s in statuses), "none")
-    figures = [f"{key} {Interval.from_dict(result['measured'])} ({result['region']})" for key, result in found.items()]
+    figures = [f"{key} {result.measured} ({result.region})" for key, result in found.items()]
     return {"status": status, "figure": "; ".join(figures)}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,16 +14,12 @@ from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fewer.measures.features import Features
-    from fewer.models.model import Model
-
 
 @app.command()
+@opt.grouped
 def tune(
-    model: opt.ModelName,
+    common: opt.Guided,
+    measures: opt.Figures,
     nfe: Annotated[str | None, typer.Option(help="Network evaluations per sample: 5, or 4-8 for a front.")] = None,
     match: Annotated[
         bool, typer.Option("--match", help="The cheapest plan not worse than the pipeline as it is.")
@@ -36,18 +31,11 @@ def tune(
     ms: Annotated[
         str | None, typer.Option(help="Milliseconds per sample on this machine, 16 at a time: likewise.")
     ] = None,
-    prompts: opt.Prompts = None,
-    negative_prompt: opt.NegativePrompt = None,
     keep: Annotated[str | None, typer.Option(help="What may not change: steps,solver,guidance,blocks.")] = None,
     guidance: opt.GuidanceOrAuto = None,
-    data: opt.Data = None,
-    features: opt.Features = None,
-    metric: opt.Metric = None,
-    margin: Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")] = 0.05,
     trials: Annotated[int | None, typer.Option(help="Most candidates after the standard plans.")] = None,
     time: Annotated[float | None, typer.Option(help="Most seconds of search.")] = None,
     strategy: Annotated[str, typer.Option(help="A tuning method of `fewer methods`.")] = "gauss-newton",
-    other: opt.With = None,
     start_from: Annotated[
         str | None,
         typer.Option(
@@ -57,53 +45,38 @@ def tune(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the out folder.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the results (default fewer-MODEL/).")] = None,
-    seed: opt.Seed = 0,
-    device: opt.Device = "cpu",
-    dtype: opt.Dtype = None,
-    batch: opt.Batch = None,
-    empty_label: opt.EmptyLabel = None,
 ) -> None:
     """Search a plan under a budget; writes plan.json, results.json, report.html and study.db."""
-    asked, work, clock = None if nfe is None else opt.budgets(nfe), opt.amounts("macs", macs), opt.amounts("ms", ms)
-    if asked is None and not match and work is None and clock is None:
+    calls, work, clock = None if nfe is None else opt.budgets(nfe), opt.amounts("macs", macs), opt.amounts("ms", ms)
+    if calls is None and not match and work is None and clock is None:
         raise InputError("tune needs a budget: --nfe N, --nfe 4-8, --match, --macs X or --ms X")
-    for name, given in (("macs", work), ("ms", clock)):
-        if given is not None and (asked is not None or match or (work is not None and clock is not None)):
+    for name, amount in (("macs", work), ("ms", clock)):
+        if amount is not None and (calls is not None or match or (work is not None and clock is not None)):
             raise InputError(f"--{name} is a budget of its own: give it without --nfe, --match and other budgets")
-    strength = opt.scale_or_auto(guidance, data)
-    from fewer.cli.loading import beside, check_negative, told_scale
-    from fewer.images import read_images
-    from fewer.measures.own_metric import OwnMetric
-    from fewer.models.load import load
-    from fewer.tuning import tune as run
-    from fewer.tuning.space import check_keep
+    scale = opt.scale_or_auto(guidance, measures.data)
+    from fewer.cli.loading import load_model, read_figures
+    from fewer.search import tune as run
+    from fewer.search.space import check_keep
 
     check_keep(opt.words(keep))
-    if other is not None and work is None and clock is None:
+    if common.other is not None and work is None and clock is None:
         raise InputError("--with saves no evaluations: give the budget as --macs X or --ms X")
-    texts = opt.prompts_of(prompts)
-    check_negative(negative_prompt, strength, [])
-    found = load(model, device, dtype, empty_label=empty_label, prompts=texts, negative_prompt=negative_prompt)
-    found = beside(other, found)
-    if not isinstance(strength, str):
-        found, strength = told_scale(found, strength)
-    own = None if metric is None else OwnMetric.load(metric, found.data_range)
-    folder = out or Path(f"fewer-{found.name}")
-    images = None if data is None else read_images(data, found)
-    on = _features(features, images, found)
+    network, scale = load_model(common, scale)
+    figures = read_figures(measures, network)
+    folder = out or Path(f"fewer-{network.name}")
     with progress() as report:
         result = run(
-            found, asked, match=match, macs=work, ms=clock, keep=opt.words(keep), guidance=strength, data=images, margin=margin,
-            features=on, metric=own, trials=trials, time=time, strategy=strategy,
-            start_from=opt.words(start_from), resume=resume, out=folder, seed=seed, batch=batch,
-            command="fewer " + " ".join(sys.argv[1:]), progress=report,
+            network, calls, match=match, macs=work, ms=clock, keep=opt.words(keep), guidance=scale, trials=trials,
+            time=time, strategy=strategy, start_from=opt.words(start_from), resume=resume, out=folder, seed=common.seed,
+            batch=common.batch, command="fewer " + " ".join(sys.argv[1:]), progress=report, **figures,
         )  # fmt: skip
     tables.print_tune(result, folder)
 
 
 @app.command()
+@opt.grouped
 def sample(
-    model: opt.ModelName,
+    common: opt.Guided,
     plan: Annotated[Path | None, typer.Option(help="A plan file (default: the pipeline's best standard plan).")] = None,
     n: Annotated[int, typer.Option("-n", min=1, max=opt.MOST_SAMPLES, help="How many.")] = 16,
     label: Annotated[int | None, typer.Option(help="Class of all samples (default: all classes in turn).")] = None,
@@ -114,107 +87,83 @@ def sample(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What a text-to-image model draws, in every sample.")
     ] = None,
-    prompts: opt.Prompts = None,
-    negative_prompt: opt.NegativePrompt = None,
-    other: opt.With = None,
     out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("fewer-samples"),
-    seed: opt.Seed = 0,
-    device: opt.Device = "cpu",
-    dtype: opt.Dtype = None,
-    batch: opt.Batch = None,
-    empty_label: opt.EmptyLabel = None,
 ) -> None:
     """Write 00000.png, .. and grid.png."""
-    strength = opt.scale(guidance)
+    scale = opt.scale(guidance)
     if plan is not None and nfe is not None:
         raise InputError("--nfe goes with a standard plan; a plan file has its own")
     opt.writable(out / "grid.png")
-    from fewer.cli.loading import beside_in, check_negative, told_scale
+    from fewer.cli.loading import load_model
     from fewer.engine import sample as run
     from fewer.images import check_picture, grid, picture, pixels, save_png
     from fewer.integrations.as_it_is import untold_guidance
-    from fewer.models.load import load
     from fewer.plan import Plan
-    from fewer.solvers import standard
+    from fewer.samplers import standard
     from fewer.transfer import transferred
 
     loaded = None if plan is None else Plan.load(plan)
-    plans = [] if loaded is None else [loaded]
-    check_negative(negative_prompt, strength, plans)
-    texts = opt.prompts_of(prompts, prompt)
-    found = load(model, device, dtype, empty_label=empty_label, prompts=texts, negative_prompt=negative_prompt)
-    found, strength = told_scale(beside_in(plans, other, found), strength)
-    if plans and strength is not None:
+    network, scale = load_model(common, scale, [] if loaded is None else [loaded], prompt)
+    if loaded is not None and scale is not None:
         raise InputError("--guidance goes with a standard plan; a plan file has its own")
-    check_picture(found)
-    table = loaded or standard("dpmpp-2m", found, nfe or 20, "logsnr", guidance=strength)
-    table, said = transferred(found, table)
+    check_picture(network)
+    table, warnings = transferred(network, loaded or standard("dpmpp-2m", network, nfe or 20, "logsnr", guidance=scale))
     with progress() as report:
         samples = run(
-            found, table, n, seed=seed, labels=label, batch=batch,
+            network, table, n, seed=common.seed, labels=label, batch=common.batch,
             progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
         )  # fmt: skip
-    images = pixels(found, samples)
+    images = pixels(network, samples)
     for i, image in enumerate(images):
         save_png(picture(image), out / f"{i:05d}.png")
     save_png(grid(images), out / "grid.png")
-    scale_is_free = loaded is None or found.embedded_guidance is not None  # which no plan file holds
-    if scale_is_free and (untold := untold_guidance(found, strength)) is not None:
-        said = [*said, untold]
-    for warning in said:
+    scale_is_free = loaded is None or network.embedded_guidance is not None  # which no plan file holds
+    if scale_is_free and (untold := untold_guidance(network, scale)) is not None:
+        warnings = [*warnings, untold]
+    for warning in warnings:
         print(f"fewer: {warning}", file=sys.stderr)
     typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}")
 
 
 @app.command()
+@opt.grouped
 def compare(
-    model: opt.ModelName,
+    common: opt.Guided,
+    measures: opt.Figures,
     nfe: Annotated[str, typer.Option(help="Network evaluations per sample: 5,10 or 4-8.")] = "5,10",
     plan: Annotated[list[Path] | None, typer.Option(help="Plan files to compare too (repeat).")] = None,
-    prompts: opt.Prompts = None,
-    negative_prompt: opt.NegativePrompt = None,
-    data: opt.Data = None,
-    features: opt.Features = None,
-    metric: opt.Metric = None,
     nll: Annotated[
         bool, typer.Option("--nll", help="Also the negative log-likelihood of --data under the model, nats/dimension.")
     ] = False,
     guidance: opt.Guidance = None,
-    other: opt.With = None,
     n: Annotated[int, typer.Option("-n", min=8, max=opt.MOST_SAMPLES, help="Starting noises.")] = 128,
-    margin: Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")] = 0.05,
     json_file: opt.JsonFile = None,
-    seed: opt.Seed = 0,
-    device: opt.Device = "cpu",
-    dtype: opt.Dtype = None,
-    batch: opt.Batch = None,
-    empty_label: opt.EmptyLabel = None,
 ) -> None:
     """Leaderboard of plans, standard samplers and the pipeline as it is; status 1 when a given plan does not hold."""
-    asked, strength = opt.budgets(nfe), opt.scale(guidance)
+    calls, scale = opt.budgets(nfe), opt.scale(guidance)
     opt.writable(json_file)
-    if nll and data is None:
+    if nll and measures.data is None:
         raise InputError("--nll is the likelihood of data: give --data too")
-    from fewer.cli.loading import beside_in, check_negative, told_scale
-    from fewer.compare import compare as run
-    from fewer.images import read_images
-    from fewer.measures.own_metric import OwnMetric
-    from fewer.models.load import load
+    from fewer.cli.loading import load_model, read_figures
+    from fewer.evaluate.leaderboard import compare as run
     from fewer.plan import Plan
 
     plans = [Plan.load(path) for path in plan or []]
-    check_negative(negative_prompt, strength, plans)
-    texts = opt.prompts_of(prompts)
-    found = load(model, device, dtype, empty_label=empty_label, prompts=texts, negative_prompt=negative_prompt)
-    found, strength = told_scale(beside_in(plans, other, found), strength)
-    own = None if metric is None else OwnMetric.load(metric, found.data_range)
-    images = None if data is None else read_images(data, found)
-    on = _features(features, images, found)
+    network, scale = load_model(common, scale, plans)
+    figures = read_figures(measures, network)
     with progress() as report:
         board = run(
-            found, asked, plans, data=images, guidance=strength, n=n, margin=margin, seed=seed, batch=batch,
-            features=on, metric=own, nll=nll, progress=report,
-        )  # fmt: skip
+            network,
+            calls,
+            plans,
+            guidance=scale,
+            n=n,
+            seed=common.seed,
+            batch=common.batch,
+            nll=nll,
+            progress=report,
+            **figures,
+        )
     if not _json(board, json_file):
         tables.print_board(board)
     if any(entry["verdict"]["decision"] in ("worse", "cannot tell") for entry in board["plans"]):
@@ -222,27 +171,24 @@ def compare(
 
 
 @app.command()
+@opt.grouped
 def inspect(
-    model: opt.ModelName,
+    common: opt.Network,
     cost: Annotated[
         bool, typer.Option("--cost", help="Also measure what each fault costs (some 20,000 network evaluations).")
     ] = False,
-    prompts: opt.Prompts = None,
     json_file: opt.JsonFile = None,
-    seed: opt.Seed = 0,
-    device: opt.Device = "cpu",
-    dtype: opt.Dtype = None,
-    batch: opt.Batch = None,
-    empty_label: opt.EmptyLabel = None,
 ) -> None:
     """Noise schedule, prediction type, parameters, MACs per call, and what is wrong with the pipeline's own schedule."""
     opt.writable(json_file)
-    from fewer.inspection import inspect as run
+    from fewer.audit.inspection import inspect as run
     from fewer.models.load import load
 
-    found = load(model, device, dtype, empty_label=empty_label, prompts=opt.prompts_of(prompts))
+    network = load(
+        common.model, common.device, common.dtype, empty_label=common.empty_label, prompts=opt.prompts_of(common.prompts)
+    )  # fmt: skip
     with progress() as report:
-        facts = run(found, seed=seed, batch=batch, cost=cost, progress=report)
+        facts = run(network, seed=common.seed, batch=common.batch, cost=cost, progress=report)
     if not _json(facts, json_file):
         tables.print_facts(facts)
 
@@ -259,17 +205,17 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder th
 def methods(json_file: opt.JsonFile = None) -> None:
     """Every method and its claim."""
     from fewer.claims import of_part
-    from fewer.parts import parts
+    from fewer.registry import parts
 
-    found = [
+    entries = [
         {
             "name": part.name, "room": part.room, "papers": list(part.papers), "title": part.title,
             "source": part.source, "claim": of_part(part.room, part.name),
         }
         for part in parts()
     ]  # fmt: skip
-    if not _json(found, json_file):
-        tables.print_methods(found)
+    if not _json(entries, json_file):
+        tables.print_methods(entries)
 
 
 @app.command()
@@ -298,39 +244,27 @@ def claims(
     with progress() as report:
         for name, result in run_claims(chosen(names or []), seed, sabotage, report):
             results[name] = result
-            holds, held = result["status"] == "holds", recorded().get(name, {"status": "holds"})["status"] == "holds"
+            holds, held = result.status == "holds", name not in recorded() or recorded()[name].status == "holds"
             if holds if sabotage else held and not holds:
                 wrong.append(name)
             if to_file:  # at once, so that nothing finished is lost
-                _json({key: results[key] for key in sorted(results) if key in known()}, json_file)
+                _json({key: results[key].to_dict() for key in sorted(results) if key in known()}, json_file)
             if json_file is None or to_file:
                 tables.print_claim(name, result)
     if json_file is not None and not to_file:
-        _json(results, json_file)
+        _json({key: result.to_dict() for key, result in results.items()}, json_file)
     if wrong:
         raise typer.Exit(1)
-
-
-def _features(name: str | None, images: Tensor | None, model: Model) -> Features | None:
-    """The features that were asked for, on these images."""
-    if name is None:
-        return None
-    if images is None:
-        raise InputError("--features are for distances to data: give --data too")
-    from fewer.measures.features import read_features
-
-    return read_features(name, images, model.data_range)
 
 
 def _json(content: Any, path: Path | None) -> bool:
     """Write JSON where it was asked for; whether that was stdout, which then gets nothing else."""
     if path is None:
         return False
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    if str(path) == "-":
-        sys.stdout.write(text)
-        return True
-    from fewer.planfile import write_atomically
+    from fewer.files import json_text, write_json
 
-    write_atomically(path, text.encode())
+    if str(path) == "-":
+        sys.stdout.write(json_text(content))
+        return True
+    write_json(path, content)
     return False

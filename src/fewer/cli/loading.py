@@ -1,43 +1,58 @@
-"""The models that commands work on: the one that is named, told what was asked, with a second one beside it."""
+"""The model and the figures that a command's options ask for."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+from fewer.cli.options import Figures, Guided, prompts_of
 from fewer.errors import InputError
+from fewer.evaluate.distances.own_metric import OwnMetric
+from fewer.evaluate.features import read_features
+from fewer.images import read_images
 from fewer.models.load import load
 from fewer.models.model import Model
 from fewer.plan import Plan
 
-
-def beside(other: str | None, model: Model) -> Model:
-    """The model with the second one that rows may call, of the same prompts."""
-    if other is None:
-        return model
-    told: dict[str, Any] = {"prompts": model.prompts, "negative_prompt": model.negative_prompt} if model.prompts else {}
-    return replace(model, others=(load(other, model.device, model.dtype, **told),))
+Scale = TypeVar("Scale", float | None, float | Literal["auto"] | None)
 
 
-def beside_in(plans: list[Plan], other: str | None, model: Model) -> Model:
-    """The model with the second one, which some row of the plans must call; without one, no row may."""
-    if other is not None and all(plan.networks == [0] for plan in plans):
-        raise InputError(f"--with is {other!r}, and no row of a given plan calls a second model")
-    model = beside(other, model)
-    for plan in plans:
+def load_model(
+    options: Guided, scale: Scale, plans: list[Plan] | None = None, prompt: str | None = None
+) -> tuple[Model, Scale]:
+    """The model, with the second network if there is one, and the guidance scale that is left for second passes.
+
+    A network that takes the scale as an input leaves none. Raises InputError for a negative prompt where neither a scale nor a
+    row of `plans` guides, and where just one of --with and the rows of `plans` calls a second network.
+    """
+    unguided = scale is None and not any("empty" in row.conditions for plan in plans or [] for row in plan.rows)
+    if options.negative_prompt is not None and unguided:
+        raise InputError("--negative-prompt is what guidance leads away from, and nothing guides: give --guidance too")
+    model = load(
+        options.model, options.device, options.dtype, empty_label=options.empty_label,
+        prompts=prompts_of(options.prompts, prompt), negative_prompt=options.negative_prompt,
+    )  # fmt: skip
+    if options.other is not None:
+        if plans is not None and all(plan.networks == [0] for plan in plans):
+            raise InputError(f"--with is {options.other!r}, and no row of a given plan calls a second model")
+        texts: dict[str, Any] = {}
+        if model.prompts:
+            texts = {"prompts": model.prompts, "negative_prompt": model.negative_prompt}
+        model = replace(model, others=(load(options.other, model.device, model.dtype, **texts),))
+    for plan in plans or []:
         model.called(max(plan.networks))
-    return model
-
-
-def told_scale(model: Model, scale: float | None) -> tuple[Model, float | None]:
-    """The model, told a scale that its network takes as an input, and the scale that is left for second passes."""
-    if model.embedded_guidance is None or scale is None:
+    if model.embedded_guidance is None or scale is None or isinstance(scale, str):
         return model, scale
     return model.with_guidance(scale), None
 
 
-def check_negative(prompt: str | None, scale: float | str | None, plans: list[Plan]) -> None:
-    """InputError for a negative prompt where neither a scale nor a row of a plan guides: it would not be heeded."""
-    guided = scale is not None or any("empty" in row.conditions for plan in plans for row in plan.rows)
-    if prompt is not None and not guided:
-        raise InputError("--negative-prompt is what guidance leads away from, and nothing guides: give --guidance too")
+def read_figures(options: Figures, model: Model) -> dict[str, Any]:
+    """The arguments data, features, metric and margin of `fewer.tune` and `fewer.compare`."""
+    metric = None if options.metric is None else OwnMetric.load(options.metric, model.data_range)
+    data = None if options.data is None else read_images(options.data, model)
+    features = None
+    if options.features is not None:
+        if data is None:
+            raise InputError("--features are for distances to data: give --data too")
+        features = read_features(options.features, data, model.data_range)
+    return {"data": data, "features": features, "metric": metric, "margin": options.margin}

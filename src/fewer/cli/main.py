@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from fewer import __version__
 from fewer.errors import InputError, first_line
 
 # typer ships click inside itself in some versions and needs it beside itself in others
@@ -25,15 +24,12 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(shown: bool) -> None:
+    if shown:
         from fewer.versions import versions
 
-        found = versions()
-        typer.echo(f"fewer {__version__}")
-        for name in found:
-            if name != "fewer":
-                typer.echo(f"{name} {found[name]}")
+        for name, version in versions().items():
+            typer.echo(f"{name} {version}")
         raise typer.Exit
 
 

@@ -1,12 +1,15 @@
-"""Options that commands share, and the reading of budgets and labels."""
+"""Options that commands share, and the reading of budgets, scales and prompts."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, is_dataclass
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -68,8 +71,66 @@ With = Annotated[
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write JSON there; - for stdout alone.")]
 
+Margin = Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")]
+
 MOST = 10_000
 MOST_SAMPLES = 100_000  # a command; their files have five digits
+
+
+@dataclass(frozen=True)
+class Network:
+    """The model of a command, and how it runs."""
+
+    model: ModelName
+    prompts: Prompts = None
+    seed: Seed = 0
+    device: Device = "cpu"
+    dtype: Dtype = None
+    batch: Batch = None
+    empty_label: EmptyLabel = None
+
+
+@dataclass(frozen=True)
+class Guided(Network):
+    """The model of a command that samples: also with a negative prompt and a second network."""
+
+    negative_prompt: NegativePrompt = None
+    other: With = None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Distances beside the paired RMSE, and the margin of verdicts."""
+
+    data: Data = None
+    features: Features = None
+    metric: Metric = None
+    margin: Margin = 0.05
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the fields of its dataclass parameters as options of its own, after the others."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    shared = {name: get_type_hints(kind, include_extras=True) for name, kind in groups.items()}
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        options: dict[str, Any] = {
+            name: kind(**{key: given.pop(key) for key in shared[name]}) for name, kind in groups.items()
+        }  # fmt: skip
+        command(**options, **given)
+
+    own = [each.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[each.name])
+           for each in signature(command).parameters.values() if each.name not in groups]  # fmt: skip
+    for name, kind in groups.items():
+        defaults = signature(kind).parameters
+        own += [
+            defaults[key].replace(kind=Parameter.KEYWORD_ONLY, annotation=hint) for key, hint in shared[name].items()
+        ]
+    run.__signature__ = signature(command).replace(parameters=own)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in own}
+    return run
 
 
 def budgets(text: str) -> list[int]:
@@ -132,7 +193,7 @@ def prompts_of(file: Path | None, text: str | None = None) -> Sequence[str] | No
         raise InputError("--prompt and --prompts are both given; expected one of them")
     if file is None:
         return None if text is None else [text]
-    from fewer.models.prompts import read_prompts
+    from fewer.models.pipelines.prompts import read_prompts
 
     return read_prompts(file)
 

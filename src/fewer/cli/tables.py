@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from fewer.tuning.results import Result
+    from fewer.claims.results import Outcome
+    from fewer.evaluate.statistics.interval import Interval
+    from fewer.results import Baseline, Entry
+    from fewer.search.results import Result
 
 TOP = 8  # standard plans shown a budget
 
@@ -28,76 +32,79 @@ def _console() -> Console:
     return console if console.is_terminal else _Console(**plain, width=120)
 
 
-def figure(entry: dict[str, Any] | None) -> str:
-    """A measured value with its interval, as text."""
-    if not entry or entry.get("value") is None:
-        return "-"
-    if entry.get("low") is None or entry.get("high") is None:
-        return f"{entry['value']:.4g}"
-    from fewer.measures.interval import Interval
+def _table(title: str | None, left: tuple[str, ...], *columns: str) -> Table:
+    """A table of these columns, those of `left` with their entries on the left side and the others on the right."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column in left else "right")
+    return table
 
-    return str(Interval(entry["value"], entry["low"], entry["high"], entry.get("n", 0)))
+
+def figure(entry: Interval | dict[str, Any] | None) -> str:
+    """A measured value with its interval, or an object of JSON that has one, as text."""
+    from fewer.results import measured
+
+    interval = measured(entry)
+    if interval is None:
+        return "-"
+    return str(interval) if interval.bounded else f"{interval.value:.4g}"
 
 
 def print_tune(result: Result, folder: Path) -> None:
     """The front, the baselines and the verdict."""
-    content = result.results
-    table = Table(title=f"{content['model']['name']}: paired RMSE to the fine solution, fresh noise, 95 % interval")
-    guided = content["budget"]["guidance"] is not None  # a row may cost two evaluations then
+    record = result.record
+    guided = record.budget.guidance is not None  # a row may cost two evaluations then
+    title = f"{record.model.name}: paired RMSE to the fine solution, fresh noise, 95 % interval"
     evaluations = "nfe in rows" if guided else "nfe"
-    for column in ("plan", evaluations, "ms a sample", "paired RMSE", "of best standard", "decision"):
-        table.add_column(column, justify="left" if column in ("plan", "decision") else "right")
-    for entry in content["front"]:
-        verdict = entry["verdict"]
+    columns = ("plan", evaluations, "ms a sample", "paired RMSE", "of best standard", "decision")
+    table = _table(title, ("plan", "decision"), *columns)
+    for entry in record.front:
         table.add_row(
-            Text(entry["name"], "bold"), f"{entry['nfe']} in {entry['cost']['rows']}" if guided else str(entry["nfe"]),
-            figure(entry["cost"]["ms"]),
-            figure(entry["quality"].get("paired_rmse")), figure(verdict["ratio"]), verdict["decision"],
+            Text(entry.name, "bold"), f"{entry.nfe} in {entry.cost.rows}" if guided else str(entry.nfe),
+            figure(entry.cost.ms), _error(entry), figure(entry.verdict.ratio), entry.verdict.decision,
         )  # fmt: skip
-        rivals = [b for b in content["baselines"] if b["nfe"] == entry["nfe"] and b["kind"] == "standard"]
-        rivals.sort(
-            key=lambda rival: rival["quality"]["paired_rmse"]["value"] if rival["quality"]["paired_rmse"] else 1e30
-        )
-        for rival in rivals[:3]:
-            table.add_row(rival["name"], str(rival["nfe"]), "-", figure(rival["quality"].get("paired_rmse")), "", "")
-    for rival in content["baselines"]:
-        if rival["kind"] == "pipeline":
-            error = figure(rival["quality"].get("paired_rmse"))
-            own = "" if rival["name"].startswith("pipeline") else " (as it is)"
-            table.add_row(f"{rival['name']}{own}", str(rival["nfe"]), "-", error, "", "")
+        standards = [b for b in record.baselines if b.nfe == entry.nfe and b.kind == "standard"]
+        standards.sort(key=lambda b: rmse.value if (rmse := b.quality.get("paired_rmse")) else math.inf)
+        for baseline in standards[:3]:
+            table.add_row(baseline.name, str(baseline.nfe), "-", _error(baseline), "", "")
+    for baseline in record.baselines:
+        if baseline.kind == "pipeline":
+            note = "" if baseline.name.startswith("pipeline") else " (as it is)"
+            table.add_row(f"{baseline.name}{note}", str(baseline.nfe), "-", _error(baseline), "", "")
     console = _console()
     console.print(table)
-    for entry in content["front"]:
-        if entry["contributions"]:
+    for entry in record.front:
+        if entry.contributions:
             console.print(_contributions(entry))
-    verdict = content["verdict"]
-    if verdict["recommended"] == "tuned":
-        console.print(f"plan.json is the tuned plan: {verdict['reason']}")
+    verdict = record.verdict
+    if verdict.recommended == "tuned":
+        console.print(f"plan.json is the tuned plan: {verdict.reason}")
     else:
-        console.print(f"No better plan was found: {verdict['reason']}")
-    for note in content["notes"]:
+        console.print(f"No better plan was found: {verdict.reason}")
+    for note in record.notes:
         console.print(f"note: {note}")
     console.print(f"{folder / 'plan.json'}  {folder / 'results.json'}  {folder / 'report.html'}", soft_wrap=True)
 
 
-def _contributions(entry: dict[str, Any]) -> Table:
+def _error(row: Entry | Baseline) -> str:
+    """The paired RMSE of a plan."""
+    return figure(row.quality.get("paired_rmse"))
+
+
+def _contributions(entry: Entry) -> Table:
     """The best plans of a budget with only some of the columns free."""
-    table = Table(title=f"{entry['name']}: what each column brought")
-    for column in ("free", "calls", "paired RMSE", "of all free"):
-        table.add_column(column, justify="left" if column == "free" else "right")
-    for each in entry["contributions"]:
-        table.add_row(each["name"], str(each["nfe"]), figure(each["paired_rmse"]), figure(each["ratio"]))
+    title = f"{entry.name}: what each column brought"
+    table = _table(title, ("free",), "free", "calls", "paired RMSE", "of all free")
+    for each in entry.contributions:
+        table.add_row(each.name, str(each.nfe), figure(each.paired_rmse), figure(each.ratio))
     return table
 
 
 def print_board(board: dict[str, Any]) -> None:
     """The leaderboard: the best standard plans of each budget, the given plans, the pipeline as it is."""
     names = sorted({name for row in board["rows"] for name in row["quality"]}, key=lambda name: name != "paired_rmse")
-    table = Table(
-        title=f"{board['model']['name']}: against the fine solution of {board['reference']['nfe']} evaluations"
-    )
-    for column in ("nfe", "plan", *names):
-        table.add_column(column, justify="left" if column == "plan" else "right")
+    title = f"{board['model']['name']}: against the fine solution of {board['reference']['nfe']} evaluations"
+    table = _table(title, ("plan",), "nfe", "plan", *names)
     shown: dict[int, int] = {}
     for row in board["rows"]:
         if row["kind"] == "standard":
@@ -111,8 +118,8 @@ def print_board(board: dict[str, Any]) -> None:
     console = _console()
     console.print(table)
     if "nll" in board["quality"]:
-        told = figure(board["quality"]["nll"])
-        console.print(f"negative log-likelihood of the data under the model's flow: {told} nats per dimension")
+        nll = figure(board["quality"]["nll"])
+        console.print(f"negative log-likelihood of the data under the model's flow: {nll} nats per dimension")
     for entry in board["plans"]:
         console.print(entry["says"])
     for note in board["notes"]:
@@ -144,9 +151,8 @@ def print_facts(facts: dict[str, Any]) -> None:
 
 def _blocks(blocks: list[dict[str, Any]]) -> Table:
     """The blocks that a plan may leave out; those that lie in others count in these, too."""
-    table = Table(title="blocks of the network, and their shares of a call")
-    for column in ("block", "kind", "MACs", "milliseconds"):
-        table.add_column(column, justify="left" if column in ("block", "kind") else "right")
+    title = "blocks of the network, and their shares of a call"
+    table = _table(title, ("block", "kind"), "block", "kind", "MACs", "milliseconds")
     for block in blocks:
         macs = "-" if block["macs_share"] is None else f"{block['macs_share']:.1%}"
         table.add_row(block["name"], block["kind"], macs, f"{block['ms_share']:.1%}")
@@ -156,38 +162,33 @@ def _blocks(blocks: list[dict[str, Any]]) -> Table:
 def _faults(faults: list[dict[str, Any]]) -> Table:
     """The pipeline's faults, with what they cost where that was measured."""
     priced = any(fault["cost"] is not None for fault in faults)
-    table = Table(
-        title="faults of the pipeline's own table" + ("; cost: times the figure without the fault" if priced else "")
-    )
-    for column in ("steps", "fault", "rows", "repair", "fewer's plans", *(("measured by", "cost") if priced else ())):
-        table.add_column(column, justify="right" if column in ("steps", "cost") else "left")
+    title = "faults of the pipeline's own table" + ("; cost: times the figure without the fault" if priced else "")
+    left = ("fault", "rows", "repair", "fewer's plans", "measured by")
+    table = _table(title, left, "steps", *left[:4], *(("measured by", "cost") if priced else ()))
     for fault in faults:
         rows = fault["rows"]
         span = str(rows[0]) if len(rows) == 1 else f"{rows[0]} .. {rows[-1]}"
-        kept = "without it" if fault["tune_repairs"] else "have it too"
+        plans = "without it" if fault["tune_repairs"] else "have it too"
         cost = (fault["measure"], figure(fault["cost"])) if priced else ()
-        table.add_row(str(fault["steps"]), fault["name"], span, fault["repair"], kept, *cost)
+        table.add_row(str(fault["steps"]), fault["name"], span, fault["repair"], plans, *cost)
     return table
 
 
-def print_methods(found: list[dict[str, Any]]) -> None:
+def print_methods(entries: list[dict[str, Any]]) -> None:
     """Every method with its room, source and claim."""
-    table = Table()
-    for column in ("room", "name", "what it is", "source", "papers", "claim"):
-        table.add_column(column)
-    for entry in found:
+    columns = ("room", "name", "what it is", "source", "papers", "claim")
+    table = _table(None, columns, *columns)
+    for entry in entries:
         papers = " ".join(map(str, entry["papers"])) or "-"
         table.add_row(entry["room"], entry["name"], entry["title"], entry["source"], papers, entry["claim"]["status"])
     _console().print(table)
 
 
-def print_claim(name: str, result: dict[str, Any]) -> None:
+def print_claim(name: str, result: Outcome) -> None:
     """What came out of one claim, in two lines and one more for each figure beside it."""
     console = _console()
-    console.print(
-        f"{result['status']:<14} {name}: {figure(result['measured'])}, {result['region']} if true", soft_wrap=True
-    )
-    console.print(f"{'':<14} {result['statement']} Against: {result['baseline']}.", soft_wrap=True)
-    for what, value in result["beside"].items():
-        told = figure(value) if isinstance(value, dict) else f"{value:.4g}" if isinstance(value, float) else str(value)
-        console.print(f"{'':<14} {what}: {told}", soft_wrap=True)
+    console.print(f"{result.status:<14} {name}: {figure(result.measured)}, {result.region} if true", soft_wrap=True)
+    console.print(f"{'':<14} {result.statement} Against: {result.baseline}.", soft_wrap=True)
+    for what, value in result.beside.items():
+        text = f"{value:.4g}" if isinstance(value, float) else str(value) if isinstance(value, int) else figure(value)
+        console.print(f"{'':<14} {what}: {text}", soft_wrap=True)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from fewer.guidance.passes import Passes, finite, inner
-from fewer.guidance.two_passes import TwoPasses
-from fewer.parts import part
+from fewer.batch import inner, projected
+from fewer.guidance.passes import Passes
+from fewer.guidance.rule import TwoPasses
+from fewer.registry import part
 
 
 @part(
     "apg",
     title="Adaptive projected guidance: parallel part damped, norm bounded, reverse momentum",
-    source="Sadat et al. 2024, Eliminating Oversaturation and Artifacts of High Guidance Scales",
+    source="Sadat et al. 2024, Eliminating Oversaturation and Artifacts of High Guidance Scales, arXiv:2410.02416",
     papers=(328,),
 )
 @dataclass(frozen=True)
@@ -33,15 +35,10 @@ class ProjectedGuidance(TwoPasses):
     norm: float = 0.0
     momentum: float = 0.0
     rule: ClassVar[str] = "apg"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        finite("guidance parallel", self.parallel, 0, 1)
-        finite("guidance norm", self.norm, 0)
-        finite("guidance momentum", self.momentum, -1, 1)
+    ranges: ClassVar = {"parallel": (0, 1), "norm": (0, math.inf), "momentum": (-1, 1)}
 
     @property
-    def remembers(self) -> bool:  # type: ignore[override]
+    def remembers(self) -> bool:
         """With momentum it looks at the rows before."""
         return self.momentum != 0
 
@@ -53,16 +50,14 @@ class ProjectedGuidance(TwoPasses):
         if self.norm > 0:
             size = inner(d, d).sqrt()
             d = d * (self.norm / size.clamp_min(self.norm)).to(d)
-        along = (inner(d, data) / inner(data, data).clamp_min(1e-30)).to(d) * data
-        d = d - (1 - self.parallel) * along
+        d = d - (1 - self.parallel) * projected(d, onto=data)
         return with_label - (self.scale - 1) / passes.tau * d
 
     def _before(self, passes: Passes) -> Tensor | float:
         """momentum d_{n-1} = sum_k momentum^k (D(label) - D(empty)) of row n - k, over rows of two passes."""
         total: Tensor | float = 0.0
-        weight, n = self.momentum, passes.row - 1
-        while weight != 0 and n in passes.past and len(passes.past[n].u) == 2:
-            past = passes.past[n]
-            total = total - weight * past.tau * (past.u["label"] - past.u["empty"])
+        weight, n, past = self.momentum, passes.row - 1, passes.past or {}
+        while weight != 0 and n in past and len(past[n].u) == 2:
+            total = total - weight * past[n].tau * (past[n].u["label"] - past[n].u["empty"])
             weight, n = weight * self.momentum, n - 1
         return total

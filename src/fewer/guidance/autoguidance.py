@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from fewer.errors import InputError
-from fewer.guidance.passes import Passes, finite
-from fewer.parts import part
+from fewer.guidance.passes import Passes
+from fewer.guidance.rule import Rule, guided
+from fewer.registry import part
 
 
 @part(
     "autoguidance",
     title="Autoguidance by a weaker network",
-    source="Karras et al. 2024, Guiding a Diffusion Model with a Bad Version of Itself",
+    source="Karras et al. 2024, Guiding a Diffusion Model with a Bad Version of Itself, arXiv:2406.02507",
 )
 @dataclass(frozen=True)
-class Autoguidance:
+class Autoguidance(Rule):
     """u = u(weaker) + scale (u - u(weaker)), one pass of the network and one of its `Model.weaker`, both with the label.
 
     The weaker network may have another schedule and prediction: it is called at the row's level. Both passes count
@@ -27,21 +28,13 @@ class Autoguidance:
 
     scale: float
     rule: ClassVar[str] = "autoguidance"
+    conditions: ClassVar[tuple[str, ...]] = ("label",)  # of the network's own pass
     passes: ClassVar[int] = 2
-    conditions: ClassVar[tuple[str, ...]] = ("label",)
-    remembers: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        finite("guidance scale", self.scale)
-
-    def parameters(self) -> dict[str, Any]:
-        """The scale."""
-        return {"scale": float(self.scale)}
 
     def output(self, passes: Passes) -> Tensor:
         """The guided u (n, *shape)."""
-        if passes.weaker is None:
+        weaker = None if passes.model is None else passes.model.weaker
+        if weaker is None:
             raise InputError("autoguidance needs a model with a weaker network: give Model.weaker")
         (u,) = passes.outputs("label")
-        weak = passes.weaker()
-        return weak + self.scale * (u - weak)
+        return guided(weaker.velocity(passes.x, passes.tau, passes.labels), u, self.scale)

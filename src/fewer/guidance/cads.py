@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from fewer.errors import InputError
-from fewer.guidance.passes import Passes, finite
-from fewer.guidance.two_passes import TwoPasses
-from fewer.parts import part
+from fewer.guidance.passes import Passes
+from fewer.guidance.rule import TwoPasses, guided
+from fewer.registry import part
 
 EMBEDDINGS = ("class_embedding", "class_embedder.embedding_table")  # of diffusers' UNet2DModel, DiTTransformer2DModel
 
@@ -21,7 +22,7 @@ EMBEDDINGS = ("class_embedding", "class_embedder.embedding_table")  # of diffuse
 @part(
     "cads",
     title="CADS: classifier-free guidance by a condition that is annealed from noise",
-    source="Sadat et al. 2023, CADS: Condition-Annealed Sampling",
+    source="Sadat et al. 2023, CADS: Condition-Annealed Sampling, arXiv:2310.17347",
     papers=(107,),
 )
 @dataclass(frozen=True)
@@ -48,13 +49,10 @@ class ConditionAnnealed(TwoPasses):
     mix: float = 1.0
     rule: ClassVar[str] = "cads"
     draws: ClassVar[bool] = True
+    ranges: ClassVar = {"low": (0, 1), "high": (0, 1), "noise": (0, math.inf), "mix": (0, 1)}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        finite("guidance low", self.low, 0, 1)
-        finite("guidance high", self.high, 0, 1)
-        finite("guidance noise", self.noise, 0)
-        finite("guidance mix", self.mix, 0, 1)
         if self.low >= self.high:
             raise InputError(f"guidance low is {self.low!r}; expected a level below high, {self.high!r}")
 
@@ -66,7 +64,7 @@ class ConditionAnnealed(TwoPasses):
         """The guided u (n, *shape)."""
         with embeddings_changed(passes, lambda y, n: self.annealed(y, n, self.kept(float(passes.tau)))):
             with_label, without = passes.networks(*self.conditions)
-        return passes.u(without + self.scale * (with_label - without))
+        return passes.u(guided(without, with_label, self.scale))
 
     def annealed(self, y: Tensor, n: Tensor, gamma: float) -> Tensor:
         """y' (N, d) of embeddings y (N, d) and unit noise n (N, d); y itself, to the bit, where gamma is 1."""
@@ -82,9 +80,9 @@ class ConditionAnnealed(TwoPasses):
 
 @contextmanager
 def embeddings_changed(passes: Passes, change: Any) -> Iterator[None]:
-    """While it lasts the network embeds the labels of the first pass as change(y, n), n the row's noise of y's size."""
-    found = embeddings(passes.module)
-    if not found:
+    """A context in which the network embeds the labels of the first pass as change(y, n), n the row's noise of y's size."""
+    modules = embeddings(passes.module)
+    if not modules:
         raise InputError(
             "cads needs a network that embeds its labels: a diffusers UNet2DModel or DiTTransformer2DModel"
         )
@@ -96,7 +94,7 @@ def embeddings_changed(passes: Passes, change: Any) -> Iterator[None]:
         label, rest = embedded[:samples], embedded[samples:]
         return torch.cat([change(label, fresh(label.shape[1:]).to(label)), rest])
 
-    handles = [module.register_forward_hook(hook) for module in found]
+    handles = [module.register_forward_hook(hook) for module in modules]
     try:
         yield
     finally:

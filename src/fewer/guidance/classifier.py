@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from abc import abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fewer.errors import InputError
-from fewer.guidance.on_guided import OnGuided
+from fewer.guidance.cfg import OnGuided
 from fewer.guidance.passes import Passes, finite
-from fewer.parts import part
+from fewer.registry import part
 
 
 @dataclass(frozen=True)
-class Classifying(OnGuided, ABC):
+class Classifying(OnGuided):
     """score' = score + scale g, that is eps' = eps - scale tau g and u' = u - scale tau / (1 - tau) g.
 
     scale  of the classifier; `cfg` is that of classifier-free guidance which makes u: 0 the unconditional pass, 1 the
@@ -31,11 +31,6 @@ class Classifying(OnGuided, ABC):
 
     scale: float
     cfg: float = 0.0
-    rule: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        for each in fields(self):
-            finite(f"guidance {each.name}", getattr(self, each.name))
 
     def output(self, passes: Passes) -> Tensor:
         """The guided u (n, *shape)."""
@@ -54,7 +49,7 @@ class Classifying(OnGuided, ABC):
 @part(
     "classifier",
     title="Classifier guidance by a classifier trained on noisy states",
-    source="Dhariwal & Nichol 2021, Diffusion Models Beat GANs on Image Synthesis",
+    source="Dhariwal & Nichol 2021, Diffusion Models Beat GANs on Image Synthesis, arXiv:2105.05233",
 )
 @dataclass(frozen=True)
 class NoisyClassifier(Classifying):
@@ -73,7 +68,7 @@ class NoisyClassifier(Classifying):
 @part(
     "classifier-on-data",
     title="EluCD: an off-the-shelf classifier on the data prediction, with joint and marginal temperatures",
-    source="Ma et al. 2023, Elucidating the Design Space of Classifier-Guided Diffusion Generation",
+    source="Ma et al. 2023, Elucidating the Design Space of Classifier-Guided Diffusion Generation, arXiv:2310.11311",
     papers=(325,),
 )
 @dataclass(frozen=True)
@@ -98,7 +93,7 @@ class DataClassifier(Classifying):
 
 def check_classifier(rule: str, passes: Passes) -> None:
     """Raises InputError for models without a classifier, or without labels."""
-    if passes.classifier is None:
+    if passes.model is None or passes.model.classifier is None:
         raise InputError(f"{rule} needs a model with a classifier: give Model.classifier")
     if passes.labels is None:
         raise InputError(f"{rule} needs labels: give the model its classes")
@@ -106,13 +101,19 @@ def check_classifier(rule: str, passes: Passes) -> None:
 
 def logits_at(passes: Passes, x: Tensor, tau: float) -> Tensor:
     """The classifier's logits (n, K) of states x (n, *shape) at a level. Raises InputError where they do not fit the labels."""
-    assert passes.classifier is not None  # both are checked
+    assert passes.model is not None  # all are checked
+    assert passes.model.classifier is not None
     assert passes.labels is not None
-    logits = passes.classifier(x, tau)
-    if logits.ndim != 2 or len(logits) != len(x) or int(passes.labels.max()) >= logits.shape[1]:
+    return check_logits("classifier", passes.model.classifier(x, tau), passes.labels)
+
+
+def check_logits(what: str, logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits themselves; InputError unless they are (n, K) for the n labels, with K above the largest of these."""
+    n, most = len(labels), int(labels.max())
+    if logits.ndim != 2 or len(logits) != n or most >= logits.shape[1]:
+        shape = tuple(logits.shape)
         raise InputError(
-            f"the classifier returned shape {tuple(logits.shape)} for {len(x)} samples with labels up to "
-            f"{int(passes.labels.max())}; expected logits (n, classes)"
+            f"the {what} returned shape {shape} for {n} samples with labels up to {most}; expected logits (n, classes)"
         )
     return logits
 
@@ -120,20 +121,20 @@ def logits_at(passes: Passes, x: Tensor, tau: float) -> Tensor:
 def softened(network: nn.Module, beta: float = 5.0) -> nn.Module:
     """A copy of the network with softplus(beta x) / beta in the place of ReLU, whose gradients have no jumps."""
     finite("beta", beta, 1e-6)
-    found = copy.deepcopy(network)
-    for module in list(found.modules()):
+    copied = copy.deepcopy(network)
+    for module in list(copied.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.ReLU):
                 setattr(module, name, nn.Softplus(beta))
-    return nn.Softplus(beta) if isinstance(found, nn.ReLU) else found
+    return nn.Softplus(beta) if isinstance(copied, nn.ReLU) else copied
 
 
 def _gradient(passes: Passes, x: Tensor, tau: float, joint: float, marginal: float) -> Tensor:
-    """Of joint f_label - log sum exp(marginal f) by x (n, *shape), samples not touching each other."""
+    """Gradient (n, *shape) of joint f_label - log sum exp(marginal f) by x, each sample's own."""
     assert passes.labels is not None  # it is checked
     with torch.inference_mode(False), torch.enable_grad():
         at, labels = x.clone().requires_grad_(), passes.labels.clone()  # what inference mode made has no derivatives
         logits = logits_at(passes, at, tau)
         score = joint * logits.gather(1, labels[:, None])[:, 0] - torch.logsumexp(marginal * logits, 1)
-        (found,) = torch.autograd.grad(score.sum(), at)
-    return found.detach()
+        (gradient,) = torch.autograd.grad(score.sum(), at)
+    return gradient.detach()

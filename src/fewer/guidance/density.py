@@ -9,16 +9,18 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from fewer.batch import inner
 from fewer.errors import InputError
-from fewer.guidance.on_guided import OnGuided
-from fewer.guidance.passes import Passes, finite, inner
-from fewer.parts import part
+from fewer.guidance.cfg import OnGuided
+from fewer.guidance.passes import Passes
+from fewer.registry import part
 
 
 @part(
     "density-guidance",
     title="Density guidance: the score rescaled for a prescribed gain of log-density",
-    source="Karczewski et al. 2025, Devil is in the Details: Density Guidance (the deterministic sampler)",
+    source="Karczewski et al. 2025, Devil is in the Details: Density Guidance (the deterministic sampler), "
+    "arXiv:2502.05807",
     papers=(40,),
 )
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class DensityGuidance(OnGuided):
     cfg        scale of the classifier-free guidance that makes u; its passes are this rule's
     low, high  levels tau within which it acts, low < tau <= high < 1: at tau = 1, log s is infinite
 
-    What is asked has to be there: no state lies above a mode, and a solver's steps resolve eta only where log s changes
-    little in one. The paper's sampler with added noise is left out.
+    The prescribed gain must be attainable: no state lies above a mode, and a solver's steps resolve eta only where log s
+    changes little in one. The paper's sampler with added noise is left out.
     """
 
     quantile: float
@@ -46,12 +48,10 @@ class DensityGuidance(OnGuided):
     low: float = 0.0
     high: float = 0.99
     rule: ClassVar[str] = "density-guidance"
+    ranges: ClassVar = {"quantile": (0, 1), "low": (0, 1), "high": (0, 1)}
 
     def __post_init__(self) -> None:
-        finite("guidance quantile", self.quantile, 0, 1)
-        finite("guidance cfg", self.cfg)
-        finite("guidance low", self.low, 0, 1)
-        finite("guidance high", self.high, 0, 1)
+        super().__post_init__()
         if self.quantile in (0, 1):
             raise InputError(f"guidance quantile is {self.quantile!r}; expected a number strictly between 0 and 1")
         if self.low >= self.high or self.high == 1:

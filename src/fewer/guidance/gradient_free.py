@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from fewer.batch import per_sample
 from fewer.errors import InputError
 from fewer.guidance.classifier import check_classifier, logits_at
-from fewer.guidance.passes import Passes, finite
-from fewer.parts import part
+from fewer.guidance.passes import Passes
+from fewer.guidance.rule import Rule
+from fewer.registry import part
 
 
 @part(
     "gradient-free",
     title="Gradient-free classifier guidance: away from the most confused class, as far as the classifier is unsure",
-    source="Shenoy et al. 2024, Gradient-Free Classifier Guidance (its abstract; the scale's rule is ours)",
+    source="Shenoy et al. 2024, Gradient-Free Classifier Guidance (its abstract; the scale's rule is ours), "
+    "arXiv:2411.15393",
     papers=(321,),
 )
 @dataclass(frozen=True)
-class GradientFree:
+class GradientFree(Rule):
     """D' = D(y) + w (D(y) - D(r)), of each sample and in each row from p = softmax of the classifier's logits at D(y):
 
         r = argmax_{k != y} p_k,        w = (scale - 1) (1 - p_y)
@@ -42,24 +45,11 @@ class GradientFree:
 
     scale: float
     rule: ClassVar[str] = "gradient-free"
-    remembers: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        finite("guidance scale", self.scale)
-
-    @property
-    def passes(self) -> int:
-        """2, or 1 at scale 1."""
-        return len(self.conditions)
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """What the passes are told; the "reference" is a label too, each sample's own."""
+        """The "reference" is a label too, each sample's own; at scale 1 it is not needed."""
         return ("label",) if self.scale == 1 else ("label", "reference")
-
-    def parameters(self) -> dict[str, Any]:
-        """The scale."""
-        return {"scale": float(self.scale)}
 
     def output(self, passes: Passes) -> Tensor:
         """The guided u (n, *shape)."""
@@ -68,20 +58,22 @@ class GradientFree:
             return u
         reference, weight = self.away(passes, u)
         towards = passes.u(passes.call(passes.x_in, passes.t, reference))
-        return u + weight.view(-1, *[1] * (u.ndim - 1)).to(u) * (u - towards)
+        return u + per_sample(weight, u).to(u) * (u - towards)
 
     def away(self, passes: Passes, u: Tensor) -> tuple[Tensor, Tensor]:
         """The reference class r (n,) and the weight w (n,), by the classifier at the data prediction of u."""
         check_classifier(self.rule, passes)
-        assert passes.labels is not None  # it is checked
-        logits, asked = logits_at(passes, passes.data(u), 0.0), passes.labels[:, None]
-        if logits.shape[1] != passes.classes or passes.classes < 2:
+        assert passes.model is not None  # both are checked
+        assert passes.labels is not None
+        classes = passes.model.classes or 0
+        logits, label = logits_at(passes, passes.data(u), 0.0), passes.labels[:, None]
+        if logits.shape[1] != classes or classes < 2:
             raise InputError(
-                f"{self.rule} has a classifier of {logits.shape[1]} classes and a model of {passes.classes}; "
+                f"{self.rule} has a classifier of {logits.shape[1]} classes and a model of {classes}; "
                 "expected as many, at least 2"
             )
         p = torch.softmax(logits, 1)
-        return p.scatter(1, asked, -1.0).argmax(1), self.weight(p.gather(1, asked)[:, 0])
+        return p.scatter(1, label, -1.0).argmax(1), self.weight(p.gather(1, label)[:, 0])
 
     def weight(self, surety: Tensor) -> Tensor:
         """w (n,) where the classifier gives the label these probabilities (n,)."""

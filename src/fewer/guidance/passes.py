@@ -1,4 +1,4 @@
-"""What a guidance rule has of its row: the network's passes, in the frame of plans."""
+"""The passes of a row as guidance rules see them: network calls under conditions, in the frame of plans."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import math
 import reprlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fewer.blocks.find import is_module, network_of
 from fewer.errors import InputError
+from fewer.models.model import Model
 from fewer.plan import Coefficient
 
 
@@ -26,20 +28,17 @@ class Past:
 
 @dataclass(frozen=True)
 class Passes:
-    """A row at work on a batch.
+    """One row's network passes on a batch, which a guidance rule asks for and combines.
 
     call     the network, call(x_in, t, labels)
-    x, tau   the state (n, *shape) in the flow frame, and its level
-    x_in, t  what the network is given: the state scaled, and the time that it is told
-    labels   (n,) of the samples, and `empty`, the label that stands for none; None where the model has none
+    x, tau   the state (n, *shape) in the flow frame, and its noise level
+    x_in, t  the network's inputs: the scaled state and the time
+    labels   (n,) of the samples, and `empty`, the label of the unconditional pass; None where the model has none
     u        from a network output F to u = eps - D, affine: p x + q F
-    row      the row's number; `past` has the passes of earlier rows, where a rule of the plan remembers them
-    keep     where the outputs of this row's passes go, None where no rule remembers them
-    weaker   u of the model's weaker network at this state, None where the model has none
-    module   what `call` calls, for rules that reach inside it; None where it is no torch.nn.Module
-    fresh    fresh(size) gives unit noise (n, *size), each sample's own and the row's; None where nothing draws
-    classifier  the model's, classifier(x, tau) -> logits; None where it has none
-    classes  of the model; None where it has none
+    row      the row's number
+    past     outputs of earlier rows, to which this row's are added; None where no rule of the plan remembers them
+    model    whose network it is, for rules that use more of it than passes
+    fresh    fresh(size) gives unit noise (n, *size) of each sample for this row; None where nothing draws
     """
 
     call: Callable[[Tensor, Any, Tensor | None], Tensor]
@@ -51,38 +50,39 @@ class Passes:
     empty: int | None
     u: Callable[[Tensor], Tensor]
     row: int = 0
-    past: Mapping[int, Past] = field(default_factory=dict)
-    keep: dict[int, Past] | None = None
-    weaker: Callable[[], Tensor] | None = None
-    module: nn.Module | None = None
+    past: dict[int, Past] | None = None
+    model: Model | None = None
     fresh: Callable[[Sequence[int]], Tensor] | None = None
-    classifier: Callable[[Tensor, float], Tensor] | None = None
-    classes: int | None = None
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The model's network, for rules that reach inside it; None where it is no torch.nn.Module."""
+        return network_of(self.model) if self.model is not None and is_module(self.model) else None
 
     def networks(self, *conditions: str) -> tuple[Tensor, ...]:
-        """Network outputs F (n, *shape) under these conditions, made as one call of as many times the batch."""
+        """Network outputs F (n, *shape) under these conditions, from one call whose batch holds all passes."""
         k = len(conditions)
         x_in = self.x_in if k == 1 else torch.cat([self.x_in] * k)
-        found = self.call(x_in, self.t, self._told(conditions)).chunk(k)
-        if self.keep is not None:
-            self.remember(**dict(zip(conditions, map(self.u, found), strict=True)))
-        return found
+        outputs = self.call(x_in, self.t, self._labels(conditions)).chunk(k)
+        if self.past is not None:
+            self.remember(**dict(zip(conditions, map(self.u, outputs), strict=True)))
+        return outputs
 
-    def _told(self, conditions: tuple[str, ...]) -> Tensor | None:
+    def _labels(self, conditions: tuple[str, ...]) -> Tensor | None:
         if self.labels is None or self.empty is None:
             return self.labels
-        told = [self.labels if each == "label" else torch.full_like(self.labels, self.empty) for each in conditions]
-        return told[0] if len(told) == 1 else torch.cat(told)
+        empty = torch.full_like(self.labels, self.empty)
+        return torch.cat([self.labels if each == "label" else empty for each in conditions])
 
     def outputs(self, *conditions: str) -> tuple[Tensor, ...]:
-        """The same in the frame of plans: u = eps - D under each condition."""
+        """Outputs u = eps - D (n, *shape) under these conditions, made as `networks` makes them."""
         return tuple(map(self.u, self.networks(*conditions)))
 
     def remember(self, **u: Tensor) -> None:
         """Keep outputs by condition for later rows, where a rule of the plan remembers them."""
-        if self.keep is not None:
-            known = self.keep[self.row].u if self.row in self.keep else {}
-            self.keep[self.row] = Past(self.tau, {**known, **u})
+        if self.past is not None:
+            known = self.past[self.row].u if self.row in self.past else {}
+            self.past[self.row] = Past(self.tau, {**known, **u})
 
     def data(self, u: Tensor) -> Tensor:
         """The data prediction D = x - tau u."""
@@ -103,9 +103,3 @@ def finite(what: str, value: Any, low: float = -math.inf, high: float = math.inf
         raise InputError(f"{what} is {reprlib.repr(value)}; expected a finite number")
     if not low <= float(value) <= high:
         raise InputError(f"{what} is {value!r}; expected a number in [{low:g}, {high:g}]")
-
-
-def inner(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> of each sample (n, 1, .., 1), summed in float64."""
-    product = (a.double() * b.double()).flatten(1).sum(1)
-    return product.view(-1, *[1] * (a.ndim - 1))

@@ -1,4 +1,4 @@
-"""A plan in an ordinary diffusers pipeline, and the pipeline as it was."""
+"""Play a plan in an ordinary diffusers pipeline, and restore the pipeline."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from fewer.blocks.find import candidates
 from fewer.engine import check_fit
 from fewer.errors import InputError
 from fewer.integrations.hook import Hook, guides, needs_hook
 from fewer.integrations.scheduler import FewerScheduler
-from fewer.models.diffusers import hash_of
 from fewer.models.model import Model
+from fewer.models.pipelines.folder import hash_of
 from fewer.plan import Plan
-from fewer.shortcuts.find import candidates
 
 NETWORKS = ("unet", "transformer", "transformer_2")
 LABEL_FIRST = ("DiTPipeline",)  # pipelines whose pass with the label comes before the empty one
@@ -39,7 +39,7 @@ def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
     network gets a hook too; the pipeline must then be called so that it guides (a guidance_scale above 1, of any
     value), while under a plan without guidance it guides as it always does. A plan that was applied before is taken off.
 
-    `model` tells the process and the hash of the network, where the pipeline's scheduler and folder do not. Warns once
+    `model` gives the noise schedule and the hash of the network, where the pipeline's scheduler and folder do not. Warns once
     when the plan was made for another model. Raises InputError for what cannot play the plan: a pipeline whose scheduler
     is not known or whose network is guided by an input of its own, and blocks that the network has not.
     """
@@ -52,7 +52,7 @@ def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
         network = _network(pipe)
         _check(plan, pipe, network)
         hook = Hook(network, type(pipe).__name__ in LABEL_FIRST)
-    _tell_fit(plan, pipe, model)
+    _warn_of_fit(plan, pipe, model, scheduler.frame.schedule.describe())
     unapply(pipe)
     if hook is not None:
         hook.attach()
@@ -72,10 +72,12 @@ def unapply(pipe: Any) -> None:
 
 def _network(pipe: Any) -> nn.Module:
     """The network that the pipeline calls."""
-    found = [part for name in NETWORKS if isinstance(part := getattr(pipe, name, None), nn.Module)]
-    if len(found) != 1:
-        raise InputError(f"{type(pipe).__name__} has {len(found)} networks; expected one, as `unet` or `transformer`")
-    return found[0]
+    networks = [part for name in NETWORKS if isinstance(part := getattr(pipe, name, None), nn.Module)]
+    if len(networks) != 1:
+        raise InputError(
+            f"{type(pipe).__name__} has {len(networks)} networks; expected one, as `unet` or `transformer`"
+        )
+    return networks[0]
 
 
 def _check(plan: Plan, pipe: Any, network: Any) -> None:
@@ -90,18 +92,23 @@ def _check(plan: Plan, pipe: Any, network: Any) -> None:
         raise InputError(f"plan {plan.name!r} names block {missing[0]!r}, which {type(network).__name__} has not")
 
 
-def _tell_fit(plan: Plan, pipe: Any, model: Model | None) -> None:
-    """A warning where the plan names a model, and this is another one or cannot be told."""
-    if not plan.model:
+def _warn_of_fit(plan: Plan, pipe: Any, model: Model | None, schedule: str) -> None:
+    """Warn where the plan names a model by its hash, and the pipeline's model is another or unknown.
+
+    A plan of which nothing was measured fits an unknown model of the same noise schedule.
+    """
+    if not plan.model or not (model or plan.model.get("hash")):
         return
     if model is not None:
-        told = check_fit(model, plan)
+        message = check_fit(model, plan)
     else:
         folder = Path(str(getattr(pipe.config, "_name_or_path", None) or pipe.config.get("_name_or_path") or ""))
         known = folder.is_dir() and (folder / "model_index.json").exists()
         if known and hash_of(folder) == plan.model.get("hash"):
             return
+        if not known and not plan.evidence and plan.model.get("schedule") == schedule:
+            return
         where = str(folder) if known else f"this {type(pipe).__name__}, as far as can be told"
-        told = f"plan {plan.name!r} was made for {plan.model.get('name', 'another model')}, not for {where}"
-    if told:
-        warnings.warn(told, stacklevel=3)
+        message = f"plan {plan.name!r} was made for {plan.model.get('name', 'another model')}, not for {where}"
+    if message:
+        warnings.warn(message, stacklevel=3)

@@ -1,4 +1,4 @@
-"""The pipeline as it is: its own scheduler, at its own number of steps or at a number of calls that was asked for."""
+"""The unchanged pipeline: its own scheduler, at its default number of steps or within a requested number of calls."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from fewer.errors import InputError
 from fewer.guidance.cfg import passes_at
 from fewer.integrations.probe import from_diffusers
 from fewer.integrations.schedulers import calls_of, is_stochastic, play_scheduler
-from fewer.models.from_pipeline import own_scheduler
 from fewer.models.model import Model
+from fewer.models.pipelines.defaults import own_scheduler
 from fewer.plan import Plan
-from fewer.solvers import guided
+from fewer.samplers import guided
 
 
 @dataclass(frozen=True)
 class AsItIs:
-    """A pipeline's scheduler at a number of steps.
+    """A pipeline's scheduler at a number of steps, with its `plan` where a table can hold it.
 
-    `nfe` are network evaluations a sample, `plan` its table where one holds it. Schedulers that clip are played
-    themselves: some bound the data prediction in one term of a step and not in the other, which no table does.
+    Schedulers that clip are played themselves: some bound the data prediction in one term of a step and not in the other.
     """
 
     scheduler: Any
@@ -34,7 +33,7 @@ class AsItIs:
 
     @property
     def name(self) -> str:
-        """As leaderboards call it."""
+        """Name in leaderboards."""
         return f"pipeline as it is, {self.calls} calls"
 
     @property
@@ -65,7 +64,7 @@ def as_it_is(model: Model, nfe: int | None = None, guidance: float | None = None
     if model.pipeline is None:
         return None
     scheduler = own_scheduler(model.pipeline)
-    own = model.pipeline["steps"]
+    own = model.pipeline.steps
     steps = own if nfe is None else _steps_of(scheduler, nfe // passes_at(guidance))
     if steps is None:
         return None
@@ -73,8 +72,8 @@ def as_it_is(model: Model, nfe: int | None = None, guidance: float | None = None
 
 
 def untold_guidance(model: Model, guidance: float | None) -> str | None:
-    """A sentence to tell where the pipeline takes a scale of its own when it is not told one: what is done here; else None."""
-    own = (model.pipeline or {}).get("guidance")
+    """Note for the user where the pipeline has a default guidance scale that this run does not use; else None."""
+    own = None if model.pipeline is None else model.pipeline.guidance
     if model.embedded_guidance is not None:
         if model.embedded_guidance != own:
             return None

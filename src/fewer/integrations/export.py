@@ -1,4 +1,4 @@
-"""A plan as a stock diffusers scheduler, where one takes its levels or times: nothing of fewer is needed to play it."""
+"""Plans as stock diffusers schedulers, which take levels or times: nothing of fewer is needed to play them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import diffusers
 import numpy as np
 from torch import Tensor
 
+from fewer.engine.times import times_under
 from fewer.errors import InputError
-from fewer.integrations.probe import from_diffusers
-from fewer.measures.audit.table import Array, unrolled
-from fewer.models.from_scheduler import PREDICTS, clip_of, quiet, schedule_of, settings
+from fewer.integrations.probe import read_off
+from fewer.levels import s_of_tau
 from fewer.models.model import Model
+from fewer.models.pipelines.scheduler_config import PREDICTS, clip_of, quiet, schedule_of, settings
 from fewer.models.schedules import Discrete, Flow, Schedule
 from fewer.plan import Plan
+from fewer.plan.unrolled import Array, unrolled
 
 FARTHEST = 0.01  # a scheduler whose weights differ by more does not play the plan
 EXACT = 1e-5  # schedulers keep their levels in float32
@@ -29,13 +31,13 @@ MULTISTEP: list[dict[str, Any]] = [
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """A scheduler that plays a plan, and how well.
+    """A stock scheduler that plays a plan, and how accurately.
 
-    kind        its class in diffusers, and `config` its configuration
-    given       what pipelines, and `set_timesteps`, are to be called with: sigmas, timesteps
+    kind        class in diffusers, and `config` its configuration
+    given       arguments of pipelines and of `set_timesteps`: sigmas or timesteps
     error       largest difference of a weight, on the starting noise or on an output u, in any state of the flow frame
-    time_error  largest difference of a time that the network is told
-    guidance    the scale that the pipeline must be called with, None for a plan that does not guide
+    time_error  largest difference of a network time
+    guidance    guidance_scale of the pipeline's call, None for a plan that does not guide
     """
 
     kind: str
@@ -56,15 +58,15 @@ class Export:
             return getattr(diffusers, self.kind).from_config(self.config)
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name}={[float(f'{v:.6g}') for v in values]}" for name, values in self.given.items())
+        given = ", ".join(f"{name}={[float(f'{v:.6g}') for v in values]}" for name, values in self.given.items())
         scale = "" if self.guidance is None else f", guidance_scale={self.guidance:g}"
-        return f"{self.kind}, {told}{scale}: weights within {self.error:.1g}, times within {self.time_error:.1g}"
+        return f"{self.kind}, {given}{scale}: weights within {self.error:.1g}, times within {self.time_error:.1g}"
 
 
 def to_diffusers(plan: Plan, trained: Any = None) -> Export:
     """The stock scheduler that comes closest to the plan, for a network that `trained` describes.
 
-    trained  a Model, or the diffusers scheduler of its pipeline; None for a flow model that is told 1000 tau
+    trained  a Model, or the diffusers scheduler of its pipeline; None for a flow model of times 1000 tau
 
     Its own code is run, read off as a table and compared with the plan's. Raises InputError where none comes near, and
     for what no stock scheduler holds: added noise, blocks, a second network, offsets, guidance that changes from row to row.
@@ -77,11 +79,15 @@ def to_diffusers(plan: Plan, trained: Any = None) -> Export:
             scheduler = getattr(diffusers, kind).from_config(base | options)
         if clip_of(scheduler) != clip:
             continue
-        table = _table(scheduler, given, len(plan.rows))
-        if table is None or len(table.rows) != len(plan.rows):
+        try:
+            with quiet():
+                table = read_off(scheduler, len(plan.rows), given)
+        except InputError:
+            continue
+        if len(table.rows) != len(plan.rows):
             continue
         error = float(np.abs(_unrolled(table) - _unrolled(plan)).max())
-        late = max(abs(float(a.t) - float(b.t)) for a, b in zip(table.rows, plan.rows, strict=True))
+        late = float(np.abs(_times(table, schedule) - _times(plan, schedule)).max())
         found.append(Export(kind, settings(scheduler), given, error, late, guidance))
     nearest = min(found, key=lambda export: (export.error, export.time_error), default=None)
     if nearest is None or not nearest.error <= FARTHEST:
@@ -112,7 +118,10 @@ def _plain(plan: Plan) -> float | None:
 def _trained(plan: Plan, trained: Any) -> tuple[Schedule, dict[str, Any], Any]:
     """Noise schedule, a scheduler's configuration that has it, and the bounds on the data prediction."""
     if trained is None:
-        if any(abs(float(row.t) - 1000 * float(row.tau)) > 1e-3 for row in plan.rows):
+        named = (plan.model or {}).get("schedule", Flow().describe())
+        if named != Flow().describe() or any(
+            row.t is not None and abs(float(row.t) - 1000 * float(row.tau)) > 1e-3 for row in plan.rows
+        ):
             raise InputError(
                 f"plan {plan.name!r} is not told 1000 tau: give the model, or the scheduler of its pipeline"
             )
@@ -120,20 +129,20 @@ def _trained(plan: Plan, trained: Any) -> tuple[Schedule, dict[str, Any], Any]:
     if not isinstance(trained, Model):
         return schedule_of(trained)[0], settings(trained), clip_of(trained)
     if trained.pipeline is not None:
-        return trained.schedule, dict(trained.pipeline["config"]), trained.clip
-    asked = next((name for name, predicts in PREDICTS.items() if predicts == trained.predicts), None)
-    if asked is None or not isinstance(trained.schedule, Discrete | Flow):
+        return trained.schedule, dict(trained.pipeline.config), trained.clip
+    prediction = next((name for name, predicts in PREDICTS.items() if predicts == trained.predicts), None)
+    if prediction is None or not isinstance(trained.schedule, Discrete | Flow):
         raise InputError(f"no stock scheduler knows {trained.predicts} under {trained.schedule.describe()}")
     if isinstance(trained.schedule, Flow):
         return trained.schedule, {"num_train_timesteps": trained.schedule.steps}, trained.clip
     alpha_bar = np.array([1.0, *trained.schedule.alpha_bar])
     table = {"trained_betas": (1 - alpha_bar[1:] / alpha_bar[:-1]).tolist(), "num_train_timesteps": len(alpha_bar) - 1}
-    return trained.schedule, table | {"prediction_type": asked}, trained.clip
+    return trained.schedule, table | {"prediction_type": prediction}, trained.clip
 
 
 def _candidates(plan: Plan, schedule: Schedule) -> Iterator[tuple[str, dict[str, Any], dict[str, np.ndarray]]]:
-    """Class, options and what it is given, for schedulers that take levels or times."""
-    taus, times = (np.array([float(getattr(row, name)) for row in plan.rows]) for name in ("tau", "t"))
+    """Class, options, and arguments of set_timesteps, of schedulers that take levels or times."""
+    taus, times = np.array([float(row.tau) for row in plan.rows]), _times(plan, schedule)
     grids = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_dynamic_shifting")
     own = dict.fromkeys(grids, False) | {"final_sigmas_type": "zero", "timestep_spacing": "linspace"}
     if isinstance(schedule, Flow):
@@ -141,36 +150,20 @@ def _candidates(plan: Plan, schedule: Schedule) -> Iterator[tuple[str, dict[str,
         flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 1.0}
         for order in (1, 2, 3):
             for kind in ("bh1", "bh2"):
-                yield (
-                    "UniPCMultistepScheduler",
-                    own | flow | {"solver_order": order, "solver_type": kind},
-                    {"sigmas": taus},
-                )
+                options = flow | {"solver_order": order, "solver_type": kind}
+                yield "UniPCMultistepScheduler", own | options, {"sigmas": taus}
     elif isinstance(schedule, Discrete):
         if taus.max() < 1:
-            yield "EulerDiscreteScheduler", own, {"sigmas": np.append(taus / (1 - taus), 0.0)}
+            yield "EulerDiscreteScheduler", own, {"sigmas": np.append(s_of_tau(taus), 0.0)}
         yield "HeunDiscreteScheduler", own, {"timesteps": np.append(times[:1], times[1::2])}
         whole = {"timesteps": times.round()}
         for options in MULTISTEP:
             yield "DPMSolverMultistepScheduler", own | options, whole
 
 
-def _table(scheduler: Any, given: dict[str, np.ndarray], n: int) -> Plan | None:
-    """The plan of the scheduler when it is given this; None where it cannot be."""
-    kind = type(scheduler)
-
-    def set_timesteps(self: Any, _: int) -> None:
-        kind.set_timesteps(self, **given)
-
-    told = type(kind.__name__, (kind,), {"set_timesteps": set_timesteps})
-    scheduler.__class__ = told
-    try:
-        with quiet():
-            return from_diffusers(scheduler, n)
-    except InputError:
-        return None
-    finally:
-        scheduler.__class__ = kind
+def _times(plan: Plan, schedule: Schedule) -> Array:
+    """(N,) times of the rows under this schedule."""
+    return np.array([float(t) for t in times_under({0: schedule}, plan)])
 
 
 def _unrolled(plan: Plan) -> Array:

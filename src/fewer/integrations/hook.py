@@ -1,4 +1,4 @@
-"""What a plan needs of a pipeline's network beside the scheduler: its start, guidance per row, shortcuts of blocks.
+"""Hook on a pipeline's network, for what a scheduler alone cannot play: starts, guidance per row, shortcuts of blocks.
 
 Pipelines that guide call their network on two passes at once and combine the halves themselves,
 F(empty) + scale (F(label) - F(empty)). The hook returns the row's guided output in both halves, so that any such
@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fewer.blocks.actions import bound
+from fewer.blocks.playing import Played, playing
 from fewer.engine import output
 from fewer.errors import InputError
 from fewer.integrations.scheduler import FewerScheduler, Run, in_play
 from fewer.models.model import Model
 from fewer.models.schedules import Flow
 from fewer.plan import Plan
-from fewer.shortcuts.cells import bound
-from fewer.shortcuts.playing import Played, playing
 
 INPUTS = ("hidden_states", "sample", "x")  # by which networks call what they denoise
 PER_FRAME = "encoder_hidden_states"  # which video networks take once a frame
@@ -31,9 +31,9 @@ UNBATCHED = ("image_rotary_emb", "img_ids", "txt_ids")
 
 @dataclass
 class Hook:
-    """On the network of a pipeline; inert while no FewerScheduler is being played in the thread.
+    """Hook on the network of a pipeline; inert while no FewerScheduler is being played in the thread.
 
-    `label_first` tells how the pipeline orders its two passes: most have the empty one first.
+    `label_first` is the order of the pipeline's two passes: most have the unconditional one first.
     """
 
     network: nn.Module
@@ -58,7 +58,7 @@ class Hook:
         self.played = self.run = None
 
     def before(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The network's arguments: the start instead of unit noise, and only the passes that the row makes."""
+        """Arguments of the network's call: the plan's start for unit noise, and only the passes that the row makes."""
         scheduler = in_play()
         if scheduler is None:
             self._rest()
@@ -77,7 +77,7 @@ class Hook:
         return args, kwargs
 
     def after(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
-        """The network's output: the guided one, for both passes."""
+        """Output of the network's call: the row's guided output in both halves of the batch."""
         self._rest()
         scheduler = in_play()
         if scheduler is None:
@@ -102,12 +102,12 @@ class Hook:
         return ("label", "empty") if self.label_first else ("empty", "label")
 
     def _conditions(self, plan: Plan, n: int) -> tuple[str, ...]:
-        """What the passes of row n are told, in the pipeline's order."""
+        """Conditions of the passes of row n, in the pipeline's order."""
         row = plan.rows[n]
         return self._order() if len(row.conditions) == 2 else row.conditions
 
     def _samples(self, scheduler: FewerScheduler, x: Tensor) -> int:
-        """How many samples a call of two passes holds."""
+        """Number of samples in a call of two passes."""
         half = len(x) // 2
         if scheduler.run.batch is None:
             if len(x) % 2 or not torch.equal(x[:half], x[half:]):
@@ -122,7 +122,7 @@ class Hook:
     def _play_blocks(
         self, scheduler: FewerScheduler, n: int, samples: int, conditions: tuple[str, ...], args: Any, kwargs: Any
     ) -> None:
-        """Tell the blocks which row is in play. At a run's first call they are found, and put under its control."""
+        """Set the row in play for the blocks, which a run's first call finds and puts under the plan's control."""
         run = scheduler.run
         if not any(row.blocks for row in run.rows):
             return
@@ -139,13 +139,13 @@ class Hook:
             self.played.now = n - run.first
 
     def _rest(self) -> None:
-        """The blocks run, as they do outside of a plan's calls."""
+        """Let all blocks run, as outside of a plan's calls."""
         if self.played is not None:
             self.played.now = -1
 
 
 def guides(plan: Plan) -> bool:
-    """Whether a row of the plan guides; the others then make one pass, with the label."""
+    """Whether any row of the plan guides; the other rows then make the conditional pass alone."""
     return any(row.guidance is not None for row in plan.rows)
 
 
@@ -161,21 +161,20 @@ def guided(scheduler: FewerScheduler, n: int, x: Tensor, passes: Mapping[str, Te
     if step is None or step.row.guidance is None:
         return passes["label"]
     state = x.to(torch.float32) / step.c_in
-    told = {0: "label", 1: "empty"}
 
     def call(x_in: Tensor, t: Any, labels: Tensor | None) -> Tensor:
-        asked = torch.zeros(len(x_in)) if labels is None else labels
-        return torch.cat([passes[told[int(label)]] for label in asked[:: len(x)]])
+        given = torch.zeros(len(x_in)) if labels is None else labels
+        return torch.cat([passes["empty" if label else "label"] for label in given[:: len(x)]])
 
     labels = torch.zeros(len(x), dtype=torch.int64)
     bare = Model(scheduler.frame.network, scheduler.frame.schedule, scheduler.frame.predicts, (1,), 1, 1)
     past = run.past if any(row.guidance is not None and row.guidance.remembers for row in run.rows) else None
-    u = output(bare, step, state, labels, call, n - run.first, past)
+    u = output(replace(step, model=bare), state, labels, call, n - run.first, past)
     return (u - step.p * state) / step.q
 
 
 def given(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-    """What the network denoises, of its arguments."""
+    """The argument that the network denoises."""
     return args[0] if args else next(kwargs[name] for name in INPUTS if name in kwargs)
 
 

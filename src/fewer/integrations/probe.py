@@ -8,7 +8,8 @@ coefficients, the scheduler is not linear.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,8 +18,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from fewer.errors import InputError, first_line
-from fewer.models.diffusers import schedule_of
+from fewer.levels import tau_of_s
 from fewer.models.model import Model
+from fewer.models.pipelines.scheduler_config import schedule_of
 from fewer.models.predictions import affine
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding
 from fewer.plan import Plan, Row, Start
@@ -61,21 +63,26 @@ def from_diffusers(
     scheduler  any whose step is linear in the sample and the network's output, with Gaussian noise at most. A copy of
                it is run, without its bounds on the data prediction (clip_sample, thresholding: the engine clips by
                the model's) and with fixed variances for learned ones
-    n          what its set_timesteps is given; the plan's calls may be more (Heun, PNDM)
+    n          number of steps of set_timesteps; the plan's calls may be more (Heun, PNDM)
     model      the model that the plan shall name
-    sigmas     n levels that its set_timesteps is given too, as pipelines of flow models do, where it takes them
+    sigmas     n levels for set_timesteps too, as pipelines of flow models give them
 
-    Rows have the network times that the scheduler tells, rounded as it rounds them, and the levels that it believes to
-    be at, which it keeps in float32; weights are computed in float64. What it returns at the end counts as data,
-    whatever its level (DEIS ends at the cleanest trained one). Raises InputError where the scheduler cannot be set up,
-    is not linear (and at which of its calls), gives numbers that are not finite, or adds noise in a way that rows do
-    not hold.
+    Rows have the scheduler's network times, rounded as it rounds them, and its own levels, which it keeps in float32;
+    weights are computed in float64. What it returns at the end counts as data, whatever its level (DEIS ends at the
+    cleanest trained one). Raises InputError where the scheduler cannot be set up, is not linear (and at which of its
+    calls), gives numbers that are not finite, or adds noise in a way that rows do not hold.
     """
-    name = type(scheduler).__name__
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise InputError(f"n is {n!r}; expected a whole number of steps, at least 1")
+    plan = read_off(scheduler, n, {} if sigmas is None else {"sigmas": sigmas}, n)
+    return plan if model is None else replace(plan, model={"name": model.name, "hash": model.hash})
+
+
+def read_off(scheduler: Any, n: int, given: Mapping[str, Any], *steps: int) -> Plan:
+    """The plan of a scheduler after set_timesteps(*steps, **given), which makes it take n steps."""
+    name = type(scheduler).__name__
     try:
-        levels, times, states, outputs, control = _run(scheduler, n, sigmas)
+        levels, times, states, outputs, control = _run(scheduler, *steps, **given)
     except Exception as error:  # schedulers raise many types for what they do not take
         raise InputError(f"{name} cannot be read at n = {n!r} steps: {' '.join(str(error).split())}") from error
     for i, state in enumerate(states):
@@ -87,17 +94,13 @@ def from_diffusers(
                 f"{name} is not linear in the sample and the network's output, so that no plan holds it: {after} is not"
             )
     rows = tuple(_row(name, i, times[i], levels[i], states, outputs) for i in range(len(levels)))
-    start = Start(levels[0], float(states[0][0]))
-    made_for = None if model is None else {"name": model.name, "hash": model.hash}
-    return Plan(start, rows, 0.0, f"{name} {n}", made_for).check()
+    return Plan(Start(levels[0], float(states[0][0])), rows, 0.0, f"{name} {n}").check()
 
 
-def _run(
-    scheduler: Any, n: int, sigmas: Sequence[float] | None
-) -> tuple[list[float], list[float], list[Tensor], list[int], Tensor]:
-    """Levels and times of the calls; states before each and at the end; the outputs' places; random numbers."""
+def _run(scheduler: Any, *steps: int, **given: Any) -> tuple[list[float], list[float], list[Tensor], list[int], Tensor]:
+    """Levels and times of the calls; states before each and at the end; indices of the outputs; random numbers."""
     mine, (schedule, predicts, sigma_data) = _linear_copy(scheduler)
-    mine.set_timesteps(n, **({} if sigmas is None else {"sigmas": list(sigmas)}))
+    mine.set_timesteps(*steps, **{name: list(values) for name, values in given.items()})
     if hasattr(mine, "set_begin_index"):  # else its first time is looked up, and found at the second place if repeated
         mine.set_begin_index(0)
     for key, value in vars(mine).items():
@@ -149,10 +152,10 @@ def _level(mine: Any, schedule: Schedule, sigma_data: float, i: int, t: Tensor, 
     if abs(scale - 1) > _DUST:  # it is 1 / sqrt(s^2 + 1), or with the data's deviation in place of 1
         one = sigma_data if isinstance(schedule, VarianceExploding) else 1.0
         s = (scale**-2 - one**2) ** 0.5
-        return s / (1 + s)
+        return tau_of_s(s)
     if hasattr(mine, "sigmas"):
         sigma = float(mine.sigmas[i])
-        return sigma if isinstance(schedule, Flow) else sigma / (1 + sigma)
+        return sigma if isinstance(schedule, Flow) else tau_of_s(sigma)
     if hasattr(mine, "alphas_cumprod"):
         alpha_bar = float(mine.alphas_cumprod[t])
         alpha, sigma = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
@@ -180,4 +183,4 @@ def _row(name: str, i: int, t: float, tau: float, states: list[Tensor], outputs:
     weights = {first + j: w for j, w in enumerate(a.tolist()) if abs(w) > _DUST}
     plain = weights.keys() == {i} and abs(weights[i] - 1) < _DUST
     b = {j: w for j in range(i + 1) if abs(w := float(rest[outputs[j]])) > _DUST or j == i}
-    return Row(t, tau, b, None if plain else weights, fresh[0] if fresh else 0.0)
+    return Row(tau, b, None if plain else weights, fresh[0] if fresh else 0.0, t=t)

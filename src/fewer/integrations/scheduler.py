@@ -22,12 +22,14 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from fewer.engine import Step, advance, begin, bind, output
+from fewer.batch import per_sample
+from fewer.engine import Step, advance, begin, bind, output, times
+from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError
 from fewer.guidance.passes import Past
 from fewer.integrations.trained import described, frame, packed, unpacked
 from fewer.plan import Plan, Row, Start
-from fewer.planfile import from_json, migrate, to_json
+from fewer.plan.file import from_json, migrate, to_json
 
 NEAR = 1e-2  # pipelines that start from z itself, as diffusers' own samplers for pixels do, are this near to c scale z
 
@@ -50,16 +52,15 @@ class FewerSchedulerOutput(BaseOutput):
 
 @dataclass
 class Run:
-    """What a scheduler keeps from one `set_timesteps` to the next.
+    """State of a scheduler's run, from one `set_timesteps` to the next.
 
     first, rows, steps  the rows that are played, from row `first` on, and their numbers; None for rows before it
     state               before the row in play, as the last step left it
     states, outputs     those that later rows name, counted from `first`
     started             the first samples, once they have been scaled
-    noised              whether it began with data that noise was added to
-    played, batch       for a hook on the network: the last row of which it played guidance and blocks, and how many
-                        samples it took there to be
-    past                the passes of guided rows, for rules that remember them
+    noised              whether the run began with noised data
+    played, batch       of a hook on the network: the last row whose guidance and blocks it played, and its number of samples
+    past                passes of guided rows, for rules that remember them
     """
 
     first: int = 0
@@ -84,6 +85,8 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
     sigma_data  the data's deviation, for EDM networks
     clip        {"bound": , "quantile": } of the data prediction, None for none
     tensors     the plan's tensors: safetensors in base64
+    schedule    the numbers of the noise schedule (see fewer.models.schedules); None in configurations of older versions, whose
+                plans have the times of all rows
 
     Further entries of the configuration are those of the scheduler that it was made from. Raises InputError for
     a configuration that is damaged.
@@ -108,6 +111,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         sigma_data: float = 0.5,
         clip: dict[str, float | None] | None = None,
         tensors: str | None = None,
+        schedule: dict[str, Any] | None = None,
     ) -> None:
         if not isinstance(plan, dict):
             raise InputError(
@@ -117,7 +121,10 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         self.plan = from_json(migrate(plan, where), where, unpacked(tensors))
         if self.plan.networks != [0]:
             raise InputError(f"plan {self.plan.name!r} calls a second model; a pipeline has one network")
-        self.frame = frame(process, predicts, sigma_data, clip)
+        self.frame = frame(process, schedule, predicts, sigma_data, clip)
+        if schedule is None:
+            self.plan = _of_any_schedule(self.plan)
+        self._times = [float(t) for t in times(self.frame, self.plan)]
         self._levels = [float(level) for level in self.plan.levels]
         levels = torch.tensor(self._levels[:-1], dtype=torch.float64)
         self._scales: list[float] = [*self.frame.affine(levels).c_in.expand_as(levels).tolist(), 1.0]
@@ -127,10 +134,11 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
     def from_plan(cls, plan: Plan, trained: Any) -> FewerScheduler:
         """The scheduler of a plan for a network, which a Model or the diffusers scheduler of its pipeline describes.
 
-        Raises InputError for noise schedules and predictions that are not known.
+        Raises InputError for noise schedules and predictions that are not known. Warns where rows have times of their own
+        under another noise schedule: the network is told its own times at their levels.
         """
         if isinstance(trained, FewerScheduler):
-            given = {key: trained.config[key] for key in ("process", "predicts", "sigma_data", "clip")}
+            given = {key: trained.config[key] for key in ("process", "schedule", "predicts", "sigma_data", "clip")}
             config = dict(trained.config)
         else:
             given, config = described(trained)
@@ -140,11 +148,12 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         made = cls(plan=content, tensors=packed(tensors), **given)
         more = {key: value for key, value in config.items() if key not in made.config and not key.startswith("_")}
         made.register_to_config(**more)
+        warn_of_lost_times(made.frame, made.plan)
         return made
 
     @property
     def begin_index(self) -> int | None:
-        """The row that a run begins with, where the pipeline has said it."""
+        """The row that a run begins with, where the pipeline has set it."""
         return self._begin_index
 
     @property
@@ -153,7 +162,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         return self._step_index
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """The row to begin with: image-to-image pipelines start in the middle."""
+        """Set the row to begin with: image-to-image pipelines start in the middle."""
         self._begin_index = begin_index
 
     def set_timesteps(
@@ -180,7 +189,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
 
     def _begin(self, device: torch.device | str | None = None) -> None:
         self.num_inference_steps = len(self.plan.rows)
-        self.timesteps = torch.tensor([float(row.t) for row in self.plan.rows], dtype=torch.float32, device=device)
+        self.timesteps = torch.tensor(self._times, dtype=torch.float32, device=device)
         self._begin_index = None
         self._step_index = None
         self.run = Run()
@@ -224,7 +233,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         if step is not None:
             f = model_output[:, : sample.shape[1]] if model_output.shape[1] > sample.shape[1] else model_output
             plain = replace(step, row=replace(step.row, guidance=None))  # a hook on the network has guided
-            u = output(self.frame, plain, x, None, lambda x_in, t, labels: f.to(torch.float32))
+            u = output(plain, x, None, lambda x_in, t, labels: f.to(torch.float32))
             data = x - self._levels[n] * u
 
             def draw(_: int) -> Tensor:
@@ -250,7 +259,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         self.run.noised = self.run.noised or self._step_index is None
         places = [self._place(t) for t in torch.as_tensor(timesteps).flatten()]
         numbers = torch.tensor([(self._scales[n], self._levels[n]) for n in places], device=original_samples.device)
-        scale, tau = (each.view(-1, *[1] * (original_samples.ndim - 1)) for each in numbers.unbind(1))
+        scale, tau = (per_sample(each, original_samples) for each in numbers.unbind(1))
         mixed = scale * ((1 - tau) * original_samples.to(torch.float32) + tau * noise.to(torch.float32))
         return mixed.to(original_samples.dtype)
 
@@ -262,7 +271,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         return len(self.plan.rows)
 
     def locate(self, timestep: Any = None) -> int:
-        """The row in play; at first the one that `set_begin_index` or the time says, whose part of the plan is bound."""
+        """The row in play. Before a run, that of `set_begin_index` or of the time; binds the plan from there on."""
         _turn.scheduler = ref(self)
         if self._step_index is None:
             first = (
@@ -343,3 +352,11 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
     def _sample(self, state: Tensor, n: int, dtype: torch.dtype) -> Tensor:
         """The state before row n as the pipeline sees it."""
         return (self._scales[n] * state).to(dtype)
+
+
+def _of_any_schedule(plan: Plan) -> Plan:
+    """The plan of an older configuration, which does not say its network's noise schedule: rows have its times."""
+    if any(row.t is None for row in plan.rows):
+        raise InputError(f"schedule is missing, and plan {plan.name!r} has rows without a time: make it with from_plan")
+    named = {key: value for key, value in (plan.model or {}).items() if key != "schedule"}
+    return replace(plan, model=named or None)

@@ -1,4 +1,4 @@
-"""Playing a diffusers scheduler as it is: the loop of a diffusers pipeline around a fewer model."""
+"""A diffusers scheduler's own loop, as a pipeline runs it, around a fewer model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError, first_line
-from fewer.models.from_scheduler import options, quiet
 from fewer.models.model import Model
+from fewer.models.pipelines.scheduler_config import options, quiet
 
 # diffusers schedulers whose every step adds noise
 STOCHASTIC = ("DDPM", "Ancestral", "SDE", "LCM", "TCD", "SASolver")
@@ -56,8 +56,8 @@ def play_scheduler(
 ) -> Tensor:
     """Samples (n, *shape) float32 of the scheduler's own loop from unit noise (n, *shape).
 
-    The network gets what the scheduler's scale_model_input and timesteps say; outputs of two passes are combined at
-    scale `guidance`. A copy of the scheduler is used. Fresh noise of stochastic schedulers comes from `seed`.
+    The scheduler's scale_model_input and timesteps give the network's inputs; outputs of two passes are combined at
+    scale `guidance`. A copy of the scheduler is used. Noise of stochastic schedulers comes from `seed`.
     Raises InputError where the scheduler cannot play the model, such as learned variances that it does not give.
     """
     all_labels = model.labels(len(noise), labels)

@@ -1,8 +1,10 @@
-"""What a scheduler's configuration must say of the network: the process it was trained under, and what it predicts."""
+"""The network's training process in a scheduler's configuration: noise schedule, prediction type, bounds, tensors as text."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,50 +12,72 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as dump_safetensors
 from torch import Tensor
 
-from fewer.errors import InputError
-from fewer.models.from_scheduler import clip_of, schedule_of, settings
-from fewer.models.model import Clip, Model
+from fewer.errors import InputError, first_line
+from fewer.models.denoiser import Clip
+from fewer.models.model import Model
+from fewer.models.pipelines.scheduler_config import clip_of, schedule_of, settings
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding
 
-# rows need of a process how it scales the state, which none of its other numbers changes
-PROCESSES: dict[str, Schedule] = {
-    "variance-preserving": Discrete((0.5, 0.25)),
-    "variance-exploding": VarianceExploding(),
-    "flow": Flow(),
+PROCESSES: dict[str, Callable[..., Schedule]] = {
+    "variance-preserving": Discrete,
+    "variance-exploding": VarianceExploding,
+    "flow": Flow,
 }
 
 
 def described(trained: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The process, the prediction and the bounds on it of a Model or a scheduler, and its scheduler's configuration.
+    """The noise schedule, the prediction and the bounds on it of a Model or a scheduler, and its scheduler's configuration.
 
     Raises InputError for noise schedules and predictions that are not known.
     """
     if isinstance(trained, Model):
         schedule, predicts, sigma_data, clip = trained.schedule, trained.predicts, trained.sigma_data, trained.clip
-        config = (trained.pipeline or {}).get("config", {})
+        config = {} if trained.pipeline is None else trained.pipeline.config
     elif hasattr(trained, "config"):
         schedule, predicts, sigma_data = schedule_of(trained)
         clip, config = clip_of(trained), settings(trained)
     else:
         raise InputError(f"got a {type(trained).__name__}; expected a Model or a diffusers scheduler")
-    process = next((name for name, known in PROCESSES.items() if type(schedule) is type(known)), None)
-    if process is None:
+    process = next((name for name, known in PROCESSES.items() if type(schedule) is known), None)
+    if process is None or not isinstance(schedule, Discrete | VarianceExploding | Flow):
         raise InputError(
             f"a {type(schedule).__name__} schedule is not supported; expected one of {', '.join(PROCESSES)}"
         )
-    bounds = None if clip is None else {"bound": clip.bound, "quantile": clip.quantile}
-    return {"process": process, "predicts": predicts, "sigma_data": sigma_data, "clip": bounds}, config
+    numbers = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(schedule).items()}
+    bounds = None if clip is None else asdict(clip)
+    fields = {"process": process, "schedule": numbers, "predicts": predicts, "sigma_data": sigma_data, "clip": bounds}
+    return fields, config
 
 
-def frame(process: str, predicts: str, sigma_data: float, clip: dict[str, float | None] | None) -> Model:
-    """A model that has these numbers and no network. Raises InputError for words that are not known."""
+def frame(
+    process: str,
+    schedule: Mapping[str, Any] | None,
+    predicts: str,
+    sigma_data: float,
+    clip: Mapping[str, float | None] | None,
+) -> Model:
+    """A model that has these numbers and no network. Raises InputError for words and numbers that are not known.
+
+    Without a `schedule`, as older configurations are, times of the model mean nothing.
+    """
     if process not in PROCESSES:
         raise InputError(f"process is {process!r}; expected one of {', '.join(PROCESSES)}")
     try:
         bounds = None if clip is None else Clip(**clip)  # type: ignore[arg-type]
     except TypeError as error:
         raise InputError(f"clip is {clip!r}; expected bound and quantile") from error
-    return Model(_no_network, PROCESSES[process], predicts, (1,), 1, 1, bounds, sigma_data)
+    return Model(_no_network, _schedule(process, schedule), predicts, (1,), 1, 1, clip=bounds, sigma_data=sigma_data)
+
+
+def _schedule(process: str, given: Mapping[str, Any] | None) -> Schedule:
+    """The schedule of a process with these numbers; without them one that scales the state as all of the process do."""
+    if given is None:
+        given = {"alpha_bar": (0.5, 0.25)} if process == "variance-preserving" else {}
+    numbers = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    try:
+        return PROCESSES[process](**numbers)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"schedule is no {process} one: {first_line(error)}") from error
 
 
 def _no_network(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:

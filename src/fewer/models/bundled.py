@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fewer.errors import InputError
-from fewer.models.classifier import DigitsClassifier
+from fewer.models.digits_classifier import DigitsClassifier
 
 FOLDER = Path(__file__).parent / "pretrained"
 CLASSIFIER = "digits-classifier"

@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 
 from fewer.errors import InputError, first_line
+from fewer.files import read_json
 from fewer.models import bundled
-from fewer.models.diffusers import load_folder, read_json
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
+from fewer.models.pipelines.folder import load_folder
+from fewer.models.pipelines.text_to_image import is_text_pipeline, load_text
 from fewer.models.schedules import betas, discrete
-from fewer.models.text import is_text_pipeline, load_text
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -31,14 +32,14 @@ def load(
     prompts: Sequence[str] | None = None,
     negative_prompt: str | None = None,
 ) -> Model:
-    """The model that a name stands for.
+    """Load a pretrained model.
 
     model        a folder in diffusers format, the name of a bundled model, `package.module:function` (runs that
                  function, which returns a `fewer.Model`), or a hub id `owner/name`
     device       where it runs; `dtype` what its network runs in (float32, float16, bfloat16)
     empty_label  the label trained as 'no class', where the folder does not say
-    prompts      of a text-to-image pipeline, whose label k is then prompt k (see `fewer.models.text`): 1 to 1000 texts
-    negative_prompt  of such a pipeline: what guidance leads away from, instead of what the pipeline takes untold
+    prompts      of a text-to-image pipeline, whose label k is then prompt k: 1 to 1000 texts
+    negative_prompt  of such a pipeline: text that guidance leads away from, instead of the pipeline's default
 
     Raises InputError when it is none of these or cannot be read.
     """
@@ -92,17 +93,16 @@ def _from_folder(
             raise InputError(f"an empty label was given for {folder}, whose labels are prompts")
         return load_text(folder, device, dtype, prompts, negative_prompt)
     _take_no_text(folder.name, prompts, negative_prompt)
-    mixture = folder / "mixture.safetensors"
-    if not mixture.exists():
+    path = folder / "mixture.safetensors"
+    if not path.exists():
         return load_folder(folder, device, dtype, empty_label)
-    asked = read_json(folder / "fewer.json").get("beta_schedule")
-    schedule = discrete(betas(str(asked)), name=str(asked))
-    read = GaussianMixture.load(mixture)
-    digest = hashlib.sha256(str(asked).encode() + mixture.read_bytes()).hexdigest()
-    found = Model.from_mixture(
-        read, schedule, name=folder.resolve().name, hash=digest, device=device, dtype=dtype or torch.float32
+    table = str(read_json(folder / "fewer.json").get("beta_schedule"))
+    schedule, mixture = discrete(betas(table), name=table), GaussianMixture.load(path)
+    digest = hashlib.sha256(table.encode() + path.read_bytes()).hexdigest()
+    model = Model.from_mixture(
+        mixture, schedule, name=folder.resolve().name, hash=digest, device=device, dtype=dtype or torch.float32
     )
-    return _with_empty_label(found, empty_label)
+    return _with_empty_label(model, empty_label)
 
 
 def _take_no_text(name: str, prompts: Sequence[str] | None, negative_prompt: str | None) -> None:

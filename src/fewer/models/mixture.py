@@ -233,14 +233,14 @@ class GaussianMixture:
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Writes a safetensors file: means and basis in `dtype` (float16, float32 or float64), the rest in float64."""
-        from fewer.models.mixturefile import write
+        from fewer.models.mixture_file import write
 
         write(self, Path(path), dtype)
 
     @staticmethod
     def load(path: str | Path) -> GaussianMixture:
         """Reads what `save` wrote, into float64 on the CPU. InputError for any other file; nothing is unpickled."""
-        from fewer.models.mixturefile import read
+        from fewer.models.mixture_file import read
 
         return read(Path(path))
 

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError
-from fewer.models.schedules import Number, Schedule
+from fewer.levels import Number
+from fewer.models.schedules import Schedule
 
 PREDICTIONS = ("noise", "data", "velocity", "flow", "score", "edm")
 

@@ -1,12 +1,12 @@
 """Noise schedules: which noise level belongs to which network time.
 
-A process mixes data D and unit noise eps as x = alpha D + sigma eps. Everywhere in this package the level is told by
+A process mixes data D and unit noise eps as x = alpha D + sigma eps. The level (see fewer.levels) is
 
-    s = sigma / alpha        tau = s / (1 + s) in [0, 1]        lambda = log-SNR / 2 = -log s
+    s = sigma / alpha        tau = s / (1 + s) in [0, 1]
 
-and the state is kept as x / (alpha + sigma) = (1 - tau) D + tau eps. A schedule answers three questions, in float64,
-for floats and for tensors (differentiably): the level of a network time, the network time of a level, and
-alpha + sigma at a level, by which the state is scaled before the network sees it.
+and the state is kept in the flow frame, x / (alpha + sigma) = (1 - tau) D + tau eps. A schedule gives, in float64, for
+floats and (differentiably) for tensors: the level of a network time, the network time of a level, and alpha + sigma at a
+level, by which the state is scaled for the network.
 """
 
 from __future__ import annotations
@@ -22,23 +22,11 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError
-
-Number = float | Tensor
-
-
-def log_s(tau: Number) -> Tensor:
-    """Log(sigma / alpha) = -log-SNR / 2 of a level: -inf at tau = 0, inf at tau = 1."""
-    tau = torch.as_tensor(tau, dtype=torch.float64)
-    return torch.log(tau) - torch.log1p(-tau)
-
-
-def level(log_s: Number) -> Tensor:
-    """The level tau of log(sigma / alpha); inverse of `log_s`."""
-    return torch.sigmoid(torch.as_tensor(log_s, dtype=torch.float64))
+from fewer.levels import Number, log_s, s_of_tau, tau_of_log_s, tau_of_s, unit_variance_scale
 
 
 class Schedule(Protocol):
-    """What the engine asks of a noise schedule."""
+    """Noise schedule of a network, as the engine uses it."""
 
     @property
     def tau_max(self) -> float:
@@ -52,7 +40,7 @@ class Schedule(Protocol):
         """The level that belongs to the network time `t`."""
 
     def time(self, tau: Number) -> Tensor:
-        """What the network is told at level `tau`."""
+        """Time input of the network (timestep, sigma or c_noise) at level `tau`."""
 
     def scale(self, tau: Number) -> Tensor:
         """Alpha + sigma at level `tau`."""
@@ -109,10 +97,10 @@ class Discrete:
         below = t.detach().floor().long().clamp(max=self.steps - 2)
         part = t - below
         if self.alpha_bar[-1] > 0:
-            return level(torch.lerp(self._log_s[below], self._log_s[below + 1], part))
+            return tau_of_log_s(torch.lerp(self._log_s[below], self._log_s[below + 1], part))
         last = below == self.steps - 2
         inner = below.clamp(max=self.steps - 3)
-        smooth = level(torch.lerp(self._log_s[inner], self._log_s[inner + 1], torch.where(last, 0.0, part)))
+        smooth = tau_of_log_s(torch.lerp(self._log_s[inner], self._log_s[inner + 1], torch.where(last, 0.0, part)))
         straight = torch.lerp(self._levels[below], self._levels[below + 1], part)
         return torch.where(last, straight, smooth)
 
@@ -133,20 +121,19 @@ class Discrete:
 
     def scale(self, tau: Number) -> Tensor:
         """Alpha + sigma = 1 / sqrt(tau^2 + (1 - tau)^2)."""
-        tau = torch.as_tensor(tau, dtype=torch.float64)
-        return (tau**2 + (1 - tau) ** 2) ** -0.5
+        return unit_variance_scale(tau)
 
     def describe(self) -> str:
         """One short line for people."""
-        top = self.tau_max / (1 - self.tau_max) if self.tau_max < 1 else math.inf
-        return f"{self.name}, {self.steps} times, s from {self.tau_min / (1 - self.tau_min):.4g} to {top:.4g}"
+        low, top = s_of_tau(self.tau_min), s_of_tau(self.tau_max)
+        return f"{self.name}, {self.steps} times, s from {low:.4g} to {top:.4g}"
 
 
 @dataclass(frozen=True)
 class VarianceExploding:
     """alpha = 1 and sigma from `sigma_min` to `sigma_max` (score-SDE VE, EDM).
 
-    The network is told sigma itself, or log(sigma) / 4 (`told="quarter-log"`, as EDM networks are).
+    `told` is the network's time input: sigma, or c_noise = log(sigma) / 4 ("quarter-log") of EDM networks.
     """
 
     sigma_min: float = 0.002
@@ -162,22 +149,22 @@ class VarianceExploding:
     @property
     def tau_max(self) -> float:
         """The level of sigma_max."""
-        return self.sigma_max / (1 + self.sigma_max)
+        return tau_of_s(self.sigma_max)
 
     @property
     def tau_min(self) -> float:
         """The level of sigma_min."""
-        return self.sigma_min / (1 + self.sigma_min)
+        return tau_of_s(self.sigma_min)
 
     def tau(self, t: Number) -> Tensor:
-        """The level of what the network is told."""
+        """The level of a time input."""
         t = torch.as_tensor(t, dtype=torch.float64)
-        return t / (1 + t) if self.told == "sigma" else level(4 * t)
+        return tau_of_s(t) if self.told == "sigma" else tau_of_log_s(4 * t)
 
     def time(self, tau: Number) -> Tensor:
-        """What the network is told at a level."""
+        """Sigma or log(sigma) / 4 of a level."""
         tau = torch.as_tensor(tau, dtype=torch.float64)
-        return tau / (1 - tau) if self.told == "sigma" else log_s(tau) / 4
+        return s_of_tau(tau) if self.told == "sigma" else log_s(tau) / 4
 
     def scale(self, tau: Number) -> Tensor:
         """Alpha + sigma = 1 / (1 - tau)."""
@@ -185,14 +172,15 @@ class VarianceExploding:
 
     def describe(self) -> str:
         """One short line for people."""
-        return f"variance exploding, sigma from {self.sigma_min:g} to {self.sigma_max:g}"
+        time = "" if self.told == "sigma" else ", told as log(sigma) / 4"
+        return f"variance exploding, sigma from {self.sigma_min:g} to {self.sigma_max:g}{time}"
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Straight paths, alpha = 1 - tau and sigma = tau; the network is told N tau (N = 1000 in diffusers).
+    """Straight paths, alpha = 1 - tau and sigma = tau, at network times N tau (N = 1000 in diffusers).
 
-    The cleanest level that it was trained for is taken as 1 / N.
+    The cleanest trained level is taken as 1 / N.
     """
 
     steps: int = 1000

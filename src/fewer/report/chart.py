@@ -8,14 +8,15 @@ Colours are classes that the page's style sheet defines for light and dark. Ever
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 from markupsafe import Markup
 
+from fewer.evaluate.statistics.interval import Interval
 from fewer.report.axis import Axis, count_ticks, log_ticks
-from fewer.report.folder import Interval
 from fewer.report.words import figure, span
 
 Kind = Literal["standard", "best", "pipeline", "tuned"]
@@ -26,34 +27,34 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 10, 30, 44  # margins of the plot in pixels
 
 @dataclass(frozen=True)
 class Point:
-    """One plan in the chart: x = `worth`, y = `rmse.value`. `entry` is the budget that the slider selects it by.
+    """One plan in the chart: x = its cost, y = `rmse.value`. `entry` is the budget that the slider selects it by.
 
-    worth  how many whole calls have the plan's multiply-adds, where blocks are left out; else `nfe`
+    whole_calls  how many whole calls have the plan's multiply-adds, where blocks are left out; else `nfe`
     """
 
     name: str
     kind: Kind
     nfe: int
-    rmse: Interval
+    rmse: Interval | None
     entry: int | None = None
-    worth: float | None = None
+    whole_calls: float | None = None
 
     @property
     def x(self) -> float:
         """The cost."""
-        return self.nfe if self.worth is None else self.worth
+        return self.nfe if self.whole_calls is None else self.whole_calls
 
     @property
     def y(self) -> float:
         """The value; > LEAST for every point that is drawn."""
-        return self.rmse.value or 0.0
+        return 0.0 if self.rmse is None else self.rmse.value
 
     @property
     def title(self) -> str:
         """The tooltip."""
         ends = f"95 % interval {span(self.rmse)}"
         cost = "" if self.x == self.nfe else f", with the multiply-adds of {figure(self.x)}"
-        return f"{self.name}\n{self.nfe:,} network evaluations{cost}\npaired RMSE {figure(self.rmse.value)}, {ends}"
+        return f"{self.name}\n{self.nfe:,} network evaluations{cost}\npaired RMSE {figure(self.rmse)}, {ends}"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Frame:
         return self.x(point.x) + side, self.y(point.y)
 
 
-def draw(points: list[Point]) -> Chart | None:
+def draw(points: Sequence[Point]) -> Chart | None:
     """The chart of all points with a positive value; None where there is none.
 
     The axis ends 10 times above the worst of the plans that matter (tuned, best standard, pipeline), so that a
@@ -116,7 +117,7 @@ def _frame(points: list[Point], width: int, height: int) -> Frame:
     left, right = (calls[0] / pad, calls[-1] * pad) if log else (calls[0] - pad, calls[-1] + pad)
     x = Axis(left, right, LEFT, width - RIGHT, log)
     # an interval that reaches far, or below 0, ends at the edge instead of setting the scale
-    ends = [end for p in points for end in (p.rmse.low, p.rmse.high) if end is not None and p.y / 3 < end < p.y * 3]
+    ends = [end for p in points if p.rmse for end in (p.rmse.low, p.rmse.high) if p.y / 3 < end < p.y * 3]
     values = [p.y for p in points] + ends
     y = Axis(min(values) / 1.3, max(values) * 1.2, height - BOTTOM, TOP, True)
     spacing = min((x(b) - x(a) for a, b in pairwise(calls)), default=math.inf)
@@ -141,7 +142,7 @@ def _axes(frame: Frame, calls: list[int], height: int) -> list[Markup]:
 def _mark(point: Point, frame: Frame) -> Markup:
     x, y = frame.place(point)
     parts = [Markup("<title>{}</title>").format(point.title)]
-    if point.rmse.low is not None and point.rmse.high is not None:
+    if point.rmse is not None and point.rmse.bounded:
         parts.append(_line("whisker", x, frame.y(point.rmse.low), x, frame.y(point.rmse.high)))
     if point.kind == "pipeline":
         corners = f"{x:.1f},{y - 6:.1f} {x + 6:.1f},{y:.1f} {x:.1f},{y + 6:.1f} {x - 6:.1f},{y:.1f}"

@@ -7,42 +7,33 @@ import hashlib
 import json
 import math
 import shlex
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from fewer.planfile import write_atomically
+from fewer.evaluate.statistics.interval import Interval
+from fewer.files import write_atomically
+from fewer.plan import Plan
 from fewer.report import words
 from fewer.report.chart import Kind, Point, draw
-from fewer.report.folder import Baseline, Cost, Entry, Folder, Interval, Quality, read_folder
+from fewer.report.folder import Folder, read_folder
 from fewer.report.samples import Sheet, read_sheets
 from fewer.report.table import Table, tabulate
+from fewer.results import Baseline, Cost, Entry, Quality, Verdict
 
 OTHER_QUALITY = ("paired_rmse_images", "fd", "kid", "sw2", "energy", "nll")
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """One line of the samplers' table. `best`: no standard sampler as cheap or cheaper comes closer.
+class Ranked(Point):
+    """One line of the samplers' table. `best`: no standard sampler as cheap or cheaper comes closer."""
 
-    worth  how many whole calls have its multiply-adds, where that is known
-    """
-
-    name: str
-    kind: Kind
-    nfe: int
-    cost: Cost
-    quality: Quality
-    entry: int | None = None
-    worth: float | None = None
-
-    @property
-    def rmse(self) -> Interval:
-        """Paired RMSE, with None for what is not known."""
-        return _rmse(self.quality)
+    cost: Cost = field(kw_only=True)
+    quality: Quality = field(kw_only=True)
 
 
 def write_report(folder: Path) -> Path:
@@ -52,8 +43,12 @@ def write_report(folder: Path) -> Path:
     bounded and escaped. Raises InputError, with one line, where results.json or a plan is missing or wrong, and where
     the folder cannot be written.
     """
-    folder = Path(folder)
-    page = _template().render(_view(read_folder(folder), folder))
+    return write_page(Path(folder), read_folder(Path(folder)))
+
+
+def write_page(folder: Path, found: Folder) -> Path:
+    """Write report.html into a folder of which all but samples.npz is known already; raises InputError likewise."""
+    page = _template().render(_view(found, folder))
     path = folder / "report.html"
     write_atomically(path, page.encode("utf-8", "replace"))
     return path
@@ -80,79 +75,76 @@ def _view(found: Folder, folder: Path) -> dict[str, Any]:
     default = min(range(len(results.front)), key=lambda i: (abs(results.front[i].cost.nfe - results.cost.nfe), i))
     sheets = read_sheets(folder / "samples.npz", _sheet_names(results.front))
     budgets = [_budget(i, entry, found, tables[i], sheets, lines) for i, entry in enumerate(results.front)]
-    known = [line for line in lines if line.rmse.value is not None]
-    pipeline = next(
-        (b.name for b in results.baselines if b.kind == "pipeline"), None
-    )  # at its own steps: written first
+    known = [line.rmse for line in lines if line.rmse is not None]
+    own_steps = next((b for b in results.baselines if b.kind == "pipeline"), None)  # written before other budgets
     return {
         "r": results,
-        "sentence": words.verdict_sentence(
-            results.verdict,
-            results.cost.nfe,
-            found.plan.name,
-            results.baselines,
-            worth(results.cost, results.baselines),
-        ),
+        "sentence": _sentence(results.verdict, results.cost, found.plan, results.baselines),
         "own": None if own in tables else own,
         "budgets": budgets,
         "default": default,
-        "pipeline": next((line for line in lines if line.name == pipeline), None),
+        "pipeline": next((line for line in lines if own_steps and line.name == own_steps.name), None),
         "sheets": sheets,
-        "chart": draw([Point(line.name, line.kind, line.nfe, line.rmse, line.entry, line.worth) for line in known]),
+        "chart": draw(lines),
         "lines": lines,
         "unknown": len(lines) - len(known),
-        "unmeasured": sum(not line.rmse.known for line in known),
-        "yardstick": words.yardstick(results.verdict.against, results.baselines).capitalize(),
+        "unmeasured": sum(not rmse.bounded for rmse in known),
+        "ratio_of": words.ratio_of(results.verdict.against, results.baselines).capitalize(),
         "others": [name for name in OTHER_QUALITY if any(line.quality.get(name) for line in lines)],
-        "timed": any(line.cost.ms and line.cost.ms.value is not None for line in lines),
+        "timed": any(line.cost.ms for line in lines),
         "places": _places(lines),
     }
 
 
-def ranking(baselines: list[Baseline], front: list[Entry]) -> list[Ranked]:
+def _sentence(verdict: Verdict, cost: Cost, plan: Plan, baselines: Sequence[Baseline]) -> str:
+    return words.verdict_sentence(verdict, cost.nfe, plan.name, baselines, whole_calls(cost, baselines))
+
+
+def ranking(baselines: Sequence[Baseline], front: Sequence[Entry]) -> list[Ranked]:
     """The plans found, standard samplers and the pipeline by paired RMSE, those without a finite figure last.
 
     A standard sampler is 'best' where no standard sampler of its cost or less comes closer. Where some have
     intervals only these compete: the others were ranked on the search's noises, the plans were measured on fresh ones.
     """
     standards = [b for b in baselines if b.kind == "standard"]
-    rivals = [b for b in standards if _rmse(b.quality).known] or standards
+    competing = [b for b in standards if (rmse := b.quality.get("paired_rmse")) and rmse.bounded] or standards
     best: list[Baseline] = []
-    for b in sorted(rivals, key=lambda b: (b.nfe, _value(b.quality))):
-        if _value(b.quality) < min(map(_value, (other.quality for other in best)), default=math.inf):
+    for b in sorted(competing, key=lambda b: (b.nfe, _value(b.quality))):
+        if _value(b.quality) < min((_value(other.quality) for other in best), default=math.inf):
             best.append(b)
     chosen = {id(b) for b in best}
-    lines = [Ranked(b.name, "best" if id(b) in chosen else b.kind, b.nfe, b.cost, b.quality) for b in baselines]
-    lines += [
-        Ranked(e.name, "tuned", e.cost.nfe, e.cost, e.quality, i, worth(e.cost, baselines)) for i, e in enumerate(front)
-    ]
+    lines = [_ranked(b, "best" if id(b) in chosen else b.kind) for b in baselines]
+    lines += [_ranked(e, "tuned", i, whole_calls(e.cost, baselines)) for i, e in enumerate(front)]
     return sorted(lines, key=lambda line: (_value(line.quality), line.nfe, line.name))
 
 
-def worth(cost: Cost, baselines: list[Baseline]) -> float | None:
+def _ranked(row: Baseline | Entry, kind: Kind, entry: int | None = None, whole_calls: float | None = None) -> Ranked:
+    rmse = row.quality.get("paired_rmse")
+    return Ranked(row.name, kind, row.cost.nfe, rmse, entry, whole_calls, cost=row.cost, quality=row.quality)
+
+
+def whole_calls(cost: Cost, baselines: Sequence[Baseline]) -> float | None:
     """How many whole calls have these multiply-adds; None where either is not known."""
     calls = next((b.cost.macs / b.nfe for b in baselines if b.cost.macs), None)
     return None if calls is None or cost.macs is None else cost.macs / calls
 
 
-def _rmse(quality: Quality) -> Interval:
-    return quality.get("paired_rmse") or Interval()
-
-
 def _value(quality: Quality) -> float:
-    value = _rmse(quality).value
-    return math.inf if value is None else value
+    rmse = quality.get("paired_rmse")
+    return math.inf if rmse is None else rmse.value
 
 
 def _places(lines: list[Ranked]) -> dict[str, int]:
     """Digits after the point for each column: three significant ones of its smallest figure."""
-    columns = {name: [line.quality.get(name) for line in lines] for name in ("paired_rmse", *OTHER_QUALITY)}
+    columns: dict[str, list[Interval | None]] = {
+        name: [line.quality.get(name) for line in lines] for name in ("paired_rmse", *OTHER_QUALITY)
+    }
     columns["ms"] = [line.cost.ms for line in lines]
     sizes = {name: [abs(i.value) for i in column if i and i.value] for name, column in columns.items()}
     return {name: words.decimals(min(column, default=None)) for name, column in sizes.items()}
 
 
-def _sheet_names(front: list[Entry]) -> set[str]:
+def _sheet_names(front: Sequence[Entry]) -> set[str]:
     per_budget = {f"{side}/{entry.nfe}" for entry in front for side in ("front", "standard")}
     return {"reference", "pipeline"} | per_budget
 
@@ -168,13 +160,7 @@ def _budget(
     gap = None if searched is None or searched <= 0 or fresh == math.inf else fresh / searched - 1
     return {
         "entry": entry,
-        "sentence": words.verdict_sentence(
-            entry.verdict,
-            entry.cost.nfe,
-            found.front[i].name,
-            found.results.baselines,
-            worth(entry.cost, found.results.baselines),
-        ),
+        "sentence": _sentence(entry.verdict, entry.cost, found.front[i], found.results.baselines),
         "table": table,
         "standard": standards[0] if standards else None,
         "sheet": sheets.get(f"front/{entry.nfe}"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from fewer.report.folder import Baseline, Budget, Interval, Verdict
+from fewer.evaluate.statistics.interval import Interval
+from fewer.results import Baseline, Budget, Verdict
 
 NONE = "–"
 
@@ -16,8 +18,9 @@ def decimals(value: float | None) -> int:
     return min(6, max(0, 2 - math.floor(math.log10(abs(value)))))
 
 
-def figure(value: float | None, places: int | None = None) -> str:
-    """Three significant digits, or `places` after the point; a dash for None, ∞ for infinity."""
+def figure(value: float | Interval | None, places: int | None = None) -> str:
+    """Three significant digits, or `places` after the point, of a number or an interval's value; a dash for None."""
+    value = value.value if isinstance(value, Interval) else value
     if value is None or math.isnan(value):
         return NONE
     if math.isinf(value):
@@ -33,7 +36,7 @@ def figure(value: float | None, places: int | None = None) -> str:
 
 def span(interval: Interval | None, places: int | None = None) -> str:
     """The two ends of the 95 % interval, to the precision of its value."""
-    if interval is None or interval.low is None or interval.high is None:
+    if interval is None or not interval.bounded:
         return NONE
     digits = decimals(interval.value) if places is None else places
     return f"{figure(interval.low, digits)} to {figure(interval.high, digits)}"
@@ -41,10 +44,14 @@ def span(interval: Interval | None, places: int | None = None) -> str:
 
 def with_span(interval: Interval | None) -> str:
     """Value and interval in words."""
-    if interval is None or interval.value is None:
+    if interval is None:
         return "not measured"
+    return figure(interval) + _ends(interval)
+
+
+def _ends(interval: Interval) -> str:
     ends = span(interval)
-    return figure(interval.value) + ("" if ends == NONE else f" (95\u00a0% interval {ends})")
+    return "" if ends == NONE else f" (95\u00a0% interval {ends})"
 
 
 def evaluations(count: int) -> str:
@@ -69,14 +76,14 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def asked(budget: Budget) -> str:
+def budget(request: Budget) -> str:
     """The budget in words."""
-    if budget.match:
+    if request.match:
         return "the cheapest plan that is not worse than the pipeline as it is"
-    for amounts, what in ((budget.macs, "multiply-adds"), (budget.ms, "milliseconds")):
+    for amounts, what in ((request.macs, "multiply-adds"), (request.ms, "milliseconds")):
         if amounts:
             return f"{', '.join(figure(amount) for amount in amounts)} {what} per sample"
-    nfe = sorted(set(budget.nfe))
+    nfe = sorted(set(request.nfe))
     if not nfe:
         return "no limit on network evaluations"
     if len(nfe) > 2 and nfe == list(range(nfe[0], nfe[-1] + 1)):
@@ -85,7 +92,7 @@ def asked(budget: Budget) -> str:
     return f"{listed} network evaluation{'' if nfe == [1] else 's'} per sample"
 
 
-def opponent(against: str, baselines: list[Baseline]) -> str:
+def baseline(against: str, baselines: Sequence[Baseline]) -> str:
     """What the plan was compared with, named as a reader would."""
     found = _named(against, baselines)
     if found is None:
@@ -93,36 +100,32 @@ def opponent(against: str, baselines: list[Baseline]) -> str:
     return f"the best standard sampler, {against}" if found.kind == "standard" else "the pipeline as it is"
 
 
-def yardstick(against: str, baselines: list[Baseline]) -> str:
+def ratio_of(against: str, baselines: Sequence[Baseline]) -> str:
     """What the ratio is of: samplers that add noise have no paired error and are compared by distance."""
     found = _named(against, baselines)
     by_distance = found is not None and not found.quality.get("paired_rmse") and found.quality.get("fd")
     return "Frechet distance" if by_distance else "error"
 
 
-def calls_worth(worth: float) -> str:
-    """The cost of a plan whose calls are not all whole ones, in whole calls."""
-    return f"the multiply-adds of {figure(worth)} network evaluations"
-
-
 def verdict_sentence(
-    verdict: Verdict, nfe: int, plan: str, baselines: list[Baseline], worth: float | None = None
+    verdict: Verdict, nfe: int, plan: str, baselines: Sequence[Baseline], whole_calls: float | None = None
 ) -> str:
     """The verdict in one plain sentence; a refusal says what was kept and why.
 
-    worth  where not all of its calls are whole ones: as many whole calls have its multiply-adds
+    whole_calls  where not all of its calls are whole ones: as many whole calls have its multiply-adds
     """
-    other = opponent(verdict.against, baselines)
+    other = baseline(verdict.against, baselines)
     margin = percent(verdict.margin)
     said = {
         "better": f"is better than {other}",
         "not worse": f"is not worse than {other} at a margin of {margin}",
         "worse": f"is worse than {other}",
         "cannot tell": f"cannot be told from {other} at a margin of {margin}",
-    }[verdict.decision] + _size(verdict.ratio, yardstick(verdict.against, baselines))
+    }[verdict.decision] + _size(verdict.ratio, ratio_of(verdict.against, baselines))
     cost = f"at {evaluations(nfe)} per sample"
-    if worth is not None and worth < nfe * (1 - 1e-9):
-        cost = f"at {calls_worth(worth)} per sample, in {nfe} calls, not all of the whole network"
+    if whole_calls is not None and whole_calls < nfe * (1 - 1e-9):
+        equal = f"at the multiply-adds of {figure(whole_calls)} network evaluations per sample"
+        cost = f"{equal}, in {nfe} calls, not all of the whole network"
     if not verdict.refused:
         return f"A{cost[1:]}, the tuned plan {said}."
     found = _named(verdict.against, baselines)
@@ -133,13 +136,9 @@ def verdict_sentence(
     return f"Kept the best standard plan, {kept} {cost}, because {reason or f'on fresh noise the tuned plan {said}'}."
 
 
-def _named(name: str, baselines: list[Baseline]) -> Baseline | None:
+def _named(name: str, baselines: Sequence[Baseline]) -> Baseline | None:
     return next((b for b in baselines if b.name == name), None)
 
 
 def _size(ratio: Interval | None, what: str) -> str:
-    if ratio is None or ratio.value is None:
-        return ""
-    ends = span(ratio)
-    interval = "" if ends == NONE else f" (95\u00a0% interval {ends})"
-    return f": its {what} is {figure(ratio.value)} times as large{interval}"
+    return "" if ratio is None else f": its {what} is {figure(ratio)} times as large{_ends(ratio)}"

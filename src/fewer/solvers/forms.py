@@ -14,80 +14,82 @@ order is DDIM's plus the weights times the differences of the other predictions 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fewer.solvers.history import half_log_snr, lagrange
+from fewer.levels import half_log_snr, s_of_tau
+from fewer.solvers.integrals import Array, gauss_legendre, lagrange, polynomial_weights
 from fewer.solvers.trace import Level, Output, Vector
 
-Polynomial = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 
+class Form(ABC):
+    """A form of the flow: the prediction that is taken for a polynomial, and the variable of that polynomial."""
 
-class Form(Protocol):
-    """Which prediction is a polynomial, in which variable."""
-
+    @abstractmethod
     def prediction(self, out: Output) -> Vector:
-        """The prediction."""
+        """D, eps or u of a call."""
 
+    @abstractmethod
     def place(self, level: Level) -> float:
-        """The variable's value; not finite at levels where it has none."""
+        """The variable at a level; not finite where it has no value."""
 
-    def weight(self, here: Level, there: Level, l: Polynomial) -> float:
-        """What a polynomial of the variable, as prediction, adds to the state at `there`."""
-
-
-def integral(f: Polynomial, start: float, end: float) -> float:
-    """int_start^end f, by Gauss-Legendre quadrature with 32 points."""
-    half = (end - start) / 2
-    return float(half * np.sum(_WEIGHTS * f(start + half * (1 + _POINTS))))
-
-
-def s_of(level: Level) -> float:
-    """s = sigma / alpha: inf at tau = 1."""
-    return level.tau / (1 - level.tau) if level.tau < 1 else math.inf
+    @abstractmethod
+    def weights(self, here: Level, there: Level, nodes: Sequence[float]) -> list[float]:
+        """The weight in the state at `there` of each prediction, whose variables are `nodes`, for the polynomial through all."""
 
 
 @dataclass(frozen=True)
-class NoiseInS:
-    """eps as a polynomial in s."""
+class Exponential(Form):
+    """A form of weights scale int_0^1 e^(g (1 - v)) l(v) dv, v linear in the variable, 0 here and 1 there.
+
+    predicts    the field of `Output` that is a polynomial
+    coordinate  the variable, of tau
+    kernel      (scale, g) of the levels tau and tau' of a step
+    """
+
+    predicts: Literal["data", "noise", "u"]
+    coordinate: Callable[[float], float]
+    kernel: Callable[[float, float], tuple[float, float]]
 
     def prediction(self, out: Output) -> Vector:
-        """Eps."""
-        return out.noise
+        """D, eps or u."""
+        return {"data": out.data, "noise": out.noise, "u": out.u}[self.predicts]
 
     def place(self, level: Level) -> float:
-        """The value of s."""
-        return s_of(level)
+        """The coordinate of the level."""
+        return self.coordinate(level.tau)
 
-    def weight(self, here: Level, there: Level, l: Polynomial) -> float:
-        """(1 - tau') int l(r) dr."""
-        return (1 - there.tau) * integral(l, s_of(here), s_of(there))
+    def weights(self, here: Level, there: Level, nodes: Sequence[float]) -> list[float]:
+        """The weights from the moments of the kernel."""
+        start, end = self.place(here), self.place(there)
+        if start == end:  # a step of no length
+            return [0.0] * len(nodes)
+        scale, g = self.kernel(here.tau, there.tau)
+        steps = [(node - start) / (end - start) for node in nodes]
+        return [scale * float(weight) for weight in polynomial_weights(steps, g)]
+
+
+def step_in_lambda(tau: float, end: float) -> float:
+    """h = lambda' - lambda."""
+    return half_log_snr(end) - half_log_snr(tau)
+
+
+NOISE_IN_S = Exponential("noise", s_of_tau, lambda tau, end: ((1 - end) * (s_of_tau(end) - s_of_tau(tau)), 0.0))
+NOISE_IN_LAMBDA = Exponential(
+    "noise", half_log_snr, lambda tau, end: (-end * step_in_lambda(tau, end), step_in_lambda(tau, end))
+)
+DATA_IN_LAMBDA = Exponential(
+    "data", half_log_snr, lambda tau, end: ((1 - end) * step_in_lambda(tau, end), -step_in_lambda(tau, end))
+)
+FLOW_IN_TAU = Exponential("u", float, lambda tau, end: (end - tau, 0.0))
 
 
 @dataclass(frozen=True)
-class NoiseInLogS:
-    """eps as a polynomial in log s."""
-
-    def prediction(self, out: Output) -> Vector:
-        """Eps."""
-        return out.noise
-
-    def place(self, level: Level) -> float:
-        """The value of log s."""
-        return -half_log_snr(level)
-
-    def weight(self, here: Level, there: Level, l: Polynomial) -> float:
-        """(1 - tau') int l(v) e^v dv."""
-        return (1 - there.tau) * integral(lambda v: l(v) * np.exp(v), self.place(here), self.place(there))
-
-
-@dataclass(frozen=True)
-class NoiseInTime:
+class NoiseInTime(Form):
     """eps as a polynomial in the time t of the linear variance-preserving process, whatever the model's own.
 
     log(1 + s^2) = beta_min t + (beta_max - beta_min) t^2 / 2 (Song et al. 2021, score SDE), with t beyond 1 where s is
@@ -102,58 +104,24 @@ class NoiseInTime:
         return out.noise
 
     def place(self, level: Level) -> float:
-        """The value of t."""
-        return float(self.time(np.array(s_of(level)))) if level.tau < 1 else math.inf
+        """The time t at a level."""
+        return float(self.time(np.array(s_of_tau(level.tau)))) if level.tau < 1 else math.inf
 
-    def time(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The time of s."""
+    def time(self, s: Array) -> Array:
+        """The time t at which sigma / alpha is s."""
         slope = self.beta_max - self.beta_min
         # the square root's difference, without cancellation at small s
         square = 2 * slope * np.log1p(s**2)
         return np.asarray(square / (slope * (np.sqrt(self.beta_min**2 + square) + self.beta_min)))
 
-    def weight(self, here: Level, there: Level, l: Polynomial) -> float:
+    def weights(self, here: Level, there: Level, nodes: Sequence[float]) -> list[float]:
         """(1 - tau') int l(t(r)) dr, with r = sinh y: t is smooth in y at both ends."""
-        start, end = math.asinh(s_of(here)), math.asinh(s_of(there))
-        return (1 - there.tau) * integral(lambda y: l(self.time(np.sinh(y))) * np.cosh(y), start, end)
+        start, end = math.asinh(s_of_tau(here.tau)), math.asinh(s_of_tau(there.tau))
+        y, quadrature = gauss_legendre(start, end)
+        return ((1 - there.tau) * lagrange(nodes, self.time(np.sinh(y))) @ (quadrature * np.cosh(y))).tolist()
 
 
-@dataclass(frozen=True)
-class DataInLogS:
-    """D as a polynomial in log s."""
-
-    def prediction(self, out: Output) -> Vector:
-        """D."""
-        return out.data
-
-    def place(self, level: Level) -> float:
-        """The value of log s."""
-        return -half_log_snr(level)
-
-    def weight(self, here: Level, there: Level, l: Polynomial) -> float:
-        """(1 - tau') int l(v) s' e^-v dv, downwards in v."""
-        end = self.place(there)
-        return (1 - there.tau) * integral(lambda v: l(v) * np.exp(end - v), end, self.place(here))
-
-
-@dataclass(frozen=True)
-class FlowInTau:
-    """u as a polynomial in tau."""
-
-    def prediction(self, out: Output) -> Vector:
-        """u = eps - D."""
-        return out.u
-
-    def place(self, level: Level) -> float:
-        """Tau."""
-        return level.tau
-
-    def weight(self, here: Level, there: Level, l: Polynomial) -> float:
-        """int l(r) dr."""
-        return integral(l, here.tau, there.tau)
-
-
-Known = tuple[Level, Output]
+Known = tuple[Level, Output]  # a call made so far
 
 
 def first_order(x: Vector, start: Known, there: Level) -> Vector:
@@ -163,7 +131,7 @@ def first_order(x: Vector, start: Known, there: Level) -> Vector:
 
 
 def polynomial_step(form: Form, x: Vector, start: Known, there: Level, others: Sequence[Known]) -> Vector:
-    """The step from x at `start` that is exact for the polynomial through `start` and `others`.
+    """The step from x at `start` that is exact where the prediction is the polynomial through `start` and `others`.
 
     Outputs where the variable is not finite are left out; from or to such a level the step is of first order.
     """
@@ -172,8 +140,7 @@ def polynomial_step(form: Form, x: Vector, start: Known, there: Level, others: S
     others = [known for known in others if math.isfinite(form.place(known[0]))]
     if not math.isfinite(form.place(here)) or not math.isfinite(form.place(there)):
         return step
-    nodes = [form.place(level) for level, _ in (start, *others)]
-    for j, (_, other) in enumerate(others, start=1):
-        weight = form.weight(here, there, lagrange(nodes, j))
+    weights = form.weights(here, there, [form.place(level) for level, _ in (start, *others)])
+    for weight, (_, other) in zip(weights[1:], others, strict=True):
         step = step + weight * (form.prediction(other) - form.prediction(out))
     return step

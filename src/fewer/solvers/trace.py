@@ -1,14 +1,15 @@
 """Compiling a solver to rows: its ordinary code runs once on symbols, and the rows are read off.
 
-A solver is a part with `steps(calls)`, the levels that a budget allows, and `run(trace, levels)`, which walks down the levels
-as any sampler would:
+A solver is a part with `steps(calls)`, the levels that a budget allows, and `run(trace, levels, calls)`, which goes down
+the levels as any sampler would:
 
     for here, there in pairwise(levels):
         out = trace.call(x, here)
         x = x + (there.tau - here.tau) * out.u
 
-What it computes with are vectors over a basis: the starting state, the outputs u_n and the fresh noises z_n. All
-arithmetic is float64; no network runs.
+States and predictions are `Vector`s: linear combinations of the starting state, the outputs u_n of the calls so far and
+the noises z_n. `Trace.call` returns an `Output` of such vectors in place of the network's, and `Trace.plan` reads each
+row's coefficients off the state after its call. All arithmetic is float64; no network runs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from fewer.levels import half_log_snr, tau_of_log_s
 from fewer.models.schedules import Schedule
 from fewer.plan import Coefficient, Plan, Row, Start
 
@@ -27,11 +29,31 @@ _TINY = 1e-13
 
 
 class Level(NamedTuple):
-    """A noise level and the time that the network is told there; `schedule` for solvers that call between levels."""
+    """A point of a grid.
+
+    tau       noise level in [0, 1]
+    schedule  of the model, for solvers that place inner calls by network time
+    t         network time that the row keeps; None for the schedule's at tau
+    """
 
     tau: float
-    t: float
     schedule: Schedule | None = None
+    t: float | None = None
+
+    def between_in_log_s(self, there: Level, share: float) -> Level:
+        """The level at `share` of the way to `there` in log s; in tau from pure noise on, where s is infinite."""
+        if self.tau == 1:
+            return Level(1 + share * (there.tau - 1), self.schedule)
+        log_s = -(1 - share) * half_log_snr(self.tau) - share * half_log_snr(there.tau)
+        return Level(tau_of_log_s(log_s), self.schedule)
+
+    def middle_in_time(self, there: Level) -> Level:
+        """The level of the mean of both network times; without a schedule the middle in tau."""
+        schedule = self.schedule
+        if schedule is None:
+            return Level((self.tau + there.tau) / 2)
+        times = (float(schedule.time(each.tau)) for each in (self, there))
+        return Level(float(schedule.tau(sum(times) / 2)), schedule)
 
 
 @dataclass(frozen=True)
@@ -64,16 +86,24 @@ class Vector:
 
 
 def constant(value: Coefficient) -> Vector:
-    """A number, or one a pixel, that is the same for every sample."""
+    """The vector of a number, or of one a pixel, that is the same for every sample."""
     return Vector({("1", 0): value})
 
 
 class Output(NamedTuple):
-    """What a call gives a solver: the output u = eps - D and the two predictions, eps and D."""
+    """The result of a call: the output u = eps - D, the data prediction D and the noise prediction eps."""
 
     u: Vector
     data: Vector
     noise: Vector
+
+
+class OneLevelACall:
+    """A solver whose every level is called once: most multistep methods."""
+
+    def steps(self, calls: int) -> int:
+        """As many levels as calls."""
+        return calls
 
 
 class Trace:
@@ -82,19 +112,17 @@ class Trace:
     def __init__(self) -> None:
         self.start = Vector({("x", 0): 1.0})
         self.states: list[Vector] = []
-        self.places: list[Level] = []
-        self._noises = 0
+        self._levels: list[Level] = []
 
     def call(self, x: Vector, level: Level) -> Output:
         """A network call on state x at a level."""
         self.states.append(x)
-        self.places.append(level)
+        self._levels.append(level)
         u = Vector({("u", len(self.states) - 1): 1.0})
         return Output(u, x - level.tau * u, x + (1 - level.tau) * u)
 
     def noise(self) -> Vector:
         """Fresh unit noise, added after the latest call."""
-        self._noises += 1
         return Vector({("z", len(self.states) - 1): 1.0})
 
     def plan(self, last: Vector, name: str, end: float = 0.0) -> Plan:
@@ -105,44 +133,44 @@ class Trace:
         """
         states = [*self.states, last]
         rows = []
-        for n, level in enumerate(self.places):
-            then = states[n + 1]
-            a = _named(states[: n + 1], then)
+        for n, level in enumerate(self._levels):
+            after = states[n + 1]
+            a = _named_states(states[: n + 1], after)
             if a is None:
                 raise ValueError(f"{name}: row {n} would need more than three states: its history reaches across noise")
-            change = then
+            change = after
             for j, weight in a.items():
                 change = change - weight * states[j]
-            b = {j: w for j, w in sorted(change.part("u").items()) if _size(w) > _TINY or j == n}
-            c = change.part("z").get(n, 0.0)
-            d = change.part("1").get(0, 0.0)
-            plain = list(a) == [n] and _size(a[n] - 1) < _TINY
-            rows.append(Row(level.t, level.tau, b, None if plain else a, c, offset=d))
-        first = self.places[0].tau
+            b = {j: w for j, w in sorted(change.part("u").items()) if size(w) > _TINY or j == n}
+            c, d = change.weights.get(("z", n), 0.0), change.weights.get(("1", 0), 0.0)
+            keeps_state = list(a) == [n] and size(a[n] - 1) < _TINY
+            rows.append(Row(level.tau, b, None if keeps_state else a, c, offset=d, t=level.t))
+        first = self._levels[0].tau
         return Plan(Start(first, first), tuple(rows), end, name)
 
 
-def _named(states: list[Vector], then: Vector) -> dict[int, Coefficient] | None:
-    """The fewest states, the last among them, that make up what `then` has of the start and of earlier noises.
+def _named_states(states: list[Vector], after: Vector) -> dict[int, Coefficient] | None:
+    """Weights on the fewest states, the last among them, that sum to the part of `after` in the start and earlier noises.
 
-    Earlier ones are taken as late as possible. None where three states do not suffice.
+    Of several choices the one with the latest states. None where three states do not suffice.
     """
     n = len(states) - 1
-    a = then.part("x")[0] / states[n].part("x")[0]
-    rest = (then - a * states[n]).part("z")
-    if all(_size(c) < _TINY for k, c in rest.items() if k != n):
+    a = after.weights["x", 0] / states[n].weights["x", 0]
+    rest = (after - a * states[n]).part("z")
+    if all(size(c) < _TINY for k, c in rest.items() if k != n):
         return {n: a}
     basis = [("x", 0), *(("z", k) for k in range(n))]
-    held = np.array([[float(state.weights.get(key, 0.0)) for state in states] for key in basis])
-    wanted = np.array([float(then.weights.get(key, 0.0)) for key in basis])
+    matrix = np.array([[float(state.weights.get(key, 0.0)) for state in states] for key in basis])
+    target = np.array([float(after.weights.get(key, 0.0)) for key in basis])
     for earlier in (1, 2):
         for others in combinations(range(n - 1, -1, -1), earlier):
             columns = [*sorted(others), n]
-            weights = np.linalg.lstsq(held[:, columns], wanted, rcond=None)[0]
-            if np.abs(held[:, columns] @ weights - wanted).max() < _TINY:
+            weights = np.linalg.lstsq(matrix[:, columns], target, rcond=None)[0]
+            if np.abs(matrix[:, columns] @ weights - target).max() < _TINY:
                 return dict(zip(columns, weights.tolist(), strict=True))
     return None
 
 
-def _size(weight: Coefficient) -> float:
+def size(weight: Coefficient) -> float:
+    """The largest absolute value."""
     return float(weight.abs().max()) if isinstance(weight, Tensor) else abs(weight)

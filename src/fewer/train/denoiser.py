@@ -3,10 +3,10 @@
 With x0 an image, eps unit noise, and a = alphas_cumprod[t] of a scheduler with betas (Ho et al. 2020; velocity:
 Salimans & Ho 2022), or t in [0, 1) for flow matching (Lipman et al. 2022), the network sees x_t and regresses
 
-    epsilon         x_t = sqrt(a) x0 + sqrt(1 - a) eps       eps                               told t
+    epsilon         x_t = sqrt(a) x0 + sqrt(1 - a) eps       eps                               time t
     sample                                                   x0
     v_prediction                                             sqrt(a) eps - sqrt(1 - a) x0
-    flow            x_t = (1 - t) x0 + t eps                 eps - x0                          told 1000 t
+    flow            x_t = (1 - t) x0 + t eps                 eps - x0                          time 1000 t
 
 Labels are dropped once a sample for classifier-free guidance (Ho & Salimans 2022). diffusers' DiT would drop them in
 train mode by itself, but anew in every block, so that the other blocks betray the label: the trainer turns that off.
@@ -87,20 +87,16 @@ class Trained:
         return sum(p.numel() for p in self.network.parameters())
 
     def save(self, folder: Path, half: bool = False) -> None:
-        """Writes a diffusers folder: unet/ or transformer/, scheduler/, and fewer.json; `half`: weights in float16."""
+        """Write a diffusers folder: unet/ or transformer/, scheduler/, and fewer.json; `half`: weights in float16."""
         network = copy.deepcopy(self.network).cpu()
         network = network.half() if half else network
         network.save_pretrained(folder / FOLDERS[type(network)])  # type: ignore[operator]
         self.scheduler.save_pretrained(folder / "scheduler")
         empty = empty_label(network)
         run = {
-            "steps": self.steps,
-            "seconds": round(self.seconds, 1),
-            "cpu_seconds": round(self.cpu_seconds, 1),
-            "loss": round(self.loss, 5),
-            "seed": self.seed,
-            "parameters": self.parameters,
-        }
+            "steps": self.steps, "seconds": round(self.seconds, 1), "cpu_seconds": round(self.cpu_seconds, 1),
+            "loss": round(self.loss, 5), "seed": self.seed, "parameters": self.parameters,
+        }  # fmt: skip
         facts = {"classes": empty, "empty_label": empty, "data_range": [-1, 1], "trained": run}
         (folder / "fewer.json").write_text(json.dumps(facts, indent=2) + "\n")
 
@@ -119,7 +115,7 @@ def empty_label(network: nn.Module) -> int | None:
 
 
 def noised(scheduler: Any, images: Tensor, noise: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """State (n, C, H, W), time told to the network (n,), and target (n, C, H, W), at quantiles u (n,) of the times.
+    """State (n, C, H, W), network time (n,), and target (n, C, H, W), at quantiles u (n,) of the times.
 
     `u` in [0, 1); every trained time is equally likely. Raises InputError for a scheduler with neither betas nor flow.
     """
@@ -139,7 +135,7 @@ def noised(scheduler: Any, images: Tensor, noise: Tensor, u: Tensor) -> tuple[Te
 
 
 def predict(network: Callable[..., Any], x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-    """The network's output (n, C, H, W) in float32 for states x at told times t (n,)."""
+    """The network's output (n, C, H, W) in float32 for states x at network times t (n,)."""
     return network(x, t, class_labels=labels, return_dict=False)[0].float()
 
 

@@ -1,0 +1,1 @@
+"""Policies of the blocks column: which blocks run in which row."""

@@ -1,0 +1,1 @@
+"""Claims of leaving blocks of a network out."""

@@ -1,0 +1,1 @@
+"""Claims of samplers whose next call depends on the sample."""

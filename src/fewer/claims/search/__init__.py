@@ -1,0 +1,1 @@
+"""Claims of strategies of the search."""

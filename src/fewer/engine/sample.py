@@ -1,0 +1,127 @@
+"""Samples of a model under a plan: checked, in micro-batches, the same bits in any process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewer.engine.bind import bind
+from fewer.engine.play import Callback, History, add, begin, play
+from fewer.engine.times import warn_of_lost_times
+from fewer.errors import InputError, NotFinite
+from fewer.memory import check_room, halving
+from fewer.models.model import Model
+from fewer.noise import Draw, DrawNumber, unit_noise
+from fewer.plan import Plan
+
+MICRO_BATCH = 64
+
+
+def sample(
+    model: Model,
+    plan: Plan,
+    n: int | None = None,
+    *,
+    seed: int = 0,
+    noise: Tensor | None = None,
+    labels: Any = None,
+    batch: int | None = None,
+    callback: Callback | None = None,
+    init: Tensor | None = None,
+    strength: float | None = None,
+    progress: Callable[[int, int], Any] | None = None,
+    first_sample: int = 0,
+    others: Sequence[Model] | None = None,
+) -> Tensor:
+    """Samples (n, *shape) float32 in the model's data range, on the model's device.
+
+    The same plan, seed, device, micro-batch and number of threads give the same bits in any process. Other micro-batches
+    change the network's rounding: by at most 5e-4 of the samples' standard deviation on the bundled models in float32.
+
+    n         how many (64, or as many as `noise` has)
+    seed      sample i of a seed starts from the same bits in any batch
+    noise     unit-variance starting noise (n, *shape) instead of the seed's
+    labels    integers (n,) or one for all; None draws them evenly where the model has classes
+    batch     samples per micro-batch (default 64); halved and tried again where the device's memory is too small
+    callback  f(row, x, data_prediction) after each network call of each micro-batch
+    init      data (n, *shape) to start from: mixed with noise at the level `strength` in (0, 1] of the way up
+    strength  the level tau to start at with `init`: 1 keeps nothing of it
+    progress  progress(done samples, all samples) after each micro-batch
+    first_sample  number of the first sample in the seed's noise
+    others    further models, which rows of the plan call in the model's place: those of network 1, 2, ..
+
+    Raises InputError for shapes, labels and plans that do not fit the model, and where the model returns NaN. Warns where
+    rows have times of their own under another noise schedule: the model is told its own times at their levels.
+    """
+    if n is None:
+        n = len(noise) if noise is not None else len(init) if init is not None else 64
+    if n < 1:
+        raise InputError(f"n is {n}; expected at least 1")
+    check_room(n, math.prod(model.shape), model.device)
+    if others is not None:
+        model = replace(model, others=tuple(others))
+    plan.check(tuple(model.shape))
+    for name, given in (("noise", noise), ("init", init)):
+        if given is not None and tuple(given.shape) != (n, *model.shape):
+            raise InputError(f"{name} has shape {tuple(given.shape)}; {model.name} needs {(n, *model.shape)}")
+    if (init is None) != (strength is None):
+        raise InputError("init and strength go together")
+    if strength is not None:
+        if not 0 < strength <= 1:
+            raise InputError(f"strength is {strength}; expected a number in (0, 1]")
+        plan = plan.from_level(strength)
+    size = MICRO_BATCH if batch is None else batch
+    if size < 1:
+        raise InputError(f"batch is {batch}; expected at least 1")
+    all_labels = model.labels(n, labels)
+    steps = bind(model, plan)
+    warn_of_lost_times(model, plan)
+
+    def micro_batch(part: range) -> Tensor:
+        numbers = range(first_sample + part.start, first_sample + part.stop)
+        some = slice(part.start, part.stop)
+
+        def unit(draw: DrawNumber, shape: Sequence[int] = model.shape) -> Tensor:
+            return unit_noise(seed, numbers, shape, draw, model.device)
+
+        def run(**more: Any) -> Tensor:
+            return play(
+                model, steps, x, part_labels, draw=lambda k: unit(Draw.ROW(k)),
+                own=lambda k, size: unit(Draw.GUIDANCE(k), size), **more,
+            )  # fmt: skip
+
+        z = unit(Draw.START()) if noise is None else noise[some].to(device=model.device, dtype=torch.float32)
+        x = begin(plan, z, lambda: unit(Draw.START_NOISE()))
+        if init is not None:
+            x = add(x, 1 - float(plan.start.tau), init[some].to(device=model.device, dtype=torch.float32))
+        part_labels = None if all_labels is None else all_labels[some]
+        out = run(callback=callback)
+        # a finite sum has finite terms; only a sum that is not has to be looked at closer, since it may have overflowed
+        if not math.isfinite(out.sum()) and not bool(out.isfinite().all()):
+            run(history=(again := History()))  # to find the row in which it began
+            bad = [k for k, u in again.outputs.items() if not bool(u.isfinite().all())]
+            where = f", first in row {bad[0]} (t = {float(steps[bad[0]].t):.6g})" if bad else ""
+            raise NotFinite(f"{model.name} returned values that are not finite under plan {plan.name!r}{where}")
+        return out
+
+    samples: list[Tensor] = []
+    with torch.inference_mode():
+        for part, batch_samples in halving(n, size, micro_batch):
+            samples.append(batch_samples)
+            if progress is not None:
+                progress(part.stop, n)
+    return torch.cat(samples)
+
+
+def check_fit(model: Model, plan: Plan) -> str | None:
+    """Note for the user where the plan was made for another model; None where it fits."""
+    made_for: Mapping[str, str] = plan.model or {}
+    for entry, one in zip((made_for, *plan.others), (model, *model.others), strict=False):
+        if entry and entry.get("hash") != one.hash:
+            return f"plan {plan.name!r} was made for {entry.get('name', 'another model')}, not for {one.name}"
+    return None

@@ -1,0 +1,1 @@
+"""What a plan costs: multiply-adds, memory and milliseconds."""

@@ -1,0 +1,60 @@
+"""The energy distance between two samples, and the discrepancy of any kernel, in quadratic time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fewer.evaluate.statistics.interval import Interval
+from fewer.evaluate.statistics.twosample import around_squared, check_varies, two_samples
+from fewer.evaluate.statistics.ustatistic import Sums, discrepancy_of
+from fewer.registry import part
+
+ROWS = 1024
+
+Kernel = Callable[[Tensor, Tensor], Tensor]  # (..., n, d), (..., m, d) to (..., n, m)
+
+
+@part("energy", title="Energy distance", source="Szekely & Rizzo 2004")
+def energy_distance(x: Tensor, y: Tensor) -> Interval:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| of features x (n, d) and y (m, d): zero only for equal distributions.
+
+    Unbiased (U-statistic), in the features' unit, O(n^2 d). Raises InputError below 8 samples and where all rows of y,
+    the data, are equal; those of x may be.
+    Source: Szekely & Rizzo 2004; with the kernel -|x - y| it is a squared maximum mean discrepancy
+    (Sejdinovic et al. 2013). Interval: see `discrepancy`.
+    """
+    x, y = two_samples(x, y, least=8)
+    origin = y.mean(0)  # |a - b| comes from products of a and b, which cancel far from the origin
+    return discrepancy(x - origin, y - origin, lambda a, b: -torch.cdist(a, b))
+
+
+def discrepancy(x: Tensor, y: Tensor, kernel: Kernel) -> Interval:
+    """Squared maximum mean discrepancy E k(X, X') + E k(Y, Y') - 2 E k(X, Y), unbiased, with a 95 % interval.
+
+    The variance is the jackknife's, in closed form from the kernel's row means. It counts the quadratic part,
+    2/n^2 E c(X,X')^2 + 2/m^2 E c(Y,Y')^2 + 4/(nm) E c(X,Y)^2 with c the centred kernel, twice; at equal distributions
+    there is no other, so there the interval is up to 1.5 times as wide as need be, and that part is the least variance.
+    Assumed: rows independent and identically distributed, x independent of y. May be negative. Measured coverage of the
+    nominal 95 % by the energy distance (tests/test_distances.py): 94 to 97 % of distinct distributions, 100 % of equal.
+    """
+    x, y = two_samples(x, y, least=8)
+    check_varies(y, "y")
+    xx, yy, xy = _sums(x, x, kernel, own=True), _sums(y, y, kernel, own=True), _sums(x, y, kernel)
+    return around_squared(*discrepancy_of(xx, yy, xy), min(len(x), len(y)))
+
+
+def _sums(x: Tensor, y: Tensor, kernel: Kernel, own: bool = False) -> Sums:
+    """Sums of the kernel matrix of x and y, `ROWS` rows in memory at a time; `own` where both are the same sample."""
+    rows, columns, squares, trace = [], y.new_zeros(len(y)), y.new_zeros(()), y.new_zeros(())
+    for start in range(0, len(x), ROWS):
+        block = kernel(x[start : start + ROWS], y)
+        if own:
+            trace += kernel(x[start : start + ROWS, None], x[start : start + ROWS, None]).sum()
+            block.diagonal(offset=start).zero_()
+        rows.append(block.sum(1))
+        columns += block.sum(0)
+        squares += block.square().sum()
+    return Sums(torch.cat(rows), columns, squares, trace)

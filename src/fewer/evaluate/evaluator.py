@@ -1,0 +1,233 @@
+"""Evaluator: plays plans on initial noises, scores the samples against a reference, counts network evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from fewer.engine import MICRO_BATCH, History, begin, bind, play, sample
+from fewer.errors import InputError
+from fewer.evaluate.features import Features
+from fewer.evaluate.image_errors import ImageErrors
+from fewer.evaluate.reference import PROBE, SHARE, Reference, fine_solution
+from fewer.evaluate.scoring import Quality, Scoring
+from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.interval import Interval
+from fewer.evaluate.statistics.paired import squared_errors
+from fewer.models.model import Model
+from fewer.plan import Plan
+
+
+@dataclass
+class Counter:
+    """Number of network evaluations, each of a single sample."""
+
+    evaluations: int = 0
+
+    def add(self, evaluations: int) -> None:
+        """Count some more."""
+        self.evaluations += evaluations
+
+    def reset(self) -> None:
+        """Count from 0 again."""
+        self.evaluations = 0
+
+
+@dataclass
+class Evaluator:
+    """Initial noises (n, *shape) with their labels (n,), on which plans are played and scored.
+
+    target     the reference solution's samples (n, *shape) from these noises; empty until `with_reference`
+    reference  the reference solution's calls, evaluations and error; None where the samples were given
+    scoring    what is measured beside the paired error
+    batch      samples of a micro-batch
+    seed       of the noise that rows of stochastic plans add, in which the first of these noises has number `number`
+    counter    shared by these noises, all of their slices and every other `dataclasses.replace` of them
+    described  records of the features and metrics behind the figures, by name, shared like the counter
+    image_errors  squared errors of decoded images, of a model of latents
+    """
+
+    model: Model
+    noise: Tensor
+    labels: Tensor | None = None
+    target: Tensor = field(default_factory=lambda: torch.empty(0))
+    batch: int = MICRO_BATCH
+    scoring: Scoring = field(default_factory=Scoring)
+    reference: Reference | None = None
+    seed: int = 0
+    number: int = 0
+    counter: Counter = field(default_factory=Counter)
+    described: dict[str, dict[str, Any]] = field(default_factory=dict)
+    image_errors: ImageErrors | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.model.decode is not None:
+            self.image_errors = ImageErrors(self.model, self.target)
+
+    def __len__(self) -> int:
+        return len(self.noise)
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations of all plays on these noises, and on all that share their counter."""
+        return self.counter.evaluations
+
+    def subset(self, first: int, last: int) -> Self:
+        """The noises of numbers first .. last - 1, with the same counter."""
+        at = slice(first, last)
+        labels = None if self.labels is None else self.labels[at]
+        return replace(self, noise=self.noise[at], labels=labels, target=self.target[at], number=self.number + first)
+
+    def first(self, n: int) -> Self:
+        """The first n noises, with the same counter."""
+        return self.subset(0, n)
+
+    def apart(self) -> Self:
+        """The same noises with a counter of their own."""
+        return replace(self, counter=Counter())
+
+    def with_reference(
+        self,
+        candidates: Sequence[Tensor],
+        *,
+        guidance: float | None = None,
+        improved: float = 1.0,
+        share: float = SHARE,
+        probe: int = PROBE,
+        progress: Callable[[str], Any] | None = None,
+    ) -> Self:
+        """These noises with the reference solution from them (`fewer.evaluate.reference`), whose evaluations are counted."""
+        reference = fine_solution(
+            self.model, self.noise, self.labels, candidates=candidates, improved=improved, guidance=guidance,
+            batch=self.batch, probe=probe, share=share, progress=progress,
+        )  # fmt: skip
+        self.counter.add(reference.evaluations)
+        return replace(self, target=reference.samples, reference=reference)
+
+    def samples(self, plan: Plan, first: int = 0, last: int | None = None, *, init: Tensor | None = None) -> Tensor:
+        """A plan's samples from the noises of numbers first .. last - 1, by default all.
+
+        init  data (last - first, *shape) that the noises are mixed with at the level of the plan's start
+
+        Raises NotFinite where the network gives values that are not finite.
+        """
+        noise = self.noise[first:last]
+        labels = None if self.labels is None else self.labels[first:last]
+        self.counter.add(plan.nfe * len(noise))
+        return sample(
+            self.model, plan, noise=noise, labels=labels, batch=self.batch, seed=self.seed,
+            first_sample=self.number + first, init=init, strength=None if init is None else float(plan.start.tau),
+        )  # fmt: skip
+
+    def extend(self, n: int) -> None:
+        """Make sure of at least n noises. Raises InputError where there are fewer, and no more can be made."""
+        if n > len(self):
+            raise InputError(f"{n} initial noises are asked for, and there are {len(self)}")
+
+    def parts(self) -> list[slice]:
+        """Slices of the noises, one a micro-batch."""
+        return [slice(at, at + self.batch) for at in range(0, len(self), self.batch)]
+
+    def run(self, plan: Plan, part: slice, history: History | None = None, first: int = 0) -> Tensor:
+        """Samples of a deterministic plan from the noises of a slice; they are not checked to be finite.
+
+        With a history, to which the run is added, rows from `first` on are played.
+        """
+        z = self.noise[part]
+        labels = None if self.labels is None else self.labels[part]
+        known = history is not None and first in history.outputs
+        calls = sum(row.passes for row in plan.rows[first:]) - (plan.rows[first].passes if known else 0)
+        self.counter.add(calls * len(z))
+        x = begin(plan, z, lambda: torch.zeros_like(z)) if first == 0 or history is None else history.states[first]
+        with torch.inference_mode():
+            return play(self.model, bind(self.model, plan), x, labels, history=history, first=first)
+
+    def errors(self, samples: Tensor) -> Tensor:
+        """Squared errors (m,) of samples from the first m noises."""
+        return squared_errors(samples, self.target[: len(samples)])
+
+    def squared_errors(self, plan: Plan) -> Tensor:
+        """A deterministic plan's squared error of each sample (n,), float64 on the CPU; nan where one is not finite."""
+        return torch.cat([squared_errors(self.run(plan, part), self.target[part]) for part in self.parts()])
+
+    def rmse(self, plan: Plan) -> float:
+        """Root mean squared error over all samples and elements; inf where the plan's samples are not finite."""
+        value = float(self.squared_errors(plan).mean().sqrt())
+        return value if value == value else float("inf")
+
+    def frechet(self, samples: Tensor) -> Interval:
+        """The Frechet distance of samples to the data, or to the reference solution's samples where there is none."""
+        scoring = self._by_distance
+        self._describe(scoring.features_of(len(samples)))
+        return scoring.frechet(samples)
+
+    def quality(self, samples: Tensor, *, pairs: bool = True) -> Quality:
+        """Paired RMSE of samples from the first noises, of latents that of some decoded images too, distances to the data
+        where there is any, and the user's metric.
+
+        pairs  whether samples and reference solution are pairs, which those of stochastic plans are not: these are
+               compared by distance, where there is no data with the reference solution's samples
+
+        Of fewer samples than noises (a pipeline's that takes many steps), what so few are not enough for is left out.
+        """
+        figures: dict[str, Interval] = {}
+        if pairs:
+            figures["paired_rmse"] = paired.rmse(self.errors(samples))
+            if self.image_errors is not None:
+                figures["paired_rmse_images"] = paired.rmse(self.image_errors(samples))
+        features = None
+        try:
+            if self.scoring.data is not None or not pairs:
+                scoring = self._by_distance
+                figures |= scoring.distances(samples)
+                features = scoring.features_of(len(samples))
+                self._describe(features)
+            if self.scoring.metric is not None and (pairs or not self.scoring.metric.paired):
+                figures[self.scoring.metric.name] = self._own_figure(samples)
+        except InputError:
+            if len(samples) == len(self):
+                raise
+        return Quality(figures, None if features is None else features.name)
+
+    def _own_figure(self, samples: Tensor) -> Interval:
+        """The figure of the user's metric on samples; the metric's record is kept in `described`."""
+        metric, data = self.scoring.metric, self.scoring.data
+        assert metric is not None  # the caller has checked
+        figure = metric(samples, self.target[: len(samples)] if data is None or metric.paired else data)
+        if (record := metric.describe()) is not None:
+            self.described[metric.name] = record
+        return figure
+
+    def _describe(self, features: Features) -> None:
+        self.described[features.name] = features.describe()
+
+    @property
+    def _by_distance(self) -> Scoring:
+        """The scoring by distance to the data, or to the reference solution's samples where there is none."""
+        return self.scoring if self.scoring.data is not None else replace(self.scoring, data=self.target)
+
+
+@dataclass
+class Played:
+    """A plan's samples from an evaluator's first noises; more are played on request, none twice."""
+
+    evaluator: Evaluator
+    plan: Plan
+    samples: Tensor
+
+    @classmethod
+    def on(cls, evaluator: Evaluator, plan: Plan, n: int) -> Self:
+        """The plan on the first n noises."""
+        return cls(evaluator, plan, evaluator.samples(plan, last=n))
+
+    def errors(self, n: int) -> Tensor:
+        """Squared errors (n,) on the first n noises."""
+        have = len(self.samples)
+        if have < n:
+            self.evaluator.extend(n)
+            self.samples = torch.cat([self.samples, self.evaluator.samples(self.plan, have, n)])
+        return self.evaluator.errors(self.samples[:n])

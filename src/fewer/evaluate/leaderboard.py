@@ -1,0 +1,181 @@
+"""A leaderboard of plans, the standard samplers and the pipeline as it is, on one model and the same noises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from fewer.engine import MICRO_BATCH
+from fewer.errors import InputError, NotFinite
+from fewer.evaluate.distances.own_metric import OwnMetric
+from fewer.evaluate.equal_cost import EqualCost, PlanVerdict, costs_partial_calls
+from fewer.evaluate.evaluator import Evaluator
+from fewer.evaluate.features import Features
+from fewer.evaluate.held_out import held_out_noise
+from fewer.evaluate.measure import reference_guidance
+from fewer.evaluate.own_pipeline import pipeline_rows
+from fewer.evaluate.probability_flow.likelihood import flow_nll
+from fewer.evaluate.reference import PROBE
+from fewer.evaluate.scoring import Quality, Scored, Scoring
+from fewer.evaluate.verdict import Side, Verdict, decide
+from fewer.integrations.as_it_is import untold_guidance
+from fewer.models.model import Model
+from fewer.plan import Plan
+from fewer.samplers import standard_plans
+from fewer.transfer import transferred
+
+STANDARD_BASELINES = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # standard plans that run on any model
+SHARE = 0.3  # of the best standard plan's error that a given plan may have
+
+Progress = Callable[[str, int, int | None], Any]
+
+
+def compare(
+    model: Model,
+    nfe: Sequence[int],
+    plans: Sequence[Plan] = (),
+    *,
+    data: Tensor | None = None,
+    guidance: float | None = None,
+    n: int = 128,
+    margin: float = 0.05,
+    seed: int = 0,
+    batch: int | None = None,
+    features: Features | None = None,
+    metric: OwnMetric | None = None,
+    nll: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Paired RMSE to the reference solution (and distances to `data`) of everything, each with its 95 % interval.
+
+    guidance  scale of classifier-free guidance; by default the one that the given plans were made for
+    features  that the distances to `data` are on, instead of its principal components
+    metric    one more figure of each, against `data` or else the reference solution
+    nll       also the negative log-likelihood of `data` under the model's own flow, which no plan changes
+
+    Returns {"model", "reference", "features", "quality", "rows", "plans", "notes"}: `features` says by name what
+    distances are on, `quality` holds what no plan changes (`nll`, nats per dimension, where asked for), `rows` are sorted
+    by evaluations and error, `plans` has the verdict of each given plan against the best standard plan of the same number
+    of evaluations: does it hold here? Plans that leave out blocks, or call a second network, are compared with as many
+    evaluations of the whole network as their multiply-adds pay for, rounded down (`fewer.evaluate.equal_cost`).
+    A pipeline is a row at its own number of steps and at each of `nfe`, by its own scheduler.
+    Plans that add noise are compared by Frechet distance. A standard plan that gives no finite samples is left out, and
+    noted; a given one does not hold. Plans made for another model are played as `fewer.transfer.transferred` says.
+
+    Raises InputError for options that do not go together, and for plans that cannot be played on this model.
+    """
+    if not 0 <= margin < 10:
+        raise InputError(f"margin is {margin}; expected a share such as 0.05")
+    scoring = Scoring(data, features, metric)
+    scoring.check(n)
+    report = progress or (lambda stage, done, total: None)
+    plans, notes, costs = _transferred(model, plans)
+    own = Quality()
+    if nll:  # first: it may be refused, and what follows takes long
+        if data is None:
+            raise InputError("nll is the likelihood of data, and data is missing")
+        report("likelihood of the data", 0, None)
+        own = Quality({"nll": flow_nll(model, data, batch=batch or MICRO_BATCH).nats()})
+    guidance = _guidance_of(plans) if guidance is None else guidance
+    if (note := untold_guidance(model, guidance)) is not None:
+        notes.append(note)
+    budgets = sorted({*nfe, *(cost.nfe for cost in costs)})
+    standards = {budget: standard_plans(model, budget, guidance) for budget in budgets}
+    size = MICRO_BATCH if batch is None else batch
+    noises = Evaluator(model, held_out_noise(model, n, seed), model.labels(n), batch=size, scoring=scoring)
+    evaluator = _with_reference(noises, standards[budgets[-1]], guidance, report)
+    rows, best = _standard_rows(evaluator, standards, report, notes)
+    verdicts = []
+    for plan, cost in zip(plans, costs, strict=True):
+        report(f"plan {plan.name}", 0, None)
+        quality, verdict = _compared(evaluator, plan, best[cost.nfe], margin)
+        rows.append(Scored(plan.name, "plan", plan.nfe, quality or Quality(), calls=cost.calls))
+        verdicts.append(PlanVerdict(plan, model, cost, verdict, finite=quality is not None))
+    report("the pipeline as it is", 0, None)
+    rows += pipeline_rows(evaluator, (None, *budgets), guidance, seed, notes)
+    reference = evaluator.reference
+    assert reference is not None  # the evaluator was made with one
+    return {
+        "model": model.describe(), "reference": {"nfe": reference.nfe, "error": reference.error},
+        "features": evaluator.described, "quality": own.to_dict(),
+        "rows": [row.to_dict() for row in sorted(rows, key=_by_cost_and_error)],
+        "plans": [verdict.to_dict() for verdict in verdicts], "notes": notes,
+    }  # fmt: skip
+
+
+def _by_cost_and_error(row: Scored) -> tuple[int, float]:
+    """Evaluations, then paired RMSE, infinite where there is none."""
+    error = row.quality.figures.get("paired_rmse")
+    return row.nfe, math.inf if error is None else error.value
+
+
+def _standard_rows(
+    evaluator: Evaluator, standards: Mapping[int, list[Plan]], report: Progress, notes: list[str]
+) -> tuple[list[Scored], dict[int, Side]]:
+    """Every standard plan, scored, and at each budget the one of least mean squared error; those not finite are noted."""
+    rows: list[Scored] = []
+    best: dict[int, tuple[float, Side]] = {}
+    total, done = sum(map(len, standards.values())), 0
+    for budget, plans in standards.items():
+        for plan in plans:
+            done += 1
+            report("standard plans", done, total)
+            try:
+                samples = evaluator.samples(plan)
+            except InputError as error:
+                notes.append(f"{error}; it is left out")
+                continue
+            loss = float(evaluator.errors(samples).mean())
+            if budget not in best or loss < best[budget][0]:
+                best[budget] = loss, Side(plan.name, samples)
+            rows.append(Scored(plan.name, "standard", plan.nfe, evaluator.quality(samples)))
+        if budget not in best:
+            raise InputError(f"no standard plan of {budget} evaluations gives finite samples of {evaluator.model.name}")
+    return rows, {budget: side for budget, (_, side) in best.items()}
+
+
+def _guidance_of(plans: Sequence[Plan]) -> float | None:
+    """The one guidance scale that plans were made for."""
+    scales = {reference_guidance(plan) for plan in plans} or {None}
+    if len(scales) > 1:
+        given = ", ".join(f"{plan.name!r} {reference_guidance(plan)}" for plan in plans)
+        raise InputError(f"guidance is missing: the plans were made for different scales ({given})")
+    return scales.pop()
+
+
+def _with_reference(noises: Evaluator, plans: list[Plan], guidance: float | None, report: Progress) -> Evaluator:
+    """The noises with a reference solution, as fine as the best of the largest budget's standard plans requires."""
+    if not plans:
+        raise InputError("no standard plan can be made for this number of network evaluations")
+    few = noises.first(PROBE)
+    baselines = [plan for plan in plans if plan.name in STANDARD_BASELINES] or plans[:1]
+    return noises.with_reference(
+        [few.samples(plan) for plan in baselines], guidance=guidance, improved=SHARE,
+        progress=lambda stage: report(stage, 0, None),
+    )  # fmt: skip
+
+
+def _transferred(model: Model, plans: Sequence[Plan]) -> tuple[list[Plan], list[str], list[EqualCost]]:
+    """The given plans as this model plays them, notes for the user, and the cost of each plan's baselines."""
+    pairs = [transferred(model, plan) for plan in plans]
+    played, notes = [plan for plan, _ in pairs], [note for _, remarks in pairs for note in remarks]
+    costs = [EqualCost.of(model, plan) for plan in played]
+    for plan, cost in zip(played, costs, strict=True):
+        if costs_partial_calls(plan) and cost.macs is None:
+            notes.append(
+                f"torch counts no multiply-adds in {model.name}: {plan.name} is held against as many whole evaluations"
+            )
+    return played, notes, costs
+
+
+def _compared(evaluator: Evaluator, plan: Plan, best: Side, margin: float) -> tuple[Quality | None, Verdict]:
+    """A given plan's quality, and how it stands against the best standard plan; no quality where samples are not finite."""
+    try:
+        samples = evaluator.samples(plan)
+    except NotFinite:
+        return None, Verdict(best.name, margin, "worse", None)
+    verdict = decide(evaluator, Side(plan.name, samples, plan.stochastic), best, margin)
+    return evaluator.quality(samples, pairs=not plan.stochastic), verdict

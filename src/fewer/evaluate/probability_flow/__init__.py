@@ -1,0 +1,1 @@
+"""The probability flow by an adaptive solver, and the likelihood along it."""

@@ -1,0 +1,1 @@
+"""Intervals, paired comparisons, races and other statistics of samples."""

@@ -1,0 +1,1 @@
+"""Pipelines of diffusers as models: networks, schedulers, text encoders and prompts."""

@@ -1,0 +1,115 @@
+"""Diffusers schedulers: their noise schedule, prediction type and clipping, as a model has them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.utils import logging
+from torch import Tensor
+
+from fewer.errors import InputError, first_line
+from fewer.models.denoiser import Clip
+from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding, betas, discrete
+
+PREDICTS = {"epsilon": "noise", "sample": "data", "v_prediction": "velocity", "flow_prediction": "flow"}
+
+
+@contextmanager
+def quiet(library: Any = logging) -> Iterator[None]:
+    """Silence warnings and progress bars of diffusers, or of a `library` by its logging: fewer checks what they say."""
+    verbosity, bars = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(verbosity)
+        if bars:
+            library.enable_progress_bar()
+
+
+def make_scheduler(name: Any, config: dict[str, Any]) -> Any:
+    """A diffusers scheduler from its class name and configuration; InputError where that is not possible."""
+    kind = getattr(diffusers, name, None) if isinstance(name, str) and "Scheduler" in name else None
+    if kind is None or not hasattr(kind, "from_config"):
+        raise InputError(f"unknown scheduler {name!r}; expected the class name of a diffusers scheduler")
+    try:
+        with quiet():
+            return kind.from_config(config)
+    except Exception as error:  # schedulers raise many types for what they do not take
+        raise InputError(f"{name} cannot be built from its configuration: {first_line(error)}") from error
+
+
+def options(scheduler: Any) -> dict[str, Any]:
+    """The scheduler's configuration without entries that its class has no parameter for, and so ignores."""
+    known = inspect.signature(type(scheduler).__init__).parameters
+    return {key: value for key, value in scheduler.config.items() if key in known}
+
+
+def settings(scheduler: Any) -> dict[str, Any]:
+    """All of the scheduler's configuration as JSON values, from which `make_scheduler` makes it again."""
+    config = {key: value for key, value in scheduler.config.items() if not key.startswith("_")}
+    return dict(json.loads(json.dumps(config, default=str)))
+
+
+def schedule_of(scheduler: Any) -> tuple[Schedule, str, float]:
+    """Noise schedule, prediction, and standard deviation of the data (for EDM networks) of a diffusers scheduler."""
+    name, config = type(scheduler).__name__, options(scheduler)
+    if name.startswith("FlowMatch"):
+        return Flow(config["num_train_timesteps"]), "flow", 0.5
+    prediction = config.get("prediction_type", "epsilon")
+    if not isinstance(prediction, str) or prediction not in PREDICTS:
+        raise InputError(f"prediction_type is {prediction!r}; expected one of {', '.join(PREDICTS)}")
+    if name.startswith("EDM"):
+        if prediction != "epsilon":
+            raise InputError(f"{name} with prediction_type {prediction!r} is not supported; expected 'epsilon'")
+        low, high = _number(config, "sigma_min"), _number(config, "sigma_max")
+        return VarianceExploding(low, high, "quarter-log"), "edm", _number(config, "sigma_data")
+    if prediction == "flow_prediction" or config.get("use_flow_sigmas"):
+        return Flow(config["num_train_timesteps"]), PREDICTS[prediction], 0.5
+    if config.get("timestep_type", "discrete") != "discrete":
+        raise InputError(f"timestep_type {config['timestep_type']!r} is not supported; expected 'discrete'")
+    if "beta_schedule" not in config or not hasattr(scheduler, "alphas_cumprod"):
+        raise InputError(f"{name} has no beta_schedule; fewer cannot tell its noise levels")
+    return _discrete(name, config, scheduler.alphas_cumprod), PREDICTS[prediction], 0.5
+
+
+def _discrete(scheduler: str, config: dict[str, Any], theirs: Tensor) -> Discrete:
+    """The schedule of the configuration in float64, or the scheduler's own table of alpha_bar where that differs."""
+    table, name = config.get("trained_betas"), "trained betas"
+    if table is None:
+        name = config["beta_schedule"]
+        table = betas(name, config["num_train_timesteps"], config["beta_start"], config["beta_end"])
+    schedule = discrete(table, zero_terminal_snr=bool(config.get("rescale_betas_zero_snr", False)), name=name)
+    ours, theirs = torch.tensor(schedule.alpha_bar, dtype=torch.float64), theirs.double().cpu()
+    if theirs.shape == ours.shape and torch.allclose(theirs, ours, rtol=1e-3, atol=1e-6):
+        return schedule
+    return Discrete(tuple(theirs.tolist()), f"{name} of {scheduler}")
+
+
+def clip_of(scheduler: Any) -> Clip | None:
+    """Bounds on the data prediction of a scheduler; thresholding goes before clip_sample, as in diffusers."""
+    config = options(scheduler)
+    if config.get("thresholding"):
+        bound, quantile = _number(config, "sample_max_value"), _number(config, "dynamic_thresholding_ratio")
+        if quantile > 1:
+            raise InputError(f"dynamic_thresholding_ratio is {quantile}; expected a share of at most 1")
+        return Clip(bound, quantile)
+    if config.get("clip_sample"):
+        return Clip(_number(config, "clip_sample_range") if "clip_sample_range" in config else 1.0)
+    return None
+
+
+def _number(config: dict[str, Any], name: str) -> float:
+    """A positive number of the configuration."""
+    value = config[name]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise InputError(f"{name} of the scheduler is {value!r}; expected a positive number")
+    return value

@@ -1,0 +1,115 @@
+"""The well-known samplers as plans: a solver on a grid, under guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fewer.errors import InputError
+from fewer.grids import Grid, Range, given_levels, levels
+from fewer.guidance.cfg import ClassifierFree
+from fewer.models.model import Model
+from fewer.noise import MOST
+from fewer.plan import Plan, Row
+from fewer.plan.recipe import Recipe
+from fewer.registry import Part, name_of, parts, resolve
+from fewer.solvers import Solver, compile_plan, places
+
+
+def standard(
+    name: str | Solver,
+    model: Model,
+    nfe: int,
+    steps: str | Grid | Sequence[float] = "karras",
+    *,
+    guidance: float | None = None,
+    start: float | None = None,
+) -> Plan:
+    """A well-known sampler as a plan of exactly `nfe` network evaluations per sample.
+
+    name      of a solver (see `fewer methods`), or an object of one's own with `order`, `steps` and `run` (see `Solver`)
+    steps     name of a grid, a function of one's own (see `Grid`), or the levels tau themselves: falling, in (0, 1], as
+              many as the solver takes
+    guidance  scale of classifier-free guidance, each guided row costing 2; an odd budget leaves the last row
+              without it
+    start     level to start from, for grids; by default the model's safe start
+
+    Raises InputError for unknown names, levels that repeat or rise, a budget below one call or above 10,000, or guidance on
+    a model that cannot be guided.
+    """
+    if not isinstance(nfe, int) or isinstance(nfe, bool) or nfe < 1:
+        raise InputError(f"nfe is {nfe!r}; expected a whole number of network evaluations, at least 1")
+    solver: Solver = resolve("solvers", name)
+    calls = rows_for(model, nfe, guidance)
+    n = solver.steps(calls)
+    if start is not None and not (isinstance(steps, str) or callable(steps)):
+        raise InputError(f"start is {start:g}, but the levels in steps have a start of their own")
+    span = Range(model.schedule, model.start if start is None else start)
+    if isinstance(steps, str) or callable(steps):
+        taus, grid = levels(steps, span, n), name_of("grids", steps)
+    else:
+        taus, grid = given_levels(steps, n), None
+    named = name_of("solvers", name)
+    plan = compile_plan(solver, places(model, taus), calls, f"{named} {grid or 'given levels'}")
+    return replace(guided(plan, guidance, nfe), model=model.signature, recipe=Recipe(named, grid))
+
+
+def rows_for(model: Model, nfe: int, guidance: float | None) -> int:
+    """Number of rows within a budget of network evaluations.
+
+    Raises InputError for a budget beyond what a plan's file holds, and where guidance is not possible.
+    """
+    if nfe > MOST:
+        raise InputError(f"nfe is {nfe}; expected at most {MOST} network evaluations")
+    if guidance is None:
+        return nfe
+    rule = ClassifierFree(guidance)
+    if model.embedded_guidance is not None:
+        raise InputError(
+            f"guidance {guidance:g} is by a second pass; the network of {model.name} takes its scale as an input "
+            f"(--guidance, in Python model.with_guidance({guidance:g}))"
+        )
+    if model.classes is None or model.empty_label is None:
+        raise InputError(f"guidance {guidance:g} needs a model with labels and an empty label; {model.name} has none")
+    return -(-nfe // rule.passes)
+
+
+def guided(plan: Plan, guidance: float | None, nfe: int) -> Plan:
+    """The plan with this guidance scale in every row, but for the last where the budget is a pass short."""
+    if guidance is None:
+        return plan
+    rows: list[Row] = [replace(row, guidance=ClassifierFree(guidance)) for row in plan.rows]
+    if sum(row.passes for row in rows) > nfe:
+        rows[-1] = replace(rows[-1], guidance=ClassifierFree(1.0))
+    return replace(plan, rows=tuple(rows))
+
+
+def standard_plans(
+    model: Model, nfe: int, guidance: float | None = None, solver: str | None = None, steps: str | None = None
+) -> list[Plan]:
+    """Plans of every solver on every grid with `nfe` network evaluations, or of one solver or one grid.
+
+    Left out are stochastic solvers, which are not compared by paired error, repeated tables, grids that cannot place so
+    few calls, and parts that are not ranked, unless requested by name.
+    """
+    plans: list[Plan] = []
+    tables = set()
+    for kind in parts("solvers"):
+        for grid in parts("grids"):
+            if not _requested(kind, solver) or not _requested(grid, steps):
+                continue
+            try:
+                plan = standard(kind.name, model, nfe, grid.name, guidance=guidance)
+            except InputError:
+                continue
+            table = tuple(
+                (round(float(row.tau), 9), *(round(float(b), 9) for b in row.b.values())) for row in plan.rows
+            )
+            if not plan.stochastic and table not in tables:
+                tables.add(table)
+                plans.append(plan)
+    return plans
+
+
+def _requested(which: Part, name: str | None) -> bool:
+    return which.ranked if name is None else which.name == name

@@ -1,0 +1,54 @@
+"""The columns of the table that a search moves: steps and coefficients, and passes where they may change, then blocks or a
+second network besides; the better plan is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fewer.models.model import Model
+from fewer.search.objective import Objective
+from fewer.search.request import DEFAULT, Request
+from fewer.search.strategies.gauss_newton import nearest
+from fewer.search.strategies.guided_rows import GuidedRows
+from fewer.search.strategies.joint import Joint
+from fewer.search.strategies.networks import Networks
+from fewer.search.strategy import NUMBERS, SAVING, Candidate, Strategy
+
+STEPS_SHARE = 0.75  # of what a search may take that goes on to leave blocks out, which pays less often
+WHOLE: tuple[Strategy, ...] = (GuidedRows(), DEFAULT)  # for whole calls, by preference
+CHEAPER: tuple[Strategy, ...] = (Networks(), Joint())  # for rows that cost less than those
+
+
+def strategies(request: Request, model: Model) -> tuple[Strategy, Strategy | None]:
+    """The strategy that moves steps, and passes where they may change, and the one that leaves blocks out besides, or
+    calls a second network, where the budget lets it.
+    """
+    requested = request.strategy
+    if requested.columns & SAVING:
+        return DEFAULT, requested
+    saving = {"networks"} if model.others else request.free & {"blocks"}
+    whole = (
+        next(each for each in WHOLE if each.columns - request.free <= NUMBERS) if requested == DEFAULT else requested
+    )
+    return whole, next((each for each in CHEAPER if each.columns & saving), None)
+
+
+def besides(strategy: Strategy) -> tuple[str, ...]:
+    """The columns that a strategy moves besides levels, weights and scales, in the table's order."""
+    return tuple(name for name in ("passes", "blocks", "networks") if name in strategy.columns)
+
+
+def listed(*columns: str) -> str:
+    """The columns in words: "steps, passes and blocks"."""
+    return " and ".join(filter(None, (", ".join(columns[:-1]), columns[-1])))
+
+
+def best_column(objective: Objective, candidates: Sequence[Candidate]) -> Candidate | None:
+    """The best of the plans with and without other columns; None of none.
+
+    By `fewer.search.strategies.gauss_newton.nearest`: a few samples that went to another mode say little of either.
+    """
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    return candidates[nearest([objective.squared_errors(candidate.plan) for candidate in candidates])]

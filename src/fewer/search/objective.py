@@ -1,0 +1,79 @@
+"""The objective of a search: the distance of a plan's samples to the reference solution, and its normal equations.
+
+A plan that differs from one played before only from some row on is played from there, with the states and outputs that
+were kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewer.engine import History
+from fewer.evaluate.evaluator import Evaluator
+from fewer.plan import Plan, Row, Shortcut, Start
+
+
+@dataclass
+class Objective(Evaluator):
+    """The evaluator on the noises of a search, with the normal equations of a plan's residuals."""
+
+    def normal_equations(
+        self, plan: Plan, neighbours: list[tuple[Plan, float]], counted: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """J'J and J'r of the plan's residuals along the neighbours, by forward differences.
+
+        neighbours  (plan moved by a step h along one parameter, h); r is the residual divided by sqrt(n d), so that
+                    r'r is the mean squared error
+        counted     (n,) which samples count; all by default
+        """
+        size = len(neighbours)
+        gram = torch.zeros(size, size, dtype=torch.float64)
+        slope = torch.zeros(size, dtype=torch.float64)
+        counted = torch.ones(len(self)) if counted is None else counted
+        scale = self.target.numel() ** -0.5
+        for part in self.parts():
+            base = History()
+            samples = self.run(plan, part, base)
+            weight = scale * counted[part].double().repeat_interleave(samples[0].numel())
+            r = (samples - self.target[part]).flatten().double().cpu() * weight
+            columns = torch.empty(size, r.numel(), dtype=torch.float64)
+            for i, (moved, h) in enumerate(neighbours):
+                first, redo = first_change(plan, moved)
+                last = first - 1 if redo else first  # whose call need not be made again
+                outputs = {n: u for n, u in base.outputs.items() if n <= last}
+                branches = {n: dict(given) for n, given in base.branches.items() if n <= last}
+                past = None if base.past is None else {n: kept for n, kept in base.past.items() if n <= last}
+                history = History({n: x for n, x in base.states.items() if n <= first}, outputs, branches, past=past)
+                change = self.run(moved, part, history, first) - samples
+                columns[i] = change.flatten().double().cpu() * weight / h
+            gram += columns @ columns.T
+            slope += columns @ r
+        return gram, slope
+
+
+def first_change(plan: Plan, moved: Plan) -> tuple[int, bool]:
+    """The first row that differs, and whether its network call does (not only the step after it)."""
+    if not _same(plan.start, moved.start):
+        return 0, True
+    for n, (row, other) in enumerate(zip(plan.rows, moved.rows, strict=True)):
+        if not _same(row, other):
+            calls = ((each.tau, each.t, each.guidance, each.blocks, each.network) for each in (row, other))
+            return n, not all(_same(*pair) for pair in zip(*calls, strict=True))
+    return len(plan.rows) - 1, False
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equality of starts, rows and what is in them, with tensors compared by all of their numbers."""
+    if one is other:
+        return True
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, Start | Row | Shortcut):
+        return all(_same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    return bool(one == other)

@@ -1,0 +1,217 @@
+"""The request of a search, checked before anything runs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from fewer.errors import InputError
+from fewer.guidance.cfg import passes_at
+from fewer.models.model import Model
+from fewer.noise import MOST
+from fewer.plan import Plan
+from fewer.plan.file import SCHEMA, digest
+from fewer.registry import find
+from fewer.samplers import rows_for, standard
+from fewer.search.limit import Limit, limits
+from fewer.search.strategies.gauss_newton import GaussNewton
+from fewer.search.strategy import NUMBERS, Column, Strategy
+
+Amounts = float | Sequence[float] | None
+
+MATCH_BUDGETS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40)
+DEFAULT = GaussNewton()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Network evaluations of a plan, and the limit in multiply-adds or milliseconds that pays for them, where there is one."""
+
+    nfe: int
+    limit: Limit | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `fewer.tune` that define a search; `held_out` noises are its `fresh` ones.
+
+    `start_from` are strategies that run before `strategy`, `start_plans` plans that it begins with.
+    """
+
+    budgets: tuple[Budget, ...]
+    seed: int = 0
+    guidance: float | None = None
+    keep: frozenset[str] = frozenset()
+    margin: float = 0.05
+    trials: int | None = None
+    time: float | None = None
+    match: bool = False
+    noises: int = 128
+    held_out: int = 256
+    strategy: Strategy = DEFAULT
+    evaluations: int | None = None
+    start_from: tuple[Strategy, ...] = ()
+    start_plans: tuple[Plan, ...] = ()
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The requested limits in multiply-adds or milliseconds, one a budget; none where budgets are of evaluations."""
+        return tuple(budget.limit for budget in self.budgets if budget.limit is not None)
+
+    @cached_property
+    def free(self) -> frozenset[Column]:
+        """The columns that may change, but for a second network's, which is the model's to have.
+
+        Passes may where guidance is not kept and the budget counts passes, as multiply-adds do: in milliseconds two rows of
+        one pass take longer than one of two.
+        """
+        free: set[Column] = {column for column in NUMBERS if column not in self.keep}
+        counted = all(limit.unit == "macs" for limit in self.limits)
+        if passes_at(self.guidance) == 2 and "guidance" not in self.keep and counted:
+            free.add("passes")
+        if self.limits and "blocks" not in self.keep:
+            free.add("blocks")
+        return frozenset(free)
+
+    def plans_of(self, nfe: int) -> tuple[Plan, ...]:
+        """The plans that the search of a budget begins with."""
+        return tuple(plan for plan in self.start_plans if plan.nfe == nfe)
+
+
+def strategy_of(given: str | Strategy, argument: str) -> Strategy:
+    """A strategy by its name, or itself. Raises InputError for anything else."""
+    if isinstance(given, Strategy):
+        return given
+    if not isinstance(given, str):
+        raise InputError(
+            f"{argument} has {given!r}; expected the name of a strategy, or a fewer.search.strategy.Strategy"
+        )
+    strategy: Strategy = find("search", given).make()
+    return strategy
+
+
+def enough_noises(model: Model, least: int, most: int = 256) -> int:
+    """A number of noises whose samples hold 16384 numbers: far more than what is free in a plan."""
+    return max(least, min(most, 16384 // math.prod(model.shape)))
+
+
+def evaluations_of(nfe: int | Sequence[int] | None, match: bool) -> tuple[Budget, ...]:
+    """The budgets that `nfe` names, rising. Raises InputError for what is no number of evaluations."""
+    if nfe is None:
+        if not match:
+            raise InputError("nfe is missing: give a number of network evaluations, or match")
+        return tuple(map(Budget, MATCH_BUDGETS))
+    given = tuple(nfe) if isinstance(nfe, Sequence) else (nfe,)
+    if not given or any(isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST for n in given):
+        raise InputError(f"nfe is {nfe!r}; expected whole numbers of network evaluations, from 1 to {MOST}")
+    return tuple(map(Budget, sorted(set(given))))
+
+
+def limited(
+    model: Model, blocks: Sequence[str], nfe: object, match: bool, macs: Amounts, ms: Amounts
+) -> tuple[Limit, ...]:
+    """The requested limits in multiply-adds or milliseconds, if any; `blocks` are the names of those to leave out.
+
+    Raises InputError for two kinds of budget at once, for a budget below one call, and for two within the same call.
+    """
+    kinds = {"nfe": nfe is not None, "match": match, "macs": macs is not None, "ms": ms is not None}
+    requested = [kind for kind, there in kinds.items() if there]
+    if len(requested) > 1 and (macs is not None or ms is not None):
+        raise InputError(f"budget is {', '.join(requested)} at once; expected one of nfe, match, macs and ms")
+    if macs is not None:
+        return limits(model, "macs", macs, blocks)
+    return () if ms is None else limits(model, "ms", ms, blocks)
+
+
+def paid_by(model: Model, limits: Sequence[Limit], guidance: float | None) -> tuple[Budget, ...]:
+    """The evaluations that each limit pays for in full. Raises InputError for none, or for two limits with as many."""
+    calls = [limit.calls(lambda n: standard("ddim", model, n, "logsnr", guidance=guidance)) for limit in limits]
+    for n, (one, other) in enumerate(itertools.pairwise(calls)):
+        if one == other:
+            raise InputError(
+                f"{limits[n].unit} has {limits[n].most:.4g} and {limits[n + 1].most:.4g}, which pay for {one} calls both"
+            )
+    return tuple(map(Budget, calls, limits))
+
+
+def identity(request: Request, model: Model, budget: Budget) -> dict[str, Any]:
+    """Definition of the search of a budget: a study goes on with the same only."""
+    defined: dict[str, Any] = {
+        "model": model.hash, "nfe": budget.nfe, "seed": request.seed, "guidance": request.guidance,
+        "keep": sorted(request.keep), "noises": request.noises, "strategy": _described(request.strategy), "plan schema": SCHEMA,
+    }  # fmt: skip
+    if budget.limit is not None:
+        defined["limit"] = [budget.limit.unit, budget.limit.most]
+    if starts := [*map(_described, request.start_from), *map(digest, request.plans_of(budget.nfe))]:
+        defined["start_from"] = starts
+    if model.others:
+        defined["with"] = [other.hash + other.encoders_hash for other in model.others]
+    return defined | model.conditions
+
+
+def _described(strategy: Strategy) -> str:
+    """The name of a strategy with default settings, else all of its settings."""
+    try:
+        named = strategy == find("search", strategy.name).make()
+    except InputError:
+        named = False
+    return strategy.name if named else repr(strategy)
+
+
+def check(request: Request, model: Model) -> None:
+    """Raise InputError for what makes no sense, by itself or for this model."""
+    if not 0 <= request.margin < 10:
+        raise InputError(f"margin is {request.margin}; expected a share such as 0.05")
+    if request.noises < 8 or request.held_out < 8:
+        raise InputError(f"noises and fresh are {request.noises} and {request.held_out}; expected at least 8 each")
+    for name, value in (("trials", request.trials), ("time", request.time), ("evaluations", request.evaluations)):
+        if value is not None and not value > 0:
+            raise InputError(f"{name} is {value}; expected a positive number")
+    if request.match and model.pipeline is None:
+        raise InputError(f"match needs a pipeline with a scheduler of its own; {model.name} has none")
+    _check_strategy("strategy", request.strategy, request, model)
+    for strategy in request.start_from:
+        _check_strategy("start_from", strategy, request, model)
+    _check_others(request, model)
+    first = [strategy.name for strategy in request.start_from]
+    if len({request.strategy.name, *first}) <= len(first):
+        raise InputError(f"start_from is {', '.join(first)}; expected each strategy once, {request.strategy.name} not")
+    rows_for(model, request.budgets[0].nfe, request.guidance)
+
+
+def _check_strategy(argument: str, strategy: Strategy, request: Request, model: Model) -> None:
+    """Raise InputError where a strategy moves columns that the request does not let it move."""
+    has, columns = f"{argument} has {strategy.name!r}", strategy.columns
+    unlimited = argument == "start_from" or not request.limits
+    if not columns:
+        raise InputError(f"{has}, which every search begins with; expected another strategy")
+    if "blocks" in columns and unlimited:
+        raise InputError(f"{has}, which leaves blocks out: it is a strategy for macs or ms")
+    if "networks" in columns and (unlimited or not model.others):
+        raise InputError(f"{has}, which lets rows call a second network: it is a strategy for macs or ms, with one")
+    if "blocks" in columns and model.others:
+        raise InputError(f"{has}, which leaves blocks out; with a second network, rows are given to that instead")
+    if "passes" in columns and "passes" not in request.free:
+        raise InputError(f"{has}, which needs guidance that is not kept, and a budget in nfe or macs")
+
+
+def _check_others(request: Request, model: Model) -> None:
+    """Raise InputError where a second network cannot save anything: there is one at most, and it must cost less."""
+    if not model.others:
+        return
+    if len(model.others) > 1:
+        raise InputError(f"{model.name} comes with {len(model.others)} other networks; expected one at most")
+    if not request.limits:
+        raise InputError("a second network saves no evaluations: give the budget in macs or ms")
+    limit, other = request.limits[0], model.others[0]
+    plan = standard("ddim", model, 1, "logsnr")
+    cost, other_cost = limit.cost(plan), limit.cost(replace(plan, rows=(replace(plan.rows[0], network=1),)))
+    if other_cost >= cost:
+        raise InputError(
+            f"the second model {other.name} costs {other_cost:.4g} {limit.unit} a call, no less than the {cost:.4g} of "
+            f"{model.name}"
+        )

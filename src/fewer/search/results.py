@@ -1,0 +1,204 @@
+"""The result of a tuning run, and the files it leaves."""
+
+from __future__ import annotations
+
+import datetime
+import io
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewer.engine import sample
+from fewer.evaluate.cost import clock as cost
+from fewer.evaluate.cost.price import call_macs, plan_macs
+from fewer.evaluate.equal_cost import costs_partial_calls
+from fewer.evaluate.own_pipeline import pipeline_rows
+from fewer.evaluate.statistics.interval import Interval
+from fewer.files import checked, write_atomically, write_json
+from fewer.images import is_picture, pixels
+from fewer.models.model import Model
+from fewer.noise import unit_noise
+from fewer.plan import Plan
+from fewer.report.folder import RESULTS, Folder
+from fewer.report.html import write_page
+from fewer.results import Results
+from fewer.search.outfolder import together
+from fewer.search.stages.references import References
+from fewer.search.stages.run import Run, Task
+from fewer.search.verdict import Outcome, in_images, of_luck
+from fewer.versions import versions
+
+SHOWN = 16  # samples in the report
+CLOCKED = 16  # samples of a clocked run
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of `fewer.tune`.
+
+    plan      the plan to use: of the one budget, or of several the cheapest that matches the pipeline, else the best
+    front     one outcome a budget: nfe, plan, quality, verdict
+    record    all of results.json, typed; `results` is the same as a dict
+    """
+
+    plan: Plan
+    front: list[Outcome]
+    record: Results
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """All of results.json."""
+        return self.record.to_dict()
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """Every baseline with its figures, as in results.json."""
+        return list(self.results["baselines"])
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """The plan's comparison, as in results.json."""
+        return dict(self.results["verdict"])
+
+
+def choose(outcomes: list[Outcome], match: bool) -> Outcome:
+    """The outcome whose plan is recommended: the one that matches, else the largest budget."""
+    matching = [o for o in outcomes if match and o.match is not None and o.match.recommended == "tuned"]
+    return matching[0] if matching else outcomes[-1]
+
+
+def clock(model: Model, plans: dict[str, Plan], batch: int) -> dict[str, Interval]:
+    """Milliseconds per sample of plans, alternating, in batches of 16 samples."""
+    noise = unit_noise(0, range(CLOCKED), model.shape, device=model.device)
+    runs = {name: partial(sample, model, plan, noise=noise, batch=batch) for name, plan in plans.items()}
+    seconds = cost.clock(runs, repeats=9, warmup=1)
+    each = 1e3 / CLOCKED
+    return {name: Interval(i.value * each, i.low * each, i.high * each, i.n) for name, i in seconds.items()}
+
+
+def result_of(task: Task, run: Run, refs: References, outcomes: list[Outcome], command: str) -> Result:
+    """The result of a run, which is also written to the folder where there is one."""
+    record = make_results(task, run, refs, outcomes, command)
+    result = Result(choose(outcomes, task.request.match).plan, outcomes, record)
+    if task.folder is not None:
+        run.progress("writing", 0, None)
+        save(task.folder, task.model, result, refs)
+    return result
+
+
+def make_results(task: Task, run: Run, refs: References, outcomes: list[Outcome], command: str) -> Results:
+    """The content of results.json."""
+    request, model, judge = task.request, task.model, refs.judge
+    baselines = _baselines(task, run, refs, outcomes)
+    evaluations, seconds = run.counter.evaluations + judge.evaluations, run.seconds
+    chosen = choose(outcomes, request.match)
+    macs = call_macs(model) or None  # torch counts none in an exact model
+    clocked = clock(model, {str(o.nfe): o.plan for o in outcomes}, task.batch)
+
+    def price(nfe: int, ms: Interval | None = None) -> dict[str, Any]:
+        return {"nfe": nfe, "macs": None if macs is None else macs * nfe, "ms": ms}
+
+    def cost_of(outcome: Outcome) -> dict[str, Any]:
+        """Cost of a plan by the blocks and networks that its rows call; nfe counts passes, of which a row makes one or two."""
+        plan = outcome.plan
+        entry = price(plan.nfe, clocked[str(outcome.nfe)]) | {"rows": len(plan.rows)}
+        if macs is not None and costs_partial_calls(plan):
+            entry["macs"] = plan_macs(model, plan, macs)
+        if request.limits and request.limits[0].unit == "ms":
+            entry["predicted_ms"] = request.limits[0].cost(plan)
+        return entry
+
+    front = [
+        {
+            "nfe": o.nfe, "name": o.plan.name, "plan": f"front/{o.nfe}.json", "cost": cost_of(o),
+            "quality": o.chosen.quality.to_dict(), "verdict": o.verdict.to_dict(), "searched": {"paired_rmse": o.searched},
+            "match": None if o.match is None else o.match.to_dict(), "contributions": o.contributions,
+            "attribution": o.attribution,
+        }
+        for o in outcomes
+    ]  # fmt: skip
+    reference = judge.reference
+    assert reference is not None  # held-out noises have one
+    verdict = chosen.match if request.match and chosen.match is not None else chosen.verdict
+    content = {
+        "model": model.describe(), "with": [other.describe() for other in model.others], "seed": request.seed,
+        "budget": {
+            "nfe": [o.nfe for o in outcomes],
+            "macs": [limit.most for limit in request.limits if limit.unit == "macs"],
+            "ms": [limit.most for limit in request.limits if limit.unit == "ms"], "match": request.match,
+            "margin": request.margin, "keep": sorted(request.keep), "guidance": request.guidance, "trials": request.trials,
+            "time": request.time,
+        },
+        "cost": cost_of(chosen), "quality": chosen.chosen.quality.to_dict(),
+        "reference": {"nfe": reference.nfe, "error": reference.error},
+        "features": judge.described, "baselines": [row | {"cost": price(row["nfe"])} for row in baselines],
+        "verdict": verdict.to_dict(), "versions": versions(), "evaluations": evaluations, "seconds": seconds,
+        "command": command, "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "contributions": chosen.contributions, "attribution": chosen.attribution, "front": front,
+        "notes": [*run.notes, *_notes(refs, chosen)],
+    }  # fmt: skip
+    return checked(Results, content, "results")
+
+
+def _baselines(task: Task, run: Run, refs: References, outcomes: list[Outcome]) -> list[dict[str, Any]]:
+    """The standard plans of each budget, the pipeline as it is, and that pipeline at the budgets."""
+    request, judge, pipeline = task.request, refs.judge, refs.pipeline
+    rows: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        measured = {standard.plan.name: standard.quality.to_dict() for standard in outcome.standards}
+        for candidate in outcome.ranked:
+            name = candidate.plan.name
+            quality = measured.get(name) or {"paired_rmse": candidate.state.get("paired_rmse")}
+            rows.append({"name": name, "kind": "standard", "nfe": outcome.nfe, "quality": quality})
+    if pipeline is None:
+        return rows
+    others = [budget.nfe for budget in request.budgets if budget.nfe != pipeline.nfe]
+    at_budgets = pipeline_rows(judge, others, request.guidance, request.seed, run.notes)
+    quality = judge.quality(pipeline.samples, pairs=not pipeline.stochastic).to_dict()
+    return [
+        *rows,
+        {"name": pipeline.name, "kind": "pipeline", "nfe": pipeline.nfe, "quality": quality},
+        *(row.to_dict() for row in at_budgets),
+    ]
+
+
+def _notes(refs: References, chosen: Outcome) -> list[str]:
+    """Notes on the figures of the plan to use."""
+    notes, judge, error = [], refs.judge, chosen.chosen.quality.figures.get("paired_rmse")
+    reference = judge.reference
+    if error is not None and reference is not None and reference.error > 0.1 * error.value:
+        notes.append(f"the fine solution's own error, {reference.error:.2g}, is above 10 % of the plan's")
+    if chosen.verdict.seeds is not None:
+        notes.append(of_luck(chosen.verdict.seeds))
+    if (sentence := in_images(judge, chosen)) is not None:
+        notes.append(sentence)
+    return notes
+
+
+def save(folder: Path, model: Model, result: Result, refs: References) -> None:
+    """Write plan.json, front/, samples.npz, results.json and report.html: all of them, or none where there is no room."""
+    with together(folder) as stage:
+        for outcome in result.front:
+            outcome.plan.save(stage / "front" / f"{outcome.nfe}.json")
+        result.plan.save(stage / "plan.json")
+        if is_picture(model):
+            write_atomically(stage / "samples.npz", _pictures(model, result, refs))
+        write_json(stage / RESULTS, result.results)
+        write_page(stage, Folder(result.record, result.plan, tuple(outcome.plan for outcome in result.front)))
+
+
+def _pictures(model: Model, result: Result, refs: References) -> bytes:
+    """samples.npz: the first samples of the reference, the pipeline, and each budget's plan and best standard one."""
+    shown = {"reference": refs.judge.target}
+    if refs.pipeline is not None:
+        shown["pipeline"] = refs.pipeline.samples
+    for outcome in result.front:
+        shown[f"front/{outcome.nfe}"] = outcome.chosen.samples
+        shown[f"standard/{outcome.nfe}"] = outcome.standards[0].samples
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {name: pixels(model, samples[:SHOWN]) for name, samples in shown.items()}
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()

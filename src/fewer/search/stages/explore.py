@@ -1,0 +1,117 @@
+"""The search of one budget: standard plans ranked, the best of them moved column by column, and the best of what is found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from fewer.plan import Plan
+from fewer.search.columns import STEPS_SHARE, besides, best_column, listed, strategies
+from fewer.search.objective import Objective
+from fewer.search.request import Budget
+from fewer.search.space import Space, fits
+from fewer.search.stages.run import Run, Task
+from fewer.search.strategies.joint import names_of
+from fewer.search.strategies.standards import Standards, by_grid
+from fewer.search.strategy import Candidate, Strategy
+from fewer.search.study import Study
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The study of a budget and its standard plans, best first by their error on a quarter of the noises."""
+
+    budget: Budget
+    study: Study
+    objective: Objective
+    standards: list[Candidate]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best plan of a search, and the best with only some columns free; of these the last has all columns free."""
+
+    best: Candidate | None
+    columns: dict[str, Candidate] = field(default_factory=dict)
+
+
+def rank(task: Task, run: Run, budget: Budget, plans: Sequence[Plan], objective: Objective) -> Ranked:
+    """Every standard plan of the budget, raced."""
+    study, space = task.study(budget), Space(task.model, (plans[0],))
+    candidates = run.follow(task, study, quarter(objective), Standards(tuple(plans)), space, share=None)
+    return Ranked(budget, study, objective, sorted(candidates, key=lambda c: c.error))
+
+
+def search(task: Task, run: Run, ranked: Ranked) -> Found:
+    """Follow the strategies to start from, then the one that moves steps, and one that makes rows cheaper where it may."""
+    moving, saving = strategies(task.request, task.model)
+    starts = _starts(task, run, ranked)
+    few = quarter(ranked.objective)
+    ranking = [*ranked.standards, *(replace(c, error=few.rmse(c.plan)) for c in starts)]
+    space = _space(task, run, sorted(ranking, key=lambda c: c.error))
+    best: list[Candidate] = []
+    cheaper: dict[str, Candidate] = {}
+    if space is not None:
+        space = replace(space, starts=task.request.plans_of(ranked.budget.nfe))
+        follow = partial(run.follow, task, ranked.study, ranked.objective, moving, space)
+        done = follow(share=1.0 if saving is None else STEPS_SHARE)
+        if saving is not None:
+            cheaper = _cheaper(task, run, ranked, space, saving, moving.choose(done) if done else None)
+            done = follow()  # with what is left
+        best = [moving.choose(done)] if done else []
+    steps = min([*best, *starts], key=lambda c: c.error, default=None)
+    columns = ({} if steps is None else {listed("steps", *besides(moving)): steps}) | cheaper
+    return Found(best_column(ranked.objective, list(columns.values())), {} if saving is None else columns)
+
+
+def _starts(task: Task, run: Run, ranked: Ranked) -> list[Candidate]:
+    """The plans that the strategies to start from have chosen."""
+    chosen: list[Candidate] = []
+    space = _space(task, run, ranked.standards)
+    if space is None:
+        return chosen
+    for strategy in task.request.start_from:
+        if strategy.prepares and strategy.name not in run.prepared:
+            run.prepared.add(strategy.name)
+            run.progress(f"{ranked.budget.nfe} evaluations: statistics for {strategy.name}", 0, None)
+            run.anchors |= strategy.prepare(ranked.objective, space, task.request.seed)
+        space = replace(space, anchors=run.anchors)
+        done = run.follow(task, ranked.study, ranked.objective, strategy, space)
+        chosen += [strategy.choose(done)] if done else []
+    return chosen
+
+
+def _space(task: Task, run: Run, starts: list[Candidate]) -> Space | None:
+    """The space around the best plan of each grid; None where no plan fits or nothing is free."""
+    bases = by_grid([c.plan for c in starts if fits(c.plan) or c.plan.recipe.anchor in run.anchors])
+    solver = next((r.solver for r in (plan.recipe for plan in bases) if r.solver and not r.anchor), None)
+    space = Space(task.model, bases, task.request.keep, solver, run.anchors)
+    return space if bases and space.names else None
+
+
+def _cheaper(
+    task: Task, run: Run, ranked: Ranked, space: Space, strategy: Strategy, steps: Candidate | None
+) -> dict[str, Candidate]:
+    """The best plans by the columns that are free: blocks or networks besides steps, and alone, which comes on the way."""
+    limit = ranked.budget.limit
+    assert limit is not None  # `fewer.search.request.check` sees to it
+    if "blocks" in strategy.columns and not names_of(task.model):
+        run.notes.append(f"no blocks are known in the network of {task.model.name}: none can be left out")
+        return {}
+    best: dict[str, Candidate] = {}
+    limited = strategy.within(limit, steps)
+    for n, one in enumerate(limited, 1):
+        share = STEPS_SHARE + (1 - STEPS_SHARE) * n / len(limited)
+        if done := run.follow(task, ranked.study, ranked.objective, one, space, share):
+            alone, freed = one.without_steps(done), besides(one)
+            best |= ({} if alone is None else {listed(*freed): alone}) | {listed("steps", *freed): one.choose(done)}
+    if not best:
+        does = "calls the second network" if "networks" in strategy.columns else "leaves blocks out"
+        run.notes.append(f"no plan of {limit} {does}: more rows do not fit")
+    return best
+
+
+def quarter(objective: Objective) -> Objective:
+    """The noises that plans are ranked on: a quarter of them, at least 32."""
+    return objective.first(max(32, len(objective) // 4))

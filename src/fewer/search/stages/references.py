@@ -1,0 +1,79 @@
+"""Baselines of plans: reference solutions of the search's noises and of held-out ones, and the pipeline as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from fewer.evaluate.held_out import HeldOut, Source
+from fewer.evaluate.own_pipeline import PIPELINE_EVALUATIONS, Pipeline, finite, play_pipeline
+from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.scoring import Scoring
+from fewer.noise import Stream, unit_noise
+from fewer.plan import Plan
+from fewer.search.objective import Objective
+from fewer.search.request import enough_noises
+from fewer.search.stages.run import Run, Task
+from fewer.search.strategies.standards import LIKELY_BEST
+
+# A tuned plan's error is about a third of a standard one's, and the reference is to be 10 times better than that: its error,
+# independent of the plan's, then makes the plan's look half a percent larger.
+TUNED_SHARE = 0.3
+REFERENCE_SHARE = 0.1
+MATCH_EVALUATIONS = 128_000  # that scoring the pipeline as it is may take where it is to be matched
+
+
+@dataclass(frozen=True)
+class References:
+    """The search's objective, the held-out noises that judge its plans, and the pipeline where there is one that runs."""
+
+    objective: Objective
+    judge: HeldOut
+    pipeline: Pipeline | None
+
+
+def references(task: Task, run: Run, standards: Sequence[Plan]) -> References:
+    """All of them; `standards` are plans of the largest budget, from which the reference learns how good it must be."""
+    objective = _objective(task, run, standards)
+    judge = _held_out(task, run, objective)
+    return References(objective, judge, _pipeline(task, run, judge))
+
+
+def _objective(task: Task, run: Run, standards: Sequence[Plan]) -> Objective:
+    """The search's noises with their reference solution."""
+    model, request = task.model, task.request
+    noise = unit_noise(request.seed, Stream.SAMPLES.numbers(request.noises), model.shape, device=model.device)
+    data = None if model.decode is not None else task.scoring.data  # images, which are no samples of a latent model
+    objective = Objective(
+        model, noise, model.labels(len(noise)), batch=task.batch, scoring=Scoring(data), counter=run.counter
+    )
+    few = objective.first(enough_noises(model, 16, 64))
+    plans = [plan for plan in standards if plan.recipe in LIKELY_BEST] or standards[:1]
+    return objective.with_reference(
+        [few.samples(plan) for plan in plans], guidance=request.guidance, improved=TUNED_SHARE, share=REFERENCE_SHARE,
+        probe=len(few), progress=lambda stage: run.progress(stage, 0, None),
+    )  # fmt: skip
+
+
+def _held_out(task: Task, run: Run, objective: Objective) -> HeldOut:
+    """The first held-out noises, with a reference solution of as many calls as the search's."""
+    stage, request, reference = "fine solution of fresh noises", task.request, objective.reference
+    assert reference is not None  # the objective has one
+    run.progress(stage, 0, None)
+    plan = fine_plan(task.model, reference.calls, request.guidance)
+    source = Source(task.model, request.seed, plan, task.batch, partial(run.progress, stage))
+    return HeldOut.of(source, request.held_out, reference, task.scoring)
+
+
+def _pipeline(task: Task, run: Run, judge: HeldOut) -> Pipeline | None:
+    """The pipeline as it is, on held-out noises."""
+    if task.model.pipeline is None:
+        return None
+    run.progress(f"the pipeline as it is ({task.model.pipeline.scheduler})", 0, None)
+    most = MATCH_EVALUATIONS if task.request.match else PIPELINE_EVALUATIONS
+    pipeline = play_pipeline(judge, task.request.guidance, task.request.seed, most)
+    if pipeline is not None and not finite(pipeline.samples):
+        run.notes.append(f"{pipeline.name} gives values that are not finite on this model; it is left out")
+        return None
+    return pipeline

@@ -1,0 +1,63 @@
+"""The best plan of a search compared on held-out noises with the best standard one, and what each free column brought."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fewer.evaluate.evaluator import Evaluator, Played
+from fewer.evaluate.statistics import paired
+from fewer.plan import Plan
+from fewer.results import Contribution
+from fewer.search.attribution import attribute
+from fewer.search.limit import Limit
+from fewer.search.stages.explore import Found, Ranked
+from fewer.search.stages.references import References
+from fewer.search.stages.run import Run, Task
+from fewer.search.strategies.joint import names_of
+from fewer.search.verdict import Outcome, judge_pair
+
+DRAWS = 8  # random patterns a stratum, by which rows and blocks are attributed
+
+
+def verify(task: Task, run: Run, refs: References, ranked: Ranked, found: Found) -> Outcome:
+    """The best plan found, or the best standard one where the other is not shown to be at least as good."""
+    request, judge, nfe = task.request, refs.judge, ranked.budget.nfe
+    run.progress(f"{nfe} evaluations: comparing on fresh noise", 0, None)
+    outcome = judge_pair(judge, nfe, found.best, ranked.standards, request.margin, request.guidance, request.held_out)
+    limit = ranked.budget.limit
+    if limit is None or not found.columns:
+        return outcome
+    plans = {name: candidate.plan for name, candidate in found.columns.items()}
+    return _explained(task, run, refs, limit, plans, outcome)
+
+
+def _explained(
+    task: Task, run: Run, refs: References, limit: Limit, plans: dict[str, Plan], outcome: Outcome
+) -> Outcome:
+    """The outcome with what each column brought and which rows and blocks matter, named by its limit."""
+    brought = contributions(refs.judge, limit, plans, len(outcome.chosen.samples))
+    if outcome.verdict.recommended == "tuned":
+        outcome = replace(outcome, chosen=replace(outcome.chosen, plan=outcome.plan.named(f"tuned, {limit}")))
+    shares, rows = None, outcome.plan.rows
+    if any(row.blocks for row in rows) and len({row.conditions for row in rows}) == 1:
+        run.progress(f"{outcome.nfe} evaluations: which rows and blocks matter", 0, None)
+        few = refs.objective.first(8)
+        shares = attribute(few, outcome.plan, names_of(task.model), DRAWS, task.request.seed)
+    return replace(outcome, contributions=brought, attribution=shares)
+
+
+def contributions(evaluator: Evaluator, limit: Limit, plans: dict[str, Plan], n: int) -> tuple[Contribution, ...]:
+    """Errors of plans with some columns free on the first n noises, and their ratios to that of the last, with all free."""
+    errors = {name: Played.on(evaluator, plan, n).errors(n) for name, plan in plans.items()}
+    *_, whole = plans
+    return tuple(
+        Contribution(
+            name=name,
+            nfe=plan.nfe,
+            macs=limit.cost(plan) if limit.unit == "macs" else None,
+            ms=limit.cost(plan) if limit.unit == "ms" else None,
+            paired_rmse=paired.rmse(errors[name]),
+            ratio=None if name == whole or not errors[whole].any() else paired.ratio(errors[name], errors[whole]),
+        )
+        for name, plan in plans.items()
+    )

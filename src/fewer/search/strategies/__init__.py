@@ -1,0 +1,1 @@
+"""Strategies of the search, each in a file named after its method."""

@@ -1,0 +1,227 @@
+"""Times and coefficients together, by damped Gauss-Newton steps on the paired residuals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewer.plan import Plan
+from fewer.plan.file import digest
+from fewer.registry import part
+from fewer.search.objective import Objective
+from fewer.search.space import Space, Vector
+from fewer.search.strategy import NUMBERS, Candidate, Strategy
+
+_SHRINK, _GROW, _TRIES = 4.0, 6.0, 6
+_DAMPING = 1e-2
+_NOTHING = 1e-200  # stands for 0 where no number changes anything, as guidance of passes that agree
+_WIDTHS = (0.1, 0.01, 0.0)  # of differences along the levels, at least that of the weights
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """The state of one descent: its vector, damping and error, and the index of the width of its differences.
+
+    `anchor` and `free` are those of the space that the vector is of, `parent` the digest of the plan where the descent began.
+    """
+
+    theta: list[float]
+    damping: float = _DAMPING
+    error: float = math.inf
+    width: int = 0
+    anchor: str | None = None
+    free: bool = False
+    parent: str = ""
+
+    @classmethod
+    def begin(cls, space: Space, plan: Plan) -> _Descent:
+        """A descent from a plan, in the space that the plan lies in."""
+        own = space.around(plan)
+        own = replace(own, free=own.anchor is None and any(row.a is not None for row in plan.rows))
+        return cls(own.vector(plan).tolist(), anchor=own.anchor, free=own.free, parent=digest(plan))
+
+    def within(self, space: Space) -> Space:
+        """The space that the vector is of."""
+        return replace(space, anchor=self.anchor, free=self.free)
+
+    def plan(self, space: Space) -> Plan:
+        """The plan where the descent stands."""
+        return self.within(space).plan(np.array(self.theta))
+
+    @property
+    def ended(self) -> bool:
+        """Whether even the narrowest differences brought little."""
+        return self.width == len(_WIDTHS)
+
+    def freed(self, space: Space) -> _Descent:
+        """The start of a descent from here whose steps need not be exact on straight lines."""
+        more = [0.0] * (len(replace(space, free=True).names) - len(space.names))
+        return replace(self, theta=[*self.theta, *more], damping=_DAMPING, width=0, free=True)
+
+    def moved(self, theta: Vector, damping: float, errors: Tensor, little: bool) -> _Descent:
+        """The descent at `theta`, with narrower differences where the step there has brought little."""
+        error = float(errors.mean().sqrt())
+        return replace(self, theta=theta.tolist(), damping=damping, error=error, width=self.width + little)
+
+
+@part(
+    "gauss-newton",
+    title="Levels and weights together, Levenberg-Marquardt on the distance to the fine solution",
+    source="Levenberg 1944, doi:10.1090/qam/10666; Marquardt 1963, doi:10.1137/0111030; the search space of this "
+    "package",
+)
+@dataclass(frozen=True)
+class GaussNewton(Strategy):
+    """theta <- theta - (J'J + damping diag(J'J))^-1 J'r, r the difference of plan and fine solution over all noises.
+
+    J is taken by forward differences: the network is only ever called forwards, so any network will do, and rows
+    before the first that a number changes are not played again. Trained networks are rough in their time: what a
+    change of a single time step brings has little to do with what ten bring. So differences along the levels are wide
+    first (a tenth of a level's gap), and narrower where a step brings less than `tolerance`. The damping is divided
+    by 4 after a step that lowers the error and multiplied by 6 before another try. A sample that is more than 8 times
+    the median error away has gone to another mode, where no small step brings it back from: its part of the error is
+    capped there.
+
+    Descends from each of the `starts` best standard plans (of different grids) for `trial` iterations on the `few`
+    first noises (a quarter where that is more), then from where the error on all noises is lowest, until the narrowest
+    differences bring less than `tolerance` too. From there on steps need not be exact on straight lines any more: the
+    state's weight and the sum of the outputs' become free, until that ends in the same way, or after `candidates`
+    iterations in all. With `consistent` they stay exact. Where the space says plans to begin with, these and the best
+    standard one are descended from.
+    """
+
+    starts: int = 3
+    trial: int = 4
+    few: int = 32
+    tolerance: float = 1e-2
+    candidates: int = 100
+    consistent: bool = False
+
+    columns = NUMBERS
+    from_plans = True
+
+    @property
+    def name(self) -> str:
+        """The part's name, under which a study keeps the candidates."""
+        return "gauss-newton-consistent" if self.consistent else "gauss-newton"
+
+    def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """One candidate an iteration, the best so far of its descent: of each start in turn, then of the best on all noises."""
+        descents = [_Descent(**each) for each in done[-1].state["walks"]] if done else self._begin(space)
+        last = len(descents) - 1
+        errors: dict[int, Tensor] = {}  # squared errors where the descents stand, as far as they are known
+        few = objective.first(max(self.few, len(objective) // 4))
+        for n in range(len(done), self.candidates):
+            at = min(n // self.trial, last)
+            if n == last * self.trial:
+                descents[last], errors[last] = self._best(objective, space, descents[:last])
+            if at == last and descents[at].ended:
+                if descents[at].free or self.consistent or "solver" in space.keep:
+                    return
+                descents[at] = descents[at].freed(space)
+                errors.pop(at, None)
+            if not descents[at].ended:
+                noises = objective if at == last else few
+                descents[at], errors[at] = self._iterate(noises, space, descents[at], errors.get(at))
+            plan = descents[at].plan(space)
+            recipe = replace(plan.recipe, strategy=plan.recipe.strategy or self.name, parents=(descents[at].parent,))
+            state = {"walks": [vars(descent) for descent in descents]}
+            yield Candidate(replace(plan, recipe=recipe), descents[at].error, self.name, state)
+
+    def choose(self, done: list[Candidate]) -> Candidate:
+        """The last of the descent on all noises: no step is taken that raises the capped error. Before it, the best."""
+        last = done[-1].state["walks"][-1]
+        return done[-1] if math.isfinite(last["error"]) else min(done, key=lambda candidate: candidate.error)
+
+    def _begin(self, space: Space) -> list[_Descent]:
+        """A descent from each start, and one more for that on all noises."""
+        bases = space.bases[: 1 if space.starts else self.starts]
+        descents = [_Descent.begin(space, plan) for plan in (*space.starts, *bases)]
+        return [*descents, descents[0]]
+
+    def _best(self, objective: Objective, space: Space, descents: list[_Descent]) -> tuple[_Descent, Tensor]:
+        """The descent that stands best on all noises, with its squared errors there."""
+        errors = [objective.squared_errors(descent.plan(space)) for descent in descents]
+        best = nearest(errors)
+        return replace(descents[best], damping=_DAMPING, error=float(errors[best].mean().sqrt()), width=0), errors[best]
+
+    def _iterate(
+        self, objective: Objective, space: Space, descent: _Descent, errors: Tensor | None
+    ) -> tuple[_Descent, Tensor]:
+        """The descent after one step, and the squared errors there; `errors` are those where it stands, if known."""
+        own, theta = descent.within(space), np.array(descent.theta)
+        plan = own.plan(theta)
+        errors = objective.squared_errors(plan) if errors is None else errors
+        cap = _cap(errors)
+        before = _loss(errors, cap)
+        neighbours = _neighbours(own, theta, _WIDTHS[descent.width], objective.model.dtype)
+        gram, slope = objective.normal_equations(plan, neighbours, errors <= cap)
+        damping = descent.damping
+        for _ in range(_TRIES):
+            moved = theta + gauss_newton_step(gram, slope, damping)
+            tried = objective.squared_errors(own.plan(moved))
+            loss = _loss(tried, cap)
+            if math.isfinite(loss) and loss < before:
+                little = loss > before * (1 - self.tolerance) ** 2
+                return descent.moved(moved, max(damping / _SHRINK, 1e-8), tried, little), tried
+            damping *= _GROW
+        return descent.moved(theta, _DAMPING, errors, little=True), errors
+
+
+def gauss_newton_step(gram: Tensor, slope: Tensor, damping: float) -> Vector:
+    """The change -(J'J + damping diag(J'J))^-1 J'r of the vector, shortened where a number would move by more than 2.
+
+    gram   (K, K), J'J
+    slope  (K,), J'r
+    """
+    scale = gram.diagonal().clamp(min=max(1e-12 * float(gram.diagonal().max()), _NOTHING))
+    change: Vector = torch.linalg.solve(gram + damping * torch.diag(scale), -slope).numpy()
+    return change / max(1.0, float(np.abs(change).max()) / 2)
+
+
+@part(
+    "gauss-newton-consistent",
+    title="Levels and weights together, every step exact on straight lines",
+    source="Levenberg 1944, doi:10.1090/qam/10666; Marquardt 1963, doi:10.1137/0111030; the search space of this "
+    "package",
+)
+def consistent() -> GaussNewton:
+    """Gauss-Newton whose plans are exact on straight lines, whatever network they are played with.
+
+    For plans that are to serve networks very unlike the one that they are tuned on. On fine-tunes of it the plans whose every
+    number is free were no worse (docs/transfer.md).
+    """
+    return GaussNewton(consistent=True)
+
+
+def _neighbours(space: Space, theta: Vector, width: float, dtype: torch.dtype) -> list[tuple[Plan, float]]:
+    """The plan moved along each number, and by how much: levels by `width`, all by what the rounding asks at least."""
+    least = 3 * torch.finfo(dtype).eps ** 0.5  # balances the network's rounding against the curvature
+    neighbours = []
+    for i, name in enumerate(space.names):
+        step = max(width, least) if name.startswith(("start", "level")) else least
+        moved = theta.copy()
+        moved[i] += step
+        neighbours.append((space.plan(moved), step))
+    return neighbours
+
+
+def nearest(errors: Sequence[Tensor]) -> int:
+    """Index of the squared errors (n,) of least mean, each sample's error capped at 8 times the least median error."""
+    cap = min(_cap(e) for e in errors)
+    return min(range(len(errors)), key=lambda i: _loss(errors[i], cap))
+
+
+def _cap(errors: Tensor) -> float:
+    """The squared error above which a sample counts as having gone to another mode: 8 times the median error."""
+    return 64 * float(errors.nanmedian())
+
+
+def _loss(errors: Tensor, cap: float) -> float:
+    """Mean squared error with every sample's part at most `cap`."""
+    return float(errors.clamp(max=cap).mean())

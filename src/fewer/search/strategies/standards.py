@@ -1,0 +1,78 @@
+"""Every standard plan of a budget, ranked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fewer.errors import InputError
+from fewer.models.model import Model
+from fewer.models.pipelines.names import own_grid, own_solver
+from fewer.plan import Plan
+from fewer.plan.recipe import Recipe
+from fewer.registry import part
+from fewer.samplers import standard_plans
+from fewer.search.objective import Objective
+from fewer.search.ranking import Ranking
+from fewer.search.request import Request
+from fewer.search.space import Space
+from fewer.search.strategy import Candidate, Strategy
+
+# standard plans that are the best on most models: the first to be raced against, and a bound of what a search can reach
+LIKELY_BEST = (
+    Recipe("unipc", "logsnr"), Recipe("unipc", "uniform"), Recipe("unipc", "quadratic"), Recipe("dpmpp-2m", "karras"),
+)  # fmt: skip
+
+
+def kept_standards(model: Model, request: Request, nfe: int) -> list[Plan]:
+    """The standard plans of a budget, of the pipeline's own solver or grid where those are kept, first the likely best.
+
+    Raises InputError where there is none.
+    """
+    solver = own_solver(model) if "solver" in request.keep else None
+    grid = own_grid(model) if "steps" in request.keep else None
+    plans = standard_plans(model, nfe, request.guidance, solver, grid)
+    if not plans:
+        kept = ", ".join(sorted(request.keep)) or "any"
+        raise InputError(f"no standard plan can be made for nfe {nfe} with {kept} kept")
+    return sorted(plans, key=lambda plan: plan.recipe not in LIKELY_BEST)
+
+
+@part("standard", title="Every standard sampler of the budget, ranked", source="this package")
+@dataclass(frozen=True)
+class Standards(Strategy):
+    """Plays each plan of `plans` once, on as many noises as it takes to see that it is not the best (`Ranking`)."""
+
+    name = "standard"
+    columns = frozenset()
+
+    plans: tuple[Plan, ...] = ()
+
+    @property
+    def candidates(self) -> int:
+        """The number of plans."""
+        return len(self.plans)
+
+    def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """The plans in turn."""
+        known = {candidate.plan.recipe for candidate in done}
+        ranking = Ranking(objective)
+        if done:  # the best of an interrupted ranking is played again
+            ranking.score(self.choose(done).plan)
+        for plan in self.plans:
+            if plan.recipe not in known:
+                figure = ranking.score(plan)
+                if figure is None:
+                    yield Candidate(plan, math.inf, self.name)
+                else:
+                    yield Candidate(plan, figure.value, self.name, {"paired_rmse": figure.to_dict()})
+
+
+def by_grid(plans: list[Plan]) -> tuple[Plan, ...]:
+    """The best plan of each grid, in the order given. Plans of no grid that is known stand for themselves."""
+    best: dict[object, Plan] = {}
+    for plan in plans:
+        recipe = plan.recipe
+        best.setdefault(len(best) if recipe.grid is None else (recipe.grid, recipe.passes), plan)
+    return tuple(best.values())

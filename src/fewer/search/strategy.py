@@ -1,0 +1,84 @@
+"""The role of a search strategy: what one makes, and what a search has to know of it before it runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fewer.plan import Plan
+from fewer.search.limit import Limit
+from fewer.search.objective import Objective
+from fewer.search.space import Anchor, Space
+
+Column = Literal["steps", "solver", "guidance", "passes", "blocks", "networks"]
+NUMBERS: frozenset[Column] = frozenset({"steps", "solver", "guidance"})  # levels, weights and scales of rows
+SAVING: frozenset[Column] = frozenset({"blocks", "networks"})  # by which a row costs less than a whole call
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plan with its error on the search's noises (RMSE), and what its strategy needs to go on from it."""
+
+    plan: Plan
+    error: float
+    strategy: str
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+class Strategy(ABC):
+    """A generator of candidate plans: a frozen dataclass whose fields are the method's settings and make up its `repr`.
+
+    from_plans  whether it begins with plans that are given (`Space.starts`), too
+    prepares    whether `prepare` fits solvers to the model
+    """
+
+    from_plans: bool = False
+    prepares: bool = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name under which a study keeps its candidates."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> frozenset[Column]:
+        """The columns of a plan's table that it moves; none where every search begins with its plans.
+
+        One that moves "blocks" or "networks" needs a limit in multiply-adds or milliseconds.
+        """
+
+    @property
+    @abstractmethod
+    def candidates(self) -> int:
+        """The largest number of candidates."""
+
+    @property
+    def consistent(self) -> bool:
+        """Whether every plan that it makes is exact on straight lines."""
+        return False
+
+    @abstractmethod
+    def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """Candidates in turn; `done` holds those of an interrupted search, which are not made again."""
+
+    def choose(self, done: list[Candidate]) -> Candidate:
+        """The one to recommend of those that were made: by default that of the lowest error."""
+        return min(done, key=lambda candidate: candidate.error)
+
+    def prepare(self, objective: Objective, space: Space, seed: int) -> Mapping[str, Anchor]:
+        """Solvers fitted to the model, by name, which other strategies may move coefficients around; none by default."""
+        return {}
+
+    def within(self, limit: Limit, steps: Candidate | None) -> tuple[Strategy, ...]:
+        """The strategies that search for plans of at most this cost, for one that moves "blocks" or "networks".
+
+        steps  the best plan of whole calls that the budget pays for, where there is one
+        """
+        return (self,)
+
+    def without_steps(self, done: list[Candidate]) -> Candidate | None:
+        """The best candidate in which levels and weights are still a standard plan's, where the strategy makes such."""
+        return None

@@ -1,0 +1,74 @@
+"""Fine trajectories of the user's model, from which levels are fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewer.engine import History
+from fewer.evaluate.reference import fine_plan
+from fewer.grids import Levels
+from fewer.levels import log_s, tau_of_log_s
+from fewer.models.model import Model
+from fewer.search.objective import Objective
+from fewer.search.space import Space
+
+NUMBERS = 1 << 26  # of states that are kept at once
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """States and outputs of n samples of d numbers at N levels, in the flow frame, on the CPU.
+
+    taus     (N + 1,) falling, the last of them 0
+    states   (N + 1, n, d), where the last are the samples
+    outputs  (N, n, d), u = eps - D
+    """
+
+    taus: Levels
+    states: Tensor
+    outputs: Tensor
+
+    @property
+    def data(self) -> Tensor:
+        """Data predictions (N, n, d), D = x - tau u."""
+        return self.states[:-1] - torch.tensor(self.taus[:-1], dtype=torch.float32)[:, None, None] * self.outputs
+
+
+def guidance_of(space: Space) -> float | None:
+    """The scale that the space's first row is guided with."""
+    guidance = space.base.rows[0].guidance
+    return None if guidance is None else float(guidance.parameters()["scale"])
+
+
+def log_range(model: Model) -> tuple[float, float]:
+    """Log s of the noisiest level that levels are fitted from, finite also for pure noise, and of the cleanest."""
+    top = model.start if model.start < 1 else 1 - model.schedule.tau_min
+    return float(log_s(top)), float(log_s(model.schedule.tau_min))
+
+
+def from_the_start(model: Model, log_levels: Levels) -> list[float]:
+    """The levels of falling log s, the first of them moved to where the model starts."""
+    return [model.start, *tau_of_log_s(log_levels[1:]).tolist()]
+
+
+def fine_trajectories(objective: Objective, space: Space, levels: int, noises: int) -> Trajectory:
+    """The fine solution's way at levels regular in log s, of the first `noises` noises, fewer where samples are large.
+
+    Costs `levels` calls a noise.
+    """
+    model = space.model
+    fitting = NUMBERS // (2 * levels * objective.noise[0].numel())
+    few = objective.first(min(noises, len(objective), max(8, fitting)))
+    plan = fine_plan(model, levels, guidance_of(space))
+    states, outputs = [], []
+    for part in few.parts():
+        history = History()
+        end = few.run(plan, part, history)
+        states.append(torch.stack([*(history.states[n] for n in range(levels)), end]).flatten(2).cpu())
+        outputs.append(torch.stack([history.outputs[n] for n in range(levels)]).flatten(2).cpu())
+    taus = np.array([float(level) for level in plan.levels])
+    return Trajectory(taus, torch.cat(states, 1), torch.cat(outputs, 1))

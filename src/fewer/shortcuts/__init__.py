@@ -1,1 +1,0 @@
-"""Which blocks of the network a row runs, skips, reuses or forecasts."""

@@ -1,0 +1,46 @@
+"""Ancestral sampling: as much of each step as the posterior allows is fresh noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from fewer.registry import part
+from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
+
+
+@part(
+    "ancestral",
+    title="Euler steps down and noise back up (DDPM's posterior)",
+    source="Ho et al. 2020, DDPM, arXiv:2006.11239; Song et al. 2021, DDIM (eta = 1), arXiv:2010.02502",
+)
+@dataclass(frozen=True)
+class Ancestral(OneLevelACall):
+    """x'/alpha' = D + s_down eps + s_up z with s_down = s'^2 / s and s_up^2 = s'^2 - s_down^2.
+
+    The posterior of x' given x and D in a process with independent increments; no noise on the step to level 0.
+    """
+
+    order: int = 1
+
+    def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
+        """One call a level; all but the last add noise."""
+        x = trace.start
+        for here, there in pairwise(levels):
+            out = trace.call(x, here)
+            x = posterior(trace, out.data, out.noise, here, there)
+        return x
+
+
+def posterior(trace: Trace, data: Vector, noise: Vector, here: Level, there: Level) -> Vector:
+    """A draw of x' given D and the noise prediction at x; no fresh noise on the step to level 0."""
+    ratio = there.tau * (1 - here.tau) / (here.tau * (1 - there.tau))  # s'/s, regular at s = inf
+    return renoised(trace, data, noise, there, ratio if there.tau > 0 else 1.0)
+
+
+def renoised(trace: Trace, data: Vector, noise: Vector, there: Level, kept: float) -> Vector:
+    """(1 - tau') D + tau' (kept eps + sqrt(1 - kept^2) z) with fresh unit noise z, none where `kept` is 1."""
+    mean = (1 - there.tau) * data + there.tau * kept * noise
+    return mean + there.tau * math.sqrt(1 - kept**2) * trace.noise() if kept < 1 else mean

@@ -1,0 +1,1 @@
+"""Tasks beside sampling: inversion and restoration."""
