@@ -23,6 +23,7 @@ from fewer.models.model import Model
 from fewer.models.schedules import Flow, Schedule, VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Row, Start
+from fewer.registry import parts
 
 LINEAR = discrete(betas("linear"), name="linear")
 SCHEDULES: dict[str, Schedule] = {
@@ -216,3 +217,9 @@ def test_a_saved_scheduler_knows_its_networks_schedule(tmp_path: Path) -> None:
         file.write_text(json.dumps(config | {"schedule": wrong, "process": "variance-preserving"}))
         with pytest.raises(InputError, match="schedule is no variance-preserving one"):
             FewerScheduler.from_pretrained(tmp_path)
+
+
+def test_every_rule_says_whether_it_draws_noise() -> None:
+    rules = [kind.make for kind in parts("guidance") if isinstance(kind.make, type)]
+    assert rules
+    assert {rule.__name__ for rule in rules if rule.draws is True} == {"ConditionAnnealed"}
