@@ -1,0 +1,8 @@
+"""The commands, one a file; importing this registers them, in the order in which `fewer --help` lists them."""
+
+from importlib import import_module
+
+COMMANDS = ("tune", "sample", "compare", "inspect", "report", "methods", "claims")
+
+for _name in COMMANDS:
+    import_module(f"{__name__}.{_name}")

@@ -1,0 +1,53 @@
+"""`fewer claims`: runs claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewer.cli import options as opt
+from fewer.cli import tables
+from fewer.cli.json_output import wrote_json
+from fewer.cli.main import app
+from fewer.cli.progress import progress
+
+
+@app.command()
+def claims(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Claims or methods; all quick claims by default.")
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write results there beside those it holds; - for stdout alone."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**53, help="Seed of every draw.")] = 0,
+    sabotage: Annotated[
+        bool, typer.Option("--sabotage", help="Break each method on purpose: no claim may hold then.")
+    ] = False,
+) -> None:
+    """Run claims. Status 1 where one that is on record as holding does not hold, or one holds that was sabotaged."""
+    from fewer.claims import claims as known
+    from fewer.claims import recorded, run_claims
+    from fewer.claims.results import chosen, read
+
+    opt.writable(json_file)
+    to_file = json_file is not None and str(json_file) != "-"
+    results = read(json_file) if json_file is not None and to_file and json_file.exists() else {}
+    wrong = []
+    with progress() as report:
+        for name, result in run_claims(chosen(names or []), seed, sabotage, report):
+            results[name] = result
+            holds, held = result.status == "holds", name not in recorded() or recorded()[name].status == "holds"
+            if holds if sabotage else held and not holds:
+                wrong.append(name)
+            if to_file:  # at once, so that nothing finished is lost
+                wrote_json({key: results[key].to_dict() for key in sorted(results) if key in known()}, json_file)
+            if json_file is None or to_file:
+                tables.print_claim(name, result)
+    if json_file is not None and not to_file:
+        wrote_json({key: result.to_dict() for key, result in results.items()}, json_file)
+    if wrong:
+        raise typer.Exit(1)

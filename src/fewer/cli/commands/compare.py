@@ -1,0 +1,60 @@
+"""`fewer compare`: a leaderboard of plans, standard samplers and the pipeline as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewer.cli import options as opt
+from fewer.cli import tables
+from fewer.cli.json_output import wrote_json
+from fewer.cli.main import app
+from fewer.cli.progress import progress
+from fewer.errors import InputError
+
+
+@app.command()
+@opt.grouped
+def compare(
+    common: opt.Guided,
+    measures: opt.Figures,
+    nfe: Annotated[str, typer.Option(help="Network evaluations per sample: 5,10 or 4-8.")] = "5,10",
+    plan: Annotated[list[Path] | None, typer.Option(help="Plan files to compare too (repeat).")] = None,
+    nll: Annotated[
+        bool, typer.Option("--nll", help="Also the negative log-likelihood of --data under the model, nats/dimension.")
+    ] = False,
+    guidance: opt.Guidance = None,
+    n: Annotated[int, typer.Option("-n", min=8, max=opt.MOST_SAMPLES, help="Starting noises.")] = 128,
+    json_file: opt.JsonFile = None,
+) -> None:
+    """Leaderboard of plans, standard samplers and the pipeline as it is; status 1 when a given plan does not hold."""
+    calls, scale = opt.budgets(nfe), opt.scale(guidance)
+    opt.writable(json_file)
+    if nll and measures.data is None:
+        raise InputError("--nll is the likelihood of data: give --data too")
+    from fewer.cli.loading import load_model, read_figures
+    from fewer.evaluate.leaderboard import compare as run
+    from fewer.plan import Plan
+
+    plans = [Plan.load(path) for path in plan or []]
+    network, scale = load_model(common, scale, plans)
+    figures = read_figures(measures, network)
+    with progress() as report:
+        board = run(
+            network,
+            calls,
+            plans,
+            guidance=scale,
+            n=n,
+            seed=common.seed,
+            batch=common.batch,
+            nll=nll,
+            progress=report,
+            **figures,
+        )
+    if not wrote_json(board, json_file):
+        tables.print_board(board)
+    if any(entry["verdict"]["decision"] in ("worse", "cannot tell") for entry in board["plans"]):
+        raise typer.Exit(1)

@@ -1,0 +1,36 @@
+"""`fewer inspect`: what a model is, and what is wrong with its schedule."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fewer.cli import options as opt
+from fewer.cli import tables
+from fewer.cli.json_output import wrote_json
+from fewer.cli.main import app
+from fewer.cli.progress import progress
+
+
+@app.command()
+@opt.grouped
+def inspect(
+    common: opt.Network,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Also measure what each fault costs (some 20,000 network evaluations).")
+    ] = False,
+    json_file: opt.JsonFile = None,
+) -> None:
+    """Noise schedule, prediction type, parameters, MACs per call, and what is wrong with the pipeline's own schedule."""
+    opt.writable(json_file)
+    from fewer.audit.inspection import inspect as run
+    from fewer.models.load import load
+
+    network = load(
+        common.model, common.device, common.dtype, empty_label=common.empty_label, prompts=opt.prompts_of(common.prompts)
+    )  # fmt: skip
+    with progress() as report:
+        facts = run(network, seed=common.seed, batch=common.batch, cost=cost, progress=report)
+    if not wrote_json(facts, json_file):
+        tables.print_facts(facts)

@@ -1,0 +1,18 @@
+"""`fewer report`: writes the report again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewer.cli.main import app
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that tune has written.")]) -> None:
+    """Write report.html again from the results."""
+    from fewer.report import write_report
+
+    typer.echo(write_report(folder))

@@ -1,0 +1,66 @@
+"""`fewer sample`: writes images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewer.cli import options as opt
+from fewer.cli.main import app
+from fewer.cli.progress import progress
+from fewer.errors import InputError
+
+
+@app.command()
+@opt.grouped
+def sample(
+    common: opt.Guided,
+    plan: Annotated[Path | None, typer.Option(help="A plan file (default: the pipeline's best standard plan).")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, max=opt.MOST_SAMPLES, help="How many.")] = 16,
+    label: Annotated[int | None, typer.Option(help="Class of all samples (default: all classes in turn).")] = None,
+    nfe: Annotated[
+        int | None, typer.Option(min=1, help="Network evaluations of the standard plan without --plan (default 20).")
+    ] = None,
+    guidance: opt.Guidance = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What a text-to-image model draws, in every sample.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("fewer-samples"),
+) -> None:
+    """Write 00000.png, .. and grid.png."""
+    scale = opt.scale(guidance)
+    if plan is not None and nfe is not None:
+        raise InputError("--nfe goes with a standard plan; a plan file has its own")
+    opt.writable(out / "grid.png")
+    from fewer.cli.loading import load_model
+    from fewer.engine import sample as run
+    from fewer.images import check_picture, grid, picture, pixels, save_png
+    from fewer.integrations.as_it_is import untold_guidance
+    from fewer.plan import Plan
+    from fewer.samplers import standard
+    from fewer.transfer import transferred
+
+    loaded = None if plan is None else Plan.load(plan)
+    network, scale = load_model(common, scale, [] if loaded is None else [loaded], prompt)
+    if loaded is not None and scale is not None:
+        raise InputError("--guidance goes with a standard plan; a plan file has its own")
+    check_picture(network)
+    table, warnings = transferred(network, loaded or standard("dpmpp-2m", network, nfe or 20, "logsnr", guidance=scale))
+    with progress() as report:
+        samples = run(
+            network, table, n, seed=common.seed, labels=label, batch=common.batch,
+            progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
+        )  # fmt: skip
+    images = pixels(network, samples)
+    for i, image in enumerate(images):
+        save_png(picture(image), out / f"{i:05d}.png")
+    save_png(grid(images), out / "grid.png")
+    scale_is_free = loaded is None or network.embedded_guidance is not None  # which no plan file holds
+    if scale_is_free and (untold := untold_guidance(network, scale)) is not None:
+        warnings = [*warnings, untold]
+    for warning in warnings:
+        print(f"fewer: {warning}", file=sys.stderr)
+    typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}")

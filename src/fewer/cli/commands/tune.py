@@ -1,0 +1,73 @@
+"""`fewer tune`: searches a plan under a budget."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewer.cli import options as opt
+from fewer.cli import tables
+from fewer.cli.main import app
+from fewer.cli.progress import progress
+from fewer.errors import InputError
+
+
+@app.command()
+@opt.grouped
+def tune(
+    common: opt.Guided,
+    measures: opt.Figures,
+    nfe: Annotated[str | None, typer.Option(help="Network evaluations per sample: 5, or 4-8 for a front.")] = None,
+    match: Annotated[
+        bool, typer.Option("--match", help="The cheapest plan not worse than the pipeline as it is.")
+    ] = False,
+    macs: Annotated[
+        str | None,
+        typer.Option(help="Multiply-adds per sample, such as 1.5e9: blocks may be left out; 1e9,2e9 for a front."),
+    ] = None,
+    ms: Annotated[
+        str | None, typer.Option(help="Milliseconds per sample on this machine, 16 at a time: likewise.")
+    ] = None,
+    keep: Annotated[str | None, typer.Option(help="What may not change: steps,solver,guidance,blocks.")] = None,
+    guidance: opt.GuidanceOrAuto = None,
+    trials: Annotated[int | None, typer.Option(help="Most candidates after the standard plans.")] = None,
+    time: Annotated[float | None, typer.Option(help="Most seconds of search.")] = None,
+    strategy: Annotated[str, typer.Option(help="A tuning method of `fewer methods`.")] = "gauss-newton",
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Strategies that run first, such as ays,dynamic-program, and plan files to begin with: tuned.json.",
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the out folder.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results (default fewer-MODEL/).")] = None,
+) -> None:
+    """Search a plan under a budget; writes plan.json, results.json, report.html and study.db."""
+    calls, work, clock = None if nfe is None else opt.budgets(nfe), opt.amounts("macs", macs), opt.amounts("ms", ms)
+    if calls is None and not match and work is None and clock is None:
+        raise InputError("tune needs a budget: --nfe N, --nfe 4-8, --match, --macs X or --ms X")
+    for name, amount in (("macs", work), ("ms", clock)):
+        if amount is not None and (calls is not None or match or (work is not None and clock is not None)):
+            raise InputError(f"--{name} is a budget of its own: give it without --nfe, --match and other budgets")
+    scale = opt.scale_or_auto(guidance, measures.data)
+    from fewer.cli.loading import load_model, read_figures
+    from fewer.search import tune as run
+    from fewer.search.space import check_keep
+
+    check_keep(opt.words(keep))
+    if common.other is not None and work is None and clock is None:
+        raise InputError("--with saves no evaluations: give the budget as --macs X or --ms X")
+    network, scale = load_model(common, scale)
+    figures = read_figures(measures, network)
+    folder = out or Path(f"fewer-{network.name}")
+    with progress() as report:
+        result = run(
+            network, calls, match=match, macs=work, ms=clock, keep=opt.words(keep), guidance=scale, trials=trials,
+            time=time, strategy=strategy, start_from=opt.words(start_from), resume=resume, out=folder, seed=common.seed,
+            batch=common.batch, command="fewer " + " ".join(sys.argv[1:]), progress=report, **figures,
+        )  # fmt: skip
+    tables.print_tune(result, folder)
