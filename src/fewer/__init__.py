@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fewer.errors import InputError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fewer.search import tune
     from fewer.tasks.inversion import invert
 
-__version__ = metadata.version("fewer")
+    __version__: str
 
 # read on first use, so that `import fewer` costs nothing
 _HOMES = {
@@ -75,6 +75,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fewer")
     if name not in _HOMES:
         raise AttributeError(f"module 'fewer' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
