@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fewer.integrations.export import to_diffusers
     from fewer.integrations.probe import from_diffusers
     from fewer.integrations.scheduler import FewerScheduler
+    from fewer.judging import judge
     from fewer.models.load import load
     from fewer.models.mixture import GaussianMixture
     from fewer.models.model import Model
@@ -40,6 +41,7 @@ _HOMES = {
     "compare": "fewer.evaluate.leaderboard",
     "from_diffusers": "fewer.integrations.probe",
     "invert": "fewer.tasks.inversion",
+    "judge": "fewer.judging",
     "load": "fewer.models.load",
     "measure": "fewer.evaluate.measure",
     "sample": "fewer.engine",
@@ -64,6 +66,7 @@ __all__ = [
     "compare",
     "from_diffusers",
     "invert",
+    "judge",
     "load",
     "measure",
     "sample",

@@ -13,10 +13,12 @@ from rich.text import Text
 if TYPE_CHECKING:
     from fewer.claims.results import Outcome
     from fewer.evaluate.statistics.interval import Interval
+    from fewer.judging import Judgement
     from fewer.results import Baseline, Entry
     from fewer.search.results import Result
 
 TOP = 8  # standard plans shown a budget
+FAULTS = 10  # of single images
 
 
 class _Console(Console):
@@ -192,3 +194,27 @@ def print_claim(name: str, result: Outcome) -> None:
     for what, value in result.beside.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value) if isinstance(value, int) else figure(value)
         console.print(f"{'':<14} {what}: {text}", soft_wrap=True)
+
+
+def print_judgement(found: Judgement, page: Path | None) -> None:
+    """The sentence, the table of what decides, faults, notes, and where the report is."""
+    from fewer.judging import words
+
+    console = _console()
+    console.print(found.sentence)
+    table = _table(None, ("figure", "says"), "figure", "measured", "interval", "limit", "says", "images that decide")
+    for c in found.criteria:
+        span = words.span(c.name, c.figure)
+        images = f"{c.images:,}" if c.images else "-"
+        table.add_row(
+            words.TITLES[c.name], words.shown(c.name, c.figure.value), span, words.limit(c), c.decision, images
+        )
+    console.print(table)
+    for fault in found.faults[:FAULTS]:
+        console.print(f"{fault.image} {fault.says}")
+    if len(found.faults) > FAULTS:
+        console.print(f"and {len(found.faults) - FAULTS:,} faults more, which --html, --out or --json list")
+    for note in found.notes:
+        console.print(f"note: {note}")
+    if page is not None:
+        console.print(str(page))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewer.evaluate.statistics.interval import Interval
-from fewer.evaluate.statistics.twosample import around_squared, check_varies, two_samples
+from fewer.evaluate.statistics.twosample import Z, around_squared, check_varies, two_samples
 from fewer.evaluate.statistics.ustatistic import Sums, discrepancy_of
 from fewer.registry import part
 
@@ -18,20 +18,20 @@ Kernel = Callable[[Tensor, Tensor], Tensor]  # (..., n, d), (..., m, d) to (...,
 
 
 @part("energy", title="Energy distance", source="Szekely & Rizzo 2004")
-def energy_distance(x: Tensor, y: Tensor) -> Interval:
+def energy_distance(x: Tensor, y: Tensor, z: float = Z) -> Interval:
     """2 E|X - Y| - E|X - X'| - E|Y - Y'| of features x (n, d) and y (m, d): zero only for equal distributions.
 
     Unbiased (U-statistic), in the features' unit, O(n^2 d). Raises InputError below 8 samples and where all rows of y,
     the data, are equal; those of x may be.
     Source: Szekely & Rizzo 2004; with the kernel -|x - y| it is a squared maximum mean discrepancy
-    (Sejdinovic et al. 2013). Interval: see `discrepancy`.
+    (Sejdinovic et al. 2013). Interval: see `discrepancy`; `z` is the normal quantile of its level.
     """
     x, y = two_samples(x, y, least=8)
     origin = y.mean(0)  # |a - b| comes from products of a and b, which cancel far from the origin
-    return discrepancy(x - origin, y - origin, lambda a, b: -torch.cdist(a, b))
+    return discrepancy(x - origin, y - origin, lambda a, b: -torch.cdist(a, b), z)
 
 
-def discrepancy(x: Tensor, y: Tensor, kernel: Kernel) -> Interval:
+def discrepancy(x: Tensor, y: Tensor, kernel: Kernel, z: float = Z) -> Interval:
     """Squared maximum mean discrepancy E k(X, X') + E k(Y, Y') - 2 E k(X, Y), unbiased, with a 95 % interval.
 
     The variance is the jackknife's, in closed form from the kernel's row means. It counts the quadratic part,
@@ -43,7 +43,7 @@ def discrepancy(x: Tensor, y: Tensor, kernel: Kernel) -> Interval:
     x, y = two_samples(x, y, least=8)
     check_varies(y, "y")
     xx, yy, xy = _sums(x, x, kernel, own=True), _sums(y, y, kernel, own=True), _sums(x, y, kernel)
-    return around_squared(*discrepancy_of(xx, yy, xy), min(len(x), len(y)))
+    return around_squared(*discrepancy_of(xx, yy, xy), min(len(x), len(y)), z)
 
 
 def _sums(x: Tensor, y: Tensor, kernel: Kernel, own: bool = False) -> Sums:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fewer.evaluate.statistics.interval import Interval
+from fewer.evaluate.statistics.jackknife import jackknife
 from fewer.evaluate.statistics.twosample import around_squared, check_varies, covariance, two_samples
 from fewer.registry import part
 
@@ -53,6 +54,27 @@ def frechet(x: Tensor, y: Tensor) -> Interval:
     of_means = 2 * (cov_x / n + cov_y / m).square().sum()
     variance = along_x.var() / n + along_y.var() / m
     return around_squared(unbiased, separate - 2 * root, torch.maximum(variance, of_means), min(n, m))
+
+
+def frechet_of_pairs(x: Tensor, y: Tensor, parts: int = 16) -> Interval:
+    """Squared Frechet distance of the Gaussians of rows x and y (n, d) that belong together in pairs, by the jackknife.
+
+    Of the samples' own Gaussians, without its bias in 1 / n; 0 for equal rows. Where x_i is near y_i its interval is far narrower
+    than that of `frechet`, which takes x and y for independent. Raises InputError below d + parts rows.
+    """
+    x, y = two_samples(x, y, least=x.shape[-1] + parts)
+    numbers = torch.arange(len(x)) % parts
+
+    def figure(kept: list[int]) -> float:
+        rows = torch.isin(numbers, torch.tensor(kept))
+        return float(_plug_in(x[rows], y[rows]))
+
+    return jackknife(figure, parts)
+
+
+def _plug_in(x: Tensor, y: Tensor) -> Tensor:
+    gap = x.mean(0) - y.mean(0)
+    return gap @ gap + covariance(x).trace() + covariance(y).trace() - 2 * _trace_of_root(x, y)
 
 
 def extrapolate(whole: Tensor, halves: Tensor, quarters: Tensor) -> Tensor:

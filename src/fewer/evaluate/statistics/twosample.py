@@ -43,14 +43,15 @@ def covariance(z: Tensor) -> Tensor:
     return centred.T @ centred / (len(z) - 1)
 
 
-def around_squared(unbiased: Tensor, plugin: Tensor, variance: Tensor, n: int) -> Interval:
+def around_squared(unbiased: Tensor, plugin: Tensor, variance: Tensor, n: int, z: float = Z) -> Interval:
     """95 % interval of a squared distance: symmetric for the distance itself, then moved by the bias of its square.
 
-    With r = sqrt(plugin) and se = sqrt(variance) / (2 r): [max(r - 1.96 se, 0)^2, (r + 1.96 se)^2] - (plugin - unbiased).
+    With r = sqrt(plugin) and se = sqrt(variance) / (2 r): [max(r - z se, 0)^2, (r + z se)^2] - (plugin - unbiased), z = 1.96
+    unless the interval is to have another level.
     Near distance 0 a squared distance is skewed, and its estimated variance is smallest where the estimate is lowest:
     an interval symmetric about it misses upwards. low and value may be negative: then 0 is not excluded.
     """
-    value, spread = unbiased.item(), Z * math.sqrt(variance.item())
+    value, spread = unbiased.item(), z * math.sqrt(variance.item())
     if plugin <= 0:
         return Interval(value, value - spread, value + spread, n)
     r = math.sqrt(plugin.item())

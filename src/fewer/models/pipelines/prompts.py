@@ -12,11 +12,11 @@ MOST = 1000
 LONGEST = 5000  # characters of one prompt; far more than any text encoder takes
 
 
-def read_prompts(path: str | Path) -> tuple[str, ...]:
+def read_prompts(path: str | Path, most: int = MOST) -> tuple[str, ...]:
     """The prompts of a text file in UTF-8, one a line; blank lines are left out.
 
     Raises InputError, which names the file, where it cannot be read, is larger than 1 MiB or no text, and for no
-    prompts or more than 1000.
+    prompts or more than `most`.
     """
     try:
         with Path(path).open("rb") as stream:  # which may be a pipe, of no size
@@ -30,15 +30,15 @@ def read_prompts(path: str | Path) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise InputError(f"prompts {path} is no text in UTF-8 (byte {error.start})") from error
     lines = (" ".join(line.split()) for line in text.split("\n"))
-    return check_prompts([line for line in lines if line], f"prompts {path}")
+    return check_prompts([line for line in lines if line], f"prompts {path}", most)
 
 
-def check_prompts(prompts: Any, name: str = "prompts") -> tuple[str, ...]:
-    """The prompts as they are. Raises InputError for what is no list of 1 to 1000 texts of printable characters."""
+def check_prompts(prompts: Any, name: str = "prompts", most: int = MOST) -> tuple[str, ...]:
+    """The prompts as they are. Raises InputError for what is no list of 1 to `most` texts of printable characters."""
     if isinstance(prompts, str) or not isinstance(prompts, list | tuple):
         raise InputError(f"{name} is a {type(prompts).__name__}; expected a list of texts")
-    if not 1 <= len(prompts) <= MOST:
-        raise InputError(f"{name} holds {len(prompts)} prompts; expected 1 to {MOST}")
+    if not 1 <= len(prompts) <= most:
+        raise InputError(f"{name} holds {len(prompts)} prompts; expected 1 to {most}")
     for i, prompt in enumerate(prompts, 1):
         if not _checked(prompt, f"{name}: prompt {i}").strip():
             raise InputError(f"{name}: prompt {i} is {prompt!r:.80}; expected a text")
