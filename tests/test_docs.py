@@ -24,7 +24,7 @@ from scripts.rooms import families, plots
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-WRITTEN = ("tutorial", "own-model", "drop-in", "prompts", "transfer", "adding-a-part", "faq")
+WRITTEN = ("tutorial", "own-model", "drop-in", "prompts", "transfer", "judge", "adding-a-part", "faq")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -62,7 +62,7 @@ def of_distribution(sets: Sets, margin: float, level: float) -> Criterion:
     squared = intervals.energy_of(sets.a, sets.b, sets.pairs, level)
     spread = float(sets.within_a.rows.mean())
     made = _criterion("distribution", intervals.as_shift(squared, spread), None, margin)
-    limit = margin**2 * spread / 2
+    limit = margin**2 * max(spread, 1.0) / 2
     return _counted(made, squared, None, limit)
 
 

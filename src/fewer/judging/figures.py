@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fewer.evaluate.distances.energy import energy_distance
 from fewer.evaluate.distances.frechet import frechet, frechet_of_pairs
 from fewer.evaluate.features import PCA
-from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.interval import Interval
 from fewer.judging import intervals
 from fewer.judging.criteria import Sets
@@ -28,7 +28,8 @@ SOME = 2000  # images that these are fitted to
 def figures_of_pairs(compared: Compared, pairs: Pairing, faulty: int) -> dict[str, Interval]:
     """Of pixels, structure, and distances in the space of all."""
     n = len(pairs.own)
-    rmse = paired.rmse(torch.tensor(compared.squared, dtype=torch.float64))
+    squared = intervals.mean(torch.tensor(compared.squared, dtype=torch.float64), LEVEL)
+    rmse = Interval(math.sqrt(squared.value), math.sqrt(max(squared.low, 0.0)), math.sqrt(squared.high), n)
     similar = intervals.mean(torch.tensor(compared.ssim, dtype=torch.float64), LEVEL)
     return {
         "rmse": rmse,
@@ -46,11 +47,11 @@ def _decibel(rmse: float) -> float:
 
 def figures_of_sets(sets: Sets, data: Tensor | None) -> dict[str, Interval]:
     """Distances between distributions, in the space of all, and the share of distinct images of each set."""
-    found = {"energy": intervals.energy_of(sets.a, sets.b, sets.pairs, LEVEL)}
-    found |= _frechet("fd", sets.b, sets.a, sets.pairs is not None)
+    found = _frechet("fd", sets.b, sets.a, sets.pairs is not None)
     if data is not None:
         for name, x in (("", sets.b), ("_of_reference", sets.a)):
-            found[f"energy{name}_to_data"] = intervals.energy(x, data, LEVEL)
+            if (data != data[0]).any():
+                found[f"energy{name}_to_data"] = energy_distance(x, data)
             found |= _frechet(f"fd{name}_to_data", x, data)
     closest = closest_of(sets.within_a)
     for name, x in (("distinct", sets.b), ("distinct_of_reference", sets.a)):

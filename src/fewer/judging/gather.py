@@ -91,7 +91,7 @@ class Batches:
 
 def tensor(pixels: Pixels, channels: int) -> Tensor:
     """(C, H, W) float32 in [-1, 1] of an image (H, W, C), grey ones repeated to the number of channels."""
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 127.5 - 1
+    x = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1) / 127.5 - 1
     return x.expand(channels, -1, -1) if x.shape[0] == 1 else x
 
 

@@ -12,11 +12,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from fewer.evaluate.distances.energy import energy_distance
+from fewer.evaluate.distances.energy import discrepancy
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.twosample import around_squared
 from fewer.judging.pairing import Pairing
-from fewer.judging.space import Within
+from fewer.judging.space import Within, softened
 
 
 def share(count: int, n: int, level: float) -> Interval:
@@ -69,52 +69,41 @@ def log_ratio_of_spreads(b: Within, a: Within, paired: bool, level: float) -> In
 def paired_energy(pairs: Pairing, level: float) -> Interval:
     """Squared energy distance of A and B from pairs, by the U-statistic of
 
-        h(i, j) = |A_i - B_j| + |B_i - A_j| - |A_i - A_j| - |B_i - B_j|,    i != j
+        h(i, j) = d(A_i, B_j) + d(B_i, A_j) - d(A_i, A_j) - d(B_i, B_j),    i != j,    d the softened distance
 
-    whose mean is 2 E|A - B| - E|A - A'| - E|B - B'|, and which is small where B_i is near A_i. Its variance is the
+    whose mean is 2 E d(A, B) - E d(A, A') - E d(B, B'), and which is small where B_i is near A_i. Its variance is the
     jackknife's, at least that of the quadratic part, which is all there is at equal distributions.
     Source: Szekely & Rizzo 2004 (the distance); Hoeffding 1948 (U-statistics).
     """
     n = len(pairs.own)
     unbiased = pairs.between.mean()
-    plugin = (unbiased * (n - 1) + 2 * pairs.own.mean()) / n
+    plugin = (unbiased * (n - 1) + 2 * softened(pairs.own).mean()) / n
     quadratic = 2 * (pairs.squares - float(unbiased) ** 2) / n**2
     variance = torch.maximum(4 * pairs.between.var() / n, torch.tensor(max(quadratic, 0.0), dtype=torch.float64))
     return around_squared(unbiased, plugin, variance, n, _normal(level))
 
 
 def energy_of(a: Tensor, b: Tensor, pairs: Pairing | None, level: float) -> Interval:
-    """Squared energy distance of rows a and b, by pairs where there are pairs."""
-    return energy(b, a, level) if pairs is None else paired_energy(pairs, level)
-
-
-def energy(b: Tensor, a: Tensor, level: float) -> Interval:
-    """Squared energy distance of independent rows b (n, d) and a (m, d); 0 where all rows of both are equal."""
-    n = min(len(a), len(b))
-    if not (a != a[0]).any():
-        if not (b != a[0]).any():
-            return Interval(0.0, 0.0, 0.0, n)
-        return energy_distance(a, b, _normal(level)) if (b != b[0]).any() else _between_two(a[0], b[0], n)
-    return energy_distance(b, a, _normal(level))
-
-
-def _between_two(a: Tensor, b: Tensor, n: int) -> Interval:
-    """Of images that are all the same, and all the same other."""
-    value = 2 * float((a - b).norm())
-    return Interval(value, value, value, n)
+    """Squared energy distance, of softened distances, of rows a and b: by pairs where there are pairs."""
+    if pairs is not None:
+        return paired_energy(pairs, level)
+    x, y = (b, a) if (a != a[0]).any() else (a, b)  # one side may be all equal rows
+    if not (y != y[0]).any():
+        value = 2 * float(softened((a[0] - b[0]).norm()))
+        return Interval(value, value, value, min(len(a), len(b)))
+    return discrepancy(x, y, lambda p, q: -softened(torch.cdist(p, q)), _normal(level))
 
 
 def as_shift(squared: Interval, spread: float) -> Interval:
-    """A squared energy distance as the shift, in standard deviations, that would move one Gaussian so far from another.
+    """A squared energy distance as the shift of all images, in standard deviations, that would be about as far.
 
-    sqrt(2 E / spread), spread the mean distance between images of the reference; exact to second order for Gaussians. Infinite
-    where the spread is 0 and the distance is not.
+    sqrt(2 E / spread), spread the mean distance between images of the reference: for Gaussians and unsoftened distances exact to
+    second order in the shift. The spread counts as 1 at least, as in a reference whose images all look alike.
     """
-
-    def shifted(e: float) -> float:
-        return 0.0 if e <= 0 else math.sqrt(2 * e / spread) if spread > 0 else math.inf
-
-    return Interval(shifted(squared.value), shifted(squared.low), shifted(squared.high), squared.n)
+    value, low, high = (
+        math.sqrt(2 * max(e, 0.0) / max(spread, 1.0)) for e in (squared.value, squared.low, squared.high)
+    )
+    return Interval(value, low, high, squared.n)
 
 
 def _student(n: int, level: float) -> float:

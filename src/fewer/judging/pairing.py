@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewer.judging.space import ROWS
+from fewer.judging.space import ROWS, softened
 
 CLOSE = 0.35  # images closer than this are the same to the eye; 1 is the mean distance between images of the reference
 NEARER = 0.5  # of the distance to its own: at most as far is the image that a candidate's one is instead
@@ -61,7 +61,7 @@ def _block(
     aa, bb, ab, ba = (torch.cdist(x[some], y) for x, y in ((a, a), (b, b), (a, b), (b, a)))
     for apart in (aa, bb, ab, ba):
         apart.diagonal(offset=start).zero_()
-    h = ab + ba - aa - bb
+    h = softened(ab) + softened(ba) - softened(aa) - softened(bb)
     unrelated = _unrelated(aa, groups, start)
     ba.diagonal(offset=start).fill_(math.inf)
     to_other, instead = ba.min(1)

@@ -34,7 +34,6 @@ FIGURES = {
     "distance": "distance to the own reference (1: of two images of the reference)",
     "another_image": "share of images that are another image than the reference's",
     "faulty": "share of images with a fault",
-    "energy": "energy distance to the reference",
     "fd": "Frechet distance to the reference",
     "energy_to_data": "energy distance of the candidate to the data",
     "energy_of_reference_to_data": "energy distance of the reference to the data",

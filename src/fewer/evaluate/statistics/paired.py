@@ -33,6 +33,7 @@ from fewer.evaluate.statistics.interval import Interval
 RESAMPLES = 1999
 AT_ONCE = 2**20  # resampled errors in memory at a time
 LEAST = 8
+LARGEST_LOG = 700.0  # of an end: beyond, the interval has none, as where one error is nearly all of the mean
 
 Decision = Literal["better", "not worse", "worse", "cannot tell"]
 
@@ -99,7 +100,8 @@ def _ratio(a: Tensor, b: Tensor) -> Interval:
         return Interval(0.0, 0.0, 0.0, n)
     theta, error = (figure.item() for figure in log_ratio(a, b))
     reach = _quantile(a, b, theta) * error if error > 0 else 0.0
-    return Interval(math.exp(theta), math.exp(theta - reach), math.exp(theta + reach), n)
+    high = math.exp(theta + reach) if theta + reach < LARGEST_LOG else math.inf
+    return Interval(math.exp(theta), math.exp(theta - reach), high, n)
 
 
 def _quantile(a: Tensor, b: Tensor, theta: float) -> float:
