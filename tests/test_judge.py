@@ -477,7 +477,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(
         ["--margin", "0"], ["--margin", "1"], ["--margin", "nan"], ["--require", "better"], ["--require", "best"],
         ["--metric", "nowhere:function"], ["--metric", "no name"], ["--features", "nothing"], ["--features", "pca-99"],
         ["--prompts", "nowhere"], ["--html", "."], ["--out", "a"], ["--out", "o", "--html", "h"], ["--html", "a/00000.png/x"],
-        ["--unpaired", "--metric", "math:fsum"], ["--seed", "-1"],
+        ["--unpaired", "--metric", "math:fsum"], ["--unpaired", "--prompts", "p.txt"], ["--seed", "-1"],
     ],
     ids=" ".join,
 )  # fmt: skip

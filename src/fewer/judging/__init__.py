@@ -31,7 +31,7 @@ same prompt, where prompts or sub-folders tell), or where it is less than half a
 images are the same to the eye, so that references that are nearly equal are not taken for each other.
 
 **Faults** of single images are named whatever the verdict is, also one in a thousand: one colour or black where A is not, another
-size, twice the detail (noise, garbage) or half of it (blur), half of all pixels newly black or white, the image of another
+size, twice the detail (noise, garbage) or half of it (blur), a quarter of all pixels newly black or white, the image of another
 pair (swapped), one that repeats another, one that is moved by some pixels.
 """
 

@@ -52,7 +52,9 @@ class Sets:
 def of_share(name: Name, figure: Interval, count: int | None, margin: float, level: float) -> Criterion:
     """Of the share of images, at most the margin; `count` of them where it is one share and no difference of two."""
     made = _criterion(name, figure, None, margin)
-    if made.decision != "cannot tell" or count is None:
+    if count is None:
+        return _counted(made, figure, None, margin)
+    if made.decision != "cannot tell":
         return made
     return made.model_copy(update={"images": _images_of_share(figure.value, figure.n, margin, level)})
 

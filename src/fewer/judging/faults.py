@@ -15,7 +15,7 @@ from fewer.judging.space import Within
 FLAT, VARIED = 2 / 255, 4 / 255  # contrast of an image of one colour, and of one that is not
 BLACK = 8 / 255  # mean value
 FACTOR = math.log(2)  # of detail
-FULL = 0.5  # share of values that are black or white, more than the reference has
+FULL = 0.25  # share of values that are black or white, more than the reference has
 CHANGED = 0.05**2  # mean squared difference, from which on more black and white is a fault
 
 Names = Callable[[int], str]

@@ -10,6 +10,7 @@ import math
 
 import torch
 from scipy import stats
+from scipy.special import betaincinv
 from torch import Tensor
 
 from fewer.evaluate.distances.energy import discrepancy
@@ -21,9 +22,10 @@ from fewer.judging.space import Within, softened
 
 def share(count: int, n: int, level: float) -> Interval:
     """Clopper and Pearson's interval of a share of which `count` of n independent images were seen."""
-    ends = stats.binomtest(count, n).proportion_ci(level, method="exact")
-    value = count / n
-    return Interval(value, min(float(ends.low), value), max(float(ends.high), value), n)
+    value, tail = count / n, (1 - level) / 2
+    low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
+    high = float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0
+    return Interval(value, min(low, value), max(high, value), n)
 
 
 def excess(count: int, n: int, count_a: int, n_a: int, level: float) -> Interval:

@@ -13,7 +13,7 @@ from fewer.judging.metric import Metric
 from fewer.judging.notes import Notes
 from fewer.judging.sources import Pairs, Source, open_source, pair
 
-MOST = 20_000  # images of a set
+MOST = 10_000  # images of a set
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,10 @@ class Judgement(Record):
     versions: dict[str, str]
     seconds: float
 
+    def __str__(self) -> str:
+        """The judgement in one sentence."""
+        return self.sentence
+
     def criterion(self, name: str) -> Criterion:
         """The criterion of this name. Raises KeyError where it has no part in the judgement."""
         return {criterion.name: criterion for criterion in self.criteria}[name]  # type: ignore[index]

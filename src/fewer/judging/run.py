@@ -55,8 +55,8 @@ def judge(
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 < margin < 1:
         raise InputError(f"margin is {margin!r}; expected a share above 0 and below 1, such as 0.05")
     whole("seed", seed, 0)
-    if unpaired and metric is not None:
-        raise InputError("a metric compares images of the same seeds, and unpaired says that these are not")
+    if unpaired and (metric is not None or prompts is not None):
+        raise InputError("a metric and prompts are of pairs of the same seeds, and unpaired says that these are not")
     asked = Asked(float(margin), features, metric, _texts(prompts), seed)
     notes = Notes()
     given = Given.of(a, b, data, unpaired, notes)

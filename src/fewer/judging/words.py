@@ -45,7 +45,6 @@ FIGURES = {
     "metric_of_reference": "metric of the reference",
 }
 SHARES = {"other", "broken", "metric"}  # shown in percent
-FACTORS = {"diversity", "detail"}
 
 
 def shown(name: str, value: float | None) -> str:
@@ -83,10 +82,8 @@ def sentence(
         ]  # fmt: skip
         return f"{named}: {'; '.join(why)}."
     why = [TITLES[c.name] for c in criteria if c.decision == "cannot tell"]
-    wanted = (
-        f"about {images:,} images would" if images else "the margin is where they differ, or no number of images would"
-    )
-    return f"{n:,} images cannot tell whether {candidate} is worse than {reference}, by {_listed(why)}; {wanted} decide it."
+    wanted = f"about {images:,} images would" if images else "they may differ by just the margin"
+    return f"{n:,} images do not tell whether {candidate} is worse than {reference} (open: {_listed(why)}); {wanted}."
 
 
 def _listed(words: list[str]) -> str:
