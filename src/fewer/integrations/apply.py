@@ -97,7 +97,7 @@ def _warn_of_fit(plan: Plan, pipe: Any, model: Model | None, schedule: str) -> N
 
     A plan of which nothing was measured fits an unknown model of the same noise schedule.
     """
-    if not plan.model or not (model or plan.model.get("hash")):
+    if not plan.model or not (model or plan.model.get("hash") or plan.evidence):
         return
     if model is not None:
         message = check_fit(model, plan)

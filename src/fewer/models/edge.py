@@ -62,7 +62,8 @@ def in_eval(roots: Sequence[nn.Module]) -> Iterator[None]:
     Only the flag is set: a module's own `train` may do more. Of calls in several threads the last one restores it.
     """
     with _lock:
-        changed = [module for module in _all_modules(roots) if module.training or id(module) in _held]
+        # a frozen TorchScript module has no flag
+        changed = [each for each in _all_modules(roots) if getattr(each, "training", False) or id(each) in _held]
         for module in changed:
             _held[id(module)] = _held.get(id(module), 0) + 1
             module.training = False

@@ -25,7 +25,6 @@ DEPTH = 16
 # packages whose code holds no weights of a user's
 LIBRARIES = {*sys.stdlib_module_names, "torch", "numpy", "scipy", "diffusers", "transformers", "accelerate", "fewer"}
 REGISTRIES = ("_parameters", "_buffers", "_modules", "training")  # of an nn.Module, which its state_dict covers
-WRAPPER = "_orig_mod."  # in names of what torch.compile has wrapped
 
 NUMBERS = (bool, int, float, complex, np.number, np.bool_)
 NO_NAMES: frozenset[str] = frozenset()
@@ -56,16 +55,21 @@ def hash_of_network(network: Any) -> str | None:
 
 
 def _add_module(digest: Any, module: nn.Module) -> bool:
-    kinds = {name.replace(WRAPPER, ""): type(each).__name__ for name, each in module.named_modules()}
+    # a wrapper comes before what it wraps, whose name it then has
+    kinds = {_unwrapped(f"{name}." if name else ""): type(each).__name__ for name, each in module.named_modules()}
     for name, kind in sorted(kinds.items()):
-        if kind != "OptimizedModule":
-            digest.update(f"module {name} {kind};".encode())
-    found = False
-    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"module {name} {kind};".encode())
+    state, found = {_unwrapped(name): tensor for name, tensor in module.state_dict().items()}, False
+    for name, tensor in sorted(state.items()):
         if isinstance(tensor, Tensor):
-            digest.update(f"weight {name.replace(WRAPPER, '')};".encode())
+            digest.update(f"weight {name};".encode())
             found = _add_tensor(digest, tensor) or found
     return found
+
+
+def _unwrapped(name: str) -> str:
+    """A name as it is without torch.compile."""
+    return name.replace("_orig_mod.", "")
 
 
 def _add_tensor(digest: Any, tensor: Tensor) -> bool:
