@@ -15,6 +15,7 @@ from fewer.engine.play import Callback, History, add, begin, play
 from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError, NotFinite
 from fewer.memory import check_room, halving
+from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.noise import Draw, DrawNumber, unit_noise
 from fewer.plan import Plan
@@ -25,6 +26,7 @@ UNTOLD = (
 )
 
 
+@in_own_precision
 def sample(
     model: Model,
     plan: Plan,

@@ -163,7 +163,7 @@ def guided(scheduler: FewerScheduler, n: int, x: Tensor, passes: Mapping[str, Te
     state = x.to(torch.float32) / step.c_in
 
     def call(x_in: Tensor, t: Any, labels: Tensor | None) -> Tensor:
-        given = torch.zeros(len(x_in)) if labels is None else labels
+        given = torch.zeros(len(x_in), dtype=torch.int64) if labels is None else labels
         return torch.cat([passes["empty" if label else "label"] for label in given[:: len(x)]])
 
     labels = torch.zeros(len(x), dtype=torch.int64)

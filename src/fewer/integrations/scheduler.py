@@ -28,6 +28,7 @@ from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError
 from fewer.guidance.passes import Past
 from fewer.integrations.trained import described, frame, packed, unpacked
+from fewer.models.edge import in_own_precision
 from fewer.plan import Plan, Row, Start
 from fewer.plan.file import from_json, migrate, to_json
 
@@ -194,6 +195,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         self._step_index = None
         self.run = Run()
 
+    @in_own_precision
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """The network's input: the sample, or before the first row what the plan's start makes of unit noise."""
         n = self.locate(timestep)
@@ -202,6 +204,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         self.run.started = self._sample(self._begun(sample), n, sample.dtype)
         return self.run.started
 
+    @in_own_precision
     def step(
         self,
         model_output: Tensor,
@@ -254,11 +257,14 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
             return previous, data.to(sample.dtype)
         return FewerSchedulerOutput(previous, data.to(sample.dtype))
 
+    @in_own_precision
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor:
         """Data at the levels of rows: c ((1 - tau) D + tau eps). `timesteps` (n,) or one, each of the plan's own."""
         self.run.noised = self.run.noised or self._step_index is None
         places = [self._place(t) for t in torch.as_tensor(timesteps).flatten()]
-        numbers = torch.tensor([(self._scales[n], self._levels[n]) for n in places], device=original_samples.device)
+        numbers = torch.tensor(
+            [(self._scales[n], self._levels[n]) for n in places], dtype=torch.float32, device=original_samples.device
+        )
         scale, tau = (per_sample(each, original_samples) for each in numbers.unbind(1))
         mixed = scale * ((1 - tau) * original_samples.to(torch.float32) + tau * noise.to(torch.float32))
         return mixed.to(original_samples.dtype)

@@ -18,6 +18,7 @@ from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
 from fewer.evaluate.scoring import Scoring
 from fewer.integrations.as_it_is import untold_guidance
+from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.search.outfolder import claimed
 from fewer.search.request import (
@@ -48,6 +49,7 @@ from fewer.search.verdict import Outcome, matches, refusal
 HOPELESS = 4.0  # times the pipeline's error, at which no budget is searched
 
 
+@in_own_precision
 def tune(
     model: Model,
     nfe: int | Sequence[int] | None = None,

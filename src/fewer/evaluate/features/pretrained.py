@@ -59,8 +59,8 @@ class Normalised(nn.Module):
     def __init__(self, transformer: Any) -> None:
         super().__init__()
         self.transformer = transformer
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
-        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(MEAN, dtype=torch.float32).view(3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(DEVIATION, dtype=torch.float32).view(3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, 1 or 3, H, W) in 0 .. 1 to (n, d)."""

@@ -144,7 +144,7 @@ class Softened:
         self.origin = objective.noise
         self.objective = replace(objective, noise=objective.noise.clone(), target=objective.target.clone())
         self.radius = radius * math.sqrt(objective.noise[0].numel())
-        self.lengths = torch.full((len(objective),), self.radius, device=objective.noise.device)
+        self.lengths = torch.full((len(objective),), self.radius, dtype=torch.float32, device=objective.noise.device)
 
     def move(self, plan: Plan) -> None:
         """One step of every noise down its sample's error, where that lowers it."""
