@@ -47,15 +47,12 @@ def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
         raise InputError(f"pipe is a {type(pipe).__name__} without a scheduler; expected a diffusers pipeline")
     own = _applied[pipe].scheduler if pipe in _applied else pipe.scheduler
     scheduler = FewerScheduler.from_plan(plan, own if model is None else model)
-    hook = None
-    if needs_hook(scheduler):
-        network = _network(pipe)
+    network = _network(pipe) if needs_hook(scheduler) else None
+    if network is not None:
         _check(plan, pipe, network)
-        hook = Hook(network, type(pipe).__name__ in LABEL_FIRST)
     _warn_of_fit(plan, pipe, model, scheduler.frame.schedule.describe())
     unapply(pipe)
-    if hook is not None:
-        hook.attach()
+    hook = None if network is None else Hook.attached(network, type(pipe).__name__ in LABEL_FIRST)
     _applied[pipe] = _Applied(own, hook)
     pipe.scheduler = scheduler
 
