@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -31,7 +31,8 @@ def called(
 
     Raises ForeignError for what the network raises, and InputError for what is no tensor of floats on the device of x.
     """
-    with without_autocast(x.device.type), in_eval(roots), foreign(f"the network of {name}"):
+    around = without_autocast(x.device.type) if torch.is_autocast_enabled(x.device.type) else nullcontext()
+    with around, in_eval(roots), foreign(f"the network of {name}"):
         out = network(x, t, labels)
     return _one_tensor(out, name, x.device)
 
@@ -82,11 +83,11 @@ def _all_modules(roots: Sequence[nn.Module]) -> list[nn.Module]:
     """As `nn.Module.modules`, which takes ten times as long."""
     found: dict[int, nn.Module] = {}
     rest: list[nn.Module | None] = list(roots)
-    while rest:
-        module = rest.pop()
+    for module in rest:  # which grows meanwhile
         if module is not None and id(module) not in found:
             found[id(module)] = module
-            rest.extend(module._modules.values())
+            if children := module._modules:
+                rest.extend(children.values())
     return list(found.values())
 
 
