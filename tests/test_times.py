@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -132,6 +133,32 @@ def test_own_times_are_told_under_their_own_schedule_alone(made: str) -> None:
         with pytest.warns(UserWarning, match="was made under another noise schedule"):
             scheduler = FewerScheduler.from_plan(plan, here)
         assert torch.equal(scheduler.timesteps, FewerScheduler.from_plan(made_under(made), here).timesteps)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("far", [1e6, 1e30, -5.0, float("nan"), float("inf")])
+def test_no_network_is_told_a_time_far_outside_of_its_schedule(schedule: str, far: float) -> None:
+    """Whether the plan stores the time or has the level that it belongs to; rounding is taken back to the schedule's ends."""
+    here, seen = exact(schedule), []
+
+    def network(x: Tensor, t: Tensor, labels: Any) -> Tensor:
+        seen.extend(t.tolist())
+        return 0.5 * x
+
+    here = replace(here, network=network)
+    plan = made_under(schedule)
+    for model in (plan.model, None, {"name": "theirs", "hash": "h"}):
+        with pytest.raises(InputError, match=r"row 1 has time|row 1 t is not finite") as told:
+            sample(here, replace(with_times(plan, [None, far, None]), model=model), 2)
+        assert "\n" not in str(told.value)
+    ends = [float(here.schedule.time(tau)) for tau in (here.schedule.tau_min, here.schedule.tau_max)]
+    beyond = 1e-3 * (max(ends) - min(ends))
+    sample(here, with_times(plan, [max(ends) + beyond, None, min(ends) - beyond]), 2)
+    for level in (1.0, 1 - 1e-12):
+        noisier = replace(plan.rows[0], tau=level)
+        with suppress(InputError):  # as for sigmas, which have no end
+            sample(here, replace(plan, start=Start(level, level), rows=(noisier, *plan.rows[1:])), 2)
+    assert min(ends) - 1e-6 <= min(seen) <= max(seen) <= max(ends) * (1 + 1e-6)
 
 
 def test_own_times_of_no_schedule_are_told_to_any_network() -> None:

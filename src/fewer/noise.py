@@ -106,5 +106,5 @@ def unit_noise(
     drawn = []
     for i in samples:
         generator.manual_seed(_mix(_mix(_mix(seed & _MASK) + i & _MASK) + draw & _MASK))
-        drawn.append(torch.randn(tuple(shape), generator=generator))
-    return torch.stack(drawn).to(device) if drawn else torch.empty(0, *shape, device=device)
+        drawn.append(torch.randn(tuple(shape), dtype=torch.float32, generator=generator))
+    return torch.stack(drawn).to(device) if drawn else torch.empty(0, *shape, dtype=torch.float32, device=device)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewer.engine import bind, check_fit, sample
 from fewer.engine.times import schedule_notes
-from fewer.errors import InputError, NotFinite, first_line
+from fewer.errors import ForeignError, InputError, NotFinite, first_line
 from fewer.models.model import Model
 from fewer.plan import Plan
 
@@ -64,7 +64,10 @@ def _try_tensors(model: Model, plan: Plan) -> None:
         sample(model, plan, 1)
     except NotFinite:
         return
-    except RuntimeError as error:
+    except ForeignError as error:
+        if not isinstance(error.__cause__, RuntimeError):
+            raise
         raise InputError(
-            f"plan {plan.name!r} has blocks with tensors that do not fit {model.name} at {tuple(model.shape)}: {first_line(error)}"
+            f"plan {plan.name!r} has blocks with tensors that do not fit {model.name} at {tuple(model.shape)}: "
+            f"{first_line(error.__cause__)}"
         ) from error

@@ -237,7 +237,7 @@ def _look(model: Model, network: nn.Module) -> dict[str, _Seen]:
     try:
         with torch.inference_mode(), _eager(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings(), counter:
             warnings.filterwarnings("ignore", message="Using `torch.compile")  # about hooks that fire once more
-            x = torch.zeros(1, *model.shape, device=model.device)
+            x = torch.zeros(1, *model.shape, dtype=torch.float32, device=model.device)
             model(x, float(model.schedule.time(model.start)), model.labels(1))
     finally:
         for hook in hooks:

@@ -45,7 +45,10 @@ class Heads:
 
     def macs(self, model: Model) -> Tensor:
         """Multiply-accumulates (L,) of a call of one sample that leaves after 1, 2, .. L blocks, heads included."""
-        x, t = torch.zeros(1, *model.shape, device=model.device), float(model.schedule.time(model.start))
+        x, t = (
+            torch.zeros(1, *model.shape, dtype=torch.float32, device=model.device),
+            float(model.schedule.time(model.start)),
+        )
 
         def call(k: int) -> None:
             def leave(row: int, depth: int, who: Tensor, tokens: Tensor) -> Tensor:
@@ -117,7 +120,7 @@ class EarlyExit:
         costs = heads.macs(model)
         if not costs[0] / costs[-1] <= share <= 1:
             raise InputError(f"share is {share!r}; expected {costs[0] / costs[-1]:.3g} (the first exit's) to 1")
-        w = torch.tensor(weights(plan) if weighted else [1.0] * len(plan.rows)).clamp_min(1e-9)
+        w = torch.tensor(weights(plan) if weighted else [1.0] * len(plan.rows), dtype=torch.float32).clamp_min(1e-9)
         theta = threshold(errors * w.to(errors)[:, None, None], costs, share)
         return cls(plan, heads, tuple((theta / w).tolist()), tuple(costs.tolist()))
 

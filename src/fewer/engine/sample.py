@@ -15,13 +15,18 @@ from fewer.engine.play import Callback, History, add, begin, play
 from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError, NotFinite
 from fewer.memory import check_room, halving
+from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.noise import Draw, DrawNumber, unit_noise
 from fewer.plan import Plan
 
 MICRO_BATCH = 64
+UNTOLD = (
+    "whether this is that network cannot be told, since its weights are not reached: give hash= to Model.from_denoiser"
+)
 
 
+@in_own_precision
 def sample(
     model: Model,
     plan: Plan,
@@ -119,9 +124,16 @@ def sample(
 
 
 def check_fit(model: Model, plan: Plan) -> str | None:
-    """Note for the user where the plan was made for another model; None where it fits."""
+    """Note for the user where the plan was made for another model, or where that cannot be told; None where it fits.
+
+    It can be told by hashes. A plan of which nothing was measured fits a model of its name where one of them has no hash.
+    """
     made_for: Mapping[str, str] = plan.model or {}
     for entry, one in zip((made_for, *plan.others), (model, *model.others), strict=False):
-        if entry and entry.get("hash") != one.hash:
-            return f"plan {plan.name!r} was made for {entry.get('name', 'another model')}, not for {one.name}"
+        name, its = entry.get("name", "another model"), entry.get("hash")
+        if entry and not (its and one.hash) and name == one.name:
+            if plan.evidence:
+                return f"plan {plan.name!r} was made for {name}; {UNTOLD}"
+        elif entry and its != one.hash:
+            return f"plan {plan.name!r} was made for {name}, not for {one.name}"
     return None

@@ -25,7 +25,8 @@ def times(model: Model, plan: Plan) -> list[Coefficient]:
     """Times of the rows of a plan for the networks of a model, float64.
 
     Rows of further networks above the levels that these know have the time of their noisiest level. Raises InputError for
-    rows that call a network which the model does not come with, and for times of their own outside of the schedule's.
+    rows that call a network which the model does not come with, for times of their own outside of the schedule's, and for
+    levels whose time is above all of the schedule's.
     """
     return times_under({k: model.called(k).schedule for k in plan.networks}, plan)
 
@@ -37,8 +38,9 @@ def times_under(schedules: Mapping[int, Schedule], plan: Plan) -> list[Coefficie
     for k, schedule in schedules.items():
         rows = {n: row for n, row in enumerate(plan.rows) if row.network == k}
         own = {n: row.t for n, row in rows.items() if row.t is not None and k not in elsewhere}
-        _check_range(schedule, own, plan.name)
-        found |= own | _at_levels(schedule, {n: row for n, row in rows.items() if n not in own})
+        at_levels = _at_levels(schedule, {n: row for n, row in rows.items() if n not in own})
+        _check_top(schedule, {n: t for n, t in at_levels.items() if not isinstance(t, Tensor)}, plan.name)
+        found |= _in_range(schedule, own, plan.name) | at_levels
     return [found[n] for n in range(len(plan.rows))]
 
 
@@ -85,17 +87,38 @@ def _trained_level(schedule: Schedule, row: Row) -> Coefficient:
     return row.tau.clamp(max=top) if isinstance(row.tau, Tensor) else min(row.tau, top)
 
 
-def _check_range(schedule: Schedule, own: Mapping[int, Coefficient], name: str) -> None:
-    """Raises InputError for a time farther outside of the schedule's than rounding takes one."""
-    if not own:
-        return
+def _range(schedule: Schedule) -> tuple[float, float]:
+    """The least and the largest time of the levels that the schedule covers."""
     low, high = sorted(schedule.time(torch.tensor([schedule.tau_min, schedule.tau_max], dtype=torch.float64)).tolist())
+    return low, high
+
+
+def _in_range(schedule: Schedule, own: Mapping[int, Coefficient], name: str) -> dict[int, Coefficient]:
+    """The rows' own times, those at the schedule's ends that rounding took outside moved back.
+
+    Raises InputError for a time farther outside.
+    """
+    if not own:
+        return {}
+    low, high = _range(schedule)
     slack = BEYOND * (high - low)
     if not math.isfinite(slack):
-        return
+        return dict(own)
     for n, t in own.items():
         for value in t.flatten().tolist() if isinstance(t, Tensor) else (t,):
             if not low - slack <= value <= high + slack:
-                raise InputError(
-                    f"plan {name!r}: row {n} has time {value:g}; times of {schedule.describe()} are {low:g} to {high:g}"
-                )
+                raise _outside(schedule, name, n, value)
+    return {n: t.clamp(low, high) if isinstance(t, Tensor) else min(max(t, low), high) for n, t in own.items()}
+
+
+def _check_top(schedule: Schedule, found: Mapping[int, float], name: str) -> None:
+    """Raises InputError for a level whose time is above all that the schedule covers: there the network knows nothing."""
+    low, high = _range(schedule)
+    for n, t in found.items():
+        if t > high + BEYOND * (high - low):
+            raise _outside(schedule, name, n, t)
+
+
+def _outside(schedule: Schedule, name: str, n: int, t: float) -> InputError:
+    low, high = _range(schedule)
+    return InputError(f"plan {name!r}: row {n} has time {t:g}; times of {schedule.describe()} are {low:g} to {high:g}")

@@ -22,6 +22,7 @@ from fewer.evaluate.reference import PROBE
 from fewer.evaluate.scoring import Quality, Scored, Scoring
 from fewer.evaluate.verdict import Side, Verdict, decide
 from fewer.integrations.as_it_is import untold_guidance
+from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.samplers import standard_plans
@@ -33,6 +34,7 @@ SHARE = 0.3  # of the best standard plan's error that a given plan may have
 Progress = Callable[[str, int, int | None], Any]
 
 
+@in_own_precision
 def compare(
     model: Model,
     nfe: Sequence[int],

@@ -17,6 +17,7 @@ from fewer.evaluate.held_out import held_out_noise
 from fewer.evaluate.probability_flow.likelihood import flow_nll
 from fewer.evaluate.scoring import Scoring
 from fewer.evaluate.statistics.interval import Interval
+from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.plan import Plan
 
@@ -32,6 +33,7 @@ def reference_guidance(plan: Plan) -> float | None:
     return float(made_for) if made_for is not None else max(scales, default=None)
 
 
+@in_own_precision
 def measure(
     model: Model,
     plan: Plan,

@@ -47,15 +47,12 @@ def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
         raise InputError(f"pipe is a {type(pipe).__name__} without a scheduler; expected a diffusers pipeline")
     own = _applied[pipe].scheduler if pipe in _applied else pipe.scheduler
     scheduler = FewerScheduler.from_plan(plan, own if model is None else model)
-    hook = None
-    if needs_hook(scheduler):
-        network = _network(pipe)
+    network = _network(pipe) if needs_hook(scheduler) else None
+    if network is not None:
         _check(plan, pipe, network)
-        hook = Hook(network, type(pipe).__name__ in LABEL_FIRST)
     _warn_of_fit(plan, pipe, model, scheduler.frame.schedule.describe())
     unapply(pipe)
-    if hook is not None:
-        hook.attach()
+    hook = None if network is None else Hook.attached(network, type(pipe).__name__ in LABEL_FIRST)
     _applied[pipe] = _Applied(own, hook)
     pipe.scheduler = scheduler
 
@@ -97,7 +94,7 @@ def _warn_of_fit(plan: Plan, pipe: Any, model: Model | None, schedule: str) -> N
 
     A plan of which nothing was measured fits an unknown model of the same noise schedule.
     """
-    if not plan.model or not (model or plan.model.get("hash")):
+    if not plan.model or not (model or plan.model.get("hash") or plan.evidence):
         return
     if model is not None:
         message = check_fit(model, plan)

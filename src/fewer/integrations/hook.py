@@ -7,6 +7,7 @@ formula is the identity. Of a row that makes one pass, only that half is run.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -27,35 +28,54 @@ from fewer.plan import Plan
 INPUTS = ("hidden_states", "sample", "x")  # by which networks call what they denoise
 PER_FRAME = "encoder_hidden_states"  # which video networks take once a frame
 UNBATCHED = ("image_rotary_emb", "img_ids", "txt_ids")
+TAKEN = (
+    "another run began meanwhile to play a plan that leaves out blocks of this network: give each thread a network of its "
+    "own, or put a lock around the pipeline's call"
+)
+_lock = threading.Lock()  # of putting hooks on networks and taking them off
 
 
 @dataclass
 class Hook:
-    """Hook on the network of a pipeline; inert while no FewerScheduler is being played in the thread.
+    """Hook on the network of pipelines; inert while no FewerScheduler is being played in the thread.
 
-    `label_first` is the order of the pipeline's two passes: most have the unconditional one first.
+    label_first  the order of the pipelines' two passes: most have the unconditional one first
+    pipelines    the number of those that share the network, and this hook
     """
 
     network: nn.Module
     label_first: bool = False
+    pipelines: int = 0
     handles: list[Any] = field(default_factory=list)
     blocks: ExitStack = field(default_factory=ExitStack)
     played: Played | None = None
     run: Run | None = None
 
-    def attach(self) -> None:
-        """Put it on the network."""
-        self.handles = [
-            self.network.register_forward_pre_hook(self.before, with_kwargs=True),
-            self.network.register_forward_hook(self.after, with_kwargs=True),
-        ]
+    @classmethod
+    def attached(cls, network: nn.Module, label_first: bool = False) -> Hook:
+        """The hook on a network for one pipeline more: the one that is there already, or else a new one."""
+        with _lock:
+            there = (getattr(each, "__self__", None) for each in network._forward_pre_hooks.values())
+            hook = next((each for each in there if isinstance(each, cls)), None) or cls(network, label_first)
+            if not hook.handles:
+                hook.handles = [
+                    network.register_forward_pre_hook(hook.before, with_kwargs=True),
+                    network.register_forward_hook(hook.after, with_kwargs=True),
+                ]
+            hook.pipelines += 1
+            return hook
 
     def remove(self) -> None:
-        """Leave the network as it was."""
-        for handle in self.handles:
-            handle.remove()
-        self.blocks.close()
-        self.played = self.run = None
+        """Take it off for one pipeline; after the last one the network is as it was."""
+        with _lock:
+            self.pipelines -= 1
+            if self.pipelines:
+                return
+            for handle in self.handles:
+                handle.remove()
+            self.handles = []
+            self.blocks.close()
+            self.played = self.run = None
 
     def before(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Arguments of the network's call: the plan's start for unit noise, and only the passes that the row makes."""
@@ -63,17 +83,17 @@ class Hook:
         if scheduler is None:
             self._rest()
             return None
-        n, x = scheduler.locate(), given(args, kwargs)
-        if n == 0 and not scheduler.run.noised and scheduler.run.started is None and not scheduler.starts_plainly():
+        (run, n), x = scheduler.located(), given(args, kwargs)
+        if n == 0 and not run.noised and run.started is None and not scheduler.starts_plainly():
             args, kwargs = with_input(args, kwargs, scheduler.scale_model_input(x))
         conditions = self._conditions(scheduler.plan, n)
         samples = len(x)
         if guides(scheduler.plan):
-            samples = self._samples(scheduler, x)
+            samples = self._samples(scheduler.plan, run, x)
             if len(conditions) == 1:
                 at = samples * self._order().index(conditions[0])
                 args, kwargs = part(args, len(x), at, at + samples), part(kwargs, len(x), at, at + samples)
-        self._play_blocks(scheduler, n, samples, conditions, args, kwargs)
+        self._play_blocks(run, n, samples, conditions, args, kwargs)
         return args, kwargs
 
     def after(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
@@ -82,8 +102,10 @@ class Hook:
         scheduler = in_play()
         if scheduler is None:
             return None
-        n = scheduler.locate()
-        scheduler.run.played = n
+        run, n = scheduler.located()
+        if any(row.blocks for row in run.rows) and self.run is not run:
+            raise InputError(TAKEN)
+        run.played = n
         if not guides(scheduler.plan):
             return None
         conditions = self._conditions(scheduler.plan, n)
@@ -91,7 +113,7 @@ class Hook:
         x = given(args, kwargs)[: len(whole) // len(conditions)]
         channels = min(x.shape[1], whole.shape[1])  # the rest are learned variances, or an inpainting network's mask
         passes = dict(zip(conditions, whole[:, :channels].to(torch.float32).chunk(len(conditions)), strict=True))
-        f = guided(scheduler, n, x[:, :channels], passes).to(whole.dtype)
+        f = guided(scheduler, run, n, x[:, :channels], passes).to(whole.dtype)
         rest = whole[:, channels:] if len(conditions) == 2 else torch.cat([whole[:, channels:]] * 2)
         both = torch.cat([torch.cat([f, f]), rest], 1)
         if isinstance(out, Tensor):
@@ -106,27 +128,26 @@ class Hook:
         row = plan.rows[n]
         return self._order() if len(row.conditions) == 2 else row.conditions
 
-    def _samples(self, scheduler: FewerScheduler, x: Tensor) -> int:
+    def _samples(self, plan: Plan, run: Run, x: Tensor) -> int:
         """Number of samples in a call of two passes."""
         half = len(x) // 2
-        if scheduler.run.batch is None:
+        if run.batch is None:
             if len(x) % 2 or not torch.equal(x[:half], x[half:]):
                 raise InputError(
-                    f"plan {scheduler.plan.name!r} guides, but the pipeline does not call its network on two passes at "
+                    f"plan {plan.name!r} guides, but the pipeline does not call its network on two passes at "
                     "once; call it with a guidance_scale above 1, or play a plan without guidance"
                 )
             # DiT's pipeline keeps two copies of its samples, too
-            scheduler.run.batch = len(x) if self.label_first else half
+            run.batch = len(x) if self.label_first else half
         return half
 
-    def _play_blocks(
-        self, scheduler: FewerScheduler, n: int, samples: int, conditions: tuple[str, ...], args: Any, kwargs: Any
-    ) -> None:
+    def _play_blocks(self, run: Run, n: int, samples: int, conditions: tuple[str, ...], args: Any, kwargs: Any) -> None:
         """Set the row in play for the blocks, which a run's first call finds and puts under the plan's control."""
-        run = scheduler.run
         if not any(row.blocks for row in run.rows):
             return
         if self.run is not run:
+            if run.played is not None:
+                raise InputError(TAKEN)
             self.blocks.close()
             x = given(args, kwargs)
             model = _as_model(self.network, part(args, len(x), 0, 1), part(kwargs, len(x), 0, 1), x)
@@ -139,8 +160,8 @@ class Hook:
             self.played.now = n - run.first
 
     def _rest(self) -> None:
-        """Let all blocks run, as outside of a plan's calls."""
-        if self.played is not None:
+        """Let all blocks run, as outside of a plan's calls; but not in the middle of another thread's call."""
+        if self.played is not None and self.run is not None and self.run.thread in (None, threading.get_ident()):
             self.played.now = -1
 
 
@@ -155,15 +176,15 @@ def needs_hook(scheduler: FewerScheduler) -> bool:
     return guides(plan) or any(row.blocks for row in plan.rows) or not scheduler.starts_plainly()
 
 
-def guided(scheduler: FewerScheduler, n: int, x: Tensor, passes: Mapping[str, Tensor]) -> Tensor:
+def guided(scheduler: FewerScheduler, run: Run, n: int, x: Tensor, passes: Mapping[str, Tensor]) -> Tensor:
     """Row n's guided network output F = (u - p x~) / q, float32, from those of its passes at input x = c x~."""
-    step, run = scheduler.run.steps[n], scheduler.run
+    step = run.steps[n]
     if step is None or step.row.guidance is None:
         return passes["label"]
     state = x.to(torch.float32) / step.c_in
 
     def call(x_in: Tensor, t: Any, labels: Tensor | None) -> Tensor:
-        given = torch.zeros(len(x_in)) if labels is None else labels
+        given = torch.zeros(len(x_in), dtype=torch.int64) if labels is None else labels
         return torch.cat([passes["empty" if label else "label"] for label in given[:: len(x)]])
 
     labels = torch.zeros(len(x), dtype=torch.int64)

@@ -28,6 +28,7 @@ from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError
 from fewer.guidance.passes import Past
 from fewer.integrations.trained import described, frame, packed, unpacked
+from fewer.models.edge import in_own_precision
 from fewer.plan import Plan, Row, Start
 from fewer.plan.file import from_json, migrate, to_json
 
@@ -54,6 +55,8 @@ class FewerSchedulerOutput(BaseOutput):
 class Run:
     """State of a scheduler's run, from one `set_timesteps` to the next.
 
+    thread              of `set_timesteps`, which alone plays the run; None before one
+    begin, at           the row to begin with, where the pipeline has set it; the row in play, None before the first
     first, rows, steps  the rows that are played, from row `first` on, and their numbers; None for rows before it
     state               before the row in play, as the last step left it
     states, outputs     those that later rows name, counted from `first`
@@ -63,6 +66,9 @@ class Run:
     past                passes of guided rows, for rules that remember them
     """
 
+    thread: int | None = None
+    begin: int | None = None
+    at: int | None = None
     first: int = 0
     rows: tuple[Row, ...] = ()
     steps: list[Step | None] = field(default_factory=list)
@@ -97,8 +103,6 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "LCMScheduler", "TCDScheduler",
         "SASolverScheduler", "IPNDMScheduler", "EDMDPMSolverMultistepScheduler",
     ]  # fmt: skip
-    _begin_index: int | None = None
-    _step_index: int | None = None
     order = 1
     init_noise_sigma = 1.0  # the plan's start is made of unit noise where the first sample is scaled
 
@@ -129,6 +133,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         levels = torch.tensor(self._levels[:-1], dtype=torch.float64)
         self._scales: list[float] = [*self.frame.affine(levels).c_in.expand_as(levels).tolist(), 1.0]
         self._begin()
+        self.run.thread = None
 
     @classmethod
     def from_plan(cls, plan: Plan, trained: Any) -> FewerScheduler:
@@ -154,12 +159,29 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
     @property
     def begin_index(self) -> int | None:
         """The row that a run begins with, where the pipeline has set it."""
-        return self._begin_index
+        return self.run.begin
 
     @property
     def step_index(self) -> int | None:
         """The row in play; None before a run, the number of rows after it."""
-        return self._step_index
+        return self.run.at
+
+    # as diffusers' own schedulers call them, and some pipelines
+    @property
+    def _begin_index(self) -> int | None:
+        return self.run.begin
+
+    @_begin_index.setter
+    def _begin_index(self, index: int | None) -> None:
+        self._own_run().begin = index
+
+    @property
+    def _step_index(self) -> int | None:
+        return self.run.at
+
+    @_step_index.setter
+    def _step_index(self, index: int | None) -> None:
+        self._own_run().at = index
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Set the row to begin with: image-to-image pipelines start in the middle."""
@@ -177,6 +199,9 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
 
         The steps of a plan are its rows: any other number of them, or of `sigmas`, raises InputError, a ValueError. The
         levels of `sigmas` and the shift `mu`, which pipelines of flow models work out by themselves, are the plan's.
+
+        The run is this thread's: until it is over, what another one asks of it raises InputError. A run that is under way in
+        another thread is broken off.
         """
         rows = len(self.plan.rows)
         asked = num_inference_steps if sigmas is None else len(sigmas)
@@ -190,18 +215,30 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
     def _begin(self, device: torch.device | str | None = None) -> None:
         self.num_inference_steps = len(self.plan.rows)
         self.timesteps = torch.tensor(self._times, dtype=torch.float32, device=device)
-        self._begin_index = None
-        self._step_index = None
-        self.run = Run()
+        self.run = Run(thread=threading.get_ident())
 
+    def _own_run(self) -> Run:
+        """The run, of this thread. Raises InputError where it is another's."""
+        run, here = self.run, threading.get_ident()
+        if run.thread is None:
+            run.thread = here
+        if run.thread != here:
+            raise InputError(
+                f"this scheduler of plan {self.plan.name!r} is in use in another thread: give each thread a pipeline with a "
+                "scheduler of its own (the recipe for servers in docs/drop-in.md), or put a lock around the pipeline's call"
+            )
+        return run
+
+    @in_own_precision
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """The network's input: the sample, or before the first row what the plan's start makes of unit noise."""
-        n = self.locate(timestep)
-        if n > 0 or self.run.noised:
+        run, n = self.located(timestep)
+        if n > 0 or run.noised:
             return sample
-        self.run.started = self._sample(self._begun(sample), n, sample.dtype)
-        return self.run.started
+        run.started = self._sample(self._begun(sample), n, sample.dtype)
+        return run.started
 
+    @in_own_precision
     def step(
         self,
         model_output: Tensor,
@@ -226,9 +263,9 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         """
         if eta or use_clipped_model_output:
             raise InputError("eta and use_clipped_model_output are the plan's to decide; leave them at their defaults")
-        n = self.locate(timestep)
-        self._check(n, timestep, sample)
-        run, x = self.run, self._current(n, sample)
+        run, n = self.located(timestep)
+        self._check(run, n, timestep, sample)
+        x = self._current(run, n, sample)
         step, data = run.steps[n], x
         if step is not None:
             f = model_output[:, : sample.shape[1]] if model_output.shape[1] > sample.shape[1] else model_output
@@ -246,7 +283,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
                 del run.states[j]
             for j in step.done_outputs:
                 del run.outputs[j]
-        self._step_index, run.state = n + 1, x
+        run.at, run.state = n + 1, x
         if n + 1 == len(run.steps):
             _turn.scheduler = None
         previous = self._sample(x, n + 1, sample.dtype)
@@ -254,11 +291,16 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
             return previous, data.to(sample.dtype)
         return FewerSchedulerOutput(previous, data.to(sample.dtype))
 
+    @in_own_precision
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor:
         """Data at the levels of rows: c ((1 - tau) D + tau eps). `timesteps` (n,) or one, each of the plan's own."""
-        self.run.noised = self.run.noised or self._step_index is None
-        places = [self._place(t) for t in torch.as_tensor(timesteps).flatten()]
-        numbers = torch.tensor([(self._scales[n], self._levels[n]) for n in places], device=original_samples.device)
+        over = self.run.at == len(self.plan.rows)
+        run = self.run if over else self._own_run()
+        run.noised = run.noised or run.at is None
+        places = [self._place(run, t) for t in torch.as_tensor(timesteps).flatten()]
+        numbers = torch.tensor(
+            [(self._scales[n], self._levels[n]) for n in places], dtype=torch.float32, device=original_samples.device
+        )
         scale, tau = (per_sample(each, original_samples) for each in numbers.unbind(1))
         mixed = scale * ((1 - tau) * original_samples.to(torch.float32) + tau * noise.to(torch.float32))
         return mixed.to(original_samples.dtype)
@@ -270,20 +312,19 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
     def __len__(self) -> int:
         return len(self.plan.rows)
 
-    def locate(self, timestep: Any = None) -> int:
-        """The row in play. Before a run, that of `set_begin_index` or of the time; binds the plan from there on."""
+    def located(self, timestep: Any = None) -> tuple[Run, int]:
+        """This thread's run and the row in play. Before it, that of `set_begin_index` or of the time, where it then begins."""
+        run = self._own_run()
         _turn.scheduler = ref(self)
-        if self._step_index is None:
-            first = (
-                self._begin_index if self._begin_index is not None else 0 if timestep is None else self._place(timestep)
-            )
+        if run.at is None:
+            first = run.begin if run.begin is not None else 0 if timestep is None else self._place(run, timestep)
             plan = self.plan if first == 0 else self.plan.from_row(first)
-            self.run.first = len(self.plan.rows) - len(plan.rows)
-            self.run.rows = plan.rows
+            run.first = len(self.plan.rows) - len(plan.rows)
+            run.rows = plan.rows
             rows = tuple(replace(row, blocks={}) for row in plan.rows)  # blocks are for a hook on the network
-            self.run.steps = [*[None] * self.run.first, *bind(self.frame, replace(plan, rows=rows))]
-            self._step_index = first
-        return self._step_index
+            run.steps = [*[None] * run.first, *bind(self.frame, replace(plan, rows=rows))]
+            run.at = first
+        return run, run.at
 
     def starts_plainly(self, within: float = 1e-6) -> bool:
         """Whether the first sample that the plan's start makes is unit noise itself, but for `within` of its scale."""
@@ -294,31 +335,31 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
             return False
         return abs(self._scales[0] * math.hypot(start.scale, start.noise) - 1) < within
 
-    def _place(self, timestep: Any) -> int:
+    def _place(self, run: Run, timestep: Any) -> int:
         """The row of a time; where several have it, the one in play or to begin with, else the first."""
         t = torch.as_tensor(timestep).to(device=self.timesteps.device, dtype=self.timesteps.dtype)
         rows = (self.timesteps == t).nonzero().flatten().tolist()
         if not rows:
             times = ", ".join(f"{t:g}" for t in self.timesteps.tolist())
             raise InputError(f"timestep {float(t):g} is none of plan {self.plan.name!r}, whose rows are at {times}")
-        here = self._begin_index if self._step_index is None else self._step_index
+        here = run.begin if run.at is None else run.at
         return here if here is not None and here in rows else int(rows[0])
 
-    def _check(self, n: int, timestep: Any, sample: Tensor) -> None:
+    def _check(self, run: Run, n: int, timestep: Any, sample: Tensor) -> None:
         name = self.plan.name
         if n >= len(self.plan.rows):
             raise InputError(f"plan {name!r} has been played to its end; call set_timesteps first")
-        if self.run.state is None:  # once a run: the time may have to come from a GPU
+        if run.state is None:  # once a run: the time may have to come from a GPU
             self.plan.check(tuple(sample.shape[1:]))
-            if self._place(timestep) != n:
+            if self._place(run, timestep) != n:
                 raise InputError(
                     f"the run begins at time {float(timestep):g}, which is not row {n}; call set_begin_index"
                 )
         row = self.plan.rows[n]
-        if (row.guidance is not None or row.blocks) and self.run.played != n:
+        if (row.guidance is not None or row.blocks) and run.played != n:
             what = "guidance" if row.guidance is not None else "blocks"
             raise InputError(f"plan {name!r} has {what} in row {n}; fewer.apply(plan, pipe) plays it")
-        if self.run.batch is not None and len(sample) != self.run.batch:
+        if run.batch is not None and len(sample) != run.batch:
             raise InputError(f"plan {name!r} guides, but the pipeline does not; call it with a guidance_scale above 1")
 
     def _begun(self, noise: Tensor) -> Tensor:
@@ -330,14 +371,14 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
             start = Start(start.tau, math.hypot(start.scale, start.noise), offset=start.offset)
         return begin(replace(self.plan, start=start), z, lambda: z)
 
-    def _current(self, n: int, sample: Tensor) -> Tensor:
+    def _current(self, run: Run, n: int, sample: Tensor) -> Tensor:
         """The float32 state before row n's step."""
         given = sample.to(torch.float32) / self._scales[n]
-        if self.run.state is not None:
-            return torch.where(sample == self._sample(self.run.state, n, sample.dtype), self.run.state, given)
-        if n > 0 or self.run.noised:
+        if run.state is not None:
+            return torch.where(sample == self._sample(run.state, n, sample.dtype), run.state, given)
+        if n > 0 or run.noised:
             return given
-        started, self.run.started = self.run.started, None
+        started, run.started = run.started, None
         if started is not None and started.shape[1:] == sample.shape[1:]:
             # DiT's pipeline steps from the scaled samples, others from those that it scaled
             same = started.shape == sample.shape and torch.equal(started, sample)

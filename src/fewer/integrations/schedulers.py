@@ -93,8 +93,7 @@ def _loop(model: Model, scheduler: Any, x: Tensor, labels: Tensor | None, guidan
 def _output(model: Model, x: Tensor, t: Tensor, labels: Tensor | None, guidance: float | None, whole: bool) -> Tensor:
     def call(labels: Tensor | None) -> Tensor:
         if whole:  # the scheduler reads its variance from the extra channels
-            times = t.to(device=x.device, dtype=torch.float32).expand(len(x))
-            return model.network(x.to(model.dtype), times, labels).to(torch.float32)
+            return model.output(x, t.double(), labels).to(torch.float32)
         return model(x, t.double(), labels)
 
     if guidance is None or labels is None or model.empty_label is None:

@@ -52,6 +52,6 @@ def digits_images(split: str) -> tuple[Tensor, Tensor]:
 
 def digits_classifier(device: torch.device | str = "cpu") -> DigitsClassifier:
     """The bundled classifier of 8x8 digits in eval mode: `features(x)` (n, 48) and `forward(x)` (n, 10) logits."""
-    classifier = DigitsClassifier()
+    classifier = DigitsClassifier().to(torch.float32)
     classifier.load_state_dict(load_file(FOLDER / CLASSIFIER / "model.safetensors"))
     return classifier.to(device).eval().requires_grad_(False)

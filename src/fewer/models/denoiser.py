@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from fewer.batch import per_sample
 from fewer.errors import InputError
 from fewer.levels import Number, s_of_tau, tau_of_s
+from fewer.models.edge import called
 from fewer.models.predictions import PREDICTIONS, Affine, affine
+from fewer.models.reach import modules_of
 from fewer.models.schedules import Schedule
 
 # Above the first figure the start is moved down to the second: at s = sigma / alpha a noise-predicting network's
@@ -82,10 +85,7 @@ class Denoiser:
 
         The output is float32, and float64 for x of float64; a float64 network is then given its times in float64 too.
         """
-        double = x.dtype == self.dtype == torch.float64
-        times = torch.as_tensor(t, dtype=torch.float64, device=x.device).expand(len(x))
-        times = times if double else times.to(torch.float32)
-        out = self.network(x.to(self.dtype), times, labels)
+        out = self.output(x, t, labels)
         if out.shape != x.shape:
             channels = out.shape[1] if out.ndim > 1 else 0
             if channels < x.shape[1] or out.shape != (len(x), channels, *x.shape[2:]):
@@ -94,6 +94,24 @@ class Denoiser:
                 )
             out = out[:, : x.shape[1]]
         return out.to(torch.promote_types(x.dtype, torch.float32))
+
+    def output(self, x: Tensor, t: Number, labels: Tensor | None) -> Tensor:
+        """The network's whole output on x (n, *shape) at time t, as it is.
+
+        The network gets copies, in which it may write. It is called in eval mode, each module being in its own afterwards,
+        and without autocast around; what it switches on itself counts. Raises ForeignError for what it raises, and
+        InputError where it returns no tensor of floats (or tuple of one, or object whose `sample` is one) on x's device.
+        """
+        double = x.dtype == self.dtype == torch.float64
+        times = torch.as_tensor(t, dtype=torch.float64, device=x.device).expand(len(x))
+        return called(
+            self.network, self.name, self._modules, x.to(self.dtype, copy=True),
+            times.to(torch.float64 if double else torch.float32, copy=True), None if labels is None else labels.clone(),
+        )  # fmt: skip
+
+    @cached_property
+    def _modules(self) -> list[nn.Module]:
+        return modules_of(self.network)
 
     def velocity(self, x: Tensor, tau: Number, labels: Tensor | None = None) -> Tensor:
         """u = eps - D (n, *shape) at states x of level tau in the flow frame, by one network call.

@@ -20,6 +20,7 @@ from fewer.models.pipelines.folder import load_folder
 from fewer.models.pipelines.text_to_image import is_text_pipeline, load_text
 from fewer.models.schedules import betas, discrete
 
+FUNCTION = r"[\w.]+:\w+"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -31,6 +32,7 @@ def load(
     empty_label: int | None = None,
     prompts: Sequence[str] | None = None,
     negative_prompt: str | None = None,
+    hash: str | None = None,
 ) -> Model:
     """Load a pretrained model.
 
@@ -40,19 +42,25 @@ def load(
     empty_label  the label trained as 'no class', where the folder does not say
     prompts      of a text-to-image pipeline, whose label k is then prompt k: 1 to 1000 texts
     negative_prompt  of such a pipeline: text that guidance leads away from, instead of the pipeline's default
+    hash         of the network that such a function returns, where fewer cannot tell it (see `Model.from_denoiser`)
 
     Raises InputError when it is none of these or cannot be read.
     """
     device = _device(device)
     dtype = _dtype(dtype)
     name = str(model)
+    if hash is not None and not re.fullmatch(FUNCTION, name):
+        raise InputError(
+            f"a hash was given for {name!r}, which is known by its files; it is for package.module:function"
+        )
     if name and _is_folder(Path(name)):
         return _from_folder(Path(name), device, dtype, empty_label, prompts, negative_prompt)
     if name in bundled.names():
         return _from_folder(bundled.folder(name), device, dtype, empty_label, prompts, negative_prompt)
-    if re.fullmatch(r"[\w.]+:\w+", name):
+    if re.fullmatch(FUNCTION, name):
         _take_no_text(name, prompts, negative_prompt)
-        return _with_empty_label(_from_function(name).to(device, dtype), empty_label)
+        made = _with_empty_label(_from_function(name).to(device, dtype), empty_label)
+        return made if hash is None else replace(made, hash=hash)
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not Path(name).exists():
         return _from_folder(_from_hub(name), device, dtype, empty_label, prompts, negative_prompt)
     raise InputError(

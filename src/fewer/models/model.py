@@ -14,6 +14,7 @@ from fewer.errors import InputError
 from fewer.models.denoiser import Denoiser, Network
 from fewer.models.mixture import GaussianMixture
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
+from fewer.models.reach import hash_of_network
 from fewer.models.schedules import Schedule
 
 
@@ -29,7 +30,7 @@ class Model(Denoiser):
     negative_prompt    text of its empty label, None for the pipeline's default
     encoders_hash      of the content of its text encoders, which `hash` leaves out: a plan plays any prompt
     embedded_guidance  the guidance scale that the network takes as an input; None for a network that takes none
-    hash           of the network's content; a plan names it
+    hash           of the network's content, by which a plan names it; "" where it cannot be told
     pipeline       defaults of the diffusers pipeline that the folder holds
     data_range     the values that images take
     decode         from samples to images in `data_range`, None where samples are images
@@ -80,9 +81,13 @@ class Model(Denoiser):
 
         `x` is alpha D + sigma eps under the schedule's process, the second argument the schedule's time of that level
         (sigma for `VarianceExploding`), `labels` the number of classes or None.
+
+        The model's hash is that of the weights which the function reaches now: in its closure, defaults, `self`, attributes,
+        and the globals that it names. Where it reaches none, as where it computes by formulas or asks a server, give
+        `hash="..."`, any text that changes with the network; without it a search cannot be resumed, and a plan does not know
+        its model.
         """
-        what = f"{name} {predicts} {schedule!r} {tuple(shape)}"
-        given = {"hash": hashlib.sha256(what.encode()).hexdigest(), **fields}
+        given = {"hash": _hash_of(fn, f"{name} {predicts} {schedule.describe()} {tuple(shape)}"), **fields}
         return cls(fn, schedule, predicts, tuple(shape), labels, empty_label, name=name, **given)
 
     @classmethod
@@ -92,7 +97,8 @@ class Model(Denoiser):
     ) -> Model:  # fmt: skip
         """The exact denoiser of a Gaussian mixture, as a network that predicts the data.
 
-        `conditional` makes the mixture's classes the model's, with the whole mixture as the empty class.
+        `conditional` makes the mixture's classes the model's, with the whole mixture as the empty class. `hash` is by default
+        that of the mixture and the schedule.
         """
         mixture = mixture.to(device=torch.device(device), dtype=dtype)
         classes = mixture.classes if conditional else None
@@ -103,7 +109,7 @@ class Model(Denoiser):
 
         return cls(
             network, schedule, "data", tuple(mixture.shape), classes, classes,
-            name=name, hash=hash, device=torch.device(device), dtype=dtype, exact=mixture,
+            name=name, hash=hash or _hash_of(network, name), device=torch.device(device), dtype=dtype, exact=mixture,
         )  # fmt: skip
 
     def called(self, network: int) -> Model:
@@ -180,3 +186,9 @@ class Model(Denoiser):
         optional = {"negative_prompt": self.negative_prompt, "embedded_guidance": self.embedded_guidance}
         known = {name: value for name, value in optional.items() if value is not None}
         return {"prompts": list(self.prompts), "text_encoders": self.encoders_hash, **known}
+
+
+def _hash_of(network: Network, facts: str) -> str:
+    """The hash of a network's weights and of these facts; "" where it reaches no weights."""
+    weights = hash_of_network(network)
+    return "" if weights is None else hashlib.sha256(f"{facts} {weights}".encode()).hexdigest()

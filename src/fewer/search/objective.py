@@ -33,7 +33,7 @@ class Objective(Evaluator):
         size = len(neighbours)
         gram = torch.zeros(size, size, dtype=torch.float64)
         slope = torch.zeros(size, dtype=torch.float64)
-        counted = torch.ones(len(self)) if counted is None else counted
+        counted = torch.ones(len(self), dtype=torch.float32) if counted is None else counted
         scale = self.target.numel() ** -0.5
         for part in self.parts():
             base = History()

@@ -153,6 +153,16 @@ def identity(request: Request, model: Model, budget: Budget) -> dict[str, Any]:
     return defined | model.conditions
 
 
+def check_resumable(model: Model) -> None:
+    """Raise InputError for models without a hash: a study of one cannot be told from a study of another."""
+    for one in (model, *model.others):
+        if not one.hash:
+            raise InputError(
+                f"cannot resume a search of {one.name}: it has no hash, since its network reaches no weights, so that "
+                "candidates may be another network's; give hash= to Model.from_denoiser, or search anew"
+            )
+
+
 def _described(strategy: Strategy) -> str:
     """The name of a strategy with default settings, else all of its settings."""
     try:

@@ -18,9 +18,20 @@ from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
 from fewer.evaluate.scoring import Scoring
 from fewer.integrations.as_it_is import untold_guidance
+from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.search.outfolder import claimed
-from fewer.search.request import Budget, Request, check, enough_noises, evaluations_of, limited, paid_by, strategy_of
+from fewer.search.request import (
+    Budget,
+    Request,
+    check,
+    check_resumable,
+    enough_noises,
+    evaluations_of,
+    limited,
+    paid_by,
+    strategy_of,
+)
 from fewer.search.results import Result, result_of
 from fewer.search.space import check_keep
 from fewer.search.stages.explore import rank, search
@@ -38,6 +49,7 @@ from fewer.search.verdict import Outcome, matches, refusal
 HOPELESS = 4.0  # times the pipeline's error, at which no budget is searched
 
 
+@in_own_precision
 def tune(
     model: Model,
     nfe: int | Sequence[int] | None = None,
@@ -90,7 +102,7 @@ def tune(
     out       folder for plan.json, results.json, report.html, study.db, front/ and samples.npz; one search at a time has
               it, and what it writes there comes whole
     trials    most candidates after the standard plans, a budget; `time` most seconds of search, all budgets together
-    resume    go on with the search in `out`
+    resume    go on with the search in `out`, of a model that has a hash
     noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 256;
               `fresh` other ones that the comparison begins with, from 64 to 256, of up to four times as many
     evaluations  most network evaluations of the search (of single samples), all budgets together
@@ -124,6 +136,8 @@ def tune(
         check_starts(request, model)
         return request
 
+    if resume:
+        check_resumable(model)
     scoring = Scoring(data, features, metric)
     if isinstance(guidance, str):
         check_auto(guidance, model, scoring)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fewer.engine import MICRO_BATCH, bind, play
 from fewer.errors import InputError, whole
+from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.plan import Plan, Row, Start
 from fewer.registry import part
@@ -74,6 +75,7 @@ def fixed_point_inversion(plan: Plan, iterations: int = 8) -> Plan:
     return _played_up(plan, inverted, f"fixed-point inversion, {iterations} a level")
 
 
+@in_own_precision
 def invert(
     model: Model,
     plan: Plan,

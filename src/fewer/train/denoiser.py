@@ -152,7 +152,7 @@ def denoising_loss(
     u = ((torch.randperm(draws * n, generator=generator) + 0.5) / (draws * n)).view(draws, n)
     losses = []
     for quantiles in u:
-        noise = torch.randn(images.shape, generator=generator).to(images.device)
+        noise = torch.randn(images.shape, dtype=torch.float32, generator=generator).to(images.device)
         x, t, target = noised(scheduler, images, noise, quantiles.to(images.device))
         losses.append((predict(network, x, t, labels) - target).square().mean())
     return float(torch.stack(losses).mean())
@@ -199,8 +199,8 @@ def train_denoiser(
             done = max(step / training.steps, seconds / training.seconds)
             optimizer.param_groups[0]["lr"] = learning_rate(step, done, training)
             x0, y = batch(images, labels, empty, training, generator)
-            noise = torch.randn(x0.shape, generator=generator, device=device)
-            u = torch.rand(len(x0), generator=generator, device=device)
+            noise = torch.randn(x0.shape, dtype=torch.float32, generator=generator, device=device)
+            u = torch.rand(len(x0), dtype=torch.float32, generator=generator, device=device)
             x, t, target = noised(scheduler, x0, noise, u)
             with autocast:
                 output = predict(network, x, t, y)
@@ -226,11 +226,11 @@ def batch(
     pick = torch.randint(len(images), (training.batch,), generator=generator, device=device)
     x0 = images[pick]
     if training.flips:
-        mirrored = torch.rand(len(x0), 1, 1, 1, generator=generator, device=device) < 0.5
+        mirrored = torch.rand(len(x0), 1, 1, 1, dtype=torch.float32, generator=generator, device=device) < 0.5
         x0 = torch.where(mirrored, x0.flip(-1), x0)
     if labels is None or empty is None:
         return x0, None
-    dropped = torch.rand(len(x0), generator=generator, device=device) < training.label_dropout
+    dropped = torch.rand(len(x0), dtype=torch.float32, generator=generator, device=device) < training.label_dropout
     return x0, torch.where(dropped, empty, labels[pick])
 
 

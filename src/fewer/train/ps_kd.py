@@ -62,8 +62,8 @@ def train_classifier(
     for t in range(epochs):
         past = copy.deepcopy(network).eval().requires_grad_(False)
         for some in torch.randperm(len(images), generator=draw).to(images.device).split(batch):
-            tau = torch.rand(len(some), generator=draw).to(images)
-            noise = torch.randn(images[some].shape, generator=draw).to(images)
+            tau = torch.rand(len(some), dtype=torch.float32, generator=draw).to(images)
+            noise = torch.randn(images[some].shape, dtype=torch.float32, generator=draw).to(images)
             share = per_sample(tau, images)
             x = (1 - share) * images[some] + share * noise
             logits = check_logits("network", network(x, tau), labels[some])

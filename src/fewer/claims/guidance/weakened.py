@@ -45,7 +45,7 @@ def damaged(name: str) -> Model:
     with torch.no_grad():
         for weight in network.module.parameters():
             if weight.ndim > 1:
-                weight += DAMAGE * weight.std() * torch.randn(weight.shape, generator=draw)
+                weight += DAMAGE * weight.std() * torch.randn(weight.shape, dtype=torch.float32, generator=draw)
     return replace(model, weaker=replace(model, network=network))
 
 

@@ -238,13 +238,13 @@ def _listed(values: Mapping[Any, Any]) -> str:
 def _calls(model: Model, size: int) -> Side:
     """`AT_ONCE` calls of the network on `size` samples, in the middle of its levels."""
     x = unit_noise(0, range(size), model.shape, device=model.device).to(model.dtype)
-    t = model.schedule.time(model.start / 2).to(device=model.device, dtype=torch.float32).expand(size)
+    t = model.schedule.time(model.start / 2).to(model.device)
     labels = model.labels(size)
 
     def side() -> None:
         with torch.inference_mode():
             for _ in range(AT_ONCE):
-                model.network(x, t, labels)
+                model.output(x, t, labels)
 
     return side
 

@@ -20,7 +20,7 @@ from fewer.plan import Plan
 
 def call_macs(model: Model) -> int:
     """Multiply-accumulates of one network evaluation of one sample."""
-    x = torch.zeros(1, *model.shape, device=model.device)
+    x = torch.zeros(1, *model.shape, dtype=torch.float32, device=model.device)
     with torch.inference_mode():
         return macs(lambda: model(x, float(model.schedule.time(model.start)), model.labels(1)))
 

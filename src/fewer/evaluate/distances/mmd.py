@@ -124,7 +124,9 @@ def simplex(d: int) -> Tensor:
 
 
 def _median_distance(x: Tensor, y: Tensor) -> float:
-    pooled = torch.cat([z[torch.linspace(0, len(z) - 1, min(len(z), PAIRS)).long().to(z.device)] for z in (x, y)])
+    pooled = torch.cat(
+        [z[torch.linspace(0, len(z) - 1, min(len(z), PAIRS), dtype=torch.float32).long().to(z.device)] for z in (x, y)]
+    )
     median = torch.nn.functional.pdist(pooled - pooled.mean(0)).median().item()
     if median == 0:
         raise InputError("bandwidth must be given where most samples are the same; their median distance is 0")

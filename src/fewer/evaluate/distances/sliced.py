@@ -172,7 +172,7 @@ def _potential(z: Tensor, other: Tensor) -> Tensor:
     """The mean over directions of phi(z_i), phi'(t) = 2 (t - T(t)), T the monotone map from sample z to `other`, sorted."""
     n = len(z)
     sorted_z, order = z.sort(0)
-    slope = 2 * (sorted_z - other[((torch.arange(n) + 0.5) / n * len(other)).long()])
+    slope = 2 * (sorted_z - other[((torch.arange(n, dtype=torch.float32) + 0.5) / n * len(other)).long()])
     rise = (slope[1:] + slope[:-1]) / 2 * sorted_z.diff(dim=0)
     phi = torch.cat([torch.zeros_like(rise[:1]), rise.cumsum(0)])
     return torch.empty_like(phi).scatter_(0, order, phi).mean(1)

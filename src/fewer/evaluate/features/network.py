@@ -9,9 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fewer.errors import InputError
+from fewer.errors import InputError, reason
 from fewer.evaluate.features.feature import bytes_of, check_images, description, digest
-from fewer.evaluate.user_code import reason
 from fewer.noise import Draw, unit_noise
 
 DIM = 16  # features of random convolutions, unless asked otherwise
@@ -119,7 +118,7 @@ def random_convolutions(shape: tuple[int, ...], dim: int = DIM, seed: int = 0) -
     content = []
     channels = int(shape[0])
     for number, width in enumerate((*WIDTHS, dim)):
-        layer = nn.Conv2d(channels, width, 3, padding=1).requires_grad_(False)
+        layer = nn.Conv2d(channels, width, 3, padding=1, dtype=torch.float32).requires_grad_(False)
         kernel, bias = (
             unit_noise(seed, range(1), size, Draw.WEIGHTS(2 * number + i))[0]
             for i, size in enumerate([layer.weight.shape, (width,)])

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewer.errors import InputError
+from fewer.errors import InputError, reason
 from fewer.evaluate.features.feature import hash_of_file
 from fewer.evaluate.features.network import Network, in_colour
-from fewer.evaluate.user_code import reason, torchscript
+from fewer.evaluate.user_code import torchscript
 from fewer.files import read_json
 
 SIDE = 224  # pixels, to the nearest multiple of the patch
@@ -59,8 +59,8 @@ class Normalised(nn.Module):
     def __init__(self, transformer: Any) -> None:
         super().__init__()
         self.transformer = transformer
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
-        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(MEAN, dtype=torch.float32).view(3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(DEVIATION, dtype=torch.float32).view(3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, 1 or 3, H, W) in 0 .. 1 to (n, d)."""

@@ -203,7 +203,7 @@ def _output(model: Model, z: Tensor, tau: float, labels: Tensor | None) -> Tenso
     """u (n, d) of flat states z. Raises InputError where the network's output does not depend on them."""
 
     def network(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-        f = model.network(x, t, labels)
+        f = model.output(x, t[0], labels)
         if not f.requires_grad:
             raise InputError(f"nll needs derivatives, and the network of {model.name} has none (it cuts them off)")
         return f

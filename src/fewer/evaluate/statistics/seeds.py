@@ -127,7 +127,9 @@ def _wins(scores: Tensor, margin: float, seed_of: Tensor | None = None) -> Tenso
     below = torch.searchsorted(ordered, (1 - margin) * scores).double().sum(1)  # a seed is not below itself
     if seed_of is None:
         return below / (seeds * (seeds - 1))
-    times = torch.zeros(rows, seeds).scatter_add_(1, seed_of, torch.ones(1, 1).expand(rows, seeds)).double()
+    times = torch.zeros(rows, seeds, dtype=torch.float64).scatter_add_(
+        1, seed_of, torch.ones(1, 1, dtype=torch.float64).expand(rows, seeds)
+    )
     return below / (seeds**2 - times.square().sum(1))
 
 

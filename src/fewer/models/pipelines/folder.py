@@ -119,7 +119,7 @@ def load_module(kind: Any, part: Path, device: torch.device, dtype: torch.dtype)
         with quiet():
             module, info = kind.from_pretrained(
                 part, use_safetensors=True, local_files_only=True, variant=variant_of(part), low_cpu_mem_usage=False,
-                output_loading_info=True,
+                output_loading_info=True, torch_dtype=torch.float32,
             )  # fmt: skip
             module = module.to(device=device, dtype=dtype)
     except Exception as error:  # diffusers and safetensors raise many types for damaged folders
@@ -214,7 +214,7 @@ def decoder(vae: Any) -> Callable[[Tensor], Tensor]:
     std: Any = 1.0
     if config.get("latents_mean") is not None and config.get("latents_std") is not None:
         numbers = (config["latents_mean"], config["latents_std"])
-        mean, std = (torch.tensor(each).view(1, -1, 1, 1).to(vae.device) for each in numbers)
+        mean, std = (torch.tensor(each, dtype=torch.float32).view(1, -1, 1, 1).to(vae.device) for each in numbers)
 
     def decode(latents: Tensor) -> Tensor:
         with torch.inference_mode():

@@ -51,7 +51,7 @@ def _stable_diffusion(pipe: Any, prompts: list[str], negative: Tables, size: Siz
 def _stable_diffusion_xl(pipe: Any, prompts: list[str], negative: Tables, size: Size) -> tuple[Tables, Tables]:
     """Its network is also conditioned on the image's size: original size, corner of the crop, requested size."""
     label, empty, pooled, pooled_empty = pipe.encode_prompt(prompts, device=pipe.unet.device, **negative)
-    ids = torch.tensor([*size, 0.0, 0.0, *size], device=label.device).repeat(len(label), 1)
+    ids = torch.tensor([*size, 0.0, 0.0, *size], dtype=torch.float32, device=label.device).repeat(len(label), 1)
     return (
         {"encoder_hidden_states": label, "added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}},
         {"encoder_hidden_states": empty, "added_cond_kwargs": {"text_embeds": pooled_empty, "time_ids": ids}},
@@ -76,7 +76,7 @@ def _pixart(pipe: Any, prompts: list[str], negative: Tables, size: Size) -> tupl
     )
     added: Tables = {"resolution": None, "aspect_ratio": None}
     if type(pipe).__name__ == "PixArtAlphaPipeline" and pipe.transformer.config.sample_size == 128:
-        ones = torch.ones(len(label), 1, device=label.device)
+        ones = torch.ones(len(label), 1, dtype=torch.float32, device=label.device)
         sides = torch.tensor(size, dtype=ones.dtype, device=label.device)
         added = {"resolution": ones * sides, "aspect_ratio": ones * size[0] / size[1]}
     return (

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from fewer.engine import begin, bind, play, times
-from fewer.errors import InputError
+from fewer.errors import InputError, out_of_memory
 from fewer.levels import log_s, tau_of_log_s
-from fewer.memory import out_of_memory
 from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
 from fewer.registry import find, part
@@ -145,7 +144,7 @@ class Softened:
         self.origin = objective.noise
         self.objective = replace(objective, noise=objective.noise.clone(), target=objective.target.clone())
         self.radius = radius * math.sqrt(objective.noise[0].numel())
-        self.lengths = torch.full((len(objective),), self.radius, device=objective.noise.device)
+        self.lengths = torch.full((len(objective),), self.radius, dtype=torch.float32, device=objective.noise.device)
 
     def move(self, plan: Plan) -> None:
         """One step of every noise down its sample's error, where that lowers it."""
