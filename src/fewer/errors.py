@@ -1,13 +1,18 @@
-"""Errors on the user's side, each of one line."""
+"""Errors on the user's side, each of one line: of what was given, and of code of the user's that raised."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 LONGEST = 200  # characters of a place in a file, whose keys may be of any length
+MOST_SAID = 500  # characters of what another's error says
+# torch has a type of its own for accelerators only; its CPU allocator, C++ and the libraries of CUDA say it in words
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
 
 
 class InputError(ValueError):
@@ -18,7 +23,48 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(each if each.isprintable() else " " for each in message))
+        super().__init__(one_line(message))
+
+
+class ForeignError(Exception):
+    """What code that is not fewer's raised: a network, a model function, a metric or features of the user's.
+
+    The message names the code and says in one line what it raised; the error itself is the `__cause__`. The command line
+    prints the message and exits with status 3; `--traceback` shows where it was raised.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+@contextmanager
+def foreign(what: str) -> Iterator[None]:
+    """Run code that is not fewer's, called `what` in errors: what it raises comes out as a ForeignError.
+
+    Errors that are one line already (InputError, ForeignError) and those of too little memory, after which work goes on in
+    smaller parts, come out as they are, and so does Ctrl-C. `sys.exit` in such code is an error like any other.
+    """
+    try:
+        yield
+    except (InputError, ForeignError):
+        raise
+    except (Exception, SystemExit) as error:
+        if out_of_memory(error):
+            raise
+        raise ForeignError(f"{what} raised {reason(error)}") from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was too small: by its type, or a RuntimeError by its words."""
+    if isinstance(error, MemoryError):
+        return True
+    named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)  # torch's, without importing it
+    return isinstance(error, RuntimeError) and (named or any(word in str(error).lower() for word in NO_MEMORY))
+
+
+def one_line(text: str) -> str:
+    """The text with a space for every character that does not print."""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def whole(name: str, value: object, least: int = 1) -> None:
@@ -34,6 +80,15 @@ class NotFinite(InputError):
 def first_line(error: BaseException) -> str:
     """First line of an error's message, or the name of its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def reason(error: BaseException) -> str:
+    """`RuntimeError: what it says`, in one line; TorchScript puts its traceback first and the reason last."""
+    lines = str(error).strip().splitlines()
+    if len(lines) > 1 and "TorchScript interpreter" in lines[0]:
+        return lines[-1].strip().removeprefix("builtins.")[:MOST_SAID]
+    name, said = type(error).__name__, first_line(error)
+    return name if said == name else f"{name}: {said[:MOST_SAID]}"
 
 
 def first_fault(error: ValidationError) -> tuple[str, str]:

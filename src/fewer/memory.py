@@ -1,4 +1,4 @@
-"""Too little memory: its errors, smaller micro-batches after one, and batches that can never fit."""
+"""Too little memory: smaller micro-batches after one, and batches that can never fit."""
 
 from __future__ import annotations
 
@@ -8,19 +8,9 @@ from typing import TypeVar
 
 import torch
 
-from fewer.errors import InputError
-
-# torch has a type of its own for accelerators only; its CPU allocator, C++ and the libraries of CUDA say it in words
-WORDS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
+from fewer.errors import InputError, out_of_memory
 
 Made = TypeVar("Made")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was too small: by its type, or a RuntimeError by its words."""
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in WORDS)
 
 
 def halving(n: int, size: int, work: Callable[[range], Made]) -> Iterator[tuple[range, Made]]:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from fewer.errors import InputError, first_line
+from fewer.errors import InputError, first_line, reason
 
 
 def user_function(name: str, what: str) -> Callable[..., Any]:
@@ -30,14 +30,6 @@ def user_function(name: str, what: str) -> Callable[..., Any]:
     if not callable(thing):
         raise InputError(f"{what} {name!r} is {type(thing).__name__}; expected a function")
     return thing  # type: ignore[no-any-return]
-
-
-def reason(error: Exception) -> str:
-    """`RuntimeError: what it says`, in one line; TorchScript puts its traceback first and the reason last."""
-    lines = str(error).strip().splitlines()
-    if len(lines) > 1 and "TorchScript interpreter" in lines[0]:
-        return lines[-1].strip().removeprefix("builtins.")
-    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def user_module(function: str) -> nn.Module:

@@ -11,11 +11,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from fewer.errors import InputError
+from fewer.errors import InputError, reason
 from fewer.evaluate.distances.lpips import LPIPS
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.jackknife import student
-from fewer.evaluate.user_code import reason, user_function
+from fewer.evaluate.user_code import user_function
 
 SUBSETS = 8
 LEAST = 2  # samples in each

@@ -9,9 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fewer.errors import InputError
+from fewer.errors import InputError, reason
 from fewer.evaluate.features.feature import bytes_of, check_images, description, digest
-from fewer.evaluate.user_code import reason
 from fewer.noise import Draw, unit_noise
 
 DIM = 16  # features of random convolutions, unless asked otherwise

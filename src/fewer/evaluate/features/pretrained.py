@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewer.errors import InputError
+from fewer.errors import InputError, reason
 from fewer.evaluate.features.feature import hash_of_file
 from fewer.evaluate.features.network import Network, in_colour
-from fewer.evaluate.user_code import reason, torchscript
+from fewer.evaluate.user_code import torchscript
 from fewer.files import read_json
 
 SIDE = 224  # pixels, to the nearest multiple of the patch

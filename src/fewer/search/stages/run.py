@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fewer.errors import out_of_memory
 from fewer.evaluate.evaluator import Counter
 from fewer.evaluate.scoring import Scoring
-from fewer.memory import out_of_memory
 from fewer.models.model import Model
 from fewer.search.objective import Objective
 from fewer.search.request import Budget, Request, identity

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from fewer.engine import begin, bind, play, times
-from fewer.errors import InputError
+from fewer.errors import InputError, out_of_memory
 from fewer.levels import log_s, tau_of_log_s
-from fewer.memory import out_of_memory
 from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
 from fewer.registry import find, part
