@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fewer.errors import InputError
-from fewer.search.outfolder import LOCK, claimed
+from fewer.outfolder import LOCK, claimed
 
 HOLDER = """
 import sys, time

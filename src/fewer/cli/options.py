@@ -70,6 +70,10 @@ With = Annotated[
     ),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write JSON there; - for stdout alone.")]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Write into the out folder whatever it holds; what is there by other names stays."),
+]
 
 Margin = Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")]
 

@@ -19,7 +19,7 @@ from fewer.evaluate.features import Features
 from fewer.evaluate.scoring import Scoring
 from fewer.integrations.as_it_is import untold_guidance
 from fewer.models.model import Model
-from fewer.search.outfolder import claimed
+from fewer.search.outfolder import own_folder
 from fewer.search.request import Budget, Request, check, enough_noises, evaluations_of, limited, paid_by, strategy_of
 from fewer.search.results import Result, result_of
 from fewer.search.space import check_keep
@@ -32,7 +32,6 @@ from fewer.search.starts import From, check_starts, split
 from fewer.search.strategies.joint import names_of
 from fewer.search.strategies.standards import kept_standards
 from fewer.search.strategy import Strategy
-from fewer.search.study import STUDY, check_free
 from fewer.search.verdict import Outcome, matches, refusal
 
 HOPELESS = 4.0  # times the pipeline's error, at which no budget is searched
@@ -56,6 +55,7 @@ def tune(
     trials: int | None = None,
     time: float | None = None,
     resume: bool = False,
+    force: bool = False,
     batch: int | None = None,
     noises: int | None = None,
     fresh: int | None = None,
@@ -91,6 +91,7 @@ def tune(
               it, and what it writes there comes whole
     trials    most candidates after the standard plans, a budget; `time` most seconds of search, all budgets together
     resume    go on with the search in `out`
+    force     write into `out` whatever it holds, and begin anew: otherwise it is new, empty, or holds an earlier search
     noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 256;
               `fresh` other ones that the comparison begins with, from 64 to 256, of up to four times as many
     evaluations  most network evaluations of the search (of single samples), all budgets together
@@ -129,10 +130,8 @@ def tune(
         check_auto(guidance, model, scoring)
     request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
     scoring.check(request.held_out)
-    with nullcontext() if out is None else claimed(Path(out)) as folder:
-        if folder is not None:
-            names = [f"nfe-{budget.nfe}" for budget in request.budgets[: 1 if match else None]]
-            check_free(folder / STUDY, names, resume)
+    studies = [f"nfe-{budget.nfe}" for budget in request.budgets[: 1 if match else None]]
+    with nullcontext() if out is None else own_folder(Path(out), studies, resume, force) as folder:
         task, run = (
             Task(model, request, scoring, batch or MICRO_BATCH, folder, resume),
             Run(progress or (lambda *_: None)),

@@ -29,12 +29,16 @@ def sample(
         str | None, typer.Option(metavar="TEXT", help="What a text-to-image model draws, in every sample.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("fewer-samples"),
+    force: opt.Force = False,
 ) -> None:
     """Write 00000.png, .. and grid.png."""
     scale = opt.scale(guidance)
     if plan is not None and nfe is not None:
         raise InputError("--nfe goes with a standard plan; a plan file has its own")
-    opt.writable(out / "grid.png")
+    from fewer.outfolder import check_own, filled, written
+
+    pictures = [f"{i:05d}.png" for i in range(n)]
+    check_own(out, written(out, "sample") is not None, force, [*pictures, "grid.png"])
     from fewer.cli.loading import load_model
     from fewer.engine import sample as run
     from fewer.images import check_picture, grid, picture, pixels, save_png
@@ -55,9 +59,10 @@ def sample(
             progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
         )  # fmt: skip
     images = pixels(network, samples)
-    for i, image in enumerate(images):
-        save_png(picture(image), out / f"{i:05d}.png")
-    save_png(grid(images), out / "grid.png")
+    with filled(out, "sample") as folder:
+        for name, image in zip(pictures, images, strict=True):
+            save_png(picture(image), folder / name)
+        save_png(grid(images), folder / "grid.png")
     scale_is_free = loaded is None or network.embedded_guidance is not None  # which no plan file holds
     if scale_is_free and (untold := untold_guidance(network, scale)) is not None:
         warnings = [*warnings, untold]
