@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from fewer.errors import InputError, first_line
+from fewer.errors import InputError, first_line, foreign
 from fewer.files import read_json
+from fewer.functions import NAME, user_function
 from fewer.models import bundled
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
@@ -41,7 +41,7 @@ def load(
     prompts      of a text-to-image pipeline, whose label k is then prompt k: 1 to 1000 texts
     negative_prompt  of such a pipeline: text that guidance leads away from, instead of the pipeline's default
 
-    Raises InputError when it is none of these or cannot be read.
+    Raises InputError when it is none of these or cannot be read, and ForeignError where the function raises.
     """
     device = _device(device)
     dtype = _dtype(dtype)
@@ -50,7 +50,7 @@ def load(
         return _from_folder(Path(name), device, dtype, empty_label, prompts, negative_prompt)
     if name in bundled.names():
         return _from_folder(bundled.folder(name), device, dtype, empty_label, prompts, negative_prompt)
-    if re.fullmatch(r"[\w.]+:\w+", name):
+    if NAME.fullmatch(name):
         _take_no_text(name, prompts, negative_prompt)
         return _with_empty_label(_from_function(name).to(device, dtype), empty_label)
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not Path(name).exists():
@@ -124,11 +124,9 @@ def _with_empty_label(model: Model, empty_label: int | None) -> Model:
 
 
 def _from_function(name: str) -> Model:
-    module, function = name.split(":")
-    try:
-        made = getattr(importlib.import_module(module), function)()
-    except Exception as error:  # what the user's own code raises
-        raise InputError(f"{name!r} raised {type(error).__name__}: {first_line(error)}") from error
+    make = user_function(name, "model")
+    with foreign(f"model {name!r}"):
+        made = make()
     if not isinstance(made, Model):
         raise InputError(f"{name!r} returned {type(made).__name__}; expected a fewer.Model")
     return made

@@ -18,7 +18,10 @@ from fewer.errors import InputError
 @opt.grouped
 def sample(
     common: opt.Guided,
-    plan: Annotated[Path | None, typer.Option(help="A plan file (default: the pipeline's best standard plan).")] = None,
+    plan: Annotated[
+        Path | None,
+        opt.path_option(metavar="FILE", help="A plan file (default: the pipeline's best standard plan)."),
+    ] = None,
     n: Annotated[int, typer.Option("-n", min=1, max=opt.MOST_SAMPLES, help="How many.")] = 16,
     label: Annotated[int | None, typer.Option(help="Class of all samples (default: all classes in turn).")] = None,
     nfe: Annotated[
@@ -28,7 +31,7 @@ def sample(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What a text-to-image model draws, in every sample.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("fewer-samples"),
+    out: Annotated[Path, opt.path_option(metavar="DIR", help="Folder for the images.")] = Path("fewer-samples"),
     force: opt.Force = False,
 ) -> None:
     """Write 00000.png, .. and grid.png."""

@@ -12,7 +12,7 @@ from fewer.cli import options as opt
 from fewer.cli import tables
 from fewer.cli.main import app
 from fewer.cli.progress import progress
-from fewer.errors import InputError
+from fewer.errors import InputError, one_line
 
 
 @app.command()
@@ -44,7 +44,10 @@ def tune(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the out folder.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results (default fewer-MODEL/).")] = None,
+    out: Annotated[
+        Path | None,
+        opt.path_option(metavar="DIR", help="Folder for the results (default fewer-MODEL/)."),
+    ] = None,
     force: opt.Force = False,
 ) -> None:
     """Search a plan under a budget; writes plan.json, results.json, report.html and study.db."""
@@ -73,6 +76,11 @@ def tune(
         result = run(
             network, calls, match=match, macs=work, ms=clock, keep=opt.words(keep), guidance=scale, trials=trials,
             time=time, strategy=strategy, start_from=opt.words(start_from), resume=resume, force=force, out=folder,
-            seed=common.seed, batch=common.batch, command="fewer " + " ".join(sys.argv[1:]), progress=report, **figures,
+            seed=common.seed, batch=common.batch, command=_command(), progress=report, **figures,
         )  # fmt: skip
     tables.print_tune(result, folder)
+
+
+def _command() -> str:
+    """The command line as results.json has it: at most 4000 characters, all of which print."""
+    return one_line(f"fewer {' '.join(sys.argv[1:])}")[:4000]
