@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewer.arguments import as_count, as_model, as_number, as_plan, as_tensor
 from fewer.engine.bind import bind
 from fewer.engine.play import Callback, History, add, begin, play
 from fewer.engine.times import warn_of_lost_times
@@ -58,10 +59,11 @@ def sample(
     Raises InputError for shapes, labels and plans that do not fit the model, and where the model returns NaN. Warns where
     rows have times of their own under another noise schedule: the model is told its own times at their levels.
     """
+    model, plan, seed = as_model(model), as_plan(plan), as_count(seed, "seed", 0)
+    noise, init = (None if x is None else as_tensor(x, name) for name, x in (("noise", noise), ("init", init)))
     if n is None:
         n = len(noise) if noise is not None else len(init) if init is not None else 64
-    if n < 1:
-        raise InputError(f"n is {n}; expected at least 1")
+    n, size = as_count(n, "n"), MICRO_BATCH if batch is None else as_count(batch, "batch")
     check_room(n, math.prod(model.shape), model.device)
     if others is not None:
         model = replace(model, others=tuple(others))
@@ -72,12 +74,10 @@ def sample(
     if (init is None) != (strength is None):
         raise InputError("init and strength go together")
     if strength is not None:
+        strength = as_number(strength, "strength")
         if not 0 < strength <= 1:
             raise InputError(f"strength is {strength}; expected a number in (0, 1]")
         plan = plan.from_level(strength)
-    size = MICRO_BATCH if batch is None else batch
-    if size < 1:
-        raise InputError(f"batch is {batch}; expected at least 1")
     all_labels = model.labels(n, labels)
     steps = bind(model, plan)
     warn_of_lost_times(model, plan)

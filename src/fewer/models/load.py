@@ -16,7 +16,7 @@ from fewer.functions import NAME, user_function
 from fewer.models import bundled
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
-from fewer.models.pipelines.folder import load_folder
+from fewer.models.pipelines.folder import load_folder, own_name
 from fewer.models.pipelines.text_to_image import is_text_pipeline, load_text
 from fewer.models.schedules import betas, discrete
 
@@ -100,7 +100,7 @@ def _from_folder(
     schedule, mixture = discrete(betas(table), name=table), GaussianMixture.load(path)
     digest = hashlib.sha256(table.encode() + path.read_bytes()).hexdigest()
     model = Model.from_mixture(
-        mixture, schedule, name=folder.resolve().name, hash=digest, device=device, dtype=dtype or torch.float32
+        mixture, schedule, name=own_name(folder, {}), hash=digest, device=device, dtype=dtype or torch.float32
     )
     return _with_empty_label(model, empty_label)
 

@@ -10,11 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewer.errors import InputError
+from fewer.errors import InputError, counted
 from fewer.models.denoiser import Denoiser, Network
 from fewer.models.mixture import GaussianMixture
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
 from fewer.models.schedules import Schedule
+from fewer.registry import ROLES
+
+SCHEDULES = (
+    "expected a noise schedule of fewer.models.schedules, such as VarianceExploding(0.002, 80), Flow() or "
+    'discrete(betas("linear"))'
+)
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,21 @@ class Model(Denoiser):
 
         `x` is alpha D + sigma eps under the schedule's process, the second argument the schedule's time of that level
         (sigma for `VarianceExploding`), `labels` the number of classes or None.
+
+        Raises InputError for what is no function, schedule, shape, prediction or number of classes.
         """
-        what = f"{name} {predicts} {schedule!r} {tuple(shape)}"
+        if not callable(fn):
+            raise InputError(f"fn is a {type(fn).__name__}; expected a function fn(x, sigma_or_t, labels)")
+        if lacks := ROLES["schedule"].missing(schedule):
+            raise InputError(f"schedule is a {type(schedule).__name__}; {SCHEDULES} (it lacks {lacks})")
+        if not isinstance(shape, Sequence) or isinstance(shape, str):
+            raise InputError(f"shape is {shape!r:.80}; expected the sizes of one sample, such as (C, H, W)")
+        sizes = tuple(counted("a size of shape", size) for size in shape)
+        labels = None if labels is None else counted("labels", labels)
+        empty_label = None if empty_label is None else counted("empty_label", empty_label, 0)
+        what = f"{name} {predicts} {schedule!r} {sizes}"
         given = {"hash": hashlib.sha256(what.encode()).hexdigest(), **fields}
-        return cls(fn, schedule, predicts, tuple(shape), labels, empty_label, name=name, **given)
+        return cls(fn, schedule, predicts, sizes, labels, empty_label, name=name, **given)
 
     @classmethod
     def from_mixture(

@@ -12,13 +12,15 @@ from typing import Literal
 
 from torch import Tensor
 
+from fewer.arguments import as_count, as_count_or_none, as_model, as_number, as_number_or_none
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
-from fewer.evaluate.scoring import Scoring
+from fewer.evaluate.scoring import scoring_of
 from fewer.integrations.as_it_is import untold_guidance
 from fewer.models.model import Model
+from fewer.samplers import short_of_guidance
 from fewer.search.outfolder import own_folder
 from fewer.search.request import Budget, Request, check, enough_noises, evaluations_of, limited, paid_by, strategy_of
 from fewer.search.results import Result, result_of
@@ -108,7 +110,12 @@ def tune(
     Raises InputError for budgets, scales and words that make no sense for the model, and for a folder that cannot be
     written or that another search has.
     """
-    kept = check_keep(keep)
+    model, kept = as_model(model), check_keep(keep)
+    seed, margin = as_count(seed, "seed", 0), as_number(margin, "margin")
+    trials, time = as_count_or_none(trials, "trials", 0), as_number_or_none(time, "time")
+    noises, fresh = as_count_or_none(noises, "noises", 8), as_count_or_none(fresh, "fresh", 8)
+    batch, evaluations = as_count_or_none(batch, "batch"), as_count_or_none(evaluations, "evaluations", 0)
+    guidance = guidance if isinstance(guidance, str) else as_number_or_none(guidance, "guidance")
     blocks = names_of(model) if "blocks" not in kept and not model.others and (macs, ms) != (None, None) else ()
     limits = limited(model, blocks, nfe, match, macs, ms)
     strategies, plans = split(start_from, model)
@@ -125,7 +132,7 @@ def tune(
         check_starts(request, model)
         return request
 
-    scoring = Scoring(data, features, metric)
+    scoring = scoring_of(model, data, features, metric)
     if isinstance(guidance, str):
         check_auto(guidance, model, scoring)
     request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
@@ -200,6 +207,5 @@ def _notes(model: Model, request: Request) -> list[str]:
             f"starts at t = {float(model.schedule.time(model.start)):.1f} (s = sigma/alpha = "
             f"{model.start / (1 - model.start):.3g}): above, noise prediction divides its error by an alpha near zero"
         )
-    if (note := untold_guidance(model, request.guidance)) is not None:
-        notes.append(note)
-    return notes
+    short = short_of_guidance(request.guidance, *(budget.nfe for budget in request.budgets))
+    return notes + [note for note in (untold_guidance(model, request.guidance), short) if note is not None]

@@ -47,7 +47,7 @@ def sample(
     from fewer.images import check_picture, grid, picture, pixels, save_png
     from fewer.integrations.as_it_is import untold_guidance
     from fewer.plan import Plan
-    from fewer.samplers import standard
+    from fewer.samplers import short_of_guidance, standard
     from fewer.transfer import transferred
 
     loaded = None if plan is None else Plan.load(plan)
@@ -69,6 +69,8 @@ def sample(
     scale_is_free = loaded is None or network.embedded_guidance is not None  # which no plan file holds
     if scale_is_free and (untold := untold_guidance(network, scale)) is not None:
         warnings = [*warnings, untold]
+    if loaded is None and (short := short_of_guidance(scale, nfe or 20)) is not None:
+        warnings = [*warnings, short]
     for warning in warnings:
         print(f"fewer: {warning}", file=sys.stderr)
     typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}")

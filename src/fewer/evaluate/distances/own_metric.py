@@ -51,6 +51,19 @@ class OwnMetric:
             return cls(name, LPIPS.load(Path(name.removeprefix("lpips@")), images_range))
         return cls(name, user_function(name, "metric"))
 
+    @classmethod
+    def of(cls, given: Any, images_range: tuple[float, float] = (-1.0, 1.0)) -> Self:
+        """The metric that is given: itself, a function, or what `load` takes. Raises InputError for anything else."""
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, str):
+            return cls.load(given, images_range)
+        if callable(given):
+            return cls(getattr(given, "__name__", type(given).__name__), given)
+        raise InputError(
+            f"metric is {_short(given)}; expected function(samples, reference) -> number or (value, low, high)"
+        )
+
     @property
     def paired(self) -> bool:
         """Whether rows of samples and reference must come from the same noise."""
