@@ -71,6 +71,8 @@ def sample(
     for name, given in (("noise", noise), ("init", init)):
         if given is not None and tuple(given.shape) != (n, *model.shape):
             raise InputError(f"{name} has shape {tuple(given.shape)}; {model.name} needs {(n, *model.shape)}")
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback is {callback!r:.80}; expected a function f(row, x, data_prediction)")
     if (init is None) != (strength is None):
         raise InputError("init and strength go together")
     if strength is not None:

@@ -25,7 +25,7 @@ from fewer.evaluate.verdict import Side, Verdict, decide
 from fewer.integrations.as_it_is import untold_guidance
 from fewer.models.model import Model
 from fewer.plan import Plan
-from fewer.samplers import short_of_guidance, standard_plans
+from fewer.samplers import rows_for, short_of_guidance, standard_plans
 from fewer.transfer import transferred
 
 STANDARD_BASELINES = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # standard plans that run on any model
@@ -69,7 +69,7 @@ def compare(
     Raises InputError for options that do not go together, and for plans that cannot be played on this model.
     """
     model, plans, nfe = as_model(model), as_plans(plans), as_counts(nfe, "nfe")
-    n, seed, margin = as_count(n, "n"), as_count(seed, "seed", 0), as_number(margin, "margin")
+    n, seed, margin = as_count(n, "n", 8), as_count(seed, "seed", 0), as_number(margin, "margin")
     batch, guidance = as_count_or_none(batch, "batch"), as_number_or_none(guidance, "guidance")
     if not 0 <= margin < 10:
         raise InputError(f"margin is {margin}; expected a share such as 0.05")
@@ -89,6 +89,7 @@ def compare(
     if (note := short_of_guidance(guidance, *nfe)) is not None:
         notes.append(note)
     budgets = sorted({*nfe, *(cost.nfe for cost in costs)})
+    rows_for(model, budgets[0], guidance)  # which says why a model cannot be guided
     standards = {budget: standard_plans(model, budget, guidance) for budget in budgets}
     size = MICRO_BATCH if batch is None else batch
     noises = Evaluator(model, held_out_noise(model, n, seed), model.labels(n), batch=size, scoring=scoring)

@@ -66,7 +66,7 @@ def measure(
     """
     if nll and data is None:
         raise InputError("nll is the likelihood of data, and data is missing")
-    model, plan, n, seed = as_model(model), as_plan(plan), as_count(n, "n"), as_count(seed, "seed", 0)
+    model, plan, n, seed = as_model(model), as_plan(plan), as_count(n, "n", 8), as_count(seed, "seed", 0)
     size = MICRO_BATCH if batch is None else as_count(batch, "batch")
     guidance = as_number_or_none(guidance, "guidance")
     scoring = scoring_of(model, data, features, metric)

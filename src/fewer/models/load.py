@@ -71,8 +71,8 @@ def _device(device: str | torch.device) -> torch.device:
     try:
         found = torch.device(device)
         torch.zeros(1, device=found).cpu()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise InputError(f"device {str(device)!r} cannot be used: {first_line(error).split('. ')[0]}") from error
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+        raise InputError(f"device {str(device)[:80]!r} cannot be used: {first_line(error).split('. ')[0]}") from error
     return found
 
 

@@ -91,8 +91,8 @@ class Model(Denoiser):
         """
         if not callable(fn):
             raise InputError(f"fn is a {type(fn).__name__}; expected a function fn(x, sigma_or_t, labels)")
-        if lacks := ROLES["schedule"].missing(schedule):
-            raise InputError(f"schedule is a {type(schedule).__name__}; {SCHEDULES} (it lacks {lacks})")
+        if isinstance(schedule, type) or ROLES["schedule"].missing(schedule):
+            raise InputError(f"schedule is {schedule!r:.80}; {SCHEDULES}")
         if not isinstance(shape, Sequence) or isinstance(shape, str):
             raise InputError(f"shape is {shape!r:.80}; expected the sizes of one sample, such as (C, H, W)")
         sizes = tuple(counted("a size of shape", size) for size in shape)
@@ -140,7 +140,10 @@ class Model(Denoiser):
             return None
         if labels is None:
             labels = torch.arange(n) % self.classes
-        given: Tensor = torch.as_tensor(labels)
+        try:
+            given: Tensor = torch.as_tensor(labels)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"labels are {labels!r:.80}; expected integers 0 .. {self.classes - 1}") from error
         if given.is_floating_point() or given.dtype == torch.bool:
             raise InputError(f"labels must be integers 0 .. {self.classes - 1}, got {given.dtype}")
         if given.ndim == 0:

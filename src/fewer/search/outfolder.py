@@ -32,11 +32,14 @@ def check_folder(out: Path, resume: bool = False, force: bool = False) -> bool:
 
 
 @contextmanager
-def own_folder(out: Path, studies: Sequence[str], resume: bool, force: bool) -> Iterator[Path]:
+def own_folder(out: str | Path, studies: Sequence[str], resume: bool, force: bool) -> Iterator[Path]:
     """The folder for this search alone, which holds none of its `studies` unless it is resumed.
 
     `force` begins anew, in whatever folder. Raises InputError as `check_folder` and `fewer.outfolder.claimed` do.
     """
+    if not isinstance(out, str | Path) or not str(out).strip():
+        raise InputError(f"out is {out!r:.80}; expected the path of a folder")
+    out = Path(out)
     own = check_folder(out, resume, force)
     with claimed(out, tidy=own) as folder:
         if force:

@@ -138,7 +138,7 @@ def tune(
     request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
     scoring.check(request.held_out)
     studies = [f"nfe-{budget.nfe}" for budget in request.budgets[: 1 if match else None]]
-    with nullcontext() if out is None else own_folder(Path(out), studies, resume, force) as folder:
+    with nullcontext() if out is None else own_folder(out, studies, resume, force) as folder:
         task, run = (
             Task(model, request, scoring, batch or MICRO_BATCH, folder, resume),
             Run(progress or (lambda *_: None)),
