@@ -81,12 +81,15 @@ def _plans(folder: Path) -> None:
     changes: dict[str, Any] = {
         "newer": {"schema": 99}, "no-schema": {"schema": None}, "true-schema": {"schema": True}, "old-schema": {"schema": -1},
         "no-rows": {"rows": []}, "rows-of-text": {"rows": ["a"]}, "rows-no-list": {"rows": 5}, "no-start": {"start": None},
-        "unknown-key": {"surprise": 1}, "unknown\nkey": {"a\nb": 1}, "infinite": {"end": float("inf")}, "nan": {"end": float("nan")},
+        "unknown-key": {"surprise": 1}, "unknown\nkey": {"a\nb": 1}, "infinite": {"end": float("inf")},
+        "nan": {"end": float("nan")},
         "negative-level": {"end": -1}, "rising": {"rows": [{**row, "tau": tau} for tau in (0.2, 0.9, 0.1)]},
         "level-of-text": {"rows": [{**row, "tau": "high"}]}, "future-output": {"rows": [{**row, "b": {"7": 1.0}}]},
         "huge": {"rows": [{**row, "b": {"0": 1e308}}] * 3}, "no-rule": {"rows": [{**row, "guidance": {"rule": "no-such"}}]},
-        "leaving": {"tensors": "../plan.safetensors"}, "absolute": {"tensors": "/etc/passwd"}, "absent": {"tensors": "absent.safetensors"},
-        "pickled": {"tensors": "pickled.safetensors"}, "cut": {"tensors": "cut.safetensors"}, "second-network": {"rows": [{**row, "network": 1}]},
+        "leaving": {"tensors": "../plan.safetensors"}, "absolute": {"tensors": "/etc/passwd"},
+        "absent": {"tensors": "absent.safetensors"},
+        "pickled": {"tensors": "pickled.safetensors"}, "cut": {"tensors": "cut.safetensors"},
+        "second-network": {"rows": [{**row, "network": 1}]},
         "no-block": {"rows": [{**row, "blocks": {"mid": {"weights": {"0": 1.0}}}}]}, "long-name": {"name": "n" * 5000},
         "name-no-text": {"name": 5},
     }  # fmt: skip
@@ -99,14 +102,13 @@ def _plans(folder: Path) -> None:
     }.items():  # fmt: skip
         (folder / f"plan-{name}.json").write_text(content)
     (folder / "plan-binary.json").write_bytes(bytes(range(256)))
-    (folder / "plan-utf16.json").write_text(whole, encoding="utf-16")
     tensors = save({"c0": torch.ones(2, 2)})
     (folder / "cut.safetensors").write_bytes(tensors[:-3])
     torch.save({"c0": torch.ones(1)}, folder / "pickled.safetensors")
 
 
 def _data(folder: Path) -> None:
-    images = np.zeros((16, 4, 4, 1), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (32, 4, 4, 1), np.uint8)
     np.savez(folder / "data.npz", x=images)
     np.savez(folder / "data-few.npz", x=images[:3])
     np.savez(folder / "data-none.npz", x=images[:0])
@@ -128,7 +130,7 @@ def _data(folder: Path) -> None:
         (folder / "images-few" / f"{i}.png").unlink()
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(folder / "images-large" / "9.png")
     (folder / "images-text" / "9.png").write_text("no image")
-    (folder / "images-cut" / "9.jpg").write_bytes((folder / "images-cut" / "1.png").read_bytes()[:60])
+    (folder / "images-cut" / "9.jpg").write_bytes((folder / "images-cut" / "1.png").read_bytes()[:45])
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(folder / "images-deep" / "9.png")
 
 
@@ -163,8 +165,10 @@ def _models(folder: Path) -> None:
     }.items():  # fmt: skip
         faulty(name, "unet/config.json", config | change)
     for name, change in {
-        "scheduler": {"_class_name": "NoSuchScheduler"}, "scheduler-os": {"_class_name": "os"}, "betas": {"beta_schedule": "no-such"},
-        "prediction": {"prediction_type": "magic"}, "times": {"num_train_timesteps": -5}, "times-text": {"num_train_timesteps": "x"},
+        "scheduler": {"_class_name": "NoSuchScheduler"}, "scheduler-os": {"_class_name": "os"},
+        "betas": {"beta_schedule": "no-such"},
+        "prediction": {"prediction_type": "magic"}, "times": {"num_train_timesteps": -5},
+        "times-text": {"num_train_timesteps": "x"},
         "beta-order": {"beta_start": 2.0},
     }.items():  # fmt: skip
         faulty(name, "scheduler/scheduler_config.json", scheduler | change)
@@ -230,7 +234,7 @@ def searched(folder: Path) -> None:
     faulty("study-folder", lambda made: ((made / "study.db").unlink(), (made / "study.db").mkdir()))
     faulty("study-other", lambda made: _sql(made / "study.db", "create table mine (x)", anew=True))
     faulty("study-types", lambda made: _sql(made / "study.db", "update study_user_attributes set value_json = '{'"))
-    faulty("study-values", lambda made: _sql(made / "study.db", "update trial_values set trial_value = 'low'"))
+    faulty("study-values", lambda made: _sql(made / "study.db", "update trial_values set value = 'low'"))
     faulty("study-asked", lambda made: _sql(made / "study.db", "update study_user_attributes set value_json = '5'"))
     faulty("study-version", lambda made: _sql(made / "study.db", "update version_info set schema_version = 99"))
     faulty("study-untold", lambda made: _sql(made / "study.db", "delete from study_user_attributes"))

@@ -61,23 +61,27 @@ def check_own(out: Path, own: bool, force: bool, files: Iterable[str], folders: 
             "(--force)"
         )
     for name in (LOCK, MARKER, *files):
-        _check_place(out / name, out, folder=False)
+        check_place(out / name, out)
     for name in folders:
-        _check_place(out / name, out, folder=True)
+        check_place(out / name, out, folder=True)
 
 
 def check_writable(path: Path) -> None:
     """Raise InputError where no file could be made at this path: a folder above it is none, or must not be written."""
     try:
         above = path.absolute()
-        while not above.exists():
+        while not above.exists() and not above.is_symlink():
             above = above.parent
+        if not above.exists():
+            raise InputError(f"{path} cannot be written: {above} is a link that leads nowhere")
+        if above != path.absolute() and not above.is_dir():
+            raise InputError(f"{path} cannot be written: {above} is not a folder")
+        with tempfile.TemporaryFile(dir=above if above.is_dir() else above.parent):
+            pass  # the system alone knows whether it can be made
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # a name that holds a null character is a ValueError
         raise InputError(f"{path} cannot be written: {getattr(error, 'strerror', error)}") from error
-    if above != path.absolute() and not above.is_dir():
-        raise InputError(f"{path} cannot be written: {above} is not a folder")
-    if not os.access(above, os.W_OK):
-        raise InputError(f"{path} cannot be written: permission denied")
 
 
 def _of_fewer(path: Path) -> bool:
@@ -85,7 +89,7 @@ def _of_fewer(path: Path) -> bool:
     return path.name == LOCK or (path.name.startswith(STAGE[0]) and path.name.endswith(STAGE[1]))
 
 
-def _check_place(path: Path, out: Path, folder: bool) -> None:
+def check_place(path: Path, out: Path, folder: bool = False) -> None:
     """Raise InputError where something else stands in the place of a file or folder, or a link that leads out."""
     kind = "folder" if folder else "file"
     if path.is_symlink() and not path.resolve().is_relative_to(out.resolve()):

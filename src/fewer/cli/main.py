@@ -21,7 +21,7 @@ from fewer.errors import ForeignError, InputError, first_line, out_of_memory, re
 # typer ships click inside itself in some versions and needs it beside itself in others
 UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
-LONGEST_LINE = 2000  # characters; names and what is in files may be of any length
+LONGEST_LINE = 1000  # characters
 
 app = typer.Typer(
     name="fewer",
@@ -181,5 +181,7 @@ def _with_traceback_first(arguments: list[str]) -> list[str]:
 
 def _complain(message: str, status: int = 2) -> int:
     line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
-    print(f"fewer: {line[:LONGEST_LINE]}", file=sys.stderr)
+    if len(line) > LONGEST_LINE:  # names and what is in files may be of any length; what is wrong often stands last
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+    print(f"fewer: {line}", file=sys.stderr)
     return status

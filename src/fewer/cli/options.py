@@ -35,7 +35,7 @@ ModelName = Annotated[
 Seed = Annotated[int, typer.Option(min=0, max=2**53, help="Seed of the starting noises.")]
 Device = Annotated[str, typer.Option(help="Where the network runs, such as cpu or cuda.")]
 Dtype = Annotated[str | None, typer.Option(help="What the network runs in: float32, float16 or bfloat16.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Samples per network call (default 64).")]
+Batch = Annotated[int | None, typer.Option(min=1, max=100_000, help="Samples per network call (default 64).")]
 EmptyLabel = Annotated[
     int | None, typer.Option(help="The label trained as 'no class', for guidance, where the folder does not say.")
 ]

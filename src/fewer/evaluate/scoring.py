@@ -77,8 +77,7 @@ class Scoring:
             if self.features is not None:
                 raise InputError(f"features {self.features.name} are for distances to data, and data is missing")
             return
-        if self.features is not None:
-            self.distances(self.data[:n])
+        self.distances(self.data[:n])
         if self.metric is not None:
             self.metric(self.data[:n], self.data[:n] if self.metric.paired else self.data)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fewer.errors import InputError
 from fewer.files import read_as
@@ -32,8 +33,10 @@ def check_folder(out: Path, resume: bool = False, force: bool = False) -> bool:
 
 
 @contextmanager
-def own_folder(out: str | Path, studies: Sequence[str], resume: bool, force: bool) -> Iterator[Path]:
-    """The folder for this search alone, which holds none of its `studies` unless it is resumed.
+def own_folder(
+    out: str | Path, searches: Mapping[str, dict[str, Any] | None], resume: bool, force: bool
+) -> Iterator[Path]:
+    """The folder for this search alone, whose study has none of the `searches` (see `check_free`) unless it is resumed.
 
     `force` begins anew, in whatever folder. Raises InputError as `check_folder` and `fewer.outfolder.claimed` do.
     """
@@ -45,7 +48,7 @@ def own_folder(out: str | Path, studies: Sequence[str], resume: bool, force: boo
         if force:
             for name in STUDY_FILES:
                 (folder / name).unlink(missing_ok=True)
-        check_free(folder / STUDY, () if resume else studies)
+        check_free(folder / STUDY, searches, resume)
         yield folder
 
 

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -69,14 +69,10 @@ class Study:
             storage = None if path is None else _storage(path)
             self._study = optuna.create_study(study_name=name, storage=storage, load_if_exists=resume)
             known = self._study.user_attrs.get("asked")
-        if not isinstance(known, dict | None):
-            raise InputError(f"{path} is not a study of fewer: it does not say what was searched")
+        _check_same(path, known, definition)
         if known is None:
             with self._stored():
                 self._study.set_user_attr("asked", definition)
-        elif known != definition:
-            changed = ", ".join(sorted(k for k in {*known, *definition} if known.get(k) != definition.get(k)))
-            raise InputError(f"cannot resume {path}: it was searched with another {changed}")
 
     def add(self, candidate: Candidate) -> None:
         """Keep a finished candidate, whole or not at all. Raises InputError where the file cannot take it."""
@@ -146,16 +142,34 @@ class Study:
             raise InputError(f"study.db lacks a tensor of a plan, or holds it damaged: {error}") from error
 
 
-def check_free(path: Path, names: Sequence[str] = ()) -> None:
-    """InputError, before anything is computed, for a file that is no study of fewer, or holds one of these names."""
+def check_free(path: Path, searches: Mapping[str, dict[str, Any] | None] | None = None, resume: bool = False) -> None:
+    """InputError, before anything is computed, for a file that is no study of fewer, or that these searches cannot use.
+
+    searches  name -> definition, None where that is not known yet; one that the file holds can be resumed only, as it was
+    """
     if not path.exists():
         return
     with _opening(path):
         if not _tables(path):  # of a process that was killed before it made them
             return
-        held = optuna.get_all_study_names(_storage(path))
-        if not set(held).isdisjoint(names):
+        storage = _storage(path)
+        held = {name for name in optuna.get_all_study_names(storage) if name in (searches or {})}
+        if held and not resume:
             raise DuplicatedStudyError
+        for name in held:
+            study = optuna.load_study(study_name=name, storage=storage)
+            study.get_trials(deepcopy=False)  # raises what is damaged
+            known = study.user_attrs.get("asked")
+            _check_same(path, known, json.loads(json.dumps((searches or {})[name] or known)))
+
+
+def _check_same(path: Path | None, known: Any, definition: Any) -> None:
+    """InputError where a study was made by another search, or does not say by which; a new one does not say yet."""
+    if not isinstance(known, dict | None):
+        raise InputError(f"{path} is not a study of fewer: it does not say what was searched")
+    if known is not None and known != definition:
+        changed = ", ".join(sorted(k for k in {*known, *definition} if known.get(k) != definition.get(k)))
+        raise InputError(f"cannot resume {path}: it was searched with another {changed}")
 
 
 def is_study(path: Path) -> bool:
@@ -172,7 +186,7 @@ def _tables(path: Path) -> frozenset[str]:
 
     A study of somebody else's, with candidates and no word of what was searched, is one of those.
     """
-    with closing(_connection(path, timeout=30)) as opened:
+    with closing(_connection(path)) as opened:
         tables = frozenset(name for (name,) in opened.execute("select name from sqlite_master where type = 'table'"))
         if tables and not tables >= TABLES:
             raise InputError(f"{path} is not a study of fewer: it is a database of something else")
@@ -191,8 +205,8 @@ def _storage(path: Path) -> RDBStorage:
     return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": partial(_connection, path.absolute())})
 
 
-def _connection(path: Path, timeout: float = 5.0) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=timeout, check_same_thread=False)
+def _connection(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, check_same_thread=False)
 
 
 @contextmanager

@@ -22,7 +22,17 @@ from fewer.integrations.as_it_is import untold_guidance
 from fewer.models.model import Model
 from fewer.samplers import short_of_guidance
 from fewer.search.outfolder import own_folder
-from fewer.search.request import Budget, Request, check, enough_noises, evaluations_of, limited, paid_by, strategy_of
+from fewer.search.request import (
+    Budget,
+    Request,
+    check,
+    enough_noises,
+    evaluations_of,
+    identity,
+    limited,
+    paid_by,
+    strategy_of,
+)
 from fewer.search.results import Result, result_of
 from fewer.search.space import check_keep
 from fewer.search.stages.explore import rank, search
@@ -137,8 +147,11 @@ def tune(
         check_auto(guidance, model, scoring)
     request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
     scoring.check(request.held_out)
-    studies = [f"nfe-{budget.nfe}" for budget in request.budgets[: 1 if match else None]]
-    with nullcontext() if out is None else own_folder(out, studies, resume, force) as folder:
+    searches = {
+        f"nfe-{budget.nfe}": None if isinstance(guidance, str) else identity(request, model, budget)
+        for budget in request.budgets[: 1 if match else None]
+    }
+    with nullcontext() if out is None else own_folder(out, searches, resume, force) as folder:
         task, run = (
             Task(model, request, scoring, batch or MICRO_BATCH, folder, resume),
             Run(progress or (lambda *_: None)),

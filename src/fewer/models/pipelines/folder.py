@@ -186,7 +186,7 @@ def _classes(kind: str, config: Any, own: dict[str, Any], empty: int | None) -> 
         if embedded not in (None, "timestep") or (embedded and known is None):
             raise InputError(f"class_embed_type {embedded!r} is not supported; expected integer labels")
         if known is None:
-            if empty is not None:
+            if empty is not None or own.get("empty_label") is not None:
                 raise InputError("an empty label was given for a network without classes")
             return None, None
         empty = own.get("empty_label") if empty is None else empty
