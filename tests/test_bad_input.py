@@ -295,14 +295,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
-def tree(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Every file, link and folder with its kind, size and time of change."""
+def tree(folder: str | Path) -> dict[str, tuple[int, int, int]]:
+    """Every file and link with its kind, size and time of change, and every folder."""
     found = {}
-    for above, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            at = os.lstat(os.path.join(above, name))
-            found[os.path.join(above, name)] = (at.st_mode, at.st_size if not os.path.isdir(os.path.join(above, name)) else 0,
-                                                at.st_mtime_ns if name in files else 0)  # fmt: skip
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                found |= tree(entry.path) | {entry.path: (0, 0, 0)}
+            else:
+                at = entry.stat(follow_symlinks=False)
+                found[entry.path] = (at.st_mode, at.st_size, at.st_mtime_ns)
     return found
 
 
