@@ -61,8 +61,8 @@ def test_of_many_that_want_a_folder_at_once_one_has_it(tmp_path: Path) -> None:
 
 def write(out: Path, *names: str, force: bool = False) -> None:
     """A run of a command that writes these files."""
-    check_own(out, written(out, "sample") is not None, force, names)
-    with filled(out, "sample") as folder:
+    tidy = check_own(out, written(out, "sample") is not None, force, names)
+    with filled(out, "sample", tidy) as folder:
         for name in names:
             (folder / name).write_text(f"this run's {name}")
 

@@ -43,8 +43,9 @@ def written(out: Path, command: str) -> tuple[str, ...] | None:
     return plain if found.command == command else None
 
 
-def check_own(out: Path, own: bool, force: bool, files: Iterable[str], folders: Iterable[str] = ()) -> None:
-    """Raise InputError, before anything is computed, where a command must not or cannot write into a folder.
+def check_own(out: Path, own: bool, force: bool, files: Iterable[str], folders: Iterable[str] = ()) -> bool:
+    """Whether nothing in a folder is a stranger's. Raises InputError, before anything is computed, where a command must not, or
+    cannot, write into it.
 
     It must not where the folder holds something and is not the command's `own`, unless `force`; nor through links that
     lead out of it. `files` and `folders` are the names that it will write.
@@ -64,6 +65,7 @@ def check_own(out: Path, own: bool, force: bool, files: Iterable[str], folders: 
         check_place(out / name, out)
     for name in folders:
         check_place(out / name, out, folder=True)
+    return own or not there
 
 
 def check_writable(path: Path) -> None:
@@ -175,12 +177,12 @@ def together(folder: Path, earlier: Iterable[str] = ()) -> Iterator[Path]:
 
 
 @contextmanager
-def filled(out: Path, command: str) -> Iterator[Path]:
+def filled(out: Path, command: str, tidy: bool = False) -> Iterator[Path]:
     """A folder to write a command's files into, which then lie in `out` in place of those of its last run, listed in `MARKER`.
 
-    Whether the command may write there has been checked (`check_own`). Raises InputError as `claimed` and `together` do.
+    Whether the command may write there has been checked (`check_own`), which says whether to `tidy` (`claimed`). Raises
+    InputError as `claimed` and `together` do.
     """
-    earlier = written(out, command)
-    with claimed(out, command, tidy=earlier is not None), together(out, earlier or ()) as stage:
+    with claimed(out, command, tidy), together(out, written(out, command) or ()) as stage:
         yield stage
         write_json(stage / MARKER, {"command": command, "files": sorted(path.name for path in stage.iterdir())})

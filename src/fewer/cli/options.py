@@ -90,7 +90,7 @@ JsonFile = Annotated[
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Write into the out folder whatever it holds; what is there by other names stays."),
+    typer.Option("--force", help="Write into the out folder whatever it holds: files of the same names are replaced."),
 ]
 
 Margin = Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")]

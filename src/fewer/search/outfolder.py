@@ -19,7 +19,7 @@ STUDY_FILES = (STUDY, f"{STUDY}-journal", f"{STUDY}-wal", f"{STUDY}-shm")
 
 
 def check_folder(out: Path, resume: bool = False, force: bool = False) -> bool:
-    """Whether the folder is a search's own. Raises InputError where a search must not, or cannot, write there."""
+    """Whether nothing in the folder is a stranger's. Raises InputError where a search must not, or cannot, write there."""
     if resume and force:
         raise InputError("resume goes on with the search in the out folder, and force begins anew: give one of them")
     own = _results(out) is not None
@@ -28,8 +28,7 @@ def check_folder(out: Path, resume: bool = False, force: bool = False) -> bool:
     elif (out / STUDY).exists():
         check_free(out / STUDY)
         own = True
-    check_own(out, own, force, FILES, ["front"])
-    return own
+    return check_own(out, own, force, FILES, ["front"])
 
 
 @contextmanager
@@ -43,8 +42,8 @@ def own_folder(
     if not isinstance(out, str | Path) or not str(out).strip():
         raise InputError(f"out is {out!r:.80}; expected the path of a folder")
     out = Path(out)
-    own = check_folder(out, resume, force)
-    with claimed(out, tidy=own) as folder:
+    tidy = check_folder(out, resume, force)
+    with claimed(out, tidy=tidy) as folder:
         if force:
             for name in STUDY_FILES:
                 (folder / name).unlink(missing_ok=True)

@@ -41,7 +41,7 @@ def sample(
     from fewer.outfolder import check_own, filled, written
 
     pictures = [f"{i:05d}.png" for i in range(n)]
-    check_own(out, written(out, "sample") is not None, force, [*pictures, "grid.png"])
+    tidy = check_own(out, written(out, "sample") is not None, force, [*pictures, "grid.png"])
     from fewer.cli.loading import load_model
     from fewer.engine import sample as run
     from fewer.images import check_picture, grid, picture, pixels, save_png
@@ -62,7 +62,7 @@ def sample(
             progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
         )  # fmt: skip
     images = pixels(network, samples)
-    with filled(out, "sample") as folder:
+    with filled(out, "sample", tidy) as folder:
         for name, image in zip(pictures, images, strict=True):
             save_png(picture(image), folder / name)
         save_png(grid(images), folder / "grid.png")
