@@ -38,7 +38,7 @@ def test_names_files_and_numbers_stand_for_what_they_name(plan_file: Path) -> No
     assert torch.equal(fewer.sample(MODEL, PLAN, noise=NOISE.numpy()), fewer.sample(MODEL, PLAN, noise=NOISE))
     assert fewer.standard("ddim", "mixture16", 2.0) == PLAN
     assert fewer.Model.from_denoiser(lambda x, t, y: x, MODEL.schedule, [3, 4.0, 4], labels=2.0).shape == (3, 4, 4)
-    result = fewer.tune("mixture16", nfe=1.0, keep="steps,solver", trials=1, noises=8, fresh=8, evaluations=100)
+    result = fewer.tune("mixture16", nfe=1.0, keep="guidance,blocks", trials=1, noises=8, fresh=8, evaluations=100)
     assert result.plan.nfe == 1
     assert fewer.compare("mixture16", 1, plan_file, n=8)["plans"]
 
@@ -74,7 +74,7 @@ CASES: list[tuple[str, Callable[[Any], Any], tuple[Any, ...]]] = [
     ("fn", lambda v: fewer.Model.from_denoiser(v, MODEL.schedule, (1, 4, 4)), (None, 5, "f")),
     ("name", lambda v: fewer.Model.from_denoiser(lambda x, t, y: x, MODEL.schedule, (1, 4, 4), name=v), (5, "a\nb", "n" * 999)),
     ("device", lambda v: fewer.load("digits", device=v), (None, 5.5, "x", "cuda:99")),
-    ("nfe", lambda v: fewer.tune(MODEL, nfe=v), (*NO_COUNT, [], [2, "x"], 10**9)),
+    ("nfe", lambda v: fewer.tune(MODEL, nfe=v), (*(each for each in NO_COUNT if each != [4]), [], [2, "x"], 10**9)),
     ("margin", lambda v: fewer.tune(MODEL, nfe=1, margin=v), (*NO_NUMBER, -1, 10)),
     ("trials", lambda v: fewer.tune(MODEL, nfe=1, trials=v), ("4", 4.5, -1, True)),
     ("time", lambda v: fewer.tune(MODEL, nfe=1, time=v), (*NO_NUMBER, 0, -1)),

@@ -77,7 +77,7 @@ def test_images_are_turned_as_their_camera_was(model: fewer.Model, tmp_path: Pat
     stored = picture if turn == 1 else picture.transpose(Image.Transpose(undone[turn]))
     for i in range(8):
         stored.save(tmp_path / f"{i}.png", exif=exif)
-    expected = torch.from_numpy(np.asarray(picture)).permute(2, 0, 1) / 127.5 - 1
+    expected = torch.tensor(np.array(picture)).permute(2, 0, 1) / 127.5 - 1
     torch.testing.assert_close(read_images(tmp_path, model), expected.expand(8, -1, -1, -1), atol=1e-5, rtol=0)
 
 
