@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import fewer
-from fewer.errors import InputError
+from fewer.errors import ForeignError, InputError
+from fewer.grids import Levels, Range
 
 MODEL = fewer.load("mixture16")
 DIGITS = fewer.load("digits")
@@ -114,3 +115,27 @@ def test_a_budget_that_is_a_pass_short_of_guiding_every_row_is_told_of(nfe: int)
         even = fewer.standard("ddim", DIGITS, nfe + 1, guidance=7.5)
         fewer.standard("ddim", DIGITS, nfe, guidance=1.0)  # which costs one pass
     assert all(row.passes == 2 for row in even.rows)
+
+
+class Broken:
+    """A solver of somebody else's."""
+
+    order = 1
+
+    def steps(self, calls: int) -> int:
+        return calls
+
+    def run(self, trace: Any, levels: Any, calls: int) -> Any:
+        raise KeyError("gone")
+
+
+def broken_grid(span: Range, n: int) -> Levels:
+    """A grid of somebody else's."""
+    raise SystemExit(0)
+
+
+def test_what_another_packages_part_raises_names_the_part() -> None:
+    with pytest.raises(ForeignError, match=r"Broken of \S+ raised KeyError: 'gone'"):
+        fewer.standard(Broken(), MODEL, 2, "logsnr")
+    with pytest.raises(ForeignError, match=r"broken_grid of \S+ raised SystemExit"):
+        fewer.standard("ddim", MODEL, 2, broken_grid)

@@ -43,6 +43,7 @@ def sample(
 
     The same plan, seed, device, micro-batch and number of threads give the same bits in any process. Other micro-batches
     change the network's rounding: by at most 5e-4 of the samples' standard deviation on the bundled models in float32.
+    A model's name or folder stands for the model, here as in all public functions, and a plan's file for the plan.
 
     n         how many (64, or as many as `noise` has)
     seed      sample i of a seed starts from the same bits in any batch

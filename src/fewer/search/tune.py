@@ -96,9 +96,10 @@ def tune(
               milliseconds per sample, 16 at a time, on this machine as it is now; compared with the standard plans of as
               many whole calls as the budget pays for. Where the model comes with another (`others`), rows call that one
               instead, and no blocks are left out
-    data      images (N, *shape), for distances to them in the results
-    features  that these distances are on, instead of the data's principal components
-    metric    one more figure in the results, against the data or else the fine solution
+    data      images (N, *shape) or their folder, for distances to them in the results
+    features  that these distances are on, or their name, instead of the data's principal components
+    metric    one more figure in the results, against the data or else the fine solution: a function of samples and these,
+              or its name (see `OwnMetric`)
     out       folder for plan.json, results.json, report.html, study.db, front/ and samples.npz; one search at a time has
               it, and what it writes there comes whole
     trials    most candidates after the standard plans, a budget; `time` most seconds of search, all budgets together
