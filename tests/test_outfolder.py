@@ -133,3 +133,16 @@ def test_a_study_is_kept_under_any_name(tmp_path: Path, name: str) -> None:
     Study("nfe-1", folder / STUDY, {"seed": 0}).note("found", 5)
     assert Study("nfe-1", folder / STUDY, {"seed": 0}, resume=True).noted("found") == 5
     assert sorted(path.name for path in tmp_path.rglob("*")) == sorted([name, STUDY])
+
+
+@pytest.mark.parametrize("target", ["../kept", "../nowhere", "/dev/null", ".."])
+def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, target: str) -> None:
+    out = tmp_path / "out"
+    write(out, "a")
+    (tmp_path / "kept").write_text("kept")
+    (out / "b").symlink_to(target)
+    for force in (False, True):
+        with pytest.raises(InputError, match="is a link"):
+            write(out, "b", force=force)
+    assert (tmp_path / "kept").read_text() == "kept"
+    assert not (tmp_path / "nowhere").exists()

@@ -94,7 +94,7 @@ def _of_fewer(path: Path) -> bool:
 def check_place(path: Path, out: Path, folder: bool = False) -> None:
     """Raise InputError where something else stands in the place of a file or folder, or a link that leads out."""
     kind = "folder" if folder else "file"
-    if path.is_symlink() and not path.resolve().is_relative_to(out.resolve()):
+    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):
         raise InputError(f"{path} is a link that leads out of the folder, through which nothing is written: remove it")
     if path.exists() and not (path.is_dir() if folder else path.is_file()):
         raise InputError(f"{path} is no {kind}; a {kind} of this name is to be written there")
