@@ -14,7 +14,8 @@ HEAD = """# Commands
 
 <!-- Made by `make docs-tables` from the command line itself. -->
 
-Exit status: 0 done, 1 the work was done but its check does not hold, 2 bad input (one line on stderr), 130 interrupted
+Exit status: 0 done, 1 the work was done but its check does not hold, 2 bad input, 3 a fault of your own code or of fewer
+(one line on stderr each; `--traceback`, with any command, shows where it was raised), 130 interrupted
 (`fewer tune --resume` goes on). `--json` without a file writes JSON alone to stdout."""
 
 

@@ -126,7 +126,12 @@ def test_tune_sample_compare_and_report(here: Path, capfd: pytest.CaptureFixture
     assert run(["report", "made"]) == 0
     assert (here / "made" / "report.html").stat().st_size > 1000
     assert run(["sample", "my_models:good", "--plan", "made/plan.json", "-n", "5", "--out", "pictures"]) == 0
-    assert sorted(p.name for p in (here / "pictures").iterdir()) == [*(f"{i:05d}.png" for i in range(5)), "grid.png"]
+    assert sorted(p.name for p in (here / "pictures").glob("[!.]*")) == [
+        *(f"{i:05d}.png" for i in range(5)),
+        "grid.png",
+    ]
+    assert run(["sample", "my_models:good", "--plan", "made/plan.json", "-n", "2", "--out", "pictures"]) == 0
+    assert sorted(p.name for p in (here / "pictures").glob("[!.]*")) == ["00000.png", "00001.png", "grid.png"]
     capfd.readouterr()
     assert run(["compare", "my_models:good", "--nfe", "4", "--plan", "made/plan.json", "-n", "64", "--json", "-"]) in (
         0,
@@ -135,6 +140,14 @@ def test_tune_sample_compare_and_report(here: Path, capfd: pytest.CaptureFixture
     board = json.loads(capfd.readouterr().out)
     assert board["plans"][0]["verdict"]["decision"] in ("better", "not worse", "worse", "cannot tell")
     assert all("paired_rmse" in row["quality"] for row in board["rows"])
+
+
+@pytest.mark.parametrize(("nfe", "notes"), [(1, 1), (3, 1), (2, 0)])
+def test_a_row_that_is_not_guided_is_told_of(
+    here: Path, capfd: pytest.CaptureFixture[str], nfe: int, notes: int
+) -> None:
+    assert run(["sample", "digits", "-n", "1", "--nfe", str(nfe), "--guidance", "7.5", "--out", "out"]) == 0
+    assert capfd.readouterr().err.count("without guidance") == notes
 
 
 @pytest.mark.parametrize("line", ["methods --json", "methods --json -", "inspect my_models:good --json -"])

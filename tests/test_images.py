@@ -58,6 +58,40 @@ def test_data_that_cannot_be_used_is_refused(model: fewer.Model, tmp_path: Path)
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "tiff"])
+def test_grey_images_have_three_equal_colours(model: fewer.Model, tmp_path: Path, suffix: str) -> None:
+    grey = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    for i in range(4):
+        Image.fromarray(grey).save(tmp_path / f"a{i}.{suffix}")
+        Image.fromarray(np.repeat(grey[..., None], 3, 2)).save(tmp_path / f"b{i}.{suffix}")
+    data = read_images(tmp_path, model)
+    assert torch.equal(data[:4], data[4:])
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_images_are_turned_as_their_camera_was(model: fewer.Model, tmp_path: Path, turn: int) -> None:
+    picture = Image.fromarray(np.arange(72, dtype=np.uint8).reshape(4, 6, 3) * 3)
+    undone = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the file's pixels, which a viewer turns into the picture
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    stored = picture if turn == 1 else picture.transpose(Image.Transpose(undone[turn]))
+    for i in range(8):
+        stored.save(tmp_path / f"{i}.png", exif=exif)
+    expected = torch.tensor(np.array(picture)).permute(2, 0, 1) / 127.5 - 1
+    torch.testing.assert_close(read_images(tmp_path, model), expected.expand(8, -1, -1, -1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["._3.png", ".hidden.png", ".folder/3.png", "__MACOSX/._3.png", "3.txt", "folder.png/3.txt"]
+)
+def test_files_that_are_no_images_of_the_users_are_left_out(model: fewer.Model, tmp_path: Path, name: str) -> None:
+    for i in range(8):
+        Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"\0\5\26\7")
+    assert len(read_images(tmp_path, model)) == 8
+
+
 def test_samples_that_are_no_pictures_are_refused() -> None:
     model = fewer.Model.from_denoiser(lambda x, t, y: x, Flow(), (7,))
     with pytest.raises(fewer.InputError, match="no images"):

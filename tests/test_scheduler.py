@@ -426,3 +426,22 @@ def test_schedules_that_are_not_known() -> None:
     model = replace(model_of(), schedule=Own((0.9, 0.5)))
     with pytest.raises(InputError, match="a Own schedule is not supported"):
         FewerScheduler.from_plan(Plan(Start(0.5, 0.5), (Row(0.5, {0: -0.5}, t=1),)), model)
+
+
+@pytest.mark.parametrize(("rows", "strength"), [(1, 0.5), (2, 0.3), (3, 0.1)])
+def test_a_strength_that_leaves_no_row_is_told(rows: int, strength: float) -> None:
+    """As image-to-image pipelines work out where to begin."""
+    plan = fewer.standard("ddim", model_of(), rows, "logsnr")
+    scheduler = FewerScheduler.from_plan(plan, model_of())
+    scheduler.set_timesteps(rows)
+    with pytest.raises(InputError, match=f"give a strength of {1 / rows:.2g} or more"):
+        scheduler.set_begin_index(rows - int(rows * strength))
+    scheduler.set_begin_index(rows - int(rows * (1 / rows)))
+
+
+def test_an_unclip_scheduler_has_its_known_table() -> None:
+    schedule, predicts, _ = schedule_of(diffusers.UnCLIPScheduler(prediction_type="sample"))
+    assert predicts == "data"
+    assert isinstance(schedule, Discrete)
+    expected = diffusers.UnCLIPScheduler().alphas_cumprod.double()
+    torch.testing.assert_close(torch.tensor(schedule.alpha_bar, dtype=torch.float64), expected, rtol=1e-3, atol=1e-6)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -71,6 +72,17 @@ def whole(name: str, value: object, least: int = 1) -> None:
     """Raise InputError unless the argument of this name is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}; expected a whole number, at least {least}")
+
+
+def counted(name: str, value: Any, least: int = 1) -> int:
+    """The whole number that a value stands for, such as 4 of 4.0; InputError, which names the argument, for what is none."""
+    try:
+        number = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or number < least:
+        raise InputError(f"{name} is {value!r:.80}; expected a whole number, at least {least}")
+    return number
 
 
 class NotFinite(InputError):

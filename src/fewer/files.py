@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from fewer.errors import InputError, first_fault
 
 LARGEST_JSON = 16 * 2**20  # bytes of a JSON file
 LARGEST_TENSORS = 2**30  # bytes of a safetensors file
+LONGEST_NAME = 50  # characters taken into a file's name, of which each may be several bytes
 
 Schema = TypeVar("Schema")
 
@@ -63,6 +65,11 @@ def read_safetensors(path: Path, largest: int) -> dict[str, Tensor]:
 def write_safetensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str] | None = None) -> None:
     """Write tensors, and text in the file's header, as `write_atomically` does."""
     write_atomically(path, dump_safetensors(tensors, header))
+
+
+def file_name(text: str) -> str:
+    """The text as part of a file's name, which leads into no other folder: letters, digits, . - and _, at most 50 of them."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("._")[:LONGEST_NAME] or "unnamed"
 
 
 class Record(BaseModel):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from fewer.errors import InputError
@@ -17,7 +17,8 @@ from fewer.files import write_atomically
 from fewer.models.model import Model
 
 Pixels = NDArray[np.uint8]
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+TURNED = range(5, 9)  # orientations of EXIF in which rows of the file are columns of the picture
 # what a file's pixels are read as; those of more than 8 bits a channel are not
 MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
 # Latents that are decoded at once: at most so many, of at most so many places together. These are an image of 1024x1024
@@ -95,7 +96,7 @@ def read_images(path: str | Path, model: Model) -> Tensor:
     check_picture(model)
     channels, height, width = model.shape
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        files = _image_files(path)
         if not files:
             raise InputError(f"data folder {path} holds no images ({', '.join(SUFFIXES)})")
         array = np.stack([_read_image(file, (height, width, channels)) for file in files])
@@ -112,6 +113,16 @@ def read_images(path: str | Path, model: Model) -> Tensor:
     low, high = model.data_range
     x = torch.from_numpy(array).permute(0, 3, 1, 2).to(device=model.device, dtype=torch.float32)
     return x / 255 * (high - low) + low
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """The images in a folder and below, sorted; hidden files and folders, such as the ._* of macOS, are left out."""
+    try:
+        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise InputError(f"data folder {folder} cannot be read: {error.strerror}") from error
+    seen = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return [path for path in seen if path.is_file()]
 
 
 def _read_npz(path: Path) -> Pixels:
@@ -132,12 +143,20 @@ def _reason(error: Exception) -> str:
 
 
 def _read_image(file: Path, shape: tuple[int, int, int]) -> Pixels:
-    """One image (H, W, C) uint8. Its size is checked before its pixels are decoded, of which a small file can hold many."""
+    """One image (H, W, C) uint8, turned as its EXIF says, a grey one in colour where the model has colours.
+
+    Its size is checked before its pixels are decoded, of which a small file can hold many.
+    """
     try:
         with Image.open(file) as image:
             mode = MODES.get(image.mode)
-            found = (image.height, image.width, 1 if mode == "L" else 3)
-            pixels = np.asarray(image.convert(mode), np.uint8) if mode and found == shape else None
+            mode = "RGB" if mode and shape[2] == 3 else mode
+            turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
+            height, width = (image.width, image.height) if turned else (image.height, image.width)
+            found = (height, width, 1 if mode == "L" else 3)
+            pixels = None
+            if mode and found == shape:
+                pixels = np.asarray(ImageOps.exif_transpose(image).convert(mode), np.uint8)
     except Exception as error:  # Pillow raises many types for damaged files
         raise InputError(f"{file} is not an image that can be read: {_reason(error)}") from error
     if mode is None:

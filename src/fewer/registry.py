@@ -17,13 +17,14 @@ import pkgutil
 import sys
 import typing
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, make_dataclass
 from functools import cache, cached_property
 from importlib import metadata, resources
 from types import ModuleType
 from typing import Any, TypeVar
 
-from fewer.errors import InputError, first_line
+from fewer.errors import InputError, first_line, foreign
 from fewer.files import Record, checked
 
 GROUP = "fewer.parts"  # of entry points
@@ -289,6 +290,13 @@ def name_of(room: str, given: Any) -> str:
         return given
     own = given if inspect.isfunction(given) else type(given)
     return next((p.name for p in _register.values() if p.room == room and p.make is own), own.__name__)
+
+
+def guarded(room: str, given: Any) -> AbstractContextManager[None]:
+    """Where code of a part runs: what another package's raises comes out as a ForeignError that names the part."""
+    own = given if inspect.isfunction(given) else type(given)
+    ours = f"{own.__module__}.".startswith("fewer.")
+    return nullcontext() if ours else foreign(f"{name_of(room, given)} of {own.__module__}")
 
 
 def _shown(thing: object) -> str:

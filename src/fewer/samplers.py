@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fewer.arguments import as_count, as_model, as_number_or_none
 from fewer.errors import InputError
 from fewer.grids import Grid, Range, given_levels, levels
-from fewer.guidance.cfg import ClassifierFree
+from fewer.guidance.cfg import ClassifierFree, passes_at
 from fewer.models.model import Model
 from fewer.noise import MOST
 from fewer.plan import Plan, Row
 from fewer.plan.recipe import Recipe
-from fewer.registry import Part, name_of, parts, resolve
+from fewer.registry import Part, guarded, name_of, parts, resolve
 from fewer.solvers import Solver, compile_plan, places
 
 
@@ -31,26 +33,52 @@ def standard(
     steps     name of a grid, a function of one's own (see `Grid`), or the levels tau themselves: falling, in (0, 1], as
               many as the solver takes
     guidance  scale of classifier-free guidance, each guided row costing 2; an odd budget leaves the last row
-              without it
+              without it, an only row too, of which it warns
     start     level to start from, for grids; by default the model's safe start
 
     Raises InputError for unknown names, levels that repeat or rise, a budget below one call or above 10,000, or guidance on
     a model that cannot be guided.
     """
-    if not isinstance(nfe, int) or isinstance(nfe, bool) or nfe < 1:
-        raise InputError(f"nfe is {nfe!r}; expected a whole number of network evaluations, at least 1")
+    model, nfe = as_model(model), as_count(nfe, "nfe")
+    guidance, start = as_number_or_none(guidance, "guidance"), as_number_or_none(start, "start")
+    plan = _compiled(name, model, nfe, steps, guidance, start)
+    if (note := short_of_guidance(guidance, nfe)) is not None:
+        warnings.warn(note, stacklevel=2)
+    return plan
+
+
+def short_of_guidance(guidance: float | None, *nfe: int) -> str | None:
+    """Note for the user where budgets are a pass short of guiding every row; None where none is."""
+    odd = [n for n in nfe if n % passes_at(guidance)]
+    if guidance is None or not odd:
+        return None
+    which = "the only row of a plan of 1" if odd == [1] else f"the last row of a plan of {', '.join(map(str, odd))}"
+    return (
+        f"a row under guidance {guidance:g} takes 2 evaluations: {which} is drawn without guidance; give an even number"
+    )
+
+
+def _compiled(
+    name: str | Solver, model: Model, nfe: int, steps: str | Grid | Sequence[float], guidance: float | None,
+    start: float | None = None,
+) -> Plan:  # fmt: skip
+    """The plan of `standard`."""
     solver: Solver = resolve("solvers", name)
     calls = rows_for(model, nfe, guidance)
-    n = solver.steps(calls)
+    with guarded("solvers", solver):
+        n = solver.steps(calls)
     if start is not None and not (isinstance(steps, str) or callable(steps)):
         raise InputError(f"start is {start:g}, but the levels in steps have a start of their own")
     span = Range(model.schedule, model.start if start is None else start)
     if isinstance(steps, str) or callable(steps):
-        taus, grid = levels(steps, span, n), name_of("grids", steps)
+        grid = name_of("grids", steps)
+        with guarded("grids", resolve("grids", steps)):
+            taus = levels(steps, span, n)
     else:
         taus, grid = given_levels(steps, n), None
     named = name_of("solvers", name)
-    plan = compile_plan(solver, places(model, taus), calls, f"{named} {grid or 'given levels'}")
+    with guarded("solvers", solver):
+        plan = compile_plan(solver, places(model, taus), calls, f"{named} {grid or 'given levels'}")
     return replace(guided(plan, guidance, nfe), model=model.signature, recipe=Recipe(named, grid))
 
 
@@ -99,7 +127,7 @@ def standard_plans(
             if not _requested(kind, solver) or not _requested(grid, steps):
                 continue
             try:
-                plan = standard(kind.name, model, nfe, grid.name, guidance=guidance)
+                plan = _compiled(kind.name, model, nfe, grid.name, guidance)
             except InputError:
                 continue
             table = tuple(

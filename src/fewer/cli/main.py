@@ -1,19 +1,27 @@
-"""`fewer`: commands, and how they end: 0 done, 1 a check does not hold, 2 bad input (one line), 130 interrupted."""
+"""`fewer`: commands, and how they end.
+
+Status 0 done, 1 a check does not hold, 2 bad input, 3 a fault of fewer's or of the user's own code, 130 interrupted. 2 and 3 come
+with one line on stderr; `--traceback` shows before it where the error was raised.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import traceback
 import warnings
+from contextvars import ContextVar
 from typing import Annotated, Any
 
 import typer
 
-from fewer.errors import InputError, first_line
+from fewer.errors import ForeignError, InputError, first_line, out_of_memory, reason
 
 # typer ships click inside itself in some versions and needs it beside itself in others
 UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+LONGEST_LINE = 1000  # characters
 
 app = typer.Typer(
     name="fewer",
@@ -22,6 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+_traced: ContextVar[bool] = ContextVar("traced", default=False)
 
 
 def _version(shown: bool) -> None:
@@ -33,10 +43,20 @@ def _version(shown: bool) -> None:
         raise typer.Exit
 
 
+def _trace(wanted: bool) -> None:
+    _traced.set(wanted)
+
+
 @app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Versions and devices.")
+    ] = False,
+    traceback: Annotated[
+        bool,
+        typer.Option(
+            "--traceback", callback=_trace, is_eager=True, help="Show where an error was raised; with any command."
+        ),
     ] = False,
 ) -> None:
     """Options of the command itself."""
@@ -51,10 +71,34 @@ def main(arguments: list[str] | None = None) -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     _spin_less()
-    sys.path.append(os.getcwd())  # for models that are functions of the user's; last, so that it shadows nothing
+    _open_streams()
+    if (here := _working_folder()) is not None:
+        sys.path.append(here)  # for models that are functions of the user's; last, so that it shadows nothing
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # a request to end is an interrupt
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(arguments))
+
+
+def _open_streams() -> None:
+    """Have numbers 0 to 2 open, or the first files that are opened would get them, and what is printed; no text is too odd."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (for as long as the process runs)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _working_folder() -> str | None:
+    """The working folder; None where it has been deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
 
 
 def _spin_less() -> None:
@@ -71,34 +115,45 @@ def _spin_less() -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
+    _traced.set("--traceback" in given)
     try:
+        if _working_folder() is None:
+            raise InputError("the working folder does not exist any more: go to another and run it there")
+        if sys.stdout is None:
+            raise InputError("stdout is closed; expected somewhere to write to, such as /dev/null")
         from fewer.cli import commands  # noqa: F401  (its functions are the commands)
 
-        status: Any = app(_with_json_target(given) or ["--help"], standalone_mode=False)
+        words = _with_traceback_first(_with_json_target(given))
+        status: Any = app(words or ["--help"], standalone_mode=False)
         sys.stdout.flush()
-    except InputError as error:
-        return _complain(str(error))
-    except UsageError as error:
-        return _complain(error.format_message())
-    except (KeyboardInterrupt, typer.Abort):
-        status = 130
-    except BrokenPipeError:
-        return _reader_gone()
-    except OSError as error:
-        return _complain(f"{error.filename or 'output'}: {error.strerror or error}")
-    except (RuntimeError, MemoryError) as error:
-        from fewer.memory import out_of_memory
-
-        if not out_of_memory(error):
-            raise
-        return _complain(f"out of memory: {first_line(error)}")
-    except SystemExit as left:
-        if isinstance(left.__context__, BrokenPipeError):  # at which some versions of typer exit with 1
-            return _reader_gone()
-        raise
+    except BaseException as error:  # whatever it is, the status tells and one line says it
+        if _traced.get():
+            traceback.print_exception(error)
+        status = _ended(error)
     if status == 130:  # some versions of typer turn the interrupt into the status themselves
         print("fewer: interrupted; what was finished is kept, tune goes on with --resume", file=sys.stderr)
     return status if isinstance(status, int) else 0
+
+
+def _ended(error: BaseException) -> int:
+    """The exit status of a command that ended with an error, which is said in one line."""
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return 130
+    if isinstance(error, BrokenPipeError) or (
+        isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
+    ):  # at which some versions of typer exit with 1
+        return _reader_gone()
+    if isinstance(error, InputError):
+        return _complain(str(error))
+    if isinstance(error, UsageError):
+        return _complain(error.format_message())
+    if isinstance(error, OSError):
+        return _complain(f"{error.filename or 'output'}: {error.strerror or error}")
+    if out_of_memory(error):
+        return _complain(f"out of memory: {first_line(error)}")
+    if isinstance(error, ForeignError):
+        return _complain(f"{error} (--traceback shows where)", 3)
+    return _complain(f"a fault of fewer itself: {reason(error)} (--traceback shows where; please report it)", 3)
 
 
 def _reader_gone() -> int:
@@ -118,7 +173,15 @@ def _with_json_target(arguments: list[str]) -> list[str]:
     return full
 
 
-def _complain(message: str) -> int:
+def _with_traceback_first(arguments: list[str]) -> list[str]:
+    """--traceback, which every command takes, is an option of the command line itself."""
+    rest = [word for word in arguments if word != "--traceback"]
+    return ["--traceback", *rest] if len(rest) < len(arguments) else rest
+
+
+def _complain(message: str, status: int = 2) -> int:
     line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    if len(line) > LONGEST_LINE:  # names and what is in files may be of any length; what is wrong often stands last
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
     print(f"fewer: {line}", file=sys.stderr)
-    return 2
+    return status

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -15,13 +15,27 @@ import typer
 
 from fewer.errors import InputError
 
+
+def path_of(given: str | Path) -> Path:
+    """The path that an option gives; no empty one, which would stand for the working folder."""
+    text = str(given)
+    if not text.strip() or "\0" in text:
+        raise typer.BadParameter("it is empty" if not text.strip() else "it holds a null character")
+    return Path(text)
+
+
+def path_option(*names: str, metavar: str, help: str) -> Any:
+    """An option whose value is the path of a file or folder."""
+    return typer.Option(*names, parser=path_of, metavar=metavar, help=help)
+
+
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="Folder in diffusers format, bundled name, module:function, or hub id.")
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**53, help="Seed of the starting noises.")]
 Device = Annotated[str, typer.Option(help="Where the network runs, such as cpu or cuda.")]
 Dtype = Annotated[str | None, typer.Option(help="What the network runs in: float32, float16 or bfloat16.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Samples per network call (default 64).")]
+Batch = Annotated[int | None, typer.Option(min=1, max=100_000, help="Samples per network call (default 64).")]
 EmptyLabel = Annotated[
     int | None, typer.Option(help="The label trained as 'no class', for guidance, where the folder does not say.")
 ]
@@ -36,9 +50,7 @@ GuidanceOrAuto = Annotated[
 ]
 Prompts = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", help="Prompts of a text-to-image model: a text file, one a line; label k is prompt k."
-    ),
+    path_option(metavar="FILE", help="Prompts of a text-to-image model: a text file, one a line; label k is prompt k."),
 ]
 NegativePrompt = Annotated[
     str | None,
@@ -47,7 +59,10 @@ NegativePrompt = Annotated[
         help="What the guidance of a text-to-image model leads away from (default: what its pipeline takes).",
     ),
 ]
-Data = Annotated[Path | None, typer.Option(help="Folder of images, or .npz with x (N, H, W, C) uint8.")]
+Data = Annotated[
+    Path | None,
+    path_option(metavar="PATH", help="Folder of images, or .npz with x (N, H, W, C) uint8."),
+]
 Features = Annotated[
     str | None,
     typer.Option(
@@ -69,7 +84,14 @@ With = Annotated[
         "--with", metavar="OTHER", help="A second model, which rows of a plan may call in place of the first."
     ),
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write JSON there; - for stdout alone.")]
+JsonFile = Annotated[
+    Path | None,
+    path_option("--json", metavar="FILE", help="Write JSON there; - for stdout alone."),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Write into the out folder whatever it holds: files of the same names are replaced."),
+]
 
 Margin = Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")]
 
@@ -198,18 +220,33 @@ def prompts_of(file: Path | None, text: str | None = None) -> Sequence[str] | No
     return read_prompts(file)
 
 
-def writable(path: Path | None) -> Path | None:
-    """The path itself, when a file or folder could be made there; InputError before any work is done where not."""
+def writable(path: Path | None, keys: Sequence[str] = ()) -> Path | None:
+    """The path itself, when a file of JSON could be written there; InputError before any work is done where not.
+
+    keys  of the object, or of each object in the list, that the command writes: what is there already is an earlier run's
+    """
     if path is None or str(path) == "-":
         return path
-    above = path.absolute()
-    try:
-        while not above.exists():
-            above = above.parent
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
-    if above != path.absolute() and not above.is_dir():
-        raise InputError(f"{path} cannot be written: {above} is not a folder")
-    if not os.access(above, os.W_OK):
-        raise InputError(f"{path} cannot be written: permission denied")
+    from fewer.outfolder import check_writable
+
+    check_writable(path)
+    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+        return path
+    if not path.is_file():
+        raise InputError(f"{path} cannot be written: it is {'a folder' if path.is_dir() else 'no regular file'}")
+    if not _holds(path, set(keys)):
+        raise InputError(f"{path} holds something else than what this command writes: give another file, or remove it")
     return path
+
+
+def _holds(path: Path, keys: set[str]) -> bool:
+    """Whether a file holds JSON: an object with these keys, or a list of such."""
+    from fewer.files import LARGEST_JSON, read_bytes
+
+    try:
+        content = json.loads(read_bytes(path, str(path), LARGEST_JSON))
+    except (ValueError, RecursionError):  # an InputError is a ValueError
+        return False
+    return all(
+        isinstance(each, dict) and keys <= each.keys() for each in (content if isinstance(content, list) else [content])
+    )

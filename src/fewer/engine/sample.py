@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewer.arguments import as_count, as_model, as_number, as_plan, as_tensor
 from fewer.engine.bind import bind
 from fewer.engine.play import Callback, History, add, begin, play
 from fewer.engine.times import warn_of_lost_times
@@ -47,6 +48,7 @@ def sample(
 
     The same plan, seed, device, micro-batch and number of threads give the same bits in any process. Other micro-batches
     change the network's rounding: by at most 5e-4 of the samples' standard deviation on the bundled models in float32.
+    A model's name or folder stands for the model, here as in all public functions, and a plan's file for the plan.
 
     n         how many (64, or as many as `noise` has)
     seed      sample i of a seed starts from the same bits in any batch
@@ -63,10 +65,11 @@ def sample(
     Raises InputError for shapes, labels and plans that do not fit the model, and where the model returns NaN. Warns where
     rows have times of their own under another noise schedule: the model is told its own times at their levels.
     """
+    model, plan, seed = as_model(model), as_plan(plan), as_count(seed, "seed", 0)
+    noise, init = (None if x is None else as_tensor(x, name) for name, x in (("noise", noise), ("init", init)))
     if n is None:
         n = len(noise) if noise is not None else len(init) if init is not None else 64
-    if n < 1:
-        raise InputError(f"n is {n}; expected at least 1")
+    n, size = as_count(n, "n"), MICRO_BATCH if batch is None else as_count(batch, "batch")
     check_room(n, math.prod(model.shape), model.device)
     if others is not None:
         model = replace(model, others=tuple(others))
@@ -74,15 +77,15 @@ def sample(
     for name, given in (("noise", noise), ("init", init)):
         if given is not None and tuple(given.shape) != (n, *model.shape):
             raise InputError(f"{name} has shape {tuple(given.shape)}; {model.name} needs {(n, *model.shape)}")
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback is {callback!r:.80}; expected a function f(row, x, data_prediction)")
     if (init is None) != (strength is None):
         raise InputError("init and strength go together")
     if strength is not None:
+        strength = as_number(strength, "strength")
         if not 0 < strength <= 1:
             raise InputError(f"strength is {strength}; expected a number in (0, 1]")
         plan = plan.from_level(strength)
-    size = MICRO_BATCH if batch is None else batch
-    if size < 1:
-        raise InputError(f"batch is {batch}; expected at least 1")
     all_labels = model.labels(n, labels)
     steps = bind(model, plan)
     warn_of_lost_times(model, plan)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fewer.arguments import as_count, as_count_or_none, as_counts, as_model, as_number, as_number_or_none, as_plans
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError, NotFinite
 from fewer.evaluate.distances.own_metric import OwnMetric
@@ -19,13 +20,13 @@ from fewer.evaluate.measure import reference_guidance
 from fewer.evaluate.own_pipeline import pipeline_rows
 from fewer.evaluate.probability_flow.likelihood import flow_nll
 from fewer.evaluate.reference import PROBE
-from fewer.evaluate.scoring import Quality, Scored, Scoring
+from fewer.evaluate.scoring import Quality, Scored, scoring_of
 from fewer.evaluate.verdict import Side, Verdict, decide
 from fewer.integrations.as_it_is import untold_guidance
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.plan import Plan
-from fewer.samplers import standard_plans
+from fewer.samplers import rows_for, short_of_guidance, standard_plans
 from fewer.transfer import transferred
 
 STANDARD_BASELINES = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # standard plans that run on any model
@@ -37,7 +38,7 @@ Progress = Callable[[str, int, int | None], Any]
 @in_own_precision
 def compare(
     model: Model,
-    nfe: Sequence[int],
+    nfe: int | Sequence[int],
     plans: Sequence[Plan] = (),
     *,
     data: Tensor | None = None,
@@ -69,9 +70,12 @@ def compare(
 
     Raises InputError for options that do not go together, and for plans that cannot be played on this model.
     """
+    model, plans, nfe = as_model(model), as_plans(plans), as_counts(nfe, "nfe")
+    n, seed, margin = as_count(n, "n", 8), as_count(seed, "seed", 0), as_number(margin, "margin")
+    batch, guidance = as_count_or_none(batch, "batch"), as_number_or_none(guidance, "guidance")
     if not 0 <= margin < 10:
         raise InputError(f"margin is {margin}; expected a share such as 0.05")
-    scoring = Scoring(data, features, metric)
+    scoring = scoring_of(model, data, features, metric)
     scoring.check(n)
     report = progress or (lambda stage, done, total: None)
     plans, notes, costs = _transferred(model, plans)
@@ -84,7 +88,10 @@ def compare(
     guidance = _guidance_of(plans) if guidance is None else guidance
     if (note := untold_guidance(model, guidance)) is not None:
         notes.append(note)
+    if (note := short_of_guidance(guidance, *nfe)) is not None:
+        notes.append(note)
     budgets = sorted({*nfe, *(cost.nfe for cost in costs)})
+    rows_for(model, budgets[0], guidance)  # which says why a model cannot be guided
     standards = {budget: standard_plans(model, budget, guidance) for budget in budgets}
     size = MICRO_BATCH if batch is None else batch
     noises = Evaluator(model, held_out_noise(model, n, seed), model.labels(n), batch=size, scoring=scoring)

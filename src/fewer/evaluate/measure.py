@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from fewer.arguments import as_count, as_model, as_number_or_none, as_plan
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
 from fewer.evaluate.distances.own_metric import OwnMetric
@@ -15,7 +15,7 @@ from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.features import Features
 from fewer.evaluate.held_out import held_out_noise
 from fewer.evaluate.probability_flow.likelihood import flow_nll
-from fewer.evaluate.scoring import Scoring
+from fewer.evaluate.scoring import scoring_of
 from fewer.evaluate.statistics.interval import Interval
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
@@ -68,8 +68,10 @@ def measure(
     """
     if nll and data is None:
         raise InputError("nll is the likelihood of data, and data is missing")
-    size = MICRO_BATCH if batch is None else batch
-    scoring = Scoring(None if data is None else torch.as_tensor(data, device=model.device), features, metric)
+    model, plan, n, seed = as_model(model), as_plan(plan), as_count(n, "n", 8), as_count(seed, "seed", 0)
+    size = MICRO_BATCH if batch is None else as_count(batch, "batch")
+    guidance = as_number_or_none(guidance, "guidance")
+    scoring = scoring_of(model, data, features, metric)
     noises = Evaluator(
         model, held_out_noise(model, n, seed), model.labels(n, labels), batch=size, scoring=scoring, seed=seed
     )

@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from fewer.arguments import as_data
 from fewer.errors import InputError
 from fewer.evaluate.distances.energy import energy_distance
 from fewer.evaluate.distances.frechet import frechet
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.distances.sliced import sliced_w2
-from fewer.evaluate.features import PCA, Features
+from fewer.evaluate.features import PCA, Features, read_features
 from fewer.evaluate.statistics.interval import Interval
+from fewer.models.model import Model
 
 FEATURES = 16  # of the principal components that distances are measured on
 EACH = 8  # samples and data for each of them, at least
@@ -75,8 +77,7 @@ class Scoring:
             if self.features is not None:
                 raise InputError(f"features {self.features.name} are for distances to data, and data is missing")
             return
-        if self.features is not None:
-            self.distances(self.data[:n])
+        self.distances(self.data[:n])
         if self.metric is not None:
             self.metric(self.data[:n], self.data[:n] if self.metric.paired else self.data)
 
@@ -112,6 +113,18 @@ class Scoring:
             return {"fd": frechet(x, y), "energy": energy_distance(x, y), "sw2": sliced_w2(x, y)}
         except InputError as error:
             raise InputError(f"on features {features.name} of samples x and data y: {error}") from error
+
+
+def scoring_of(model: Model, data: Any, features: Any, metric: Any) -> Scoring:
+    """What a user's arguments stand for: images or their folder, features or their name, a metric, function or its name."""
+    images = as_data(data, model)
+    if isinstance(features, str):
+        if images is None:
+            raise InputError(f"features {features} are for distances to data, and data is missing")
+        features = read_features(features, images, model.data_range)
+    if features is not None and not callable(features):
+        raise InputError(f"features is a {type(features).__name__}; expected features, or the name of some")
+    return Scoring(images, features, None if metric is None else OwnMetric.of(metric, model.data_range))
 
 
 def as_images(x: Tensor) -> Tensor:

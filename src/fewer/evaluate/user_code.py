@@ -1,45 +1,25 @@
-"""Code and weights of the user's: functions by name, modules, safetensors files, TorchScript archives. Nothing is unpickled."""
+"""Code and weights of the user's: modules, safetensors files, TorchScript archives. Nothing is unpickled."""
 
 from __future__ import annotations
 
-import importlib
-import re
 import warnings
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from fewer.errors import InputError, first_line, reason
-
-
-def user_function(name: str, what: str) -> Callable[..., Any]:
-    """The callable of `package.module:function`, whose module is imported; InputError, naming `what`, if there is none."""
-    if not re.fullmatch(r"[\w.]+:\w+", name):
-        raise InputError(f"{what} is {name[:200]!r}; expected package.module:function")
-    module, function = name.split(":")
-    try:
-        thing = getattr(importlib.import_module(module), function)
-    except Exception as error:  # what the user's own module raises
-        raise InputError(f"{what} {name!r} raised {reason(error)}") from error
-    if not callable(thing):
-        raise InputError(f"{what} {name!r} is {type(thing).__name__}; expected a function")
-    return thing  # type: ignore[no-any-return]
+from fewer.errors import InputError, first_line, foreign
+from fewer.functions import user_function
 
 
 def user_module(function: str) -> nn.Module:
     """The module that `package.module:function` returns, called without arguments."""
-    try:
-        module = user_function(function, "features")()
-    except InputError:
-        raise
-    except Exception as error:  # what the user's own code raises
-        raise InputError(f"features {function!r} raised {reason(error)}") from error
+    make = user_function(function, "features")
+    with foreign(f"features {function!r}"):
+        module = make()
     if not isinstance(module, nn.Module):
         raise InputError(f"features {function!r} returned {type(module).__name__}; expected a torch.nn.Module")
     return module

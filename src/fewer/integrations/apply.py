@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from fewer.arguments import as_plan
 from fewer.blocks.find import candidates
 from fewer.engine import check_fit
 from fewer.errors import InputError
@@ -43,6 +44,7 @@ def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
     when the plan was made for another model. Raises InputError for what cannot play the plan: a pipeline whose scheduler
     is not known or whose network is guided by an input of its own, and blocks that the network has not.
     """
+    plan = as_plan(plan)
     if not hasattr(pipe, "scheduler"):
         raise InputError(f"pipe is a {type(pipe).__name__} without a scheduler; expected a diffusers pipeline")
     own = _applied[pipe].scheduler if pipe in _applied else pipe.scheduler
@@ -59,6 +61,8 @@ def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
 
 def unapply(pipe: Any) -> None:
     """The pipeline as it was before `apply`: its own scheduler object, no hooks. Without a plan, nothing is done."""
+    if not hasattr(pipe, "scheduler"):
+        raise InputError(f"pipe is a {type(pipe).__name__} without a scheduler; expected a diffusers pipeline")
     was = _applied.pop(pipe, None)
     if was is None:
         return

@@ -184,7 +184,16 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         self._own_run().at = index
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Set the row to begin with: image-to-image pipelines start in the middle."""
+        """Set the row to begin with: image-to-image pipelines start in the middle.
+
+        Raises InputError where no row would be left, as at a strength that times the number of rows is below one.
+        """
+        rows = len(self.plan.rows)
+        if begin_index >= rows:
+            raise InputError(
+                f"plan {self.plan.name!r} has {rows} rows, and none is left to play from row {begin_index} on: give a strength "
+                f"of {1 / rows:.2g} or more"
+            )
         self._begin_index = begin_index
 
     def set_timesteps(

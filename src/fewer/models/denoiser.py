@@ -21,6 +21,7 @@ from fewer.models.schedules import Schedule
 # error is multiplied by s, and starting from the noise alone at s costs v / (2 s^2) in a direction of variance v.
 UNSAFE_START = 200.0
 SAFE_START = 64.0
+LONGEST_NAME = 200
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -75,6 +76,10 @@ class Denoiser:
             raise InputError(f"predicts is {self.predicts!r}; expected one of {', '.join(PREDICTIONS)}")
         if not self.shape or any(size < 1 for size in self.shape):
             raise InputError(f"shape is {self.shape}; expected positive sizes (C, H, W)")
+        if not isinstance(self.name, str) or not self.name.isprintable() or len(self.name) > LONGEST_NAME:
+            raise InputError(
+                f"name of a model is {self.name!r:.80}; expected a text that prints, of at most {LONGEST_NAME} characters"
+            )
 
     def affine(self, tau: Number) -> Affine:
         """Input scale c_in and output map u = p x + q F at a level (float64)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,12 +10,13 @@ from pathlib import Path
 
 import torch
 
-from fewer.errors import InputError, first_line
+from fewer.errors import InputError, first_line, foreign
 from fewer.files import read_json
+from fewer.functions import NAME, user_function
 from fewer.models import bundled
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
-from fewer.models.pipelines.folder import load_folder
+from fewer.models.pipelines.folder import load_folder, own_name
 from fewer.models.pipelines.text_to_image import is_text_pipeline, load_text
 from fewer.models.schedules import betas, discrete
 
@@ -44,7 +44,7 @@ def load(
     negative_prompt  of such a pipeline: text that guidance leads away from, instead of the pipeline's default
     hash         of the network that such a function returns, where fewer cannot tell it (see `Model.from_denoiser`)
 
-    Raises InputError when it is none of these or cannot be read.
+    Raises InputError when it is none of these or cannot be read, and ForeignError where the function raises.
     """
     device = _device(device)
     dtype = _dtype(dtype)
@@ -57,7 +57,7 @@ def load(
         return _from_folder(Path(name), device, dtype, empty_label, prompts, negative_prompt)
     if name in bundled.names():
         return _from_folder(bundled.folder(name), device, dtype, empty_label, prompts, negative_prompt)
-    if re.fullmatch(FUNCTION, name):
+    if NAME.fullmatch(name):
         _take_no_text(name, prompts, negative_prompt)
         made = _with_empty_label(_from_function(name).to(device, dtype), empty_label)
         return made if hash is None else replace(made, hash=hash)
@@ -79,8 +79,8 @@ def _device(device: str | torch.device) -> torch.device:
     try:
         found = torch.device(device)
         torch.zeros(1, device=found).cpu()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise InputError(f"device {str(device)!r} cannot be used: {first_line(error).split('. ')[0]}") from error
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+        raise InputError(f"device {str(device)[:80]!r} cannot be used: {first_line(error).split('. ')[0]}") from error
     return found
 
 
@@ -108,7 +108,7 @@ def _from_folder(
     schedule, mixture = discrete(betas(table), name=table), GaussianMixture.load(path)
     digest = hashlib.sha256(table.encode() + path.read_bytes()).hexdigest()
     model = Model.from_mixture(
-        mixture, schedule, name=folder.resolve().name, hash=digest, device=device, dtype=dtype or torch.float32
+        mixture, schedule, name=own_name(folder, {}), hash=digest, device=device, dtype=dtype or torch.float32
     )
     return _with_empty_label(model, empty_label)
 
@@ -132,11 +132,9 @@ def _with_empty_label(model: Model, empty_label: int | None) -> Model:
 
 
 def _from_function(name: str) -> Model:
-    module, function = name.split(":")
-    try:
-        made = getattr(importlib.import_module(module), function)()
-    except Exception as error:  # what the user's own code raises
-        raise InputError(f"{name!r} raised {type(error).__name__}: {first_line(error)}") from error
+    make = user_function(name, "model")
+    with foreign(f"model {name!r}"):
+        made = make()
     if not isinstance(made, Model):
         raise InputError(f"{name!r} returned {type(made).__name__}; expected a fewer.Model")
     return made

@@ -10,12 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewer.errors import InputError
+from fewer.errors import InputError, counted
 from fewer.models.denoiser import Denoiser, Network
 from fewer.models.mixture import GaussianMixture
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
 from fewer.models.reach import hash_of_network
 from fewer.models.schedules import Schedule
+from fewer.registry import ROLES
+
+SCHEDULES = (
+    "expected a noise schedule of fewer.models.schedules, such as VarianceExploding(0.002, 80), Flow() or "
+    'discrete(betas("linear"))'
+)
 
 
 @dataclass(frozen=True)
@@ -86,9 +92,20 @@ class Model(Denoiser):
         and the globals that it names. Where it reaches none, as where it computes by formulas or asks a server, give
         `hash="..."`, any text that changes with the network; without it a search cannot be resumed, and a plan does not know
         its model.
+
+        Raises InputError for what is no function, schedule, shape, prediction or number of classes.
         """
-        given = {"hash": _hash_of(fn, f"{name} {predicts} {schedule.describe()} {tuple(shape)}"), **fields}
-        return cls(fn, schedule, predicts, tuple(shape), labels, empty_label, name=name, **given)
+        if not callable(fn):
+            raise InputError(f"fn is a {type(fn).__name__}; expected a function fn(x, sigma_or_t, labels)")
+        if isinstance(schedule, type) or ROLES["schedule"].missing(schedule):
+            raise InputError(f"schedule is {schedule!r:.80}; {SCHEDULES}")
+        if not isinstance(shape, Sequence) or isinstance(shape, str):
+            raise InputError(f"shape is {shape!r:.80}; expected the sizes of one sample, such as (C, H, W)")
+        sizes = tuple(counted("a size of shape", size) for size in shape)
+        labels = None if labels is None else counted("labels", labels)
+        empty_label = None if empty_label is None else counted("empty_label", empty_label, 0)
+        given = {"hash": _hash_of(fn, f"{name} {predicts} {schedule.describe()} {sizes}"), **fields}
+        return cls(fn, schedule, predicts, sizes, labels, empty_label, name=name, **given)
 
     @classmethod
     def from_mixture(
@@ -129,7 +146,10 @@ class Model(Denoiser):
             return None
         if labels is None:
             labels = torch.arange(n) % self.classes
-        given: Tensor = torch.as_tensor(labels)
+        try:
+            given: Tensor = torch.as_tensor(labels)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"labels are {labels!r:.80}; expected integers 0 .. {self.classes - 1}") from error
         if given.is_floating_point() or given.dtype == torch.bool:
             raise InputError(f"labels must be integers 0 .. {self.classes - 1}, got {given.dtype}")
         if given.ndim == 0:

@@ -114,7 +114,8 @@ def from_json(content: dict[str, Any], path: Path, tensors: Mapping[str, Tensor]
     try:
         return checked(_plan, fields, f"plan {path}", context=Source(path, dict(tensors or {}))).check()
     except Refusal as refusal:
-        raise refusal.args[0] from refusal.__cause__
+        said = str(refusal.args[0])
+        raise InputError(said if str(path) in said else f"plan {path}: {said}") from refusal.__cause__
 
 
 def _read_tensors(name: object, path: Path) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,6 +81,8 @@ class Plan:
         """Read and validate a plan file. Raises InputError that says what is wrong with it; never runs code."""
         from fewer.plan.file import read
 
+        if not isinstance(path, str | PathLike):
+            raise InputError(f"plan is {path!r:.80}; expected the path of a plan's file")
         return read(Path(path))
 
     def check(self, shape: tuple[int, ...] | None = None) -> Plan:

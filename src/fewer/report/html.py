@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fewer.evaluate.statistics.interval import Interval
 from fewer.files import write_atomically
+from fewer.outfolder import check_place
 from fewer.plan import Plan
 from fewer.report import words
 from fewer.report.chart import Kind, Point, draw
@@ -43,7 +44,10 @@ def write_report(folder: Path) -> Path:
     bounded and escaped. Raises InputError, with one line, where results.json or a plan is missing or wrong, and where
     the folder cannot be written.
     """
-    return write_page(Path(folder), read_folder(Path(folder)))
+    folder = Path(folder)
+    found = read_folder(folder)
+    check_place(folder / "report.html", folder)
+    return write_page(folder, found)
 
 
 def write_page(folder: Path, found: Folder) -> Path:

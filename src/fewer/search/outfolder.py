@@ -1,93 +1,66 @@
-"""The folder of a search: one process at a time has it, and the results come into it together, whole.
-
-The lock is the operating system's, which ends with its process however that ends: flock's, or LockFileEx's on Windows.
-"""
+"""The folder of a search: its own is one with a study or results of fewer."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import BaseFileLock, FileLock, Timeout
+from typing import Any
 
 from fewer.errors import InputError
+from fewer.files import read_as
+from fewer.outfolder import check_own, claimed
+from fewer.report.folder import RESULTS
+from fewer.results import Results
+from fewer.search.study import STUDY, check_free, is_study
 
-LOCK = ".lock"
-STAGE = (".fewer-", ".part")  # prefix and suffix of the name of a folder that is being written
-
-
-@contextmanager
-def claimed(out: Path) -> Iterator[Path]:
-    """The folder, made where it is missing, for this process alone; what a killed one left half-written goes.
-
-    A folder that is empty in the end is removed. Raises InputError where it cannot be written, or another search has it.
-    """
-    with _writable(out):
-        out.mkdir(parents=True, exist_ok=True)
-        lock = _locked(out / LOCK)
-    try:
-        for left in out.glob("*".join(STAGE)):
-            shutil.rmtree(left)
-        yield out
-    finally:
-        _released(lock, out / LOCK)
-        if not any(out.iterdir()):  # nothing came of it
-            out.rmdir()
+FILES = ("plan.json", "plan.safetensors", RESULTS, "report.html", "samples.npz", STUDY)
+STUDY_FILES = (STUDY, f"{STUDY}-journal", f"{STUDY}-wal", f"{STUDY}-shm")
 
 
-@contextmanager
-def _writable(out: Path) -> Iterator[None]:
-    """Raise an error of the file's system, such as a full disk, as InputError."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"out folder {out} cannot be written: {error.strerror}") from error
-
-
-def _locked(path: Path) -> BaseFileLock:
-    """Acquire the lock of a file."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise InputError(
-            f"out folder {path.parent} is in use by another search: wait for it, or give another"
-        ) from error
-    return lock
-
-
-def _released(lock: BaseFileLock, path: Path) -> None:
-    """Remove the file while the lock is held: a process that opened it meanwhile sees that it has no name, and opens another.
-
-    Windows removes no open file: there it is removed afterwards, unless another process has it by then.
-    """
-    if os.name == "posix":
-        path.unlink(missing_ok=True)
-        lock.release()
-    else:
-        lock.release()
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+def check_folder(out: Path, resume: bool = False, force: bool = False) -> bool:
+    """Whether nothing in the folder is a stranger's. Raises InputError where a search must not, or cannot, write there."""
+    if resume and force:
+        raise InputError("resume goes on with the search in the out folder, and force begins anew: give one of them")
+    own = _results(out) is not None
+    if force:
+        own = own or is_study(out / STUDY)
+    elif (out / STUDY).exists():
+        check_free(out / STUDY)
+        own = True
+    return check_own(out, own, force, FILES, ["front"])
 
 
 @contextmanager
-def together(folder: Path) -> Iterator[Path]:
-    """A folder inside to write into; all of it is moved to its place only when all of it is written.
+def own_folder(
+    out: str | Path, searches: Mapping[str, dict[str, Any] | None], resume: bool, force: bool
+) -> Iterator[Path]:
+    """The folder for this search alone, whose study has none of the `searches` (see `check_free`) unless it is resumed.
 
-    Raises InputError where there is no room; then nothing in the folder has changed.
+    `force` begins anew, in whatever folder. Raises InputError as `check_folder` and `fewer.outfolder.claimed` do.
     """
-    with _writable(folder):
-        stage = Path(tempfile.mkdtemp(STAGE[1], STAGE[0], folder))
-        try:
-            yield stage
-            for file in sorted(path for path in stage.rglob("*") if path.is_file()):
-                place = folder / file.relative_to(stage)
-                place.parent.mkdir(exist_ok=True)
-                file.replace(place)
-        finally:
-            with suppress(OSError):
-                shutil.rmtree(stage)
+    if not isinstance(out, str | Path) or not str(out).strip():
+        raise InputError(f"out is {out!r:.80}; expected the path of a folder")
+    out = Path(out)
+    tidy = check_folder(out, resume, force)
+    with claimed(out, tidy=tidy) as folder:
+        if force:
+            for name in STUDY_FILES:
+                (folder / name).unlink(missing_ok=True)
+        check_free(folder / STUDY, searches, resume)
+        yield folder
+
+
+def earlier_plans(out: Path) -> list[str]:
+    """Names of the front's files that the last search in the folder left."""
+    found = _results(out)
+    budgets = [] if found is None else [entry.nfe for entry in found.front if entry.plan == f"front/{entry.nfe}.json"]
+    return [f"front/{nfe}.{kind}" for nfe in budgets for kind in ("json", "safetensors")]
+
+
+def _results(out: Path) -> Results | None:
+    """The results of a search in the folder; None where it holds none."""
+    try:
+        return read_as(Results, out / RESULTS)
+    except InputError:
+        return None

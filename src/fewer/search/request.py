@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from fewer.arguments import as_counts
 from fewer.errors import InputError
 from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
@@ -105,8 +106,8 @@ def evaluations_of(nfe: int | Sequence[int] | None, match: bool) -> tuple[Budget
         if not match:
             raise InputError("nfe is missing: give a number of network evaluations, or match")
         return tuple(map(Budget, MATCH_BUDGETS))
-    given = tuple(nfe) if isinstance(nfe, Sequence) else (nfe,)
-    if not given or any(isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST for n in given):
+    given = as_counts(nfe, "nfe")
+    if not given or max(given) > MOST:
         raise InputError(f"nfe is {nfe!r}; expected whole numbers of network evaluations, from 1 to {MOST}")
     return tuple(map(Budget, sorted(set(given))))
 

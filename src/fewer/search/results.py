@@ -21,11 +21,12 @@ from fewer.files import checked, write_atomically, write_json
 from fewer.images import is_picture, pixels
 from fewer.models.model import Model
 from fewer.noise import unit_noise
+from fewer.outfolder import together
 from fewer.plan import Plan
 from fewer.report.folder import RESULTS, Folder
 from fewer.report.html import write_page
 from fewer.results import Results
-from fewer.search.outfolder import together
+from fewer.search.outfolder import earlier_plans
 from fewer.search.stages.references import References
 from fewer.search.stages.run import Run, Task
 from fewer.search.verdict import Outcome, in_images, of_luck
@@ -180,7 +181,7 @@ def _notes(refs: References, chosen: Outcome) -> list[str]:
 
 def save(folder: Path, model: Model, result: Result, refs: References) -> None:
     """Write plan.json, front/, samples.npz, results.json and report.html: all of them, or none where there is no room."""
-    with together(folder) as stage:
+    with together(folder, earlier_plans(folder)) as stage:
         for outcome in result.front:
             outcome.plan.save(stage / "front" / f"{outcome.nfe}.json")
         result.plan.save(stage / "plan.json")

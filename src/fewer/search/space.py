@@ -49,7 +49,9 @@ _LEAST, _MOST = -12.0, 3.0  # of theta: increments of log s between 6e-6 and 20
 
 def check_keep(keep: Iterable[str]) -> frozenset[str]:
     """The columns that may not change. Raises InputError for unknown words."""
-    words = frozenset(keep)
+    if not isinstance(keep, Iterable):
+        raise InputError(f"keep is {keep!r:.80}; expected some of {', '.join(KEEP)}")
+    words = frozenset(keep.split(",") if isinstance(keep, str) else keep)
     for word in words:
         if word not in KEEP:
             raise InputError(f"keep has {word!r}; expected some of {', '.join(KEEP)}")

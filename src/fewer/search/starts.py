@@ -7,7 +7,7 @@ with no noise and no shortcuts. Its network times become this model's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
@@ -37,7 +37,7 @@ def split(start_from: From, model: Model) -> tuple[tuple[Strategy, ...], tuple[P
     A plan is given itself or as its file: a path, or a word that ends in .json. Raises InputError for a file that is no
     plan, and for one that this model cannot play (`fewer.transfer`).
     """
-    if isinstance(start_from, str | Path | Plan | Strategy):
+    if isinstance(start_from, str | Path | Plan | Strategy) or not isinstance(start_from, Iterable):
         raise InputError(f"start_from is {start_from!r}; expected a list of strategies and plans")
     starts = [Plan.load(each) if _is_file(each) else each for each in start_from]
     plans = [each for each in starts if isinstance(each, Plan)]

@@ -9,13 +9,15 @@ import base64
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.storages import RDBStorage
 from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
@@ -30,6 +32,8 @@ from fewer.search.strategy import Candidate
 
 STUDY = "study.db"  # its name in the out folder
 FAULTS = (SQLAlchemyError, sqlite3.Error, StorageInternalError)
+TABLES = {"studies", "study_user_attributes", "trials", "trial_user_attributes"}
+UNDEFINED = "select 1 from trials where study_id not in (select study_id from study_user_attributes where key = 'asked') limit 1"
 
 
 class _Row(BaseModel):
@@ -39,6 +43,12 @@ class _Row(BaseModel):
     plan: dict[str, Any]
     state: dict[str, Any]
     tensors: dict[str, str] = {}
+
+
+class _Finished(_Row):
+    """A row with its error, as they are read."""
+
+    error: float
 
 
 class Study:
@@ -55,18 +65,14 @@ class Study:
         definition = json.loads(json.dumps(definition or {}))
         self._tensors: set[str] = set()  # keys of those that have been kept
         self._path = path
-        storage = None if path is None else f"sqlite:///{path}"
         with _opening(path):
+            storage = None if path is None else _storage(path)
             self._study = optuna.create_study(study_name=name, storage=storage, load_if_exists=resume)
             known = self._study.user_attrs.get("asked")
-        if not isinstance(known, dict | None):
-            raise InputError(f"{path} is not a study of fewer: it does not say what was searched")
+        _check_same(path, known, definition)
         if known is None:
             with self._stored():
                 self._study.set_user_attr("asked", definition)
-        elif known != definition:
-            changed = ", ".join(sorted(k for k in {*known, *definition} if known.get(k) != definition.get(k)))
-            raise InputError(f"cannot resume {path}: it was searched with another {changed}")
 
     def add(self, candidate: Candidate) -> None:
         """Keep a finished candidate, whole or not at all. Raises InputError where the file cannot take it."""
@@ -94,15 +100,18 @@ class Study:
     def candidates(self, strategy: str) -> list[Candidate]:
         """The finished candidates of a strategy, in order. Raises InputError where the file is damaged or cannot be read."""
         candidates = []
-        with self._stored():
+        with self._stored(), _opening(self._path):
             attributes, trials = self._study.user_attrs, self._study.get_trials(deepcopy=False)
-        for trial in trials:
-            attrs = trial.user_attrs
-            if attrs.get("strategy") == strategy and trial.value is not None:
-                row = checked(_Row, attrs, "study.db holds a damaged candidate", whole="")
-                tensors = {name: self._kept(attributes, key) for name, key in row.tensors.items()}
-                plan = from_json(migrate(row.plan, Path("study.db")), Path("study.db"), tensors)
-                candidates.append(Candidate(plan, trial.value, strategy, row.state))
+            found = [
+                {**trial.user_attrs, "error": trial.value}
+                for trial in trials
+                if trial.user_attrs.get("strategy") == strategy and trial.value is not None
+            ]
+        for content in found:
+            row = checked(_Finished, content, "study.db holds a damaged candidate", whole="")
+            tensors = {name: self._kept(attributes, key) for name, key in row.tensors.items()}
+            plan = from_json(migrate(row.plan, Path("study.db")), Path("study.db"), tensors)
+            candidates.append(Candidate(plan, row.error, strategy, row.state))
         return candidates
 
     def note(self, name: str, finding: Any) -> None:
@@ -133,14 +142,71 @@ class Study:
             raise InputError(f"study.db lacks a tensor of a plan, or holds it damaged: {error}") from error
 
 
-def check_free(path: Path, names: Sequence[str], resume: bool) -> None:
-    """InputError, before anything is computed, for a file that is no study, or holds one of these that is not resumed."""
+def check_free(path: Path, searches: Mapping[str, dict[str, Any] | None] | None = None, resume: bool = False) -> None:
+    """InputError, before anything is computed, for a file that is no study of fewer, or that these searches cannot use.
+
+    searches  name -> definition, None where that is not known yet; one that the file holds can be resumed only, as it was
+    """
     if not path.exists():
         return
     with _opening(path):
-        held = optuna.get_all_study_names(f"sqlite:///{path}")
-        if not resume and not set(held).isdisjoint(names):
+        if not _tables(path):  # of a process that was killed before it made them
+            return
+        storage = _storage(path)
+        held = {name for name in optuna.get_all_study_names(storage) if name in (searches or {})}
+        if held and not resume:
             raise DuplicatedStudyError
+        for name in held:
+            study = optuna.load_study(study_name=name, storage=storage)
+            study.get_trials(deepcopy=False)  # raises what is damaged
+            known = study.user_attrs.get("asked")
+            _check_same(path, known, json.loads(json.dumps((searches or {})[name] or known)))
+
+
+def _check_same(path: Path | None, known: Any, definition: Any) -> None:
+    """InputError where a study was made by another search, or does not say by which; a new one does not say yet."""
+    if not isinstance(known, dict | None):
+        raise InputError(f"{path} is not a study of fewer: it does not say what was searched")
+    if known is not None and known != definition:
+        changed = ", ".join(sorted(k for k in {*known, *definition} if known.get(k) != definition.get(k)))
+        raise InputError(f"cannot resume {path}: it was searched with another {changed}")
+
+
+def is_study(path: Path) -> bool:
+    """Whether the file is a study of fewer's."""
+    try:
+        check_free(path)
+    except InputError:
+        return False
+    return path.exists()
+
+
+def _tables(path: Path) -> frozenset[str]:
+    """The tables of a whole SQLite file, none or those of a study. Raises InputError for other tables, which stay as they are.
+
+    A study of somebody else's, with candidates and no word of what was searched, is one of those.
+    """
+    with closing(_connection(path)) as opened:
+        tables = frozenset(name for (name,) in opened.execute("select name from sqlite_master where type = 'table'"))
+        if tables and not tables >= TABLES:
+            raise InputError(f"{path} is not a study of fewer: it is a database of something else")
+        (found,) = opened.execute("pragma quick_check(1)").fetchone()
+        if found != "ok":
+            raise InputError(
+                f"{path} is not a study that can be opened: it is damaged ({first_line(Exception(found))})"
+            )
+        if tables and opened.execute(UNDEFINED).fetchone() is not None:
+            raise InputError(f"{path} is not a study of fewer: it does not say what was searched")
+    return tables
+
+
+def _storage(path: Path) -> RDBStorage:
+    """The SQLite file as optuna's storage; its name may hold any characters, which a URL's may not."""
+    return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": partial(_connection, path.absolute())})
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, check_same_thread=False)
 
 
 @contextmanager
@@ -150,7 +216,9 @@ def _opening(path: Path | None) -> Iterator[None]:
         yield
     except DuplicatedStudyError as error:
         raise InputError(f"{path} already holds a search: give resume, or another folder") from error
-    except (*FAULTS, RuntimeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # optuna raises any type for rows that are not as it writes them
         raise InputError(f"{path} is not a study that can be opened: {_message(error)}") from error
 
 

@@ -12,15 +12,17 @@ from typing import Literal
 
 from torch import Tensor
 
+from fewer.arguments import as_count, as_count_or_none, as_model, as_number, as_number_or_none
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
-from fewer.evaluate.scoring import Scoring
+from fewer.evaluate.scoring import scoring_of
 from fewer.integrations.as_it_is import untold_guidance
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
-from fewer.search.outfolder import claimed
+from fewer.samplers import short_of_guidance
+from fewer.search.outfolder import own_folder
 from fewer.search.request import (
     Budget,
     Request,
@@ -28,6 +30,7 @@ from fewer.search.request import (
     check_resumable,
     enough_noises,
     evaluations_of,
+    identity,
     limited,
     paid_by,
     strategy_of,
@@ -43,7 +46,6 @@ from fewer.search.starts import From, check_starts, split
 from fewer.search.strategies.joint import names_of
 from fewer.search.strategies.standards import kept_standards
 from fewer.search.strategy import Strategy
-from fewer.search.study import STUDY, check_free
 from fewer.search.verdict import Outcome, matches, refusal
 
 HOPELESS = 4.0  # times the pipeline's error, at which no budget is searched
@@ -68,6 +70,7 @@ def tune(
     trials: int | None = None,
     time: float | None = None,
     resume: bool = False,
+    force: bool = False,
     batch: int | None = None,
     noises: int | None = None,
     fresh: int | None = None,
@@ -96,13 +99,15 @@ def tune(
               milliseconds per sample, 16 at a time, on this machine as it is now; compared with the standard plans of as
               many whole calls as the budget pays for. Where the model comes with another (`others`), rows call that one
               instead, and no blocks are left out
-    data      images (N, *shape), for distances to them in the results
-    features  that these distances are on, instead of the data's principal components
-    metric    one more figure in the results, against the data or else the fine solution
+    data      images (N, *shape) or their folder, for distances to them in the results
+    features  that these distances are on, or their name, instead of the data's principal components
+    metric    one more figure in the results, against the data or else the fine solution: a function of samples and these,
+              or its name (see `OwnMetric`)
     out       folder for plan.json, results.json, report.html, study.db, front/ and samples.npz; one search at a time has
               it, and what it writes there comes whole
     trials    most candidates after the standard plans, a budget; `time` most seconds of search, all budgets together
     resume    go on with the search in `out`, of a model that has a hash
+    force     write into `out` whatever it holds, and begin anew: otherwise it is new, empty, or holds an earlier search
     noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 256;
               `fresh` other ones that the comparison begins with, from 64 to 256, of up to four times as many
     evaluations  most network evaluations of the search (of single samples), all budgets together
@@ -119,7 +124,12 @@ def tune(
     Raises InputError for budgets, scales and words that make no sense for the model, and for a folder that cannot be
     written or that another search has.
     """
-    kept = check_keep(keep)
+    model, kept = as_model(model), check_keep(keep)
+    seed, margin = as_count(seed, "seed", 0), as_number(margin, "margin")
+    trials, time = as_count_or_none(trials, "trials", 0), as_number_or_none(time, "time")
+    noises, fresh = as_count_or_none(noises, "noises", 8), as_count_or_none(fresh, "fresh", 8)
+    batch, evaluations = as_count_or_none(batch, "batch"), as_count_or_none(evaluations, "evaluations", 0)
+    guidance = guidance if isinstance(guidance, str) else as_number_or_none(guidance, "guidance")
     blocks = names_of(model) if "blocks" not in kept and not model.others and (macs, ms) != (None, None) else ()
     limits = limited(model, blocks, nfe, match, macs, ms)
     strategies, plans = split(start_from, model)
@@ -138,15 +148,16 @@ def tune(
 
     if resume:
         check_resumable(model)
-    scoring = Scoring(data, features, metric)
+    scoring = scoring_of(model, data, features, metric)
     if isinstance(guidance, str):
         check_auto(guidance, model, scoring)
     request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
     scoring.check(request.held_out)
-    with nullcontext() if out is None else claimed(Path(out)) as folder:
-        if folder is not None:
-            names = [f"nfe-{budget.nfe}" for budget in request.budgets[: 1 if match else None]]
-            check_free(folder / STUDY, names, resume)
+    searches = {
+        f"nfe-{budget.nfe}": None if isinstance(guidance, str) else identity(request, model, budget)
+        for budget in request.budgets[: 1 if match else None]
+    }
+    with nullcontext() if out is None else own_folder(out, searches, resume, force) as folder:
         task, run = (
             Task(model, request, scoring, batch or MICRO_BATCH, folder, resume),
             Run(progress or (lambda *_: None)),
@@ -215,6 +226,5 @@ def _notes(model: Model, request: Request) -> list[str]:
             f"starts at t = {float(model.schedule.time(model.start)):.1f} (s = sigma/alpha = "
             f"{model.start / (1 - model.start):.3g}): above, noise prediction divides its error by an alpha near zero"
         )
-    if (note := untold_guidance(model, request.guidance)) is not None:
-        notes.append(note)
-    return notes
+    short = short_of_guidance(request.guidance, *(budget.nfe for budget in request.budgets))
+    return notes + [note for note in (untold_guidance(model, request.guidance), short) if note is not None]

@@ -21,7 +21,9 @@ def claims(
     ] = None,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write results there beside those it holds; - for stdout alone."),
+        opt.path_option(
+            "--json", metavar="FILE", help="Write results there beside those it holds; - for stdout alone."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**53, help="Seed of every draw.")] = 0,
     sabotage: Annotated[
@@ -35,7 +37,9 @@ def claims(
 
     opt.writable(json_file)
     to_file = json_file is not None and str(json_file) != "-"
-    results = read(json_file) if json_file is not None and to_file and json_file.exists() else {}
+    results = (
+        read(json_file) if json_file is not None and to_file and json_file.exists() and json_file.stat().st_size else {}
+    )
     wrong = []
     with progress() as report:
         for name, result in run_claims(chosen(names or []), seed, sabotage, report):

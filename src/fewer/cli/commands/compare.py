@@ -21,7 +21,9 @@ def compare(
     common: opt.Guided,
     measures: opt.Figures,
     nfe: Annotated[str, typer.Option(help="Network evaluations per sample: 5,10 or 4-8.")] = "5,10",
-    plan: Annotated[list[Path] | None, typer.Option(help="Plan files to compare too (repeat).")] = None,
+    plan: Annotated[
+        list[Path] | None, opt.path_option(metavar="FILE", help="Plan files to compare too (repeat).")
+    ] = None,
     nll: Annotated[
         bool, typer.Option("--nll", help="Also the negative log-likelihood of --data under the model, nats/dimension.")
     ] = False,
@@ -31,7 +33,7 @@ def compare(
 ) -> None:
     """Leaderboard of plans, standard samplers and the pipeline as it is; status 1 when a given plan does not hold."""
     calls, scale = opt.budgets(nfe), opt.scale(guidance)
-    opt.writable(json_file)
+    opt.writable(json_file, ("model", "reference", "rows", "plans"))
     if nll and measures.data is None:
         raise InputError("--nll is the likelihood of data: give --data too")
     from fewer.cli.loading import load_model, read_figures

@@ -23,7 +23,7 @@ def inspect(
     json_file: opt.JsonFile = None,
 ) -> None:
     """Noise schedule, prediction type, parameters, MACs per call, and what is wrong with the pipeline's own schedule."""
-    opt.writable(json_file)
+    opt.writable(json_file, ("name", "schedule", "macs_per_call"))
     from fewer.audit.inspection import inspect as run
     from fewer.models.load import load
 

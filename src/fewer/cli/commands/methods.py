@@ -11,6 +11,7 @@ from fewer.cli.main import app
 @app.command()
 def methods(json_file: opt.JsonFile = None) -> None:
     """Every method and its claim."""
+    opt.writable(json_file, ("name", "room", "papers"))
     from fewer.claims import of_part
     from fewer.registry import parts
 

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from fewer.cli import options as opt
 from fewer.cli.main import app
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that tune has written.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(parser=opt.path_of, metavar="DIR", help="Folder that tune has written.")],
+) -> None:
     """Write report.html again from the results."""
     from fewer.report import write_report
 

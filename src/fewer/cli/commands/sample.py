@@ -18,7 +18,10 @@ from fewer.errors import InputError
 @opt.grouped
 def sample(
     common: opt.Guided,
-    plan: Annotated[Path | None, typer.Option(help="A plan file (default: the pipeline's best standard plan).")] = None,
+    plan: Annotated[
+        Path | None,
+        opt.path_option(metavar="FILE", help="A plan file (default: the pipeline's best standard plan)."),
+    ] = None,
     n: Annotated[int, typer.Option("-n", min=1, max=opt.MOST_SAMPLES, help="How many.")] = 16,
     label: Annotated[int | None, typer.Option(help="Class of all samples (default: all classes in turn).")] = None,
     nfe: Annotated[
@@ -28,19 +31,23 @@ def sample(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What a text-to-image model draws, in every sample.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("fewer-samples"),
+    out: Annotated[Path, opt.path_option(metavar="DIR", help="Folder for the images.")] = Path("fewer-samples"),
+    force: opt.Force = False,
 ) -> None:
     """Write 00000.png, .. and grid.png."""
     scale = opt.scale(guidance)
     if plan is not None and nfe is not None:
         raise InputError("--nfe goes with a standard plan; a plan file has its own")
-    opt.writable(out / "grid.png")
+    from fewer.outfolder import check_own, filled, written
+
+    pictures = [f"{i:05d}.png" for i in range(n)]
+    tidy = check_own(out, written(out, "sample") is not None, force, [*pictures, "grid.png"])
     from fewer.cli.loading import load_model
     from fewer.engine import sample as run
     from fewer.images import check_picture, grid, picture, pixels, save_png
     from fewer.integrations.as_it_is import untold_guidance
     from fewer.plan import Plan
-    from fewer.samplers import standard
+    from fewer.samplers import short_of_guidance, standard
     from fewer.transfer import transferred
 
     loaded = None if plan is None else Plan.load(plan)
@@ -55,12 +62,15 @@ def sample(
             progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
         )  # fmt: skip
     images = pixels(network, samples)
-    for i, image in enumerate(images):
-        save_png(picture(image), out / f"{i:05d}.png")
-    save_png(grid(images), out / "grid.png")
+    with filled(out, "sample", tidy) as folder:
+        for name, image in zip(pictures, images, strict=True):
+            save_png(picture(image), folder / name)
+        save_png(grid(images), folder / "grid.png")
     scale_is_free = loaded is None or network.embedded_guidance is not None  # which no plan file holds
     if scale_is_free and (untold := untold_guidance(network, scale)) is not None:
         warnings = [*warnings, untold]
+    if loaded is None and (short := short_of_guidance(scale, nfe or 20)) is not None:
+        warnings = [*warnings, short]
     for warning in warnings:
         print(f"fewer: {warning}", file=sys.stderr)
     typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}")

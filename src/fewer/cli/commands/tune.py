@@ -12,7 +12,7 @@ from fewer.cli import options as opt
 from fewer.cli import tables
 from fewer.cli.main import app
 from fewer.cli.progress import progress
-from fewer.errors import InputError
+from fewer.errors import InputError, one_line
 
 
 @app.command()
@@ -44,7 +44,11 @@ def tune(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the out folder.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results (default fewer-MODEL/).")] = None,
+    out: Annotated[
+        Path | None,
+        opt.path_option(metavar="DIR", help="Folder for the results (default fewer-MODEL/)."),
+    ] = None,
+    force: opt.Force = False,
 ) -> None:
     """Search a plan under a budget; writes plan.json, results.json, report.html and study.db."""
     calls, work, clock = None if nfe is None else opt.budgets(nfe), opt.amounts("macs", macs), opt.amounts("ms", ms)
@@ -55,19 +59,28 @@ def tune(
             raise InputError(f"--{name} is a budget of its own: give it without --nfe, --match and other budgets")
     scale = opt.scale_or_auto(guidance, measures.data)
     from fewer.cli.loading import load_model, read_figures
+    from fewer.files import file_name
     from fewer.search import tune as run
+    from fewer.search.outfolder import check_folder
     from fewer.search.space import check_keep
 
     check_keep(opt.words(keep))
+    if out is not None:
+        check_folder(out, resume, force)
     if common.other is not None and work is None and clock is None:
         raise InputError("--with saves no evaluations: give the budget as --macs X or --ms X")
     network, scale = load_model(common, scale)
     figures = read_figures(measures, network)
-    folder = out or Path(f"fewer-{network.name}")
+    folder = out or Path(f"fewer-{file_name(network.name)}")
     with progress() as report:
         result = run(
             network, calls, match=match, macs=work, ms=clock, keep=opt.words(keep), guidance=scale, trials=trials,
-            time=time, strategy=strategy, start_from=opt.words(start_from), resume=resume, out=folder, seed=common.seed,
-            batch=common.batch, command="fewer " + " ".join(sys.argv[1:]), progress=report, **figures,
+            time=time, strategy=strategy, start_from=opt.words(start_from), resume=resume, force=force, out=folder,
+            seed=common.seed, batch=common.batch, command=_command(), progress=report, **figures,
         )  # fmt: skip
     tables.print_tune(result, folder)
+
+
+def _command() -> str:
+    """The command line as results.json has it: at most 4000 characters, all of which print."""
+    return one_line(f"fewer {' '.join(sys.argv[1:])}")[:4000]

@@ -11,11 +11,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from fewer.errors import InputError, reason
+from fewer.errors import InputError, foreign
 from fewer.evaluate.distances.lpips import LPIPS
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.jackknife import student
-from fewer.evaluate.user_code import user_function
+from fewer.functions import user_function
 
 SUBSETS = 8
 LEAST = 2  # samples in each
@@ -51,6 +51,19 @@ class OwnMetric:
             return cls(name, LPIPS.load(Path(name.removeprefix("lpips@")), images_range))
         return cls(name, user_function(name, "metric"))
 
+    @classmethod
+    def of(cls, given: Any, images_range: tuple[float, float] = (-1.0, 1.0)) -> Self:
+        """The metric that is given: itself, a function, or what `load` takes. Raises InputError for anything else."""
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, str):
+            return cls.load(given, images_range)
+        if callable(given):
+            return cls(getattr(given, "__name__", type(given).__name__), given)
+        raise InputError(
+            f"metric is {_short(given)}; expected function(samples, reference) -> number or (value, low, high)"
+        )
+
     @property
     def paired(self) -> bool:
         """Whether rows of samples and reference must come from the same noise."""
@@ -62,7 +75,7 @@ class OwnMetric:
         return None if describe is None else describe()
 
     def __call__(self, samples: Tensor, reference: Tensor, seed: int = 0) -> Interval:
-        """The figure with its interval. Raises InputError for what the function raises, or returns that is no figure."""
+        """The figure with its interval. Raises InputError for what is no figure, ForeignError for what the function raises."""
         figure, n = self._run(samples, reference), len(samples)
         if isinstance(figure, tuple | list):
             numbers = [self._number(entry) for entry in figure]
@@ -86,13 +99,8 @@ class OwnMetric:
         return replace(student(parts, value), n=n)
 
     def _run(self, samples: Tensor, reference: Tensor) -> Any:
-        try:
-            with torch.no_grad():
-                return self.function(*(x.detach().to(torch.float32, copy=True) for x in (samples, reference)))
-        except InputError:
-            raise
-        except Exception as error:  # what the user's own code raises
-            raise InputError(f"metric {self.name} raised {reason(error)}") from error
+        with foreign(f"metric {self.name}"), torch.no_grad():
+            return self.function(*(x.detach().to(torch.float32, copy=True) for x in (samples, reference)))
 
     def _number(self, figure: Any) -> float:
         try:

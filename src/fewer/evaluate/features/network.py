@@ -81,7 +81,10 @@ class Network:
                 features = run(images)
             except InputError as error:
                 raise InputError(f"features {self.name}: {error}") from error
-            except Exception as error:  # what a module of the user's raises, for images it does not take among others
+            except (
+                Exception,
+                SystemExit,
+            ) as error:  # what a module of the user's raises, for images it does not take among others
                 raise InputError(
                     f"features {self.name} raised {reason(error)} on images {tuple(images.shape)}"
                 ) from error

@@ -16,8 +16,9 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from fewer.errors import InputError, first_line
+from fewer.errors import InputError, first_line, one_line
 from fewer.files import read_json
+from fewer.models.denoiser import LONGEST_NAME
 from fewer.models.model import Model
 from fewer.models.pipelines.defaults import own_guidance, own_steps, shifted
 from fewer.models.pipelines.pipeline_defaults import DynamicShift, PipelineDefaults
@@ -67,7 +68,7 @@ def load_folder(
         empty_label=empty,
         data_range=data_range(own),
         decode=decoder(load_autoencoder(folder / "vae", device)) if (folder / "vae").is_dir() else None,
-        name=str(own.get("name") or folder.resolve().name),
+        name=own_name(folder, own),
         hash=hash_of(folder),
         device=device,
         dtype=dtype,
@@ -92,6 +93,11 @@ def process(pipeline: Any, scheduler: Any, shift: DynamicShift | None = None) ->
 def read_if_there(path: Path) -> dict[str, Any]:
     """The object in a JSON file; {} where there is no such file."""
     return read_json(path) if path.exists() else {}
+
+
+def own_name(folder: Path, own: dict[str, Any]) -> str:
+    """The name in fewer.json, which `Model` checks, or else that of the folder."""
+    return own.get("name") or one_line(folder.resolve().name)[:LONGEST_NAME] or "model"
 
 
 def network_folder(folder: Path) -> Path:
@@ -180,7 +186,7 @@ def _classes(kind: str, config: Any, own: dict[str, Any], empty: int | None) -> 
         if embedded not in (None, "timestep") or (embedded and known is None):
             raise InputError(f"class_embed_type {embedded!r} is not supported; expected integer labels")
         if known is None:
-            if empty is not None:
+            if empty is not None or own.get("empty_label") is not None:
                 raise InputError("an empty label was given for a network without classes")
             return None, None
         empty = own.get("empty_label") if empty is None else empty

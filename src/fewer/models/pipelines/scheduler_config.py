@@ -86,7 +86,7 @@ def _discrete(scheduler: str, config: dict[str, Any], theirs: Tensor) -> Discret
     table, name = config.get("trained_betas"), "trained betas"
     if table is None:
         name = config["beta_schedule"]
-        table = betas(name, config["num_train_timesteps"], config["beta_start"], config["beta_end"])
+        table = betas(name, config["num_train_timesteps"], config.get("beta_start", 1e-4), config.get("beta_end", 0.02))
     schedule = discrete(table, zero_terminal_snr=bool(config.get("rescale_betas_zero_snr", False)), name=name)
     ours, theirs = torch.tensor(schedule.alpha_bar, dtype=torch.float64), theirs.double().cpu()
     if theirs.shape == ours.shape and torch.allclose(theirs, ours, rtol=1e-3, atol=1e-6):

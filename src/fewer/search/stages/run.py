@@ -12,6 +12,7 @@ from fewer.errors import out_of_memory
 from fewer.evaluate.evaluator import Counter
 from fewer.evaluate.scoring import Scoring
 from fewer.models.model import Model
+from fewer.registry import guarded
 from fewer.search.objective import Objective
 from fewer.search.request import Budget, Request, identity
 from fewer.search.space import Anchor, Space
@@ -80,7 +81,8 @@ class Run:
         search = strategy.search(objective, space, list(done), request.seed)
         while (most is None or len(done) < most) and not (share is not None and done and self.late(request, share)):
             try:
-                candidate = next(search, None)
+                with guarded("search", strategy):
+                    candidate = next(search, None)
             except Exception as error:
                 if objective.batch == 1 or not out_of_memory(error):
                     raise
