@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +18,8 @@ from fewer.evaluate.features import Features
 from fewer.evaluate.scoring import Scoring
 from fewer.integrations.as_it_is import untold_guidance
 from fewer.models.model import Model
+from fewer.search.deadline import Deadline
+from fewer.search.forecast import check_time, foreseen, timed_pace, within_time
 from fewer.search.outfolder import claimed
 from fewer.search.request import Budget, Request, check, enough_noises, evaluations_of, limited, paid_by, strategy_of
 from fewer.search.results import Result, result_of
@@ -26,13 +27,13 @@ from fewer.search.space import check_keep
 from fewer.search.stages.explore import rank, search
 from fewer.search.stages.free_scale import PLACEHOLDER, check_auto, find_scale, or_unguided
 from fewer.search.stages.references import References, references
-from fewer.search.stages.run import Progress, Run, Task
+from fewer.search.stages.run import Overall, Progress, Run, Task
 from fewer.search.stages.verify import verify
 from fewer.search.starts import From, check_starts, split
 from fewer.search.strategies.joint import names_of
-from fewer.search.strategies.standards import kept_standards
+from fewer.search.strategies.standards import likely_standards
 from fewer.search.strategy import Strategy
-from fewer.search.study import STUDY, check_free
+from fewer.search.study import STUDY, check_free, noises_of
 from fewer.search.verdict import Outcome, matches, refusal
 
 HOPELESS = 4.0  # times the pipeline's error, at which no budget is searched
@@ -64,6 +65,7 @@ def tune(
     start_from: From = (),
     command: str = "",
     progress: Progress | None = None,
+    overall: Overall | None = None,
 ) -> Result:
     """Search a plan of `nfe` network evaluations per sample, or of `macs` multiply-adds, or of `ms` milliseconds.
 
@@ -89,7 +91,9 @@ def tune(
     metric    one more figure in the results, against the data or else the fine solution
     out       folder for plan.json, results.json, report.html, study.db, front/ and samples.npz; one search at a time has
               it, and what it writes there comes whole
-    trials    most candidates after the standard plans, a budget; `time` most seconds of search, all budgets together
+    trials    most candidates after the standard plans, a budget
+    time      most seconds of the whole run, all budgets together (it may be a quarter more): where they are few, on fewer
+              noises, with a coarser fine solution and fewer standard plans, which the notes say
     resume    go on with the search in `out`
     noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 256;
               `fresh` other ones that the comparison begins with, from 64 to 256, of up to four times as many
@@ -104,9 +108,12 @@ def tune(
               And plans (`fewer.Plan`, or their files, by a path or a word that ends in .json) of as many evaluations as a
               budget, such as one tuned before this model was fine-tuned: Gauss-Newton begins with them, too
 
-    Raises InputError for budgets, scales and words that make no sense for the model, and for a folder that cannot be
-    written or that another search has.
+    progress  progress(stage, done, total or None), and overall(evaluations made, those made and to come), as the run goes on
+
+    Raises InputError for budgets, scales and words that make no sense for the model, for a time in which not even a coarse
+    run can be done, and for a folder that cannot be written or that another search has.
     """
+    run = Run(progress or (lambda *_: None), Deadline(time), overall=overall or (lambda *_: None))
     kept = check_keep(keep)
     blocks = names_of(model) if "blocks" not in kept and not model.others and (macs, ms) != (None, None) else ()
     limits = limited(model, blocks, nfe, match, macs, ms)
@@ -133,13 +140,32 @@ def tune(
         if folder is not None:
             names = [f"nfe-{budget.nfe}" for budget in request.budgets[: 1 if match else None]]
             check_free(folder / STUDY, names, resume)
-        task, run = (
-            Task(model, request, scoring, batch or MICRO_BATCH, folder, resume),
-            Run(progress or (lambda *_: None)),
-        )
+        task = timed(Task(model, request, scoring, batch or MICRO_BATCH, folder, resume), run)
         if isinstance(guidance, str):
-            task = replace(task, request=request_at(find_scale(task, run).scale))
+            found = request_at(find_scale(task, run).scale)
+            task = replace(task, request=replace(found, noises=task.request.noises, held_out=task.request.held_out))
         return searched(task, run, command, free_scale=isinstance(guidance, str))
+
+
+def timed(task: Task, run: Run) -> Task:
+    """The task with what the requested time allows, and in the run what it is expected to take.
+
+    Raises InputError where the time is too short for any run.
+    """
+    request, model = task.request, task.model
+    if request.time is not None:
+        run.pace = timed_pace(model, request.guidance, task.batch, run.deadline.clock)
+        check_time(request, model, run.pace)
+        request = within_time(request, model, run.pace)
+        if task.folder is not None and task.resume:
+            request = replace(request, noises=noises_of(task.folder / STUDY) or request.noises)
+        if request != task.request:
+            run.notes.append(
+                f"in {request.time:g} s: {request.noises} noises in place of {task.request.noises} in the search, and "
+                f"{request.held_out} in place of {task.request.held_out} fresh ones: more time makes the figures surer"
+            )
+    run.expected.stages.update(foreseen(request, model))
+    return replace(task, request=request)
 
 
 def searched(task: Task, run: Run, command: str = "", free_scale: bool = False) -> Result:
@@ -153,17 +179,17 @@ def searched(task: Task, run: Run, command: str = "", free_scale: bool = False) 
     """
     model, request = task.model, task.request
     run.notes += _notes(model, request)
-    standards = cache(partial(kept_standards, model, request))
-    last = request.budgets[-1]
-    refs = references(task, run, standards(min(last.nfe, 10)))
+    budgets, last = request.budgets, request.budgets[-1]
+    refs = references(task, run, likely_standards(model, request, min(last.nfe, 10)))
     if request.match and refs.pipeline is None:
         raise InputError(f"match needs a pipeline that runs; that of {model.name} gives no finite samples")
     outcomes: list[Outcome] = []
-    for budget in request.budgets:
-        ranked = rank(task, run, budget, standards(budget.nfe), refs.objective)
+    for n, budget in enumerate(budgets):
+        run.deadline.open([each.nfe for each in budgets[n:]], request.match)
+        ranked = rank(task, run, budget, refs.objective)
         if request.match and budget != last and ranked.standards[0].error > HOPELESS * _pipeline_error(refs):
             continue
-        outcome = verify(task, run, refs, ranked, search(task, run, ranked))
+        outcome = verify(task, run, refs, ranked, search(task, run, ranked), outcomes)
         if free_scale:
             outcome = or_unguided(task, run, refs, budget, outcome)
         outcomes.append(beside_pipeline(task, run, refs, budget, outcome))
