@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fewer.cli.interrupted import NOTHING, Interrupted
 from fewer.errors import InputError, first_line
 
 # typer ships click inside itself in some versions and needs it beside itself in others
@@ -80,8 +81,8 @@ def run(arguments: list[str] | None = None) -> int:
         return _complain(str(error))
     except UsageError as error:
         return _complain(error.format_message())
-    except (KeyboardInterrupt, typer.Abort):
-        status = 130
+    except (KeyboardInterrupt, typer.Abort) as interrupt:
+        return _interrupted(interrupt)
     except BrokenPipeError:
         return _reader_gone()
     except OSError as error:
@@ -96,9 +97,15 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(left.__context__, BrokenPipeError):  # at which some versions of typer exit with 1
             return _reader_gone()
         raise
-    if status == 130:  # some versions of typer turn the interrupt into the status themselves
-        print("fewer: interrupted; what was finished is kept, tune goes on with --resume", file=sys.stderr)
     return status if isinstance(status, int) else 0
+
+
+def _interrupted(interrupt: BaseException) -> int:
+    """What the command says that it has kept; typer makes an interrupt an Abort, whose context it is."""
+    told = interrupt if isinstance(interrupt, Interrupted) else interrupt.__context__
+    kept = str(told) if isinstance(told, Interrupted) else NOTHING
+    print(f"fewer: interrupted; {kept}", file=sys.stderr)
+    return 130
 
 
 def _reader_gone() -> int:

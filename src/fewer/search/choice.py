@@ -24,10 +24,10 @@ from fewer.evaluate.evaluator import Evaluator, Played
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.racing import futile, looks, ratios
+from fewer.evaluate.verdict import of_ratio
 from fewer.plan import Plan
 from fewer.search.strategy import Candidate
 from fewer.search.verdict import Measured, Outcome, Recommendation, luck
-from fewer.search.words import of_ratio
 
 LONGEST = 4  # times the first held-out noises
 LEAST, MOST = (

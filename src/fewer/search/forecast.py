@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from fewer.engine import sample
 from fewer.errors import InputError
-from fewer.evaluate.own_pipeline import FEWEST, PIPELINE_EVALUATIONS
+from fewer.evaluate.cost.pace import in_words
+from fewer.evaluate.own_pipeline import FEWEST, pipeline_noises
 from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
-from fewer.noise import unit_noise
 from fewer.registry import parts
-from fewer.samplers import standard
-from fewer.search.deadline import REFERENCES, Clock
+from fewer.search.deadline import REFERENCES
 from fewer.search.request import DEFAULT, Budget, Request, enough_noises
 
 CALLS, LEAST_CALLS = 128, 64  # of a reference solution: usual ones, and the fewest that tell its error
@@ -26,8 +24,7 @@ RANKED = 18  # noises that a standard plan is ranked on, on average
 ITERATIONS, TRIAL = 36, 12  # of Gauss-Newton, and those of them on a quarter of the noises
 RIVALS, ROUNDS = 5, 2  # plans that the judge plays, and how often the first held-out noises
 LEAST_NOISES = 8  # with which an interval can be had
-LEAST_TIME = 1.25  # times the time that was asked for, beyond which a run that needs more is refused
-TIMED = 0.3  # seconds that timing may take, about
+LEAST_TIME = 2.0  # times the time that was asked for, beyond which a run that needs more is refused
 
 
 @dataclass
@@ -68,7 +65,7 @@ def foreseen(request: Request, model: Model, calls: int = CALLS) -> dict[str, in
     }
     if model.pipeline is not None:
         own = model.pipeline.steps * passes_at(request.guidance)
-        stages["the pipeline as it is"] = own * max(FEWEST, min(fresh, PIPELINE_EVALUATIONS // own))
+        stages["the pipeline as it is"] = own * pipeline_noises(fresh, own)
     few = min(n, max(32, n // 4))
     for budget in request.budgets:
         stages[stage(budget, "standard plans")] = standard_count(budget.nfe) * min(few, RANKED) * budget.nfe
@@ -107,33 +104,16 @@ def least(request: Request, model: Model) -> int:
     """Evaluations that a run of 8 noises makes at least: a coarse reference, and one standard plan of each budget."""
     passes, n = passes_at(request.guidance), LEAST_NOISES
     fine = LEAST_CALLS * passes * (2 * n) + LEAST_CALLS // 2 * passes * n
+    if request.match and model.pipeline is not None:
+        fine += FEWEST * model.pipeline.steps * passes
     return fine + sum(2 * n * budget.nfe for budget in request.budgets)
 
 
-def timed_pace(model: Model, guidance: float | None, batch: int, clock: Clock) -> float:
-    """Network evaluations a second of a short plan on up to `batch` samples at a time, the engine's work included.
-
-    One sample is played first, which also loads what is loaded at first use; then as many as take about 0.3 seconds.
-    """
-    plan = standard("ddim", model, 2 * passes_at(guidance), "logsnr", guidance=guidance)
-
-    def seconds(n: int) -> float:
-        began = clock()
-        sample(model, plan, noise=unit_noise(0, range(n), model.shape, device=model.device), batch=n)
-        if model.device.type == "cuda":
-            import torch
-
-            torch.cuda.synchronize(model.device)
-        return max(clock() - began, 1e-9)
-
-    first = seconds(1)
-    n = max(1, min(batch, int(TIMED / first)))
-    taken = min(first, seconds(1)) if n == 1 else min(seconds(n) for _ in range(2))
-    return plan.nfe * n / taken
-
-
 def check_time(request: Request, model: Model, pace: float) -> None:
-    """Raise InputError where even the least run would take clearly longer than the time that was asked for."""
+    """Raise InputError where even the least run would take more than twice the time that was asked for.
+
+    pace  evaluations a second of 8 samples at a time, as that run has them
+    """
     needed = least(request, model)
     if request.time is not None and needed / pace > LEAST_TIME * request.time:
         raise InputError(
@@ -149,24 +129,12 @@ def within_time(request: Request, model: Model, pace: float) -> Request:
         return request
     room, fitting = REFERENCES * request.time * pace, request
     while max(fitting.noises, fitting.held_out) > LEAST_NOISES and _references(fitting, model) > room:
-        half = {name: max(LEAST_NOISES, n // 2) for name, n in _noises(fitting).items()}
-        fitting = replace(fitting, **half)
+        noises, fresh = (max(LEAST_NOISES, n // 2) for n in (fitting.noises, fitting.held_out))
+        fitting = replace(fitting, noises=noises, held_out=fresh)
     return fitting
-
-
-def _noises(request: Request) -> dict[str, int]:
-    return {"noises": request.noises, "held_out": request.held_out}
 
 
 def _references(request: Request, model: Model) -> int:
     """Evaluations before the first budget, with a reference solution of the fewest calls."""
     stages = foreseen(replace(request, budgets=request.budgets[-1:]), model, LEAST_CALLS)
     return sum(made for name, made in stages.items() if not name[0].isdigit())
-
-
-def in_words(seconds: float) -> str:
-    """Seconds as a person says them: "40 seconds", "3 minutes", "2.5 hours", "4 days"."""
-    for size, unit in ((86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.2g} {unit}" if seconds < 10 * size else f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:.2g} seconds" if seconds < 9.5 else f"{seconds:.0f} seconds"

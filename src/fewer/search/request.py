@@ -29,10 +29,14 @@ DEFAULT = GaussNewton()
 
 @dataclass(frozen=True)
 class Budget:
-    """Network evaluations of a plan, and the limit in multiply-adds or milliseconds that pays for them, where there is one."""
+    """Network evaluations of a plan, and the limit in multiply-adds or milliseconds that pays for them, where there is one.
+
+    attempt  number of the search, after the first, of a limit that was clocked again
+    """
 
     nfe: int
     limit: Limit | None = None
+    attempt: int = 0
 
 
 @dataclass(frozen=True)

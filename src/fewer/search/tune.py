@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
+from fewer.evaluate.cost.pace import Forecast, batch_memory, timed_pace
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
 from fewer.evaluate.scoring import Scoring
 from fewer.integrations.as_it_is import untold_guidance
 from fewer.models.model import Model
 from fewer.search.deadline import Deadline
-from fewer.search.forecast import check_time, foreseen, timed_pace, within_time
+from fewer.search.forecast import LEAST_NOISES, check_time, foreseen, within_time
 from fewer.search.outfolder import claimed
 from fewer.search.request import Budget, Request, check, enough_noises, evaluations_of, limited, paid_by, strategy_of
 from fewer.search.results import Result, result_of
 from fewer.search.space import check_keep
-from fewer.search.stages.explore import rank, search
+from fewer.search.stages.clocked import kept_within
+from fewer.search.stages.explore import Ranked, rank, search
 from fewer.search.stages.free_scale import PLACEHOLDER, check_auto, find_scale, or_unguided
 from fewer.search.stages.references import References, references
 from fewer.search.stages.run import Overall, Progress, Run, Task
@@ -114,6 +116,45 @@ def tune(
     run can be done, and for a folder that cannot be written or that another search has.
     """
     run = Run(progress or (lambda *_: None), Deadline(time), overall=overall or (lambda *_: None))
+    request_at = requested(
+        model, nfe, seed=seed, keep=keep, margin=margin, match=match, macs=macs, ms=ms, trials=trials, time=time,
+        noises=noises, fresh=fresh, evaluations=evaluations, strategy=strategy, start_from=start_from,
+    )  # fmt: skip
+    scoring = Scoring(data, features, metric)
+    if isinstance(guidance, str):
+        check_auto(guidance, model, scoring)
+    request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
+    scoring.check(request.held_out)
+    with nullcontext() if out is None else claimed(Path(out)) as folder:
+        if folder is not None:
+            names = [f"nfe-{budget.nfe}" for budget in request.budgets[: 1 if match else None]]
+            check_free(folder / STUDY, names, resume)
+        task = timed(Task(model, request, scoring, batch or MICRO_BATCH, folder, resume), run)
+        if isinstance(guidance, str):
+            found = request_at(find_scale(task, run).scale)
+            task = replace(task, request=replace(found, noises=task.request.noises, held_out=task.request.held_out))
+        return searched(task, run, command, free_scale=isinstance(guidance, str))
+
+
+def requested(
+    model: Model,
+    nfe: int | Sequence[int] | None = None,
+    *,
+    seed: int = 0,
+    keep: Iterable[str] = (),
+    margin: float = 0.05,
+    match: bool = False,
+    macs: float | Sequence[float] | None = None,
+    ms: float | Sequence[float] | None = None,
+    trials: int | None = None,
+    time: float | None = None,
+    noises: int | None = None,
+    fresh: int | None = None,
+    evaluations: int | None = None,
+    strategy: str | Strategy = "gauss-newton",
+    start_from: From = (),
+) -> Callable[[float | None], Request]:
+    """The checked request of these arguments of `tune` at a guidance scale. Raises InputError as `tune` does."""
     kept = check_keep(keep)
     blocks = names_of(model) if "blocks" not in kept and not model.others and (macs, ms) != (None, None) else ()
     limits = limited(model, blocks, nfe, match, macs, ms)
@@ -131,20 +172,30 @@ def tune(
         check_starts(request, model)
         return request
 
-    scoring = Scoring(data, features, metric)
-    if isinstance(guidance, str):
-        check_auto(guidance, model, scoring)
-    request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
-    scoring.check(request.held_out)
-    with nullcontext() if out is None else claimed(Path(out)) as folder:
-        if folder is not None:
-            names = [f"nfe-{budget.nfe}" for budget in request.budgets[: 1 if match else None]]
-            check_free(folder / STUDY, names, resume)
-        task = timed(Task(model, request, scoring, batch or MICRO_BATCH, folder, resume), run)
-        if isinstance(guidance, str):
-            found = request_at(find_scale(task, run).scale)
-            task = replace(task, request=replace(found, noises=task.request.noises, held_out=task.request.held_out))
-        return searched(task, run, command, free_scale=isinstance(guidance, str))
+    return request_at
+
+
+def foresee(
+    model: Model,
+    nfe: int | Sequence[int] | None = None,
+    *,
+    guidance: float | Literal["auto"] | None = None,
+    batch: int | None = None,
+    **options: Any,
+) -> Forecast:
+    """What `tune` with these arguments would take, from a timed play of the model; nothing is searched or written.
+
+    options  of `requested`. The evaluations are right within a factor of 2, and `time` bounds them.
+    Raises InputError as `tune` does.
+    """
+    scale = PLACEHOLDER if isinstance(guidance, str) else guidance
+    request, size = requested(model, nfe, **options)(scale), batch or MICRO_BATCH
+    check_time(request, model, timed_pace(model, scale, LEAST_NOISES))
+    pace = timed_pace(model, scale, size)
+    fitting = within_time(request, model, pace)
+    kept = 4 * math.prod(model.shape) * 3 * (fitting.noises + 4 * fitting.held_out)  # noises, targets and samples
+    memory = batch_memory(model, scale, size) + kept
+    return Forecast(foreseen(fitting, model), pace, memory, most=request.time)
 
 
 def timed(task: Task, run: Run) -> Task:
@@ -154,8 +205,8 @@ def timed(task: Task, run: Run) -> Task:
     """
     request, model = task.request, task.model
     if request.time is not None:
+        check_time(request, model, timed_pace(model, request.guidance, LEAST_NOISES, run.deadline.clock))
         run.pace = timed_pace(model, request.guidance, task.batch, run.deadline.clock)
-        check_time(request, model, run.pace)
         request = within_time(request, model, run.pace)
         if task.folder is not None and task.resume:
             request = replace(request, noises=noises_of(task.folder / STUDY) or request.noises)
@@ -189,9 +240,16 @@ def searched(task: Task, run: Run, command: str = "", free_scale: bool = False) 
         ranked = rank(task, run, budget, refs.objective)
         if request.match and budget != last and ranked.standards[0].error > HOPELESS * _pipeline_error(refs):
             continue
-        outcome = verify(task, run, refs, ranked, search(task, run, ranked), outcomes)
-        if free_scale:
-            outcome = or_unguided(task, run, refs, budget, outcome)
+
+        def outcome_of(ranked: Ranked, before: list[Outcome] = outcomes) -> Outcome:
+            found = verify(task, run, refs, ranked, search(task, run, ranked), before)
+            return or_unguided(task, run, refs, ranked.budget, found) if free_scale else found
+
+        def again(other: Budget) -> Outcome:
+            return outcome_of(rank(task, run, other, refs.objective))
+
+        taken = {each.nfe for each in budgets if each != budget}
+        outcome = kept_within(task, run, budget, outcome_of(ranked), again, taken)
         outcomes.append(beside_pipeline(task, run, refs, budget, outcome))
         if (match := outcomes[-1].match) is not None and match.recommended == "tuned":
             break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -11,13 +11,17 @@ from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.own_pipeline import Pipeline
 from fewer.evaluate.scoring import Quality
 from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.seeds import SeedScan, seed_scan
-from fewer.evaluate.verdict import Side, Verdict, decide
+from fewer.evaluate.verdict import Side, Verdict, decide, of_ratio
 from fewer.plan import Plan
 from fewer.results import Attribution, Contribution
 from fewer.search.strategy import Candidate
 
 SEEDS, LEAST = 8, 8  # groups of noises, as of as many seeds, and how many noises each has at least
+
+
+Within = Literal["yes", "no", "cannot tell"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Outcome:
     match          the comparison with the pipeline as it is, where a match was requested
     contributions  what freeing each column brought, and `attribution` which rows and blocks of the plan matter, where
                    rows may cost less than whole calls
+    ms             milliseconds per sample, clocked where the budget is in these, whether they are `within` it, and what was
+                   `predicted_ms`
     """
 
     nfe: int
@@ -68,6 +74,9 @@ class Outcome:
     match: Recommendation | None = None
     contributions: tuple[Contribution, ...] = ()
     attribution: Attribution | None = None
+    ms: Interval | None = None
+    predicted_ms: float | None = None
+    within: Within | None = None
 
     @property
     def plan(self) -> Plan:
@@ -109,10 +118,12 @@ def matches(evaluator: Evaluator, outcome: Outcome, pipeline: Pipeline, margin: 
     """The outcome's plan against the pipeline as it is."""
     plan = outcome.plan
     verdict = decide(evaluator, Side(plan.name, outcome.chosen.samples, plan.stochastic), pipeline, margin)
-    reason = (
-        f"at {outcome.nfe} evaluations its {verdict.figure} is {verdict.ratio} of that of {pipeline.name} "
-        f"({pipeline.nfe} evaluations)"
+    size = (
+        f"{verdict.ratio} of that of {pipeline.name}"
+        if verdict.ratio is None
+        else of_ratio(verdict.ratio, pipeline.name)
     )
+    reason = f"at {outcome.nfe} evaluations its {verdict.figure} is {size} ({pipeline.nfe} evaluations)"
     recommended = "tuned" if verdict.non_inferior else "standard"
     return Recommendation(**vars(verdict), recommended=recommended, reason=reason)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fewer.cli import options as opt
 from fewer.cli import tables
+from fewer.cli.dry_run import print_forecast
+from fewer.cli.interrupted import NOTHING, if_interrupted
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
@@ -33,8 +35,8 @@ def tune(
     ] = None,
     keep: Annotated[str | None, typer.Option(help="What may not change: steps,solver,guidance,blocks.")] = None,
     guidance: opt.GuidanceOrAuto = None,
-    trials: Annotated[int | None, typer.Option(help="Most candidates after the standard plans.")] = None,
-    time: Annotated[float | None, typer.Option(help="Most seconds of search.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Most candidates after the standard plans.")] = None,
+    time: Annotated[float | None, typer.Option(help="Most seconds of the whole run.")] = None,
     strategy: Annotated[str, typer.Option(help="A tuning method of `fewer methods`.")] = "gauss-newton",
     start_from: Annotated[
         str | None,
@@ -45,6 +47,7 @@ def tune(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the out folder.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the results (default fewer-MODEL/).")] = None,
+    dry_run: opt.DryRun = False,
 ) -> None:
     """Search a plan under a budget; writes plan.json, results.json, report.html and study.db."""
     calls, work, clock = None if nfe is None else opt.budgets(nfe), opt.amounts("macs", macs), opt.amounts("ms", ms)
@@ -57,6 +60,8 @@ def tune(
     from fewer.cli.loading import load_model, read_figures
     from fewer.search import tune as run
     from fewer.search.space import check_keep
+    from fewer.search.study import STUDY
+    from fewer.search.tune import foresee
 
     check_keep(opt.words(keep))
     if common.other is not None and work is None and clock is None:
@@ -64,10 +69,20 @@ def tune(
     network, scale = load_model(common, scale)
     figures = read_figures(measures, network)
     folder = out or Path(f"fewer-{network.name}")
-    with progress() as report:
+    asked: dict[str, Any] = {
+        "match": match, "macs": work, "ms": clock, "keep": opt.words(keep), "guidance": scale, "trials": trials, "time": time,
+        "strategy": strategy, "start_from": opt.words(start_from), "seed": common.seed, "batch": common.batch,
+    }  # fmt: skip
+    if dry_run:
+        names = ("plan.json", "results.json", "report.html", "study.db", "front/", "samples.npz")
+        print_forecast(foresee(network, calls, margin=figures["margin"], **asked), [folder / name for name in names])
+        return
+    kept = f"the candidates found so far are kept in {folder}: --resume goes on with them"
+    with if_interrupted(lambda: kept if (folder / STUDY).exists() else NOTHING), progress() as report:
         result = run(
-            network, calls, match=match, macs=work, ms=clock, keep=opt.words(keep), guidance=scale, trials=trials,
-            time=time, strategy=strategy, start_from=opt.words(start_from), resume=resume, out=folder, seed=common.seed,
-            batch=common.batch, command="fewer " + " ".join(sys.argv[1:]), progress=report, **figures,
+            network, calls, resume=resume, out=folder, command="fewer " + " ".join(sys.argv[1:]), progress=report,
+            overall=report.overall, **asked, **figures,
         )  # fmt: skip
     tables.print_tune(result, folder)
+    if any(entry.within == "no" for entry in result.record.front):
+        raise typer.Exit(1)

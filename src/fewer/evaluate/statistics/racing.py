@@ -217,7 +217,7 @@ def _quantile(a: Tensor, b: Tensor, alpha: float) -> Tensor:
 
 
 def futile(ratio: Interval, alpha: float, margin: float, most: int, last: float) -> bool:
-    """Whether a race of two, at a look of level `alpha`, would hardly decide at its last one, of `most` samples and level `last`."""
+    """Whether a race of two, at a look of level `alpha`, would hardly decide by its last one, at `most` samples, level `last`."""
     return ratio.n < most and _predictive_power(ratio, alpha, margin, most, last) < FUTILE
 
 

@@ -40,8 +40,8 @@ class Task:
     resume: bool = False
 
     def study(self, budget: Budget) -> Study:
-        """The study of a budget, opened or made."""
-        path = None if self.folder is None else self.folder / STUDY
+        """The study of a budget, opened or made; in memory for a search of a limit that was clocked again."""
+        path = None if self.folder is None or budget.attempt else self.folder / STUDY
         return Study(f"nfe-{budget.nfe}", path, identity(self.request, self.model, budget), self.resume)
 
 
