@@ -140,15 +140,15 @@ def make_results(task: Task, run: Run, refs: References, outcomes: list[Outcome]
 def _clocked(task: Task, run: Run, refs: References, outcomes: list[Outcome]) -> dict[str, Interval]:
     """Milliseconds per sample of each budget's plan, by its number of evaluations, and of the pipeline as it is, by its name."""
     run.enter("clocking")
-    if run.deadline.over():
-        run.notes.append("milliseconds were not clocked: the time was up")
-        return {}
     run.progress("clocking", 0, None)
     plans = {str(outcome.nfe): outcome.plan for outcome in outcomes if outcome.ms is None}
+    if not run.has_room(sum(map(cost.evaluations, plans.values()))):
+        run.notes.append("milliseconds were not clocked: the time was up")
+        return {}
     own = None if refs.pipeline is None else as_it_is(task.model, None, task.request.guidance)
     if own is not None and refs.pipeline is not None and own.plan is not None:
         taken = cost.evaluations(own.plan)
-        if taken <= PIPELINE_EVALUATIONS and run.affords(taken):
+        if taken <= PIPELINE_EVALUATIONS and run.has_room(taken):
             plans[refs.pipeline.name] = own.plan
     return cost.clock(task.model, plans, task.batch) if plans else {}
 

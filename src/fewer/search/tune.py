@@ -118,7 +118,7 @@ def tune(
     run = Run(progress or (lambda *_: None), Deadline(time), overall=overall or (lambda *_: None))
     request_at = requested(
         model, nfe, seed=seed, keep=keep, margin=margin, match=match, macs=macs, ms=ms, trials=trials, time=time,
-        noises=noises, fresh=fresh, evaluations=evaluations, strategy=strategy, start_from=start_from,
+        noises=noises, fresh=fresh, evaluations=evaluations, strategy=strategy, start_from=start_from, late=run.deadline.late,
     )  # fmt: skip
     scoring = Scoring(data, features, metric)
     if isinstance(guidance, str):
@@ -153,11 +153,15 @@ def requested(
     evaluations: int | None = None,
     strategy: str | Strategy = "gauss-newton",
     start_from: From = (),
+    late: Callable[[], bool] = lambda: False,
 ) -> Callable[[float | None], Request]:
-    """The checked request of these arguments of `tune` at a guidance scale. Raises InputError as `tune` does."""
+    """The checked request of these arguments of `tune` at a guidance scale; `late` ends the clocking of milliseconds.
+
+    Raises InputError as `tune` does.
+    """
     kept = check_keep(keep)
     blocks = names_of(model) if "blocks" not in kept and not model.others and (macs, ms) != (None, None) else ()
-    limits = limited(model, blocks, nfe, match, macs, ms)
+    limits = limited(model, blocks, nfe, match, macs, ms, late)
     strategies, plans = split(start_from, model)
 
     def request_at(scale: float | None) -> Request:
@@ -215,7 +219,7 @@ def timed(task: Task, run: Run) -> Task:
                 f"in {request.time:g} s: {request.noises} noises in place of {task.request.noises} in the search, and "
                 f"{request.held_out} in place of {task.request.held_out} fresh ones: more time makes the figures surer"
             )
-    run.expected.stages.update(foreseen(request, model))
+    run.expected.stages.update(foreseen(request, model) | {"clocking": 0})
     return replace(task, request=request)
 
 

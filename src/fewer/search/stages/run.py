@@ -25,6 +25,8 @@ from fewer.search.study import STUDY, Study
 Progress = Callable[[str, int, int | None], Any]
 Overall = Callable[[int, int], Any]
 
+BEYOND = 1.1  # times the time that was asked for, by when all is done
+
 log = logging.getLogger(__name__)
 
 
@@ -97,6 +99,13 @@ class Run:
     def affords(self, evaluations: float, share: float = 1.0) -> bool:
         """Whether so many evaluations fit into this share of what is left of the present window of time."""
         return self.deadline.seconds is None or evaluations <= share * self.deadline.left * self.pace
+
+    def has_room(self, evaluations: int) -> bool:
+        """Whether so many evaluations fit into what is left of all of the time, and a tenth more."""
+        deadline = self.deadline
+        if deadline.seconds is None:
+            return True
+        return evaluations <= self.pace * (BEYOND * deadline.seconds - deadline.spent)
 
     @contextmanager
     def stopping(self, at: Callable[[], bool]) -> Iterator[None]:
