@@ -42,12 +42,14 @@ class Terms:
 
     guidance  scale of the reference solution, which goes on record in the plan
     late      whether the time is up, so that nothing more is played than the comparison cannot do without
+    missing   why there is no tuned plan, where there is none
     """
 
     first: int
     margin: float = 0.05
     guidance: float | None = None
     late: Callable[[], bool] = lambda: False
+    missing: str = "nothing was free to move"
 
 
 def judge(
@@ -154,7 +156,7 @@ def _compared(
     best = _best(field, terms.first)
     kept = Recommendation(best.plan.name, terms.margin, "not worse", None, recommended="standard", reason="")
     if tuned is None:
-        return replace(kept, reason="no tuned plan was made"), terms.first
+        return replace(kept, reason=terms.missing), terms.first
     if moved is None:
         return replace(kept, decision="worse", reason="the tuned plan's samples are not finite"), terms.first
     if not best.errors(terms.first).any():

@@ -110,8 +110,12 @@ class Run:
     @contextmanager
     def stopping(self, at: Callable[[], bool]) -> Iterator[None]:
         """Meanwhile evaluations raise OutOfTime when `at` says so."""
-        before = self.counter.stop
-        self.counter.stop = at
+
+        def stop() -> None:
+            if at():
+                raise OutOfTime
+
+        before, self.counter.stop = self.counter.stop, stop
         try:
             yield
         finally:

@@ -14,6 +14,7 @@ from fewer.results import Contribution
 from fewer.search.attribution import attribute
 from fewer.search.choice import Terms
 from fewer.search.choice import judge as judge_plans
+from fewer.search.deadline import SEARCHED
 from fewer.search.forecast import stage
 from fewer.search.limit import Limit
 from fewer.search.request import Budget
@@ -36,7 +37,10 @@ def verify(
     request, judge, nfe = task.request, refs.judge, ranked.budget.nfe
     run.enter(stage(ranked.budget, "comparison"))
     run.progress(f"{nfe} evaluations: comparing on fresh noise", 0, None)
-    terms = Terms(refs.fresh, request.margin, request.guidance, run.deadline.late)
+    missing = (
+        "the time was up before the search made a plan" if run.deadline.late(SEARCHED) else "nothing was free to move"
+    )
+    terms = Terms(refs.fresh, request.margin, request.guidance, run.deadline.late, missing)
     cheaper = _cheaper(task, ranked.budget, before)
     outcome = judge_plans(judge, nfe, found.best, ranked.standards, terms, cheaper)
     limit = ranked.budget.limit
