@@ -23,7 +23,7 @@ LIKELY = 4  # standard plans that tell how fine it must be
 RANKED = 18  # noises that a standard plan is ranked on, on average
 ITERATIONS, TRIAL = 36, 12  # of Gauss-Newton, and those of them on a quarter of the noises
 RIVALS, ROUNDS = 5, 2  # plans that the judge plays, and how often the first held-out noises
-LEAST_NOISES = 8  # with which an interval can be had
+LEAST_NOISES = 16  # with which an interval of any figure can be had
 LEAST_TIME = 2.0  # times the time that was asked for, beyond which a run that needs more is refused
 
 
@@ -101,7 +101,7 @@ def _searched(request: Request, budget: Budget, n: int, few: int) -> int:
 
 
 def least(request: Request, model: Model) -> int:
-    """Evaluations that a run of 8 noises makes at least: a coarse reference, and one standard plan of each budget."""
+    """Evaluations that a run of 16 noises makes at least: a coarse reference, and one standard plan of each budget."""
     passes, n = passes_at(request.guidance), LEAST_NOISES
     fine = LEAST_CALLS * passes * (2 * n) + LEAST_CALLS // 2 * passes * n
     if request.match and model.pipeline is not None:
@@ -112,7 +112,7 @@ def least(request: Request, model: Model) -> int:
 def check_time(request: Request, model: Model, pace: float) -> None:
     """Raise InputError where even the least run would take more than twice the time that was asked for.
 
-    pace  evaluations a second of 8 samples at a time, as that run has them
+    pace  evaluations a second of 16 samples at a time, as that run has them
     """
     needed = least(request, model)
     if request.time is not None and needed / pace > LEAST_TIME * request.time:
@@ -124,12 +124,12 @@ def check_time(request: Request, model: Model, pace: float) -> None:
 
 
 def within_time(request: Request, model: Model, pace: float) -> Request:
-    """The request with as many noises as let the reference solutions be done in their share of the time, at least 8."""
+    """The request with as many noises as let the reference solutions be done in their share of the time, at least 16."""
     if request.time is None:
         return request
     room, fitting = REFERENCES * request.time * pace, request
     while max(fitting.noises, fitting.held_out) > LEAST_NOISES and _references(fitting, model) > room:
-        noises, fresh = (max(LEAST_NOISES, n // 2) for n in (fitting.noises, fitting.held_out))
+        noises, fresh = (min(n, max(LEAST_NOISES, n // 2)) for n in (fitting.noises, fitting.held_out))
         fitting = replace(fitting, noises=noises, held_out=fresh)
     return fitting
 
