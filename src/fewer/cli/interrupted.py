@@ -8,8 +8,11 @@ from contextlib import contextmanager
 NOTHING = "nothing was finished, and nothing is kept"
 
 
-class Interrupted(KeyboardInterrupt):
-    """An interrupt of a command, with what it has kept in words."""
+class Interrupted(BaseException):
+    """An interrupt of a command, with what it has kept in words.
+
+    No KeyboardInterrupt, which some versions of typer turn into a status of their own, without the words.
+    """
 
 
 @contextmanager

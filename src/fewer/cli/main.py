@@ -81,8 +81,10 @@ def run(arguments: list[str] | None = None) -> int:
         return _complain(str(error))
     except UsageError as error:
         return _complain(error.format_message())
-    except (KeyboardInterrupt, typer.Abort) as interrupt:
-        return _interrupted(interrupt)
+    except Interrupted as interrupt:
+        return _interrupted(str(interrupt))
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted(NOTHING)
     except BrokenPipeError:
         return _reader_gone()
     except OSError as error:
@@ -97,13 +99,12 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(left.__context__, BrokenPipeError):  # at which some versions of typer exit with 1
             return _reader_gone()
         raise
+    if status == 130:  # some versions of typer turn an interrupt into the status themselves
+        return _interrupted(NOTHING)
     return status if isinstance(status, int) else 0
 
 
-def _interrupted(interrupt: BaseException) -> int:
-    """What the command says that it has kept; typer makes an interrupt an Abort, whose context it is."""
-    told = interrupt if isinstance(interrupt, Interrupted) else interrupt.__context__
-    kept = str(told) if isinstance(told, Interrupted) else NOTHING
+def _interrupted(kept: str) -> int:
     print(f"fewer: interrupted; {kept}", file=sys.stderr)
     return 130
 

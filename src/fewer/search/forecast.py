@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from fewer.errors import InputError
-from fewer.evaluate.cost.pace import in_words
+from fewer.evaluate.cost.pace import in_words, timed_pace
 from fewer.evaluate.own_pipeline import FEWEST, pipeline_noises
 from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
@@ -24,6 +24,7 @@ RANKED = 18  # noises that a standard plan is ranked on, on average
 ITERATIONS, TRIAL = 36, 12  # of Gauss-Newton, and those of them on a quarter of the noises
 RIVALS, ROUNDS = 5, 2  # plans that the judge plays, and how often the first held-out noises
 LEAST_NOISES = 16  # with which an interval of any figure can be had
+TABLE = 2000  # evaluations that clock a network's calls, about
 LEAST_TIME = 2.0  # times the time that was asked for, beyond which a run that needs more is refused
 
 
@@ -120,6 +121,17 @@ def check_time(request: Request, model: Model, pace: float) -> None:
             f"time is {request.time:g} s; {len(request.budgets)} budget{'s' if len(request.budgets) > 1 else ''} of up to "
             f"{request.budgets[-1].nfe} evaluations take at least {needed:,} evaluations, about "
             f"{in_words(needed / pace)} here: give more time, or fewer budgets"
+        )
+
+
+def check_clocking(time: float, model: Model) -> None:
+    """Raise InputError where clocking a model for a budget in milliseconds, and the least run after it, takes too long."""
+    needed = TABLE + least(Request((Budget(1),)), model)
+    pace = timed_pace(model, None, LEAST_NOISES)
+    if needed / pace > LEAST_TIME * time:
+        raise InputError(
+            f"time is {time:g} s; to clock {model.name} and search takes at least {needed:,} evaluations, about "
+            f"{in_words(needed / pace)} here: give more time"
         )
 
 

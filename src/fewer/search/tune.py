@@ -20,7 +20,7 @@ from fewer.evaluate.scoring import Scoring
 from fewer.integrations.as_it_is import untold_guidance
 from fewer.models.model import Model
 from fewer.search.deadline import Deadline
-from fewer.search.forecast import LEAST_NOISES, check_time, foreseen, within_time
+from fewer.search.forecast import LEAST_NOISES, check_clocking, check_time, foreseen, within_time
 from fewer.search.outfolder import claimed
 from fewer.search.request import Budget, Request, check, enough_noises, evaluations_of, limited, paid_by, strategy_of
 from fewer.search.results import Result, result_of
@@ -116,6 +116,8 @@ def tune(
     run can be done, and for a folder that cannot be written or that another search has.
     """
     run = Run(progress or (lambda *_: None), Deadline(time), overall=overall or (lambda *_: None))
+    if ms is not None and time is not None:  # clocking the network for milliseconds takes long itself
+        check_clocking(time, model)
     request_at = requested(
         model, nfe, seed=seed, keep=keep, margin=margin, match=match, macs=macs, ms=ms, trials=trials, time=time,
         noises=noises, fresh=fresh, evaluations=evaluations, strategy=strategy, start_from=start_from, late=run.deadline.late,
