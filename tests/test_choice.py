@@ -101,12 +101,14 @@ def test_a_standard_plan_that_the_search_missed_is_played_where_its_figure_says_
     """The figure that a table shows of a plan is from the search's noises until the plan is played on fresh ones."""
     good = torch.full((LONGEST * FIRST,), 1e-4, dtype=torch.float64)
     names = [f"standard {i}" for i in range(9)]
-    errors = {name: 100 * good * (1 + i) for i, name in enumerate(names)} | {"missed": good}
+    nowhere = torch.full_like(good, math.inf)
+    errors = {name: 100 * good * (1 + i) for i, name in enumerate(names)} | {"missed": good, "nowhere": nowhere}
     plan = fewer.standard("ddim", mixture(0), 2, "logsnr")
     ranked = [
         Candidate(plan.named(name), 0.005, "standard", {"paired_rmse": {"n": 32, "high": 0.006}}) for name in names
     ]
     ranked.append(Candidate(plan.named("missed"), 0.01, "standard", {"paired_rmse": {"n": 8, "high": 0.02}}))
+    ranked.append(Candidate(plan.named("nowhere"), 0.01, "standard", {"paired_rmse": {"n": 8, "high": 0.02}}))
     outcome = judge(Scores(errors), 2, None, ranked, Terms(FIRST))
     assert outcome.plan.name == "missed 2"
 

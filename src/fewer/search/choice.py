@@ -21,8 +21,8 @@ from typing import Any
 
 from fewer.errors import NotFinite
 from fewer.evaluate.evaluator import Evaluator, Played
+from fewer.evaluate.scoring import Quality
 from fewer.evaluate.statistics import paired
-from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.racing import futile, looks, ratios
 from fewer.evaluate.verdict import of_ratio
 from fewer.plan import Plan
@@ -62,19 +62,22 @@ def judge(
 
     The evaluator must have up to four times the first noises. Raises NotFinite where no standard plan gives finite samples.
     """
-    field = _field(evaluator, [*cheaper, *(candidate.plan for candidate in rivals(ranked))], terms)
+    plans = [*cheaper, *(candidate.plan for candidate in rivals(ranked))]
+    field, tried = _field(evaluator, plans, terms), {plan.name for plan in plans}
     moved = None if tuned is None else _played(evaluator, tuned.plan, terms.first)
     while True:
         verdict, n = _compared(tuned, moved, field, terms)
         shown = moved if moved is not None and verdict.recommended == "tuned" else _best(field, n)
-        if not (more := _called_for(ranked, field, shown, n)):
+        more = [] if terms.late() else _called_for(ranked, tried, shown, n)
+        if not more:
             break
-        field += _field(evaluator, more, terms)  # compared again, on the noises that there are now
+        tried |= {plan.name for plan in more}
+        field += [played for plan in more if (played := _played(evaluator, plan, n)) is not None]  # and compared again
     best, *others = sorted(field, key=lambda played: float(played.errors(n).mean()))
-    baselines = [measured(each, n) for each in (best, *others)]
+    baselines = [_measured(best, n), *(_measured(each, n, scored=not terms.late()) for each in others)]
     errors = {candidate.plan.name: candidate.error for candidate in ranked}
     if shown is moved and tuned is not None:
-        chosen, name, searched = measured(shown, n), f"tuned {nfe}", tuned.error
+        chosen, name, searched = _measured(shown, n), f"tuned {nfe}", tuned.error
     else:
         chosen, searched = baselines[0], errors.get(best.plan.name, math.nan)
         name = f"{best.plan.name} {nfe}" if best.plan.name in errors else best.plan.name
@@ -98,13 +101,12 @@ def _played_on(candidate: Candidate) -> int:
     return int(candidate.state.get("paired_rmse", {}).get("n", 0))
 
 
-def _called_for(ranked: list[Candidate], field: list[Played], shown: Played, n: int) -> list[Plan]:
-    """Standard plans not played yet whose figure on the search's noises lies wholly below that of the plan to be taken."""
-    known = {played.plan.name for played in field}
-    low = measured_rmse(shown, n).low
+def _called_for(ranked: list[Candidate], tried: set[str], shown: Played, n: int) -> list[Plan]:
+    """Standard plans not tried yet whose figure on the search's noises lies wholly below that of the plan to be taken."""
+    low = paired.rmse(shown.errors(n)).low
     return [
         candidate.plan for candidate in ranked
-        if candidate.plan.name not in known and (candidate.state.get("paired_rmse", {}).get("high") or math.inf) < low
+        if candidate.plan.name not in tried and (candidate.state.get("paired_rmse", {}).get("high") or math.inf) < low
     ]  # fmt: skip
 
 
@@ -132,16 +134,12 @@ def _played(evaluator: Evaluator, plan: Plan, n: int) -> Played | None:
         return None
 
 
-def measured(played: Played, n: int) -> Measured:
-    """A plan on the first n noises."""
-    played.errors(n)  # plays those that are missing
+def _measured(played: Played, n: int, scored: bool = True) -> Measured:
+    """A plan on the first n noises; by its RMSE alone where it is not to be scored by distances and the user's metric too."""
+    errors = played.errors(n)  # plays those that are missing
     samples = played.samples[:n]
-    return Measured(played.plan, samples, played.evaluator.quality(samples))
-
-
-def measured_rmse(played: Played, n: int) -> Interval:
-    """Its RMSE on the first n noises."""
-    return paired.rmse(played.errors(n))
+    quality = played.evaluator.quality(samples) if scored else Quality({"paired_rmse": paired.rmse(errors)})
+    return Measured(played.plan, samples, quality)
 
 
 def _best(field: list[Played], n: int) -> Played:

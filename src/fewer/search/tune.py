@@ -27,7 +27,7 @@ from fewer.search.results import Result, result_of
 from fewer.search.space import check_keep
 from fewer.search.stages.clocked import kept_within
 from fewer.search.stages.explore import Ranked, rank, search
-from fewer.search.stages.free_scale import PLACEHOLDER, check_auto, find_scale, or_unguided
+from fewer.search.stages.free_scale import EACH, NOISES, PLACEHOLDER, check_auto, find_scale, or_unguided
 from fewer.search.stages.references import References, references
 from fewer.search.stages.run import Overall, Progress, Run, Task
 from fewer.search.stages.verify import verify
@@ -201,7 +201,8 @@ def foresee(
     fitting = within_time(request, model, pace)
     kept = 4 * math.prod(model.shape) * 3 * (fitting.noises + 4 * fitting.held_out)  # noises, targets and samples
     memory = batch_memory(model, scale, size) + kept
-    return Forecast(foreseen(fitting, model), pace, memory, most=request.time)
+    found = {"guidance scale": EACH * NOISES} if isinstance(guidance, str) else {}
+    return Forecast(found | foreseen(fitting, model), pace, memory, most=request.time)
 
 
 def timed(task: Task, run: Run) -> Task:
