@@ -13,10 +13,10 @@ from typing import Any
 
 from fewer.claims.bundled import CALLS, errors, model_of
 from fewer.claims.search.joint import SPENT, blocks_alone, joint_plan, rows_of, steps_alone
+from fewer.evaluate.cost.plans import clock
 from fewer.evaluate.cost.price import plan_macs
 from fewer.evaluate.statistics import paired
 from fewer.plan import Plan
-from fewer.search.results import clock
 
 
 def measured(name: str, seed: int) -> list[dict[str, Any]]:

@@ -25,10 +25,10 @@ from fewer.models.pipelines.folder import schedule_of
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
 from fewer.models.pipelines.scheduler_config import settings as configuration
 from fewer.plan import Plan
+from fewer.search.choice import Terms, judge
 from fewer.search.objective import Objective
 from fewer.search.ranking import Ranking
 from fewer.search.study import Candidate
-from fewer.search.verdict import judge_pair
 
 SHAPE = (1, 2, 2)
 
@@ -136,7 +136,7 @@ def test_a_comparison_on_held_out_noises_counts_those_that_it_has_asked_for(
 ) -> None:
     evaluator = HeldOut.of(source(model), 16, None, Scoring())
     candidate = Candidate(plan(model, "unipc", 5), 0.1, "made")
-    found = judge_pair(evaluator, 5, candidate, [Candidate(plan(model, "deis", 5), 0.2, "standard")], 0.0, None, 16)
+    found = judge(evaluator, 5, candidate, [Candidate(plan(model, "deis", 5), 0.2, "standard")], Terms(16, 0.0))
     assert found.verdict.ratio is not None
     assert len(evaluator) == found.verdict.ratio.n == len(found.chosen.samples) > 16
     assert evaluator.evaluations == network.calls == (16 + 5 + 5) * len(evaluator)

@@ -13,7 +13,7 @@ def test_a_log_gets_a_line_a_minute_with_the_time_left(monkeypatch: pytest.Monke
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     log = io.StringIO()
-    report = progress._Log(log).report
+    report = progress._Log(log)
     for now in (1.0, 30.0, 59.0):
         report("search", round(now), 300)
     assert not log.getvalue()

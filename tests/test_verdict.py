@@ -16,11 +16,12 @@ from fewer.models.schedules import Flow
 from fewer.noise import unit_noise
 from fewer.plan import Plan
 from fewer.samplers import standard_plans
+from fewer.search.choice import LONGEST, Terms, judge
 from fewer.search.objective import Objective
 from fewer.search.ranking import FIRST, Ranking
 from fewer.search.strategies.standards import Standards
 from fewer.search.strategy import Candidate
-from fewer.search.verdict import LONGEST, judge_pair, luck
+from fewer.search.verdict import luck
 
 FRESH = 64
 
@@ -60,7 +61,7 @@ class Court:
     def of(self, tuned: Plan | None, standards: list[Plan], margin: float = 0.05):
         candidate = None if tuned is None else Candidate(tuned, 0.1, "made")
         ranked = [Candidate(plan, 0.1 * (1 + at), "standard") for at, plan in enumerate(standards)]
-        return judge_pair(self.evaluator, tuned.nfe if tuned else 5, candidate, ranked, margin, None, FRESH)
+        return judge(self.evaluator, tuned.nfe if tuned else 5, candidate, ranked, Terms(FRESH, margin))
 
 
 def standard(model, name, nfe=5, steps="logsnr") -> Plan:

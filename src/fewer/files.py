@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,14 +43,22 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def read_bytes(path: Path, named: str, largest: int) -> bytes:
-    """A file's content; InputError calls it `named` where it cannot be read or has more than `largest` bytes."""
+    """A file's content; InputError calls it `named` where it cannot be read, is no regular file, or has more than `largest`
+    bytes. Devices and pipes, which may have no end or no beginning, are not opened.
+    """
     try:
-        content = path.read_bytes() if path.stat().st_size <= largest else None
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(
+            about.st_mode
+        ):  # to read a folder is an error of its own
+            raise InputError(f"cannot read {named}: it is no regular file")
+        if about.st_size > largest:
+            raise InputError(f"{named} is larger than {largest >> 20} MiB")
+        return path.read_bytes()
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # a name that holds a null character is a ValueError
         raise InputError(f"cannot read {named}: {getattr(error, 'strerror', error)}") from error
-    if content is None:
-        raise InputError(f"{named} is larger than {largest >> 20} MiB")
-    return content
 
 
 def read_safetensors(path: Path, largest: int) -> dict[str, Tensor]:

@@ -100,7 +100,10 @@ class Reference(Record):
 
 
 class Baseline(Record):
-    """A standard sampler at one cost, or the pipeline as it is."""
+    """A standard sampler at one cost, or the pipeline as it is.
+
+    fresh  whether its quality is on the held-out noises that plans are compared on; False: on the search's
+    """
 
     name: Text
     kind: Literal["standard", "pipeline"] = "standard"
@@ -108,6 +111,7 @@ class Baseline(Record):
     scheduler: Text | None = None
     cost: Cost
     quality: Quality
+    fresh: bool = True
 
 
 class Verdict(Record):
@@ -158,7 +162,10 @@ class Attribution(Record):
 
 
 class Entry(Record):
-    """One budget of the front: its plan's file, cost, quality and verdict."""
+    """One budget of the front: its plan's file, cost, quality and verdict.
+
+    within  whether the plan's milliseconds, clocked at the end, are within a budget in milliseconds
+    """
 
     nfe: Count
     name: Text
@@ -170,6 +177,7 @@ class Entry(Record):
     match: Verdict | None = None
     contributions: Annotated[tuple[Contribution, ...], Field(max_length=32)] = ()
     attribution: Attribution | None = None
+    within: Literal["yes", "no", "cannot tell"] | None = None
 
 
 class Results(Record):
@@ -190,6 +198,7 @@ class Results(Record):
     seconds: Figure
     command: Text = ""
     created: Text = ""
+    summary: Text = ""
     contributions: Annotated[tuple[Contribution, ...], Field(max_length=32)] = ()
     attribution: Attribution | None = None
     front: Annotated[tuple[Entry, ...], Field(min_length=1, max_length=1000)]

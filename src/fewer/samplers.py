@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fewer.arguments import as_count, as_model, as_number_or_none
@@ -120,7 +120,13 @@ def standard_plans(
     Left out are stochastic solvers, which are not compared by paired error, repeated tables, grids that cannot place so
     few calls, and parts that are not ranked, unless requested by name.
     """
-    plans: list[Plan] = []
+    return list(each_standard_plan(model, nfe, guidance, solver, steps))
+
+
+def each_standard_plan(
+    model: Model, nfe: int, guidance: float | None = None, solver: str | None = None, steps: str | None = None
+) -> Iterator[Plan]:
+    """The plans of `standard_plans`, each made as it is asked for."""
     tables = set()
     for kind in parts("solvers"):
         for grid in parts("grids"):
@@ -135,8 +141,7 @@ def standard_plans(
             )
             if not plan.stochastic and table not in tables:
                 tables.add(table)
-                plans.append(plan)
-    return plans
+                yield plan
 
 
 def _requested(which: Part, name: str | None) -> bool:

@@ -32,6 +32,7 @@ TERMINAL = "terminal SNR"
 FINE = 224  # calls that a reference solution usually takes, with those of finding that number
 
 Progress = Callable[[str, int, int | None], object]
+Pair = tuple[Case | None, Fault]
 
 
 @part(
@@ -52,19 +53,12 @@ def measured(
     error: the faults of DDPM are measured on its deterministic form, DDIM on the same times, and of others not at all.
     A fault that no table repairs, and one whose tables give values that are not finite, has no cost.
     """
-    faults: list[Fault] = []
-    pairs: list[tuple[Case | None, Fault]] = []  # of each fault, the case without added noise and the same fault there
-    for case in cases:
-        own, twin = audit(case), _deterministic(case)
-        same = own if twin is None or twin is case else audit(twin)
-        faults += own
-        pairs += [(twin, _named(same, fault)) for fault in own]
-    played = [(case, fault) for case, fault in pairs if case is not None and (fault.repaired or fault.name == TERMINAL)]
+    faults, pairs = _pairs(cases)
+    played = _played(pairs)
     if not played:
         return faults
     model = played[0][0].model
-    per_noise = FINE + sum(case.plan.nfe + (fault.repaired or case.plan).nfe for case, fault in played)
-    n = max(LEAST, min(NOISES, MOST // per_noise))
+    n = _noises(played)
     noise = held_out_noise(model, n, seed)
     plans = [plan for case, fault in played for plan in (case.plan, fault.repaired) if plan is not None]
     size = MICRO_BATCH if batch is None else batch
@@ -73,6 +67,37 @@ def measured(
         fault if twin is None else replace(fault, cost=costs.of(twin.plan, same))
         for fault, (twin, same) in zip(faults, pairs, strict=True)
     ]
+
+
+def cost_evaluations(cases: Sequence[Case]) -> int:
+    """Network evaluations that `measured` takes, about: those of the reference solution are the usual ones."""
+    played = _played(_pairs(cases)[1])
+    return _noises(played) * _per_noise(played) if played else 0
+
+
+def _pairs(cases: Sequence[Case]) -> tuple[list[Fault], list[Pair]]:
+    """The faults of all cases, and of each the case without added noise with the same fault there."""
+    faults: list[Fault] = []
+    pairs: list[Pair] = []
+    for case in cases:
+        own, twin = audit(case), _deterministic(case)
+        same = own if twin is None or twin is case else audit(twin)
+        faults += own
+        pairs += [(twin, _named(same, fault)) for fault in own]
+    return faults, pairs
+
+
+def _played(pairs: Sequence[Pair]) -> list[tuple[Case, Fault]]:
+    """The pairs whose fault can be measured."""
+    return [(case, fault) for case, fault in pairs if case is not None and (fault.repaired or fault.name == TERMINAL)]
+
+
+def _per_noise(played: Sequence[tuple[Case, Fault]]) -> int:
+    return FINE + sum(case.plan.nfe + (fault.repaired or case.plan).nfe for case, fault in played)
+
+
+def _noises(played: Sequence[tuple[Case, Fault]]) -> int:
+    return max(LEAST, min(NOISES, MOST // _per_noise(played)))
 
 
 def _deterministic(case: Case) -> Case | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewer.audit import Case, Fault, audit
-from fewer.audit.cost import measured
+from fewer.audit.cost import cost_evaluations, measured
 from fewer.audit.faults import second_stages, zero_alpha_words
 from fewer.errors import InputError
 from fewer.evaluate.cost.clock import clock
@@ -126,6 +126,12 @@ def _cases(model: Model, must: bool) -> tuple[list[Case], list[str]]:
                 raise
             remarks.append(f"{error}; its schedule is not looked at there")
     return cases, remarks
+
+
+def evaluations_of(model: Model) -> int:
+    """Network evaluations that measuring what the faults cost takes, about; 0 where there are none to measure."""
+    cases, _ = _cases(model, must=True)
+    return cost_evaluations(cases)
 
 
 def warnings(model: Model, faults: list[Fault]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fewer.cli.interrupted import NOTHING, Interrupted
 from fewer.errors import ForeignError, InputError, first_line, out_of_memory, reason
 
 # typer ships click inside itself in some versions and needs it beside itself in others
@@ -129,16 +130,18 @@ def run(arguments: list[str] | None = None) -> int:
     except BaseException as error:  # whatever it is, the status tells and one line says it
         if _traced.get():
             traceback.print_exception(error)
-        status = _ended(error)
-    if status == 130:  # some versions of typer turn the interrupt into the status themselves
-        print("fewer: interrupted; what was finished is kept, tune goes on with --resume", file=sys.stderr)
+        return _ended(error)
+    if status == 130:  # some versions of typer turn an interrupt into the status themselves
+        return _interrupted(NOTHING)
     return status if isinstance(status, int) else 0
 
 
 def _ended(error: BaseException) -> int:
     """The exit status of a command that ended with an error, which is said in one line."""
+    if isinstance(error, Interrupted):
+        return _interrupted(str(error))
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return 130
+        return _interrupted(NOTHING)
     if isinstance(error, BrokenPipeError) or (
         isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
     ):  # at which some versions of typer exit with 1
@@ -154,6 +157,11 @@ def _ended(error: BaseException) -> int:
     if isinstance(error, ForeignError):
         return _complain(f"{error} (--traceback shows where)", 3)
     return _complain(f"a fault of fewer itself: {reason(error)} (--traceback shows where; please report it)", 3)
+
+
+def _interrupted(kept: str) -> int:
+    print(f"fewer: interrupted; {kept}", file=sys.stderr)
+    return 130
 
 
 def _reader_gone() -> int:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from fewer.cli.logs import log_to_stderr
 from fewer.errors import InputError
 
 
@@ -84,6 +85,15 @@ With = Annotated[
         "--with", metavar="OTHER", help="A second model, which rows of a plan may call in place of the first."
     ),
 ]
+Verbose = Annotated[
+    int, typer.Option("-v", "--verbose", count=True, help="Say on stderr what is being done; -vv in detail.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Say what it would take (evaluations, time here, memory) and write; do and write nothing."
+    ),
+]
 JsonFile = Annotated[
     Path | None,
     path_option("--json", metavar="FILE", help="Write JSON there; - for stdout alone."),
@@ -110,6 +120,11 @@ class Network:
     dtype: Dtype = None
     batch: Batch = None
     empty_label: EmptyLabel = None
+    verbose: Verbose = 0
+
+    def __post_init__(self) -> None:
+        if self.verbose:
+            log_to_stderr(self.verbose)
 
 
 @dataclass(frozen=True)

@@ -1,60 +1,126 @@
-"""Progress with time left, on stderr: a bar where that is a terminal, else a line a minute."""
+"""Progress with time left, on stderr: one bar over the whole run where that is a terminal, else a line a minute."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-
-Report = Callable[[str, int, int | None], Any]
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
 
 SILENT = 60.0  # seconds between two lines of a log
+SETTLED = 5.0  # seconds of work, before which no time left is told
+
+
+class Report:
+    """What a command says while it works: report(stage, done, total or None), and of a run that foresees its network
+    evaluations report.overall(made, made and to come), from which the time left is told.
+    """
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.made, self.whole = 0, 0
+        self.stage, self.done, self.total = "", 0, None  # type: tuple[str, int, int | None]
+        self.entered = self.began
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """The stage, and how far it is."""
+        if stage != self.stage:
+            self.stage, self.entered = stage, time.monotonic()
+        self.done, self.total = done, total
+        if not self.whole:
+            self.show()
+
+    def overall(self, made: int, whole: int) -> None:
+        """Evaluations made, and those with what is to come."""
+        self.made, self.whole = made, whole
+        self.show()
+
+    def show(self) -> None:
+        """Nothing, but where a stream is written to."""
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done, or of the stage where the run does not say."""
+        if self.whole:
+            return min(self.made / self.whole, 1.0)
+        return self.done / self.total if self.total else 0.0
+
+    def left(self) -> float | None:
+        """Seconds left at the pace so far; None where it is not known yet."""
+        now = time.monotonic()
+        spent = now - (self.began if self.whole else self.entered)
+        if not self.share or (self.whole and spent < SETTLED):
+            return None
+        return spent / self.share * (1 - self.share)
+
+
+class _Log(Report):
+    """At most one line a minute, so that a short command writes none."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.stream, self.wrote = stream, self.began
+
+    def show(self) -> None:
+        """Write where the run stands, and the seconds left."""
+        now = time.monotonic()
+        if now - self.wrote < SILENT:
+            return
+        self.wrote = now
+        of = "" if self.total is None else f" {self.done}/{self.total}"
+        part = f", {self.share:.0%} of the whole" if self.whole else ""
+        left = "" if (seconds := self.left()) is None else f", {seconds:.0f} s left"
+        print(f"{self.stage}{of}{part}{left}", file=self.stream, flush=True)
+
+
+class _Left(ProgressColumn):
+    """The time left, as the report tells it."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
+
+    def render(self, task: Task) -> Text:
+        seconds = self.report.left()
+        if seconds is None:
+            return Text("-:--", style="progress.remaining")
+        minutes, rest = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return Text(f"{hours}:{minutes:02d}:{rest:02d} left", style="progress.remaining")
+
+
+class _Bars(Report):
+    """One bar over the whole run, and its stage beneath."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[of]}")
+        self.bars = Progress(*columns, _Left(self), console=Console(stderr=True), transient=False)
+        self.bar = self.bars.add_task("", total=1.0, of="")
+        self.beneath = self.bars.add_task("", total=None, of="", visible=False)
+
+    def show(self) -> None:
+        """Draw both."""
+        of = "" if self.total is None else f"{self.done}/{self.total}"
+        if not self.whole:
+            self.bars.update(self.bar, description=self.stage, completed=self.share, of=of)
+            return
+        self.bars.update(self.bar, description="whole run", completed=self.share, of=f"{self.share:.0%}")
+        share = self.done / self.total if self.total else 0.0
+        self.bars.update(self.beneath, description=self.stage, total=1.0, completed=share, of=of, visible=True)
 
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """A function report(stage, done, total) that draws one bar a stage, or writes to a log what is being done."""
+    """A report that draws a bar over the whole run and its stage beneath, or writes to a log what is being done."""
     if not sys.stderr.isatty():
-        yield _Log(sys.stderr).report
+        yield _Log(sys.stderr)
         return
-    columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=False) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                for task in tasks.values():
-                    bars.update(task, visible=False)
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
+    report = _Bars()
+    with report.bars:
         yield report
-
-
-class _Log:
-    """At most one line a minute, so that a short command writes none."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-        self.wrote = time.monotonic()
-        self.stage, self.entered = "", self.wrote
-
-    def report(self, stage: str, done: int, total: int | None) -> None:
-        """Write where the stage stands, and its seconds left as far as its own pace tells."""
-        now = time.monotonic()
-        if stage != self.stage:
-            self.stage, self.entered = stage, now
-        if now - self.wrote < SILENT:
-            return
-        self.wrote = now
-        of = "" if total is None else f" {done}/{total}"
-        left = "" if not done or total is None else f", {(now - self.entered) / done * (total - done):.0f} s left"
-        print(f"{stage}{of}{left}", file=self.stream, flush=True)

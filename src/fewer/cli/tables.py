@@ -63,17 +63,20 @@ def print_tune(result: Result, folder: Path) -> None:
     for entry in record.front:
         table.add_row(
             Text(entry.name, "bold"), f"{entry.nfe} in {entry.cost.rows}" if guided else str(entry.nfe),
-            figure(entry.cost.ms), _error(entry), figure(entry.verdict.ratio), entry.verdict.decision,
+            figure(entry.cost.ms), _error(entry), _ratio(entry.verdict.ratio), entry.verdict.decision,
         )  # fmt: skip
-        standards = [b for b in record.baselines if b.nfe == entry.nfe and b.kind == "standard"]
+        standards = [b for b in record.baselines if b.nfe == entry.nfe and b.kind == "standard" and b.fresh]
         standards.sort(key=lambda b: rmse.value if (rmse := b.quality.get("paired_rmse")) else math.inf)
         for baseline in standards[:3]:
             table.add_row(baseline.name, str(baseline.nfe), "-", _error(baseline), "", "")
     for baseline in record.baselines:
         if baseline.kind == "pipeline":
             note = "" if baseline.name.startswith("pipeline") else " (as it is)"
-            table.add_row(f"{baseline.name}{note}", str(baseline.nfe), "-", _error(baseline), "", "")
+            table.add_row(
+                f"{baseline.name}{note}", str(baseline.nfe), figure(baseline.cost.ms), _error(baseline), "", ""
+            )
     console = _console()
+    console.print(record.summary, soft_wrap=True)
     console.print(table)
     for entry in record.front:
         if entry.contributions:
@@ -86,6 +89,13 @@ def print_tune(result: Result, folder: Path) -> None:
     for note in record.notes:
         console.print(f"note: {note}")
     console.print(f"{folder / 'plan.json'}  {folder / 'results.json'}  {folder / 'report.html'}", soft_wrap=True)
+
+
+def _ratio(ratio: Interval | None) -> str:
+    """A ratio of errors; none where its interval says nothing."""
+    from fewer.evaluate.verdict import tells
+
+    return figure(ratio) if ratio is None or tells(ratio) else "-"
 
 
 def _error(row: Entry | Baseline) -> str:

@@ -24,12 +24,18 @@ from fewer.plan import Plan
 
 @dataclass
 class Counter:
-    """Number of network evaluations, each of a single sample."""
+    """Number of network evaluations, each of a single sample.
+
+    stop  is called before each of them is counted and made; what it raises ends them
+    """
 
     evaluations: int = 0
+    stop: Callable[[], object] | None = None
 
     def add(self, evaluations: int) -> None:
         """Count some more."""
+        if self.stop is not None:
+            self.stop()
         self.evaluations += evaluations
 
     def reset(self) -> None:
@@ -99,11 +105,12 @@ class Evaluator:
         share: float = SHARE,
         probe: int = PROBE,
         progress: Callable[[str], Any] | None = None,
+        may: Callable[[int], bool] | None = None,
     ) -> Self:
         """These noises with the reference solution from them (`fewer.evaluate.reference`), whose evaluations are counted."""
         reference = fine_solution(
             self.model, self.noise, self.labels, candidates=candidates, improved=improved, guidance=guidance,
-            batch=self.batch, probe=probe, share=share, progress=progress,
+            batch=self.batch, probe=probe, share=share, progress=progress, may=may,
         )  # fmt: skip
         self.counter.add(reference.evaluations)
         return replace(self, target=reference.samples, reference=reference)

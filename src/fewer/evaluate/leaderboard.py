@@ -17,11 +17,12 @@ from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.features import Features
 from fewer.evaluate.held_out import held_out_noise
 from fewer.evaluate.measure import reference_guidance
-from fewer.evaluate.own_pipeline import pipeline_rows
+from fewer.evaluate.own_pipeline import pipeline_noises, pipeline_rows
 from fewer.evaluate.probability_flow.likelihood import flow_nll
 from fewer.evaluate.reference import PROBE
 from fewer.evaluate.scoring import Quality, Scored, scoring_of
 from fewer.evaluate.verdict import Side, Verdict, decide
+from fewer.guidance.cfg import passes_at
 from fewer.integrations.as_it_is import untold_guidance
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
@@ -30,6 +31,7 @@ from fewer.samplers import rows_for, short_of_guidance, standard_plans
 from fewer.transfer import transferred
 
 STANDARD_BASELINES = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # standard plans that run on any model
+USUAL_CALLS = 128  # of a reference solution
 SHARE = 0.3  # of the best standard plan's error that a given plan may have
 
 Progress = Callable[[str, int, int | None], Any]
@@ -113,6 +115,25 @@ def compare(
         "rows": [row.to_dict() for row in sorted(rows, key=_by_cost_and_error)],
         "plans": [verdict.to_dict() for verdict in verdicts], "notes": notes,
     }  # fmt: skip
+
+
+def leaderboard_evaluations(
+    model: Model, nfe: Sequence[int], plans: Sequence[Plan], guidance: float | None, n: int
+) -> dict[str, int]:
+    """Network evaluations that `compare` takes, by what makes them; those of the reference solution as they usually are."""
+    guidance = _guidance_of(plans) if guidance is None else guidance
+    budgets = sorted({*nfe, *(EqualCost.of(model, plan).nfe for plan in plans)})
+    passes, probe = passes_at(guidance), min(n, PROBE)
+    counts = {budget: len(standard_plans(model, budget, guidance)) for budget in budgets}
+    made = {
+        "fine solution": USUAL_CALLS * passes * (n + probe) + len(STANDARD_BASELINES) * probe * budgets[-1],
+        "standard plans": n * sum(budget * count for budget, count in counts.items()),
+        "given plans": n * sum(plan.nfe for plan in plans),
+    }
+    if model.pipeline is not None:
+        own = (model.pipeline.steps * passes, *budgets)
+        made["the pipeline as it is"] = sum(each * pipeline_noises(n, each) for each in own)
+    return {what: count for what, count in made.items() if count}
 
 
 def _by_cost_and_error(row: Scored) -> tuple[int, float]:

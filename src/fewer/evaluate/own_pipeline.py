@@ -79,9 +79,14 @@ def pipeline_row(evaluator: Evaluator, nfe: int | None, guidance: float | None, 
 
 def _samples(evaluator: Evaluator, pipeline: AsItIs, seed: int, most: int) -> Tensor:
     """A pipeline's samples from as many of the first noises as `most` evaluations allow, at least 16."""
-    few = evaluator.first(max(FEWEST, min(len(evaluator), most // pipeline.nfe)))
+    few = evaluator.first(pipeline_noises(len(evaluator), pipeline.nfe, most))
     few.counter.add(pipeline.nfe * len(few))
     return pipeline.samples(few.model, few.noise, few.labels, seed, few.batch)
+
+
+def pipeline_noises(n: int, nfe: int, most: int = PIPELINE_EVALUATIONS) -> int:
+    """On how many of n noises a pipeline of `nfe` evaluations is played: as many as `most` of these allow, at least 16."""
+    return max(FEWEST, min(n, most // nfe))
 
 
 def finite(samples: Tensor) -> bool:

@@ -66,6 +66,7 @@ def fine_solution(
     probe: int = PROBE,
     share: float = SHARE,
     progress: Callable[[str], Any] | None = None,
+    may: Callable[[int], bool] | None = None,
 ) -> Reference:
     """The reference solution from `noise` (n, *shape): calls are doubled until the samples change by less than a share of
     the plans' own error.
@@ -77,6 +78,7 @@ def fine_solution(
     improved    RMSE that the plans to be scored may have, as a share of the best candidate's, or of 1 where there is none
     share       of that RMSE, below which the change must be; 5 % unless given
     probe       noises on which the number of calls is found
+    may         may(evaluations of all noises): whether the time allows so many; where not, calls are doubled no further
     """
     labels = model.labels(len(noise), labels)
     report = progress or (lambda stage: None)
@@ -98,6 +100,8 @@ def fine_solution(
         spent += calls * len(fine)
         before, change = change, float((fine - coarse).double().square().mean().sqrt())
         if change <= share * (improved * _least_rmse(candidates, fine)) or calls >= MOST or change > STALLED * before:
+            break
+        if may is not None and not may(2 * calls * (len(fine) + len(noise)) * passes_at(guidance)):
             break
         coarse = fine
     report(f"fine solution, {calls} calls, all noises")

@@ -15,6 +15,8 @@ from fewer.evaluate.statistics.paired import Decision
 
 Figure = Literal["error", "Frechet distance"]
 
+WIDEST = 100.0  # times its low end that the high end of a ratio's interval around 1 may be and still say something
+
 _NON_INFERIOR: dict[Decision, bool | None] = {"better": True, "not worse": True, "worse": False, "cannot tell": None}
 
 
@@ -81,3 +83,15 @@ def distance_ratio(a: Interval, b: Interval) -> Interval:
     low = max(a.low, 0.0) / b.high if b.high > 0 else 0.0
     value = a.value / b.value if b.value > 0 else high
     return Interval(min(max(value, low), high), low, high, a.n)
+
+
+def tells(ratio: Interval) -> bool:
+    """Whether the interval of a ratio says anything: one around 1 that spans more than a factor of 100 does not."""
+    return not ratio.low < 1 < ratio.high or ratio.high <= WIDEST * ratio.low
+
+
+def of_ratio(ratio: Interval, name: str) -> str:
+    """ "0.70 [0.64, 0.77] of that of NAME"; or that it cannot be told, where the interval says nothing."""
+    if tells(ratio):
+        return f"{ratio} of that of {name}"
+    return f"not to be told from that of {name} (a few of {ratio.n} fresh noises carry nearly all of either)"

@@ -19,7 +19,15 @@ from safetensors.torch import save as dump_safetensors
 from torch import Tensor
 
 from fewer.errors import InputError
-from fewer.files import LARGEST_TENSORS, checked, read_json, read_safetensors, write_atomically, write_safetensors
+from fewer.files import (
+    LARGEST_JSON,
+    LARGEST_TENSORS,
+    checked,
+    read_json,
+    read_safetensors,
+    write_atomically,
+    write_safetensors,
+)
 from fewer.plan.table import Plan
 from fewer.plan.values import Coefficient, Refusal, Source
 
@@ -82,7 +90,13 @@ def write(plan: Plan, path: Path) -> Path:
         beside = path.with_suffix(".safetensors")
         write_safetensors(beside, tensors)
         content["tensors"] = beside.name
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    text = (json.dumps(content, indent=1) + "\n").encode()
+    if len(text) > LARGEST_JSON:
+        raise InputError(
+            f"plan {plan.name!r} of {len(plan.rows)} rows takes {len(text) >> 20} MiB as a file, of which at most "
+            f"{LARGEST_JSON >> 20} are read: give fewer evaluations"
+        )
+    write_atomically(path, text)
     return path
 
 

@@ -111,6 +111,7 @@ def ranking(baselines: Sequence[Baseline], front: Sequence[Entry]) -> list[Ranke
     intervals only these compete: the others were ranked on the search's noises, the plans were measured on fresh ones.
     """
     standards = [b for b in baselines if b.kind == "standard"]
+    standards = [b for b in standards if b.fresh] or standards
     competing = [b for b in standards if (rmse := b.quality.get("paired_rmse")) and rmse.bounded] or standards
     best: list[Baseline] = []
     for b in sorted(competing, key=lambda b: (b.nfe, _value(b.quality))):

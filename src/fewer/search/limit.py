@@ -11,11 +11,18 @@ from fewer.blocks.find import block
 from fewer.errors import InputError
 from fewer.evaluate.cost import price
 from fewer.evaluate.cost.latency import LatencyTable, latency_table
+from fewer.evaluate.cost.plans import clock
 from fewer.models.model import Model
 from fewer.plan import Plan
+from fewer.samplers import standard
 
 Unit = Literal["macs", "ms"]
 MOST_CALLS = 1000
+KNOWN, TABLES, STEADY = (
+    4,
+    3,
+    1.25,
+)  # calls of a plan that checks a table, how often it is measured, and by how much it may be off
 CLOCKED = 16  # samples at a time when milliseconds per sample are meant, as in results.json
 
 
@@ -85,7 +92,13 @@ class Limit:
         return n
 
 
-def limits(model: Model, unit: Unit, given: float | Sequence[float], names: Sequence[str]) -> tuple[Limit, ...]:
+def limits(
+    model: Model,
+    unit: Unit,
+    given: float | Sequence[float],
+    names: Sequence[str],
+    late: Callable[[], bool] = lambda: False,
+) -> tuple[Limit, ...]:
     """Limits of these amounts, rising, for plans that may leave out the named blocks or call the model's others;
     milliseconds are measured now.
 
@@ -97,8 +110,23 @@ def limits(model: Model, unit: Unit, given: float | Sequence[float], names: Sequ
             raise InputError(f"{unit} is {amount!r}; expected a positive number")
     if not amounts:
         raise InputError(f"{unit} is empty; expected a positive number")
-    table = latency_table(model, (CLOCKED,), blocks=names) if unit == "ms" else None
+    table = steady_table(model, names, late) if unit == "ms" else None
     # guided rows call a further network with the model's own empty label
     others = [replace(other, empty_label=model.empty_label) for other in model.others if unit == "ms"]
     tables = tuple(latency_table(other, (CLOCKED,)) for other in others)
     return tuple(Limit(model, unit, float(amount), table, tables) for amount in sorted(set(amounts)))
+
+
+def steady_table(model: Model, names: Sequence[str], late: Callable[[], bool]) -> LatencyTable:
+    """The latency table of a model, measured again, at most twice and not where it is late, where a plan clocked right after it
+    contradicts it: then something else had the machine in between.
+    """
+    plan = standard("ddim", model, KNOWN, "logsnr")
+    for _ in range(TABLES):
+        table = latency_table(model, (CLOCKED,), blocks=names)
+        if late():
+            break
+        measured = clock(model, {"known": plan}, CLOCKED)["known"].value * CLOCKED
+        if 1 / STEADY <= measured / table.predict(plan, CLOCKED) <= STEADY:
+            break
+    return table

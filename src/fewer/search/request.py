@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -30,10 +30,14 @@ DEFAULT = GaussNewton()
 
 @dataclass(frozen=True)
 class Budget:
-    """Network evaluations of a plan, and the limit in multiply-adds or milliseconds that pays for them, where there is one."""
+    """Network evaluations of a plan, and the limit in multiply-adds or milliseconds that pays for them, where there is one.
+
+    attempt  number of the search, after the first, of a limit that was clocked again
+    """
 
     nfe: int
     limit: Limit | None = None
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,17 @@ def evaluations_of(nfe: int | Sequence[int] | None, match: bool) -> tuple[Budget
 
 
 def limited(
-    model: Model, blocks: Sequence[str], nfe: object, match: bool, macs: Amounts, ms: Amounts
+    model: Model,
+    blocks: Sequence[str],
+    nfe: object,
+    match: bool,
+    macs: Amounts,
+    ms: Amounts,
+    late: Callable[[], bool] = lambda: False,
 ) -> tuple[Limit, ...]:
     """The requested limits in multiply-adds or milliseconds, if any; `blocks` are the names of those to leave out.
+
+    late  whether the time for clocking is up
 
     Raises InputError for two kinds of budget at once, for a budget below one call, and for two within the same call.
     """
@@ -125,7 +137,7 @@ def limited(
         raise InputError(f"budget is {', '.join(requested)} at once; expected one of nfe, match, macs and ms")
     if macs is not None:
         return limits(model, "macs", macs, blocks)
-    return () if ms is None else limits(model, "ms", ms, blocks)
+    return () if ms is None else limits(model, "ms", ms, blocks, late)
 
 
 def paid_by(model: Model, limits: Sequence[Limit], guidance: float | None) -> tuple[Budget, ...]:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import datetime
 import io
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fewer.engine import sample
-from fewer.evaluate.cost import clock as cost
+from fewer.evaluate.cost import plans as cost
 from fewer.evaluate.cost.price import call_macs, plan_macs
 from fewer.evaluate.equal_cost import costs_partial_calls
-from fewer.evaluate.own_pipeline import pipeline_rows
+from fewer.evaluate.own_pipeline import PIPELINE_EVALUATIONS, pipeline_rows
 from fewer.evaluate.statistics.interval import Interval
 from fewer.files import checked, write_atomically, write_json
 from fewer.images import is_picture, pixels
+from fewer.integrations.as_it_is import as_it_is
 from fewer.models.model import Model
-from fewer.noise import unit_noise
 from fewer.outfolder import together
 from fewer.plan import Plan
 from fewer.report.folder import RESULTS, Folder
 from fewer.report.html import write_page
+from fewer.report.summary import summary
 from fewer.results import Results
 from fewer.search.outfolder import earlier_plans
 from fewer.search.stages.references import References
@@ -33,7 +33,6 @@ from fewer.search.verdict import Outcome, in_images, of_luck
 from fewer.versions import versions
 
 SHOWN = 16  # samples in the report
-CLOCKED = 16  # samples of a clocked run
 
 
 @dataclass(frozen=True)
@@ -71,15 +70,6 @@ def choose(outcomes: list[Outcome], match: bool) -> Outcome:
     return matching[0] if matching else outcomes[-1]
 
 
-def clock(model: Model, plans: dict[str, Plan], batch: int) -> dict[str, Interval]:
-    """Milliseconds per sample of plans, alternating, in batches of 16 samples."""
-    noise = unit_noise(0, range(CLOCKED), model.shape, device=model.device)
-    runs = {name: partial(sample, model, plan, noise=noise, batch=batch) for name, plan in plans.items()}
-    seconds = cost.clock(runs, repeats=9, warmup=1)
-    each = 1e3 / CLOCKED
-    return {name: Interval(i.value * each, i.low * each, i.high * each, i.n) for name, i in seconds.items()}
-
-
 def result_of(task: Task, run: Run, refs: References, outcomes: list[Outcome], command: str) -> Result:
     """The result of a run, which is also written to the folder where there is one."""
     record = make_results(task, run, refs, outcomes, command)
@@ -97,7 +87,7 @@ def make_results(task: Task, run: Run, refs: References, outcomes: list[Outcome]
     evaluations, seconds = run.counter.evaluations + judge.evaluations, run.seconds
     chosen = choose(outcomes, request.match)
     macs = call_macs(model) or None  # torch counts none in an exact model
-    clocked = clock(model, {str(o.nfe): o.plan for o in outcomes}, task.batch)
+    clocked = _clocked(task, run, refs, outcomes)
 
     def price(nfe: int, ms: Interval | None = None) -> dict[str, Any]:
         return {"nfe": nfe, "macs": None if macs is None else macs * nfe, "ms": ms}
@@ -105,11 +95,13 @@ def make_results(task: Task, run: Run, refs: References, outcomes: list[Outcome]
     def cost_of(outcome: Outcome) -> dict[str, Any]:
         """Cost of a plan by the blocks and networks that its rows call; nfe counts passes, of which a row makes one or two."""
         plan = outcome.plan
-        entry = price(plan.nfe, clocked[str(outcome.nfe)]) | {"rows": len(plan.rows)}
+        entry = price(plan.nfe, outcome.ms or clocked.get(str(outcome.nfe))) | {"rows": len(plan.rows)}
         if macs is not None and costs_partial_calls(plan):
             entry["macs"] = plan_macs(model, plan, macs)
         if request.limits and request.limits[0].unit == "ms":
-            entry["predicted_ms"] = request.limits[0].cost(plan)
+            entry["predicted_ms"] = (
+                request.limits[0].cost(plan) if outcome.predicted_ms is None else outcome.predicted_ms
+            )
         return entry
 
     front = [
@@ -118,7 +110,7 @@ def make_results(task: Task, run: Run, refs: References, outcomes: list[Outcome]
             "quality": o.chosen.quality.to_dict(), "verdict": o.verdict.to_dict(), "searched": {"paired_rmse": o.searched},
             "match": None if o.match is None else o.match.to_dict(), "contributions": o.contributions,
             "attribution": o.attribution,
-        }
+        } | ({} if o.within is None else {"within": o.within})
         for o in outcomes
     ]  # fmt: skip
     reference = judge.reference
@@ -135,13 +127,31 @@ def make_results(task: Task, run: Run, refs: References, outcomes: list[Outcome]
         },
         "cost": cost_of(chosen), "quality": chosen.chosen.quality.to_dict(),
         "reference": {"nfe": reference.nfe, "error": reference.error},
-        "features": judge.described, "baselines": [row | {"cost": price(row["nfe"])} for row in baselines],
+        "features": judge.described,
+        "baselines": [row | {"cost": price(row["nfe"], clocked.get(row["name"]))} for row in baselines],
         "verdict": verdict.to_dict(), "versions": versions(), "evaluations": evaluations, "seconds": seconds,
         "command": command, "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "contributions": chosen.contributions, "attribution": chosen.attribution, "front": front,
         "notes": [*run.notes, *_notes(refs, chosen)],
     }  # fmt: skip
-    return checked(Results, content, "results")
+    record = checked(Results, content, "results")
+    return record.model_copy(update={"summary": summary(record)})
+
+
+def _clocked(task: Task, run: Run, refs: References, outcomes: list[Outcome]) -> dict[str, Interval]:
+    """Milliseconds per sample of each budget's plan, by its number of evaluations, and of the pipeline as it is, by its name."""
+    run.enter("clocking")
+    run.progress("clocking", 0, None)
+    plans = {str(outcome.nfe): outcome.plan for outcome in outcomes if outcome.ms is None}
+    if not run.has_room(sum(map(cost.evaluations, plans.values()))):
+        run.notes.append("milliseconds were not clocked: the time was up")
+        return {}
+    own = None if refs.pipeline is None else as_it_is(task.model, None, task.request.guidance)
+    if own is not None and refs.pipeline is not None and own.plan is not None:
+        taken = cost.evaluations(own.plan)
+        if taken <= PIPELINE_EVALUATIONS and run.has_room(taken):
+            plans[refs.pipeline.name] = own.plan
+    return cost.clock(task.model, plans, task.batch) if plans else {}
 
 
 def _baselines(task: Task, run: Run, refs: References, outcomes: list[Outcome]) -> list[dict[str, Any]]:
@@ -153,10 +163,14 @@ def _baselines(task: Task, run: Run, refs: References, outcomes: list[Outcome]) 
         for candidate in outcome.ranked:
             name = candidate.plan.name
             quality = measured.get(name) or {"paired_rmse": candidate.state.get("paired_rmse")}
-            rows.append({"name": name, "kind": "standard", "nfe": outcome.nfe, "quality": quality})
+            fresh = name in measured
+            rows.append({"name": name, "kind": "standard", "nfe": outcome.nfe, "quality": quality, "fresh": fresh})
     if pipeline is None:
         return rows
     others = [budget.nfe for budget in request.budgets if budget.nfe != pipeline.nfe]
+    if run.deadline.over() and others:
+        run.notes.append("the pipeline as it is at the budgets is left out: the time was up")
+        others = []
     at_budgets = pipeline_rows(judge, others, request.guidance, request.seed, run.notes)
     quality = judge.quality(pipeline.samples, pairs=not pipeline.stochastic).to_dict()
     return [

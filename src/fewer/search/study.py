@@ -209,6 +209,17 @@ def _connection(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, check_same_thread=False)
 
 
+def noises_of(path: Path) -> int | None:
+    """How many noises the studies in a file were searched on; None where it holds none. Raises InputError for no study."""
+    if not path.exists():
+        return None
+    with _opening(path):
+        held = optuna.get_all_study_summaries(f"sqlite:///{path}")
+    known = [each.user_attrs.get("asked") for each in held if each.study_name.startswith("nfe-")]
+    found = [asked["noises"] for asked in known if isinstance(asked, dict) and isinstance(asked.get("noises"), int)]
+    return found[0] if found else None
+
+
 @contextmanager
 def _opening(path: Path | None) -> Iterator[None]:
     """Raise InputError for a file that is no study, and for one that holds the study that is to be created."""

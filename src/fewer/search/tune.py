@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from fewer.arguments import as_count, as_count_or_none, as_model, as_number, as_number_or_none
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
+from fewer.evaluate.cost.pace import Forecast, batch_memory, timed_pace
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
 from fewer.evaluate.scoring import scoring_of
@@ -22,6 +22,8 @@ from fewer.integrations.as_it_is import untold_guidance
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.samplers import short_of_guidance
+from fewer.search.deadline import Deadline
+from fewer.search.forecast import LEAST_NOISES, check_clocking, check_time, foreseen, within_time
 from fewer.search.outfolder import own_folder
 from fewer.search.request import (
     Budget,
@@ -37,15 +39,17 @@ from fewer.search.request import (
 )
 from fewer.search.results import Result, result_of
 from fewer.search.space import check_keep
-from fewer.search.stages.explore import rank, search
-from fewer.search.stages.free_scale import PLACEHOLDER, check_auto, find_scale, or_unguided
+from fewer.search.stages.clocked import kept_within
+from fewer.search.stages.explore import Ranked, rank, search
+from fewer.search.stages.free_scale import EACH, NOISES, PLACEHOLDER, check_auto, find_scale, or_unguided
 from fewer.search.stages.references import References, references
-from fewer.search.stages.run import Progress, Run, Task
+from fewer.search.stages.run import Overall, Progress, Run, Task
 from fewer.search.stages.verify import verify
 from fewer.search.starts import From, check_starts, split
 from fewer.search.strategies.joint import names_of
-from fewer.search.strategies.standards import kept_standards
+from fewer.search.strategies.standards import likely_standards
 from fewer.search.strategy import Strategy
+from fewer.search.study import STUDY, noises_of
 from fewer.search.verdict import Outcome, matches, refusal
 
 HOPELESS = 4.0  # times the pipeline's error, at which no budget is searched
@@ -79,6 +83,7 @@ def tune(
     start_from: From = (),
     command: str = "",
     progress: Progress | None = None,
+    overall: Overall | None = None,
 ) -> Result:
     """Search a plan of `nfe` network evaluations per sample, or of `macs` multiply-adds, or of `ms` milliseconds.
 
@@ -105,7 +110,9 @@ def tune(
               or its name (see `OwnMetric`)
     out       folder for plan.json, results.json, report.html, study.db, front/ and samples.npz; one search at a time has
               it, and what it writes there comes whole
-    trials    most candidates after the standard plans, a budget; `time` most seconds of search, all budgets together
+    trials    most candidates after the standard plans, a budget
+    time      most seconds of the whole run, all budgets together (it may be a quarter more): where they are few, on fewer
+              noises, with a coarser fine solution and fewer standard plans, which the notes say
     resume    go on with the search in `out`, of a model that has a hash
     force     write into `out` whatever it holds, and begin anew: otherwise it is new, empty, or holds an earlier search
     noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 256;
@@ -121,17 +128,71 @@ def tune(
               And plans (`fewer.Plan`, or their files, by a path or a word that ends in .json) of as many evaluations as a
               budget, such as one tuned before this model was fine-tuned: Gauss-Newton begins with them, too
 
-    Raises InputError for budgets, scales and words that make no sense for the model, and for a folder that cannot be
-    written or that another search has.
+    progress  progress(stage, done, total or None), and overall(evaluations made, those made and to come), as the run goes on
+
+    Raises InputError for budgets, scales and words that make no sense for the model, for a time in which not even a coarse
+    run can be done, and for a folder that cannot be written or that another search has.
+    """
+    model, time = as_model(model), as_number_or_none(time, "time")
+    guidance = guidance if isinstance(guidance, str) else as_number_or_none(guidance, "guidance")
+    batch = as_count_or_none(batch, "batch")
+    if resume:
+        check_resumable(model)
+    run = Run(progress or (lambda *_: None), Deadline(time), overall=overall or (lambda *_: None))
+    if ms is not None and time is not None:  # clocking the network for milliseconds takes long itself
+        check_clocking(time, model)
+    request_at = requested(
+        model, nfe, seed=seed, keep=keep, margin=margin, match=match, macs=macs, ms=ms, trials=trials, time=time,
+        noises=noises, fresh=fresh, evaluations=evaluations, strategy=strategy, start_from=start_from, late=run.deadline.late,
+    )  # fmt: skip
+    scoring = scoring_of(model, data, features, metric)
+    if isinstance(guidance, str):
+        check_auto(guidance, model, scoring)
+    request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
+    scoring.check(request.held_out)
+    defined = not isinstance(guidance, str) and time is None  # else its scale or noises are not known yet
+    searches = {
+        f"nfe-{budget.nfe}": identity(request, model, budget) if defined else None
+        for budget in request.budgets[: 1 if match else None]
+    }
+    with nullcontext() if out is None else own_folder(out, searches, resume, force) as folder:
+        task = timed(Task(model, request, scoring, batch or MICRO_BATCH, folder, resume), run)
+        if isinstance(guidance, str):
+            found = request_at(find_scale(task, run).scale)
+            task = replace(task, request=replace(found, noises=task.request.noises, held_out=task.request.held_out))
+        return searched(task, run, command, free_scale=isinstance(guidance, str))
+
+
+def requested(
+    model: Model,
+    nfe: int | Sequence[int] | None = None,
+    *,
+    seed: int = 0,
+    keep: Iterable[str] = (),
+    margin: float = 0.05,
+    match: bool = False,
+    macs: float | Sequence[float] | None = None,
+    ms: float | Sequence[float] | None = None,
+    trials: int | None = None,
+    time: float | None = None,
+    noises: int | None = None,
+    fresh: int | None = None,
+    evaluations: int | None = None,
+    strategy: str | Strategy = "gauss-newton",
+    start_from: From = (),
+    late: Callable[[], bool] = lambda: False,
+) -> Callable[[float | None], Request]:
+    """The checked request of these arguments of `tune` at a guidance scale; `late` ends the clocking of milliseconds.
+
+    Raises InputError as `tune` does.
     """
     model, kept = as_model(model), check_keep(keep)
     seed, margin = as_count(seed, "seed", 0), as_number(margin, "margin")
     trials, time = as_count_or_none(trials, "trials", 0), as_number_or_none(time, "time")
     noises, fresh = as_count_or_none(noises, "noises", 8), as_count_or_none(fresh, "fresh", 8)
-    batch, evaluations = as_count_or_none(batch, "batch"), as_count_or_none(evaluations, "evaluations", 0)
-    guidance = guidance if isinstance(guidance, str) else as_number_or_none(guidance, "guidance")
+    evaluations = as_count_or_none(evaluations, "evaluations", 0)
     blocks = names_of(model) if "blocks" not in kept and not model.others and (macs, ms) != (None, None) else ()
-    limits = limited(model, blocks, nfe, match, macs, ms)
+    limits = limited(model, blocks, nfe, match, macs, ms, late)
     strategies, plans = split(start_from, model)
 
     def request_at(scale: float | None) -> Request:
@@ -146,25 +207,52 @@ def tune(
         check_starts(request, model)
         return request
 
-    if resume:
-        check_resumable(model)
-    scoring = scoring_of(model, data, features, metric)
-    if isinstance(guidance, str):
-        check_auto(guidance, model, scoring)
-    request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
-    scoring.check(request.held_out)
-    searches = {
-        f"nfe-{budget.nfe}": None if isinstance(guidance, str) else identity(request, model, budget)
-        for budget in request.budgets[: 1 if match else None]
-    }
-    with nullcontext() if out is None else own_folder(out, searches, resume, force) as folder:
-        task, run = (
-            Task(model, request, scoring, batch or MICRO_BATCH, folder, resume),
-            Run(progress or (lambda *_: None)),
-        )
-        if isinstance(guidance, str):
-            task = replace(task, request=request_at(find_scale(task, run).scale))
-        return searched(task, run, command, free_scale=isinstance(guidance, str))
+    return request_at
+
+
+def foresee(
+    model: Model,
+    nfe: int | Sequence[int] | None = None,
+    *,
+    guidance: float | Literal["auto"] | None = None,
+    batch: int | None = None,
+    **options: Any,
+) -> Forecast:
+    """What `tune` with these arguments would take, from a timed play of the model; nothing is searched or written.
+
+    options  of `requested`. The evaluations are right within a factor of 2, and `time` bounds them.
+    Raises InputError as `tune` does.
+    """
+    scale = PLACEHOLDER if isinstance(guidance, str) else guidance
+    request, size = requested(model, nfe, **options)(scale), batch or MICRO_BATCH
+    check_time(request, model, timed_pace(model, scale, LEAST_NOISES))
+    pace = timed_pace(model, scale, size)
+    fitting = within_time(request, model, pace)
+    kept = 4 * math.prod(model.shape) * 3 * (fitting.noises + 4 * fitting.held_out)  # noises, targets and samples
+    memory = batch_memory(model, scale, size) + kept
+    found = {"guidance scale": EACH * NOISES} if isinstance(guidance, str) else {}
+    return Forecast(found | foreseen(fitting, model), pace, memory, most=request.time)
+
+
+def timed(task: Task, run: Run) -> Task:
+    """The task with what the requested time allows, and in the run what it is expected to take.
+
+    Raises InputError where the time is too short for any run.
+    """
+    request, model = task.request, task.model
+    if request.time is not None:
+        check_time(request, model, timed_pace(model, request.guidance, LEAST_NOISES, run.deadline.clock))
+        run.pace = timed_pace(model, request.guidance, task.batch, run.deadline.clock)
+        request = within_time(request, model, run.pace)
+        if task.folder is not None and task.resume:
+            request = replace(request, noises=noises_of(task.folder / STUDY) or request.noises)
+        if request != task.request:
+            run.notes.append(
+                f"in {request.time:g} s: {request.noises} noises in place of {task.request.noises} in the search, and "
+                f"{request.held_out} in place of {task.request.held_out} fresh ones: more time makes the figures surer"
+            )
+    run.expected.stages.update(foreseen(request, model) | {"clocking": 0})
+    return replace(task, request=request)
 
 
 def searched(task: Task, run: Run, command: str = "", free_scale: bool = False) -> Result:
@@ -178,19 +266,26 @@ def searched(task: Task, run: Run, command: str = "", free_scale: bool = False) 
     """
     model, request = task.model, task.request
     run.notes += _notes(model, request)
-    standards = cache(partial(kept_standards, model, request))
-    last = request.budgets[-1]
-    refs = references(task, run, standards(min(last.nfe, 10)))
+    budgets, last = request.budgets, request.budgets[-1]
+    refs = references(task, run, likely_standards(model, request, min(last.nfe, 10)))
     if request.match and refs.pipeline is None:
         raise InputError(f"match needs a pipeline that runs; that of {model.name} gives no finite samples")
     outcomes: list[Outcome] = []
-    for budget in request.budgets:
-        ranked = rank(task, run, budget, standards(budget.nfe), refs.objective)
+    for n, budget in enumerate(budgets):
+        run.deadline.open([each.nfe for each in budgets[n:]], request.match)
+        ranked = rank(task, run, budget, refs.objective)
         if request.match and budget != last and ranked.standards[0].error > HOPELESS * _pipeline_error(refs):
             continue
-        outcome = verify(task, run, refs, ranked, search(task, run, ranked))
-        if free_scale:
-            outcome = or_unguided(task, run, refs, budget, outcome)
+
+        def outcome_of(ranked: Ranked, before: list[Outcome] = outcomes) -> Outcome:
+            found = verify(task, run, refs, ranked, search(task, run, ranked), before)
+            return or_unguided(task, run, refs, ranked.budget, found) if free_scale else found
+
+        def again(other: Budget) -> Outcome:
+            return outcome_of(rank(task, run, other, refs.objective))
+
+        taken = {each.nfe for each in budgets if each != budget}
+        outcome = kept_within(task, run, budget, outcome_of(ranked), again, taken)
         outcomes.append(beside_pipeline(task, run, refs, budget, outcome))
         if (match := outcomes[-1].match) is not None and match.recommended == "tuned":
             break

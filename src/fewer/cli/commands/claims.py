@@ -9,7 +9,9 @@ import typer
 
 from fewer.cli import options as opt
 from fewer.cli import tables
+from fewer.cli.interrupted import NOTHING, if_interrupted
 from fewer.cli.json_output import wrote_json
+from fewer.cli.logs import log_to_stderr
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 
@@ -29,19 +31,26 @@ def claims(
     sabotage: Annotated[
         bool, typer.Option("--sabotage", help="Break each method on purpose: no claim may hold then.")
     ] = False,
+    dry_run: opt.DryRun = False,
+    verbose: opt.Verbose = 0,
 ) -> None:
     """Run claims. Status 1 where one that is on record as holding does not hold, or one holds that was sabotaged."""
     from fewer.claims import claims as known
     from fewer.claims import recorded, run_claims
     from fewer.claims.results import chosen, read
 
+    log_to_stderr(verbose)
     opt.writable(json_file)
     to_file = json_file is not None and str(json_file) != "-"
     results = (
         read(json_file) if json_file is not None and to_file and json_file.exists() and json_file.stat().st_size else {}
     )
     wrong = []
-    with progress() as report:
+    if dry_run:
+        _print_forecast([claim.name for claim in chosen(names or [])], json_file)
+        return
+    kept = f"the claims that were run are kept in {json_file}" if to_file else NOTHING
+    with if_interrupted(lambda: kept), progress() as report:
         for name, result in run_claims(chosen(names or []), seed, sabotage, report):
             results[name] = result
             holds, held = result.status == "holds", name not in recorded() or recorded()[name].status == "holds"
@@ -55,3 +64,17 @@ def claims(
         wrote_json({key: result.to_dict() for key, result in results.items()}, json_file)
     if wrong:
         raise typer.Exit(1)
+
+
+def _print_forecast(names: list[str], json_file: Path | None) -> None:
+    """The claims with the seconds that they took on the machine of the record."""
+    from fewer.claims import recorded
+    from fewer.evaluate.cost.pace import in_words
+
+    took = {name: recorded()[name].seconds for name in names if name in recorded()}
+    for name in names:
+        typer.echo(f"{f'{took[name]:,.1f} s' if name in took else 'not on record':>14}  {name}")
+    typer.echo(
+        f"{len(names)} claims, about {in_words(sum(took.values()))} on the machine of the record, one after another"
+    )
+    typer.echo(f"would write {json_file if json_file is not None else 'nothing'}")

@@ -9,6 +9,8 @@ import typer
 
 from fewer.cli import options as opt
 from fewer.cli import tables
+from fewer.cli.dry_run import print_forecast
+from fewer.cli.interrupted import NOTHING, if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
 from fewer.cli.progress import progress
@@ -30,6 +32,7 @@ def compare(
     guidance: opt.Guidance = None,
     n: Annotated[int, typer.Option("-n", min=8, max=opt.MOST_SAMPLES, help="Starting noises.")] = 128,
     json_file: opt.JsonFile = None,
+    dry_run: opt.DryRun = False,
 ) -> None:
     """Leaderboard of plans, standard samplers and the pipeline as it is; status 1 when a given plan does not hold."""
     calls, scale = opt.budgets(nfe), opt.scale(guidance)
@@ -37,13 +40,19 @@ def compare(
     if nll and measures.data is None:
         raise InputError("--nll is the likelihood of data: give --data too")
     from fewer.cli.loading import load_model, read_figures
+    from fewer.evaluate.cost.pace import foreseen
     from fewer.evaluate.leaderboard import compare as run
+    from fewer.evaluate.leaderboard import leaderboard_evaluations
     from fewer.plan import Plan
 
     plans = [Plan.load(path) for path in plan or []]
     network, scale = load_model(common, scale, plans)
     figures = read_figures(measures, network)
-    with progress() as report:
+    if dry_run:
+        made = leaderboard_evaluations(network, calls, plans, scale, n)
+        print_forecast(foreseen(network, made, scale, common.batch), [json_file] if json_file else [])
+        return
+    with if_interrupted(lambda: NOTHING), progress() as report:
         board = run(
             network,
             calls,

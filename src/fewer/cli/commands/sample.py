@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from fewer.cli import options as opt
+from fewer.cli.dry_run import print_forecast
+from fewer.cli.interrupted import if_interrupted
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
@@ -33,6 +35,7 @@ def sample(
     ] = None,
     out: Annotated[Path, opt.path_option(metavar="DIR", help="Folder for the images.")] = Path("fewer-samples"),
     force: opt.Force = False,
+    dry_run: opt.DryRun = False,
 ) -> None:
     """Write 00000.png, .. and grid.png."""
     scale = opt.scale(guidance)
@@ -44,6 +47,7 @@ def sample(
     tidy = check_own(out, written(out, "sample") is not None, force, [*pictures, "grid.png"])
     from fewer.cli.loading import load_model
     from fewer.engine import sample as run
+    from fewer.evaluate.cost.pace import foreseen
     from fewer.images import check_picture, grid, picture, pixels, save_png
     from fewer.integrations.as_it_is import untold_guidance
     from fewer.plan import Plan
@@ -56,16 +60,20 @@ def sample(
         raise InputError("--guidance goes with a standard plan; a plan file has its own")
     check_picture(network)
     table, warnings = transferred(network, loaded or standard("dpmpp-2m", network, nfe or 20, "logsnr", guidance=scale))
-    with progress() as report:
-        samples = run(
-            network, table, n, seed=common.seed, labels=label, batch=common.batch,
-            progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
-        )  # fmt: skip
-    images = pixels(network, samples)
-    with filled(out, "sample", tidy) as folder:
-        for name, image in zip(pictures, images, strict=True):
-            save_png(picture(image), folder / name)
-        save_png(grid(images), folder / "grid.png")
+    if dry_run:
+        print_forecast(foreseen(network, {table.name: n * table.nfe}, scale, common.batch), [out / "*.png"])
+        return
+    with if_interrupted(lambda: "no image was written"):
+        with progress() as report:
+            samples = run(
+                network, table, n, seed=common.seed, labels=label, batch=common.batch,
+                progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
+            )  # fmt: skip
+        images = pixels(network, samples)
+        with filled(out, "sample", tidy) as folder:
+            for name, image in zip(pictures, images, strict=True):
+                save_png(picture(image), folder / name)
+            save_png(grid(images), folder / "grid.png")
     scale_is_free = loaded is None or network.embedded_guidance is not None  # which no plan file holds
     if scale_is_free and (untold := untold_guidance(network, scale)) is not None:
         warnings = [*warnings, untold]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fewer.cli import options as opt
 from fewer.cli import tables
+from fewer.cli.dry_run import print_forecast
+from fewer.cli.interrupted import NOTHING, if_interrupted
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError, one_line
@@ -33,8 +35,8 @@ def tune(
     ] = None,
     keep: Annotated[str | None, typer.Option(help="What may not change: steps,solver,guidance,blocks.")] = None,
     guidance: opt.GuidanceOrAuto = None,
-    trials: Annotated[int | None, typer.Option(help="Most candidates after the standard plans.")] = None,
-    time: Annotated[float | None, typer.Option(help="Most seconds of search.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Most candidates after the standard plans.")] = None,
+    time: Annotated[float | None, typer.Option(help="Most seconds of the whole run.")] = None,
     strategy: Annotated[str, typer.Option(help="A tuning method of `fewer methods`.")] = "gauss-newton",
     start_from: Annotated[
         str | None,
@@ -49,6 +51,7 @@ def tune(
         opt.path_option(metavar="DIR", help="Folder for the results (default fewer-MODEL/)."),
     ] = None,
     force: opt.Force = False,
+    dry_run: opt.DryRun = False,
 ) -> None:
     """Search a plan under a budget; writes plan.json, results.json, report.html and study.db."""
     calls, work, clock = None if nfe is None else opt.budgets(nfe), opt.amounts("macs", macs), opt.amounts("ms", ms)
@@ -63,6 +66,8 @@ def tune(
     from fewer.search import tune as run
     from fewer.search.outfolder import check_folder
     from fewer.search.space import check_keep
+    from fewer.search.study import STUDY
+    from fewer.search.tune import foresee
 
     check_keep(opt.words(keep))
     if out is not None:
@@ -72,13 +77,23 @@ def tune(
     network, scale = load_model(common, scale)
     figures = read_figures(measures, network)
     folder = out or Path(f"fewer-{file_name(network.name)}")
-    with progress() as report:
+    request: dict[str, Any] = {
+        "match": match, "macs": work, "ms": clock, "keep": opt.words(keep), "guidance": scale, "trials": trials, "time": time,
+        "strategy": strategy, "start_from": opt.words(start_from), "seed": common.seed, "batch": common.batch,
+    }  # fmt: skip
+    if dry_run:
+        names = ("plan.json", "results.json", "report.html", "study.db", "front/", "samples.npz")
+        print_forecast(foresee(network, calls, margin=figures["margin"], **request), [folder / name for name in names])
+        return
+    kept = f"the candidates found so far are kept in {folder}: --resume goes on with them"
+    with if_interrupted(lambda: kept if (folder / STUDY).exists() else NOTHING), progress() as report:
         result = run(
-            network, calls, match=match, macs=work, ms=clock, keep=opt.words(keep), guidance=scale, trials=trials,
-            time=time, strategy=strategy, start_from=opt.words(start_from), resume=resume, force=force, out=folder,
-            seed=common.seed, batch=common.batch, command=_command(), progress=report, **figures,
+            network, calls, resume=resume, force=force, out=folder, command=_command(), progress=report,
+            overall=report.overall, **request, **figures,
         )  # fmt: skip
     tables.print_tune(result, folder)
+    if any(entry.within == "no" for entry in result.record.front):
+        raise typer.Exit(1)
 
 
 def _command() -> str:

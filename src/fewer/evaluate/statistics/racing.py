@@ -130,7 +130,7 @@ def race(draw: Draw, margin: float = 0.05, most: int = 4096, first: int = 64) ->
         a, b = torch.cat([a, more_a]), torch.cat([b, more_b])
         ratio = ratios(a[None], b[None], alpha)[0]
         decision = decide(ratio, margin)
-        if decision != "cannot tell" or (n < most and _predictive_power(ratio, alpha, margin, most, last) < FUTILE):
+        if decision != "cannot tell" or futile(ratio, alpha, margin, most, last):
             break
     return Race(decision, ratio, n)
 
@@ -214,6 +214,11 @@ def _quantile(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     t = torch.where((U > 0) & (V > 0) & (square > 0), t, math.inf)
     q = t.sort(0).values[min(math.ceil((1 - shown) * (resamples + 1)), resamples) - 1]
     return q * float(student.ppf(1 - alpha / 2, n - 1) / student.ppf(1 - shown / 2, n - 1))
+
+
+def futile(ratio: Interval, alpha: float, margin: float, most: int, last: float) -> bool:
+    """Whether a race of two, at a look of level `alpha`, would hardly decide by its last one, at `most` samples, level `last`."""
+    return ratio.n < most and _predictive_power(ratio, alpha, margin, most, last) < FUTILE
 
 
 def _predictive_power(ratio: Interval, alpha: float, margin: float, most: int, last: float) -> float:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from fewer.plan import Plan
 from fewer.search.columns import STEPS_SHARE, besides, best_column, listed, strategies
+from fewer.search.forecast import stage
 from fewer.search.objective import Objective
 from fewer.search.request import Budget
 from fewer.search.space import Space, fits
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.joint import names_of
-from fewer.search.strategies.standards import Standards, by_grid
+from fewer.search.strategies.standards import Standards, by_grid, kept_standards
 from fewer.search.strategy import Candidate, Strategy
 from fewer.search.study import Study
+
+COMPILED = 0.1  # share of a budget's time in which its standard plans are made
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,22 @@ class Found:
     columns: dict[str, Candidate] = field(default_factory=dict)
 
 
-def rank(task: Task, run: Run, budget: Budget, plans: Sequence[Plan], objective: Objective) -> Ranked:
-    """Every standard plan of the budget, raced."""
+def rank(task: Task, run: Run, budget: Budget, objective: Objective) -> Ranked:
+    """Every standard plan of the budget, raced; the first ones where the time is up before."""
+    run.enter(stage(budget, "standard plans"))
+    run.progress(stage(budget, "standard plans"), 0, None)
+    late = partial(run.deadline.late, COMPILED)
+    plans = kept_standards(task.model, task.request, budget.nfe, late)
     study, space = task.study(budget), Space(task.model, (plans[0],))
-    candidates = run.follow(task, study, quarter(objective), Standards(tuple(plans)), space, share=None)
+    candidates = run.follow(task, study, quarter(objective), Standards(tuple(plans)), space, share=None, least=1)
+    if late():
+        run.notes.append(f"at {budget.nfe} evaluations the time was enough for {len(candidates)} standard plans only")
     return Ranked(budget, study, objective, sorted(candidates, key=lambda c: c.error))
 
 
 def search(task: Task, run: Run, ranked: Ranked) -> Found:
     """Follow the strategies to start from, then the one that moves steps, and one that makes rows cheaper where it may."""
+    run.enter(stage(ranked.budget, "search"))
     moving, saving = strategies(task.request, task.model)
     starts = _starts(task, run, ranked)
     few = quarter(ranked.objective)

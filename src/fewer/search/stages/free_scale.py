@@ -31,6 +31,11 @@ from fewer.search.verdict import Measured, Outcome
 
 AUTO: Literal["auto"] = "auto"
 PLACEHOLDER = 2.0  # scale by which a search is checked before its own is known
+FEWEST = 64  # noises on which a scale is searched
+EACH, TIME_SHARE = (
+    210,
+    0.5,
+)  # evaluations a noise of the search of a scale, about, and its share of the references' time
 NOISES = 512  # from which samples with and without guidance are compared with the data
 
 
@@ -48,9 +53,9 @@ def check_auto(guidance: str, model: Model, scoring: Scoring) -> None:
         )
 
 
-def _noise(model: Model, seed: int) -> Tensor:
-    """The first 512 of a seed's noises."""
-    return unit_noise(seed, Stream.SAMPLES.numbers(NOISES), model.shape, device=model.device)
+def _noise(model: Model, seed: int, n: int = NOISES) -> Tensor:
+    """The first n of a seed's noises."""
+    return unit_noise(seed, Stream.SAMPLES.numbers(n), model.shape, device=model.device)
 
 
 def distance_to_data(scoring: Scoring) -> tuple[str, Distance]:
@@ -63,17 +68,22 @@ def distance_to_data(scoring: Scoring) -> tuple[str, Distance]:
 
 
 def find_scale(task: Task, run: Run) -> Scales:
-    """The scale nearest to the data on the first 512 noises of the seed, or what the folder's study has kept of it."""
-    model, scoring, seed = task.model, task.scoring, task.request.seed
+    """The scale nearest to the data on the first 512 noises of the seed, or what the folder's study has kept of it.
+
+    On fewer noises, at least 64, where the time is short.
+    """
+    model, scoring, seed, n = task.model, task.scoring, task.request.seed, NOISES
+    while n > FEWEST and not run.affords(EACH * n, TIME_SHARE):
+        n //= 2
     name, distance = distance_to_data(scoring)
 
     def progress(spent: int) -> None:
         run.progress(f"guidance scale nearest to the data by {name}", spent, None)
 
     def search() -> Scales:
-        return nearest_scale(model, distance, _noise(model, seed), batch=task.batch, progress=progress)
+        return nearest_scale(model, distance, _noise(model, seed, n), batch=task.batch, progress=progress)
 
-    scales = kept_scale(task.folder, task.resume, scale_identity(model, scoring, seed, NOISES), search)
+    scales = kept_scale(task.folder, task.resume, scale_identity(model, scoring, seed, n), search)
     run.counter.add(scales.evaluations)
     at = "; ".join(f"scale {scale:g}: {scales.distances[scale]}" for scale in sorted(scales.distances))
     run.notes.append(f"guidance {scales.scale:g} was found by {name} to the data ({at})")
@@ -85,6 +95,9 @@ def or_unguided(task: Task, run: Run, refs: References, budget: Budget, outcome:
     if task.request.guidance == 1:
         return outcome
     model, seed, nfe = task.model, task.request.seed, budget.nfe
+    if run.deadline.late():
+        run.notes.append(f"{outcome.plan.name} was not compared with plans without guidance: the time was up")
+        return outcome
     run.progress(f"{nfe} evaluations: with and without guidance", 0, None)
     name, distance = distance_to_data(task.scoring)
     searched, held_out = (

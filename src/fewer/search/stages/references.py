@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from fewer.evaluate.held_out import HeldOut, Source
-from fewer.evaluate.own_pipeline import PIPELINE_EVALUATIONS, Pipeline, finite, play_pipeline
+from fewer.evaluate.own_pipeline import FEWEST, PIPELINE_EVALUATIONS, Pipeline, finite, play_pipeline
 from fewer.evaluate.reference import fine_plan
 from fewer.evaluate.scoring import Scoring
+from fewer.guidance.cfg import passes_at
 from fewer.noise import Stream, unit_noise
 from fewer.plan import Plan
+from fewer.search.forecast import LEAST_NOISES
 from fewer.search.objective import Objective
 from fewer.search.request import enough_noises
 from fewer.search.stages.run import Run, Task
@@ -21,23 +23,32 @@ from fewer.search.strategies.standards import LIKELY_BEST
 # independent of the plan's, then makes the plan's look half a percent larger.
 TUNED_SHARE = 0.3
 REFERENCE_SHARE = 0.1
+HALF = 0.5  # of the references' time that may go into making the search's finer
 MATCH_EVALUATIONS = 128_000  # that scoring the pipeline as it is may take where it is to be matched
 
 
 @dataclass(frozen=True)
 class References:
-    """The search's objective, the held-out noises that judge its plans, and the pipeline where there is one that runs."""
+    """The search's objective, the held-out noises that judge its plans, and the pipeline where there is one that runs.
+
+    fresh  held-out noises that a comparison begins with
+    """
 
     objective: Objective
     judge: HeldOut
     pipeline: Pipeline | None
+    fresh: int = 64
 
 
 def references(task: Task, run: Run, standards: Sequence[Plan]) -> References:
     """All of them; `standards` are plans of the largest budget, from which the reference learns how good it must be."""
+    run.enter("fine solution")
     objective = _objective(task, run, standards)
+    run.enter("fine solution of fresh noises")
     judge = _held_out(task, run, objective)
-    return References(objective, judge, _pipeline(task, run, judge))
+    run.judged = judge.counter
+    run.enter("the pipeline as it is")
+    return References(objective, judge, _pipeline(task, run, judge), len(judge))
 
 
 def _objective(task: Task, run: Run, standards: Sequence[Plan]) -> Objective:
@@ -52,7 +63,7 @@ def _objective(task: Task, run: Run, standards: Sequence[Plan]) -> Objective:
     plans = [plan for plan in standards if plan.recipe in LIKELY_BEST] or standards[:1]
     return objective.with_reference(
         [few.samples(plan) for plan in plans], guidance=request.guidance, improved=TUNED_SHARE, share=REFERENCE_SHARE,
-        probe=len(few), progress=lambda stage: run.progress(stage, 0, None),
+        probe=len(few), progress=lambda stage: run.progress(stage, 0, None), may=lambda made: run.affords(made, HALF),
     )  # fmt: skip
 
 
@@ -63,7 +74,10 @@ def _held_out(task: Task, run: Run, objective: Objective) -> HeldOut:
     run.progress(stage, 0, None)
     plan = fine_plan(task.model, reference.calls, request.guidance)
     source = Source(task.model, request.seed, plan, task.batch, partial(run.progress, stage))
-    return HeldOut.of(source, request.held_out, reference, task.scoring)
+    fresh = request.held_out
+    while fresh > LEAST_NOISES and not run.affords(plan.nfe * fresh):
+        fresh = max(LEAST_NOISES, fresh // 2)
+    return HeldOut.of(source, fresh, reference, task.scoring)
 
 
 def _pipeline(task: Task, run: Run, judge: HeldOut) -> Pipeline | None:
@@ -72,6 +86,11 @@ def _pipeline(task: Task, run: Run, judge: HeldOut) -> Pipeline | None:
         return None
     run.progress(f"the pipeline as it is ({task.model.pipeline.scheduler})", 0, None)
     most = MATCH_EVALUATIONS if task.request.match else PIPELINE_EVALUATIONS
+    least = FEWEST * task.model.pipeline.steps * passes_at(task.request.guidance)
+    if not task.request.match and not run.affords(least):
+        run.notes.append("the pipeline as it is is left out: the time was too short for it")
+        return None
+    most = int(max(least, min(most, run.deadline.left * run.pace)))
     pipeline = play_pipeline(judge, task.request.guidance, task.request.seed, most)
     if pipeline is not None and not finite(pipeline.samples):
         run.notes.append(f"{pipeline.name} gives values that are not finite on this model; it is left out")

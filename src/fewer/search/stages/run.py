@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import time as clock_time
-from collections.abc import Callable
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from fewer.evaluate.evaluator import Counter
 from fewer.evaluate.scoring import Scoring
 from fewer.models.model import Model
 from fewer.registry import guarded
+from fewer.search.deadline import RANKED, SEARCHED, Deadline, OutOfTime
+from fewer.search.forecast import Expected
 from fewer.search.objective import Objective
 from fewer.search.request import Budget, Request, identity
 from fewer.search.space import Anchor, Space
@@ -20,6 +24,11 @@ from fewer.search.strategy import Candidate, Strategy
 from fewer.search.study import STUDY, Study
 
 Progress = Callable[[str, int, int | None], Any]
+Overall = Callable[[int, int], Any]
+
+BEYOND = 1.1  # times the time that was asked for, by when all is done
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,8 +43,8 @@ class Task:
     resume: bool = False
 
     def study(self, budget: Budget) -> Study:
-        """The study of a budget, opened or made."""
-        path = None if self.folder is None else self.folder / STUDY
+        """The study of a budget, opened or made; in memory for a search of a limit that was clocked again."""
+        path = None if self.folder is None or budget.attempt else self.folder / STUDY
         return Study(f"nfe-{budget.nfe}", path, identity(self.request, self.model, budget), self.resume)
 
 
@@ -44,24 +53,74 @@ class Run:
     """Progress, counter and time of a run's search, notes for the user, and the solvers that were fitted to the model.
 
     `prepared` names the strategies whose solvers are among the `anchors`: they are fitted once a run.
+
+    counter   of the search's evaluations; `judged` of those on held-out noises
+    expected  evaluations of the stages, as foreseen, which `overall` is told of: overall(made, made and to come)
+    pace      evaluations a second, as timed before the run
     """
 
-    progress: Progress
-    began: float = field(default_factory=clock_time.monotonic)
+    report: Progress = lambda stage, done, total: None
+    deadline: Deadline = field(default_factory=Deadline)
     counter: Counter = field(default_factory=Counter)
+    judged: Counter = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     anchors: dict[str, Anchor] = field(default_factory=dict)
     prepared: set[str] = field(default_factory=set)
+    expected: Expected = field(default_factory=Expected)
+    overall: Overall = lambda made, whole: None
+    pace: float = math.inf
+    _stage: str = ""
 
     @property
     def seconds(self) -> float:
         """Since the run began."""
-        return clock_time.monotonic() - self.began
+        return self.deadline.spent
 
-    def late(self, request: Request, share: float) -> bool:
-        """Whether this share of the requested time or evaluations is used up."""
-        time, most, spent = request.time, request.evaluations, self.counter.evaluations
-        return (time is not None and self.seconds > share * time) or (most is not None and spent > share * most)
+    @property
+    def evaluations(self) -> int:
+        """All so far, of the search and on held-out noises."""
+        return self.counter.evaluations + self.judged.evaluations
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:
+        """Say what is being done, and how far the whole run is."""
+        if stage != self._stage:
+            self._stage = stage
+            log.info("%s (%d evaluations so far, %.1f s)", stage, self.evaluations, self.seconds)
+        self.report(stage, done, total)
+        self.overall(self.evaluations, self.expected.whole(self.evaluations))
+
+    def enter(self, stage: str) -> None:
+        """Begin a stage of what is expected."""
+        self.expected.enter(stage, self.evaluations)
+
+    def spent(self, request: Request, share: float) -> bool:
+        """Whether this share of the evaluations that were asked for is used up."""
+        return request.evaluations is not None and self.counter.evaluations > share * request.evaluations
+
+    def affords(self, evaluations: float, share: float = 1.0) -> bool:
+        """Whether so many evaluations fit into this share of what is left of the present window of time."""
+        return self.deadline.seconds is None or evaluations <= share * self.deadline.left * self.pace
+
+    def has_room(self, evaluations: int) -> bool:
+        """Whether so many evaluations fit into what is left of all of the time, and a tenth more."""
+        deadline = self.deadline
+        if deadline.seconds is None:
+            return True
+        return evaluations <= self.pace * (BEYOND * deadline.seconds - deadline.spent)
+
+    @contextmanager
+    def stopping(self, at: Callable[[], bool]) -> Iterator[None]:
+        """Meanwhile evaluations raise OutOfTime when `at` says so."""
+
+        def stop() -> None:
+            if at():
+                raise OutOfTime
+
+        before, self.counter.stop = self.counter.stop, stop
+        try:
+            yield
+        finally:
+            self.counter.stop = before
 
     def follow(
         self,
@@ -71,18 +130,28 @@ class Run:
         strategy: Strategy,
         space: Space,
         share: float | None = 1.0,
+        least: int = 0,
     ) -> list[Candidate]:
-        """The candidates of a strategy, on from those that the study holds, as far as trials and this share of time and
-        evaluations allow; None: without limits. Where memory is too small it goes on with micro-batches of half the size.
+        """The candidates of a strategy, on from those that the study holds, as far as trials and this share of evaluations
+        and of the budget's time for the search allow; None: all of them in the time for the ranking. Where memory is too
+        small it goes on with micro-batches of half the size.
+
+        least  candidates that are made even where the time is up
         """
         request, done = task.request, study.candidates(strategy.name)
-        most = None if share is None else request.trials
-        total = min(most or strategy.candidates, strategy.candidates)
+        most = strategy.candidates if share is None else min(request.trials or strategy.candidates, strategy.candidates)
+        until = RANKED if share is None else RANKED + share * (SEARCHED - RANKED)
         search = strategy.search(objective, space, list(done), request.seed)
-        while (most is None or len(done) < most) and not (share is not None and done and self.late(request, share)):
+
+        def late() -> bool:
+            return len(done) >= least and self.deadline.late(until)
+
+        while len(done) < most and not late() and not (share is not None and done and self.spent(request, share)):
             try:
-                with guarded("search", strategy):
+                with self.stopping(late), guarded("search", strategy):
                     candidate = next(search, None)
+            except OutOfTime:
+                break
             except Exception as error:
                 if objective.batch == 1 or not out_of_memory(error):
                     raise
@@ -93,5 +162,6 @@ class Run:
                 break
             study.add(candidate)
             done.append(candidate)
-            self.progress(f"{space.base.nfe} evaluations: {strategy.name}", len(done), total)
+            log.debug("%s: candidate %d, error %.6g on the search's noises", strategy.name, len(done), candidate.error)
+            self.progress(f"{space.base.nfe} evaluations: {strategy.name}", len(done), most)
         return done

@@ -2,33 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from fewer.errors import InputError
 from fewer.evaluate.evaluator import Evaluator, Played
 from fewer.evaluate.statistics import paired
+from fewer.integrations.as_it_is import as_it_is
 from fewer.plan import Plan
 from fewer.results import Contribution
 from fewer.search.attribution import attribute
+from fewer.search.choice import Terms
+from fewer.search.choice import judge as judge_plans
+from fewer.search.deadline import SEARCHED
+from fewer.search.forecast import stage
 from fewer.search.limit import Limit
+from fewer.search.request import Budget
 from fewer.search.stages.explore import Found, Ranked
 from fewer.search.stages.references import References
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.joint import names_of
-from fewer.search.verdict import Outcome, judge_pair
+from fewer.search.verdict import Outcome
 
 DRAWS = 8  # random patterns a stratum, by which rows and blocks are attributed
 
 
-def verify(task: Task, run: Run, refs: References, ranked: Ranked, found: Found) -> Outcome:
-    """The best plan found, or the best standard one where the other is not shown to be at least as good."""
+def verify(
+    task: Task, run: Run, refs: References, ranked: Ranked, found: Found, before: Sequence[Outcome] = ()
+) -> Outcome:
+    """The best plan found, or the best of the others where that one is not shown to be at least as good.
+
+    before  the outcomes of smaller budgets, whose plans compete, too
+    """
     request, judge, nfe = task.request, refs.judge, ranked.budget.nfe
+    run.enter(stage(ranked.budget, "comparison"))
     run.progress(f"{nfe} evaluations: comparing on fresh noise", 0, None)
-    outcome = judge_pair(judge, nfe, found.best, ranked.standards, request.margin, request.guidance, request.held_out)
+    missing = (
+        "the time was up before the search made a plan" if run.deadline.late(SEARCHED) else "nothing was free to move"
+    )
+    terms = Terms(refs.fresh, request.margin, request.guidance, run.deadline.late, missing)
+    cheaper = _cheaper(task, ranked.budget, before)
+    outcome = judge_plans(judge, nfe, found.best, ranked.standards, terms, cheaper)
     limit = ranked.budget.limit
     if limit is None or not found.columns:
         return outcome
     plans = {name: candidate.plan for name, candidate in found.columns.items()}
     return _explained(task, run, refs, limit, plans, outcome)
+
+
+def _cheaper(task: Task, budget: Budget, before: Sequence[Outcome]) -> list[Plan]:
+    """Plans of at most the cost of a budget that are no standard ones of it: those of smaller budgets, and the pipeline as it is
+    within this one, where a table holds it.
+    """
+    plans: list[Plan] = []
+    if before:
+        best = before[-1].standards[0].plan
+        plans = [before[-1].plan, best.named(f"{best.name} {best.nfe}")]
+    if task.model.pipeline is None:
+        return plans
+    try:
+        own = as_it_is(task.model, budget.nfe, task.request.guidance)
+    except InputError:  # a scheduler that cannot be set; `fewer.evaluate.own_pipeline.pipeline_rows` says so
+        return plans
+    if own is None or own.plan is None or own.plan.stochastic:
+        return plans
+    return [*plans, own.plan.named(own.name)]
 
 
 def _explained(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fewer.errors import InputError
@@ -12,7 +13,7 @@ from fewer.models.pipelines.names import own_grid, own_solver
 from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
 from fewer.registry import part
-from fewer.samplers import standard_plans
+from fewer.samplers import each_standard_plan, standard
 from fewer.search.objective import Objective
 from fewer.search.ranking import Ranking
 from fewer.search.request import Request
@@ -25,18 +26,46 @@ LIKELY_BEST = (
 )  # fmt: skip
 
 
-def kept_standards(model: Model, request: Request, nfe: int) -> list[Plan]:
+def kept_standards(model: Model, request: Request, nfe: int, late: Callable[[], bool] = lambda: False) -> list[Plan]:
     """The standard plans of a budget, of the pipeline's own solver or grid where those are kept, first the likely best.
 
-    Raises InputError where there is none.
+    Where it gets late no more are made, the likely best and one more at least. Raises InputError where there is none.
     """
-    solver = own_solver(model) if "solver" in request.keep else None
-    grid = own_grid(model) if "steps" in request.keep else None
-    plans = standard_plans(model, nfe, request.guidance, solver, grid)
+    solver, grid = _kept(model, request)
+    plans: list[Plan] = []
+    for plan in each_standard_plan(model, nfe, request.guidance, solver, grid):
+        plans.append(plan)
+        if late():
+            made = {each.recipe for each in plans}
+            plans += [each for each in _likely(model, request, nfe) if each.recipe not in made]
+            break
     if not plans:
         kept = ", ".join(sorted(request.keep)) or "any"
         raise InputError(f"no standard plan can be made for nfe {nfe} with {kept} kept")
     return sorted(plans, key=lambda plan: plan.recipe not in LIKELY_BEST)
+
+
+def likely_standards(model: Model, request: Request, nfe: int) -> list[Plan]:
+    """The likely best of the standard plans of a budget, or any one where none of these can be made."""
+    return _likely(model, request, nfe) or kept_standards(model, request, nfe, late=lambda: True)[:1]
+
+
+def _kept(model: Model, request: Request) -> tuple[str | None, str | None]:
+    """The solver and the grid that are kept; None for one that is not."""
+    solver = own_solver(model) if "solver" in request.keep else None
+    return solver, own_grid(model) if "steps" in request.keep else None
+
+
+def _likely(model: Model, request: Request, nfe: int) -> list[Plan]:
+    """Those of the likely best that can be made, of the solver and the grid that are kept."""
+    kept, plans = _kept(model, request), []
+    for recipe in LIKELY_BEST:
+        assert recipe.solver is not None  # they name both
+        assert recipe.grid is not None
+        if all(own in (None, name) for own, name in zip(kept, (recipe.solver, recipe.grid), strict=True)):
+            with suppress(InputError):  # a grid that cannot place so few calls
+                plans.append(standard(recipe.solver, model, nfe, recipe.grid, guidance=request.guidance))
+    return plans
 
 
 @part("standard", title="Every standard sampler of the budget, ranked", source="this package")

@@ -1,0 +1,31 @@
+"""`--dry-run`: what a command would take, and write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from fewer.evaluate.cost.pace import Forecast
+
+
+def print_forecast(forecast: Forecast, writes: Sequence[Path | str]) -> None:
+    """Evaluations by stage and in all, time here, memory, and what would be written."""
+    from fewer.evaluate.cost.pace import in_words
+
+    for stage, made in forecast.evaluations.items():
+        typer.echo(f"{made:>12,}  {stage}")
+    bound = "at most " if forecast.most is not None else "about "
+    typer.echo(f"{bound}{forecast.total:,} network evaluations of single samples")
+    if forecast.seconds is not None and forecast.pace is not None:
+        typer.echo(
+            f"{bound}{in_words(forecast.seconds)} on this device as it is now ({forecast.pace:,.0f} evaluations a second)"
+        )
+    if forecast.memory is not None:
+        typer.echo(f"about {forecast.memory / 2**20:,.0f} MiB of memory for the network and its samples")
+    for note in forecast.notes:
+        typer.echo(note)
+    typer.echo("would write " + (", ".join(map(str, writes)) if writes else "nothing"))

@@ -1,0 +1,160 @@
+"""The plan that is saved is never one that the table of its search clearly beats."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fewer
+from fewer.engine import sample
+from fewer.errors import NotFinite
+from fewer.evaluate.distances.own_metric import OwnMetric
+from fewer.evaluate.held_out import held_out_noise
+from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.scoring import Quality
+from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.interval import Interval
+from fewer.evaluate.verdict import of_ratio, tells
+from fewer.models.model import Model
+from fewer.models.schedules import Flow
+from fewer.plan import Plan
+from fewer.search.choice import LONGEST, Terms, judge, rivals
+from fewer.search.strategy import Candidate
+
+FIRST = 16
+
+
+def mixture(seed: int) -> Model:
+    components = fewer.GaussianMixture.random((3,), components=4, seed=seed)
+    return Model.from_mixture(components, Flow(), hash=f"exact {seed}")
+
+
+class Scores:
+    """An evaluator whose plans have given squared errors, by their names; infinite ones are not finite samples."""
+
+    def __init__(self, errors: dict[str, torch.Tensor]) -> None:
+        self.given, self.model = errors, mixture(0)
+        self.image_errors = None
+
+    def extend(self, n: int) -> None:
+        assert n <= LONGEST * FIRST
+
+    def samples(self, plan: Plan, first: int = 0, last: int | None = None) -> torch.Tensor:
+        found = self.given[plan.name][first:last]
+        if not found.isfinite().all():
+            raise NotFinite(f"{plan.name} is not finite")
+        return found
+
+    def errors(self, samples: torch.Tensor) -> torch.Tensor:
+        return samples
+
+    def quality(self, samples: torch.Tensor) -> Quality:
+        return Quality({"paired_rmse": paired.rmse(samples)})
+
+
+def outcomes(draw: st.DrawFn) -> tuple[dict[str, torch.Tensor], list[str]]:
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    names = ["tuned", *(f"standard {i}" for i in range(draw(st.integers(1, 12))))]
+    spread = draw(st.sampled_from([0.1, 1.0, 3.0]))  # of log errors: the last have tails that few noises carry
+    common = torch.randn(LONGEST * FIRST, generator=generator, dtype=torch.float64)
+    errors = {}
+    for name in names:
+        own = torch.randn(LONGEST * FIRST, generator=generator, dtype=torch.float64)
+        shift = draw(st.sampled_from([-1.0, -0.05, 0.0, 0.05, 1.0]))
+        errors[name] = (shift + spread * (common + own) / 2).exp()
+        if draw(st.integers(0, 9)) == 0:
+            errors[name][0] = math.inf
+    return errors, names
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_no_table_beats_the_plan_that_is_taken(data: st.DataObject) -> None:
+    errors, (tuned, *standards) = data.draw(st.composite(outcomes)())
+    plan = fewer.standard("ddim", mixture(0), 2, "logsnr")
+    searched = {name: data.draw(st.floats(0.01, 10.0)) for name in standards}  # says nothing of the fresh noises
+    ranked = [Candidate(plan.named(name), searched[name], "standard") for name in sorted(standards, key=searched.get)]
+    finite = [c for c in rivals(ranked) if errors[c.plan.name].isfinite().all()]
+    if not finite:
+        with pytest.raises(NotFinite):
+            judge(Scores(errors), 2, Candidate(plan.named(tuned), 0.1, "made"), ranked, Terms(FIRST))
+        return
+    outcome = judge(Scores(errors), 2, Candidate(plan.named(tuned), 0.1, "made"), ranked, Terms(FIRST))
+    own = outcome.chosen.samples
+    assert own.isfinite().all()
+    for other in (*outcome.standards,):
+        assert paired.ratio(other.samples, own).high >= 1
+    if outcome.verdict.recommended == "standard" and errors[tuned].isfinite().all():
+        assert paired.ratio(errors[tuned][: len(own)], own).high >= 1 or outcome.verdict.decision in (
+            "better",
+            "not worse",
+        )
+    if outcome.verdict.ratio is not None and not tells(outcome.verdict.ratio):
+        assert outcome.verdict.decision == "cannot tell"
+
+
+def test_a_standard_plan_that_the_search_missed_is_played_where_its_figure_says_so() -> None:
+    """The figure that a table shows of a plan is from the search's noises until the plan is played on fresh ones."""
+    good = torch.full((LONGEST * FIRST,), 1e-4, dtype=torch.float64)
+    names = [f"standard {i}" for i in range(9)]
+    nowhere = torch.full_like(good, math.inf)
+    errors = {name: 100 * good * (1 + i) for i, name in enumerate(names)} | {"missed": good, "nowhere": nowhere}
+    plan = fewer.standard("ddim", mixture(0), 2, "logsnr")
+    ranked = [
+        Candidate(plan.named(name), 0.005, "standard", {"paired_rmse": {"n": 32, "high": 0.006}}) for name in names
+    ]
+    ranked.append(Candidate(plan.named("missed"), 0.01, "standard", {"paired_rmse": {"n": 8, "high": 0.02}}))
+    ranked.append(Candidate(plan.named("nowhere"), 0.01, "standard", {"paired_rmse": {"n": 8, "high": 0.02}}))
+    outcome = judge(Scores(errors), 2, None, ranked, Terms(FIRST))
+    assert outcome.plan.name == "missed 2"
+
+
+def test_an_interval_that_says_nothing_is_put_into_words() -> None:
+    wide = Interval(0.3, 1e-9, 432560718.964, 64)
+    assert not tells(wide)
+    assert "432560718" not in of_ratio(wide, "ddim logsnr")
+    assert tells(Interval(0.01, 0.001, 0.5, 64))
+    assert of_ratio(Interval(0.7, 0.64, 0.77, 64), "ddim") == "0.700 [0.640, 0.770] of that of ddim"
+
+
+def gap(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return (x.mean(0) - y.mean(0)).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("seed", "metric", "options"),
+    [
+        (0, None, {"nfe": 3, "noises": 8, "fresh": 16}),
+        (1, OwnMetric("gap", gap), {"nfe": 4, "noises": 16, "fresh": 16}),
+        (2, None, {"nfe": [2, 3], "noises": 8, "fresh": 16}),
+        (3, OwnMetric("gap", gap), {"nfe": 2, "noises": 16, "fresh": 32, "time": 5.0}),
+        (4, None, {"nfe": 4, "noises": 16, "fresh": 16, "evaluations": 500}),
+    ],
+)
+def test_no_small_search_saves_a_plan_that_another_of_its_table_clearly_beats(
+    seed: int, metric: OwnMetric | None, options: dict[str, object]
+) -> None:
+    model = mixture(seed)
+    result = fewer.tune(model, seed=seed, trials=1, metric=metric, **options)  # type: ignore[arg-type]
+    saved = result.results["quality"]["paired_rmse"]
+    played = {}
+    for outcome in result.front:
+        played |= {f"{each.plan.name} {each.plan.nfe}": each for each in outcome.standards}
+    last = result.front[-1]
+    n = len(last.chosen.samples)
+    noise = held_out_noise(model, n, seed)
+    target = sample(model, fine_plan(model, result.results["reference"]["nfe"]), noise=noise, batch=64)
+    own = paired.squared_errors(last.chosen.samples, target)
+    for row in result.table:
+        if row["nfe"] > result.plan.nfe:
+            continue
+        figure = row["quality"]["paired_rmse"]
+        assert row["kind"] != "standard" or row["fresh"] or not figure or figure["high"] >= saved["low"], row["name"]
+        same = played.get(f"{row['name']} {row['nfe']}")
+        if same is not None and row["fresh"]:
+            m = min(n, len(same.samples))
+            assert paired.ratio(paired.squared_errors(same.samples[:m], target[:m]), own[:m]).high >= 0.999, row["name"]
