@@ -12,11 +12,10 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from fewer.claims.results import Outcome
+    from fewer.evaluate.leaderboard import Leaderboard
     from fewer.evaluate.statistics.interval import Interval
     from fewer.results import Baseline, Entry
     from fewer.search.results import Result
-
-TOP = 8  # standard plans shown a budget
 
 
 class _Console(Console):
@@ -100,29 +99,27 @@ def _contributions(entry: Entry) -> Table:
     return table
 
 
-def print_board(board: dict[str, Any]) -> None:
-    """The leaderboard: the best standard plans of each budget, the given plans, the pipeline as it is."""
-    names = sorted({name for row in board["rows"] for name in row["quality"]}, key=lambda name: name != "paired_rmse")
-    title = f"{board['model']['name']}: against the fine solution of {board['reference']['nfe']} evaluations"
+def print_board(board: Leaderboard, whole: bool = False) -> None:
+    """The leaderboard: the best standard plans of each budget, or all of them, the given plans, the pipeline as it is."""
+    from fewer.evaluate.leaderboard import TOP, shown_of
+
+    names = board.figures
+    title = f"{board.model['name']}: against the fine solution of {board.reference['nfe']} evaluations; by {board.sort}"
     table = _table(title, ("plan",), "nfe", "plan", *names)
-    shown: dict[int, int] = {}
-    for row in board["rows"]:
-        if row["kind"] == "standard":
-            shown[row["nfe"]] = shown.get(row["nfe"], 0) + 1
-            if shown[row["nfe"]] > TOP:
-                continue
-        name = row["name"] if row["kind"] == "standard" else Text(row["name"], "bold")
-        calls = row.get("calls")  # of the whole network, that a plan with blocks left out or a second network is worth
-        cost = str(row["nfe"]) if calls is None else f"{row['nfe']} for {calls:.3g}"
-        table.add_row(cost, name, *(figure(row["quality"].get(quality)) for quality in names))
+    rows, counts = board.top(len(board.rows) if whole else TOP)
+    for row in rows:
+        name = row.name if row.kind == "standard" else Text(row.name, "bold")
+        cost = str(row.nfe) if row.calls is None else f"{row.nfe} for {row.calls:.3g}"
+        table.add_row(cost, name, *(figure(row.quality.figures.get(quality)) for quality in names))
     console = _console()
     console.print(table)
-    if "nll" in board["quality"]:
-        nll = figure(board["quality"]["nll"])
+    if any(shown < known for shown, known in counts.values()):
+        console.print(f"{'; '.join(map(shown_of, counts.items()))}, the lowest {board.sort} first. All of them: --all")
+    if (nll := board.quality.figures.get("nll")) is not None:
         console.print(f"negative log-likelihood of the data under the model's flow: {nll} nats per dimension")
-    for entry in board["plans"]:
-        console.print(entry["says"])
-    for note in board["notes"]:
+    for entry in board.plans:
+        console.print(str(entry))
+    for note in board.notes:
         console.print(f"note: {note}")
 
 

@@ -27,6 +27,13 @@ def compare(
     ] = False,
     guidance: opt.Guidance = None,
     n: Annotated[int, typer.Option("-n", min=8, max=opt.MOST_SAMPLES, help="Starting noises.")] = 128,
+    every: Annotated[bool, typer.Option("--all", help="Show every standard plan, not the best 8 of a budget.")] = False,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIGURE", help="The column whose lowest come first (default: --metric, else paired_rmse)."
+        ),
+    ] = None,
     json_file: opt.JsonFile = None,
 ) -> None:
     """Leaderboard of plans, standard samplers and the pipeline as it is; status 1 when a given plan does not hold."""
@@ -51,10 +58,11 @@ def compare(
             seed=common.seed,
             batch=common.batch,
             nll=nll,
+            sort=sort,
             progress=report,
             **figures,
         )
-    if not wrote_json(board, json_file):
-        tables.print_board(board)
-    if any(entry["verdict"]["decision"] in ("worse", "cannot tell") for entry in board["plans"]):
+    if not wrote_json(board.to_dict(), json_file):
+        tables.print_board(board, every)
+    if any(entry.verdict.decision in ("worse", "cannot tell") for entry in board.plans):
         raise typer.Exit(1)
