@@ -9,12 +9,19 @@ from typing import Annotated
 import typer
 
 from fewer.cli import options as opt
+from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
 
+EXAMPLES = opt.examples(
+    "fewer sample digits --nfe 10 -n 64",
+    "fewer sample digits --plan fewer-digits/plan.json --label 3 --out threes",
+    "fewer sample mixture16 --format npz --out arrays --json -",
+)
 
-@app.command()
+
+@app.command(epilog=EXAMPLES)
 @opt.grouped
 def sample(
     common: opt.Guided,
@@ -28,16 +35,24 @@ def sample(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What a text-to-image model draws, in every sample.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("fewer-samples"),
+    out: Annotated[Path, typer.Option(help="Folder for the samples.")] = Path("fewer-samples"),
+    form: Annotated[
+        opt.Format | None,
+        typer.Option(
+            "--format", help="Pictures, or samples.npz with x, labels and seed (default: pictures of what are images)."
+        ),
+    ] = None,
+    json_file: opt.JsonFile = None,
 ) -> None:
-    """Write 00000.png, .. and grid.png."""
+    """Draw samples and write them: 00000.png, .. and grid.png, or samples.npz of what is no image."""
     scale = opt.scale(guidance)
     if plan is not None and nfe is not None:
         raise InputError("--nfe goes with a standard plan; a plan file has its own")
     opt.writable(out / "grid.png")
+    opt.writable(json_file)
+    from fewer.cli import sample_files
     from fewer.cli.loading import load_model
     from fewer.engine import sample as run
-    from fewer.images import check_picture, grid, picture, pixels, save_png
     from fewer.integrations.as_it_is import untold_guidance
     from fewer.plan import Plan
     from fewer.samplers import standard
@@ -47,20 +62,23 @@ def sample(
     network, scale = load_model(common, scale, [] if loaded is None else [loaded], prompt)
     if loaded is not None and scale is not None:
         raise InputError("--guidance goes with a standard plan; a plan file has its own")
-    check_picture(network)
+    form = sample_files.format_for(network, form)
     table, warnings = transferred(network, loaded or standard("dpmpp-2m", network, nfe or 20, "logsnr", guidance=scale))
     with progress() as report:
         samples = run(
             network, table, n, seed=common.seed, labels=label, batch=common.batch,
             progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
         )  # fmt: skip
-    images = pixels(network, samples)
-    for i, image in enumerate(images):
-        save_png(picture(image), out / f"{i:05d}.png")
-    save_png(grid(images), out / "grid.png")
+    labels = network.labels(n, label)
+    files = sample_files.write_samples(network, samples, labels, common.seed, out, form)
     scale_is_free = loaded is None or network.embedded_guidance is not None  # which no plan file holds
     if scale_is_free and (untold := untold_guidance(network, scale)) is not None:
         warnings = [*warnings, untold]
     for warning in warnings:
         print(f"fewer: {warning}", file=sys.stderr)
-    typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}")
+    record = {
+        "files": [str(file) for file in files], "model": network.describe(), "plan": table.name, "nfe": table.nfe, "n": n,
+        "seed": common.seed, "labels": None if labels is None else labels.tolist(), "warnings": warnings,
+    }  # fmt: skip
+    if not wrote_json(record, json_file):
+        typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}: {sample_files.in_words(files)}")

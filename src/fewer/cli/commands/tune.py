@@ -10,12 +10,20 @@ import typer
 
 from fewer.cli import options as opt
 from fewer.cli import tables
+from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
 
+EXAMPLES = opt.examples(
+    "fewer tune digits --nfe 5",
+    "fewer tune dit-digits --nfe 4-8 --guidance 3 --time 600",
+    "fewer tune ./my-pipeline --match --prompts prompts.txt",
+    "fewer tune digits --nfe 5 --resume --json results.json",
+)
 
-@app.command()
+
+@app.command(epilog=EXAMPLES)
 @opt.grouped
 def tune(
     common: opt.Guided,
@@ -45,6 +53,7 @@ def tune(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the out folder.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the results (default fewer-MODEL/).")] = None,
+    json_file: opt.JsonFile = None,
 ) -> None:
     """Search a plan under a budget; writes plan.json, results.json, report.html and study.db."""
     calls, work, clock = None if nfe is None else opt.budgets(nfe), opt.amounts("macs", macs), opt.amounts("ms", ms)
@@ -53,6 +62,7 @@ def tune(
     for name, amount in (("macs", work), ("ms", clock)):
         if amount is not None and (calls is not None or match or (work is not None and clock is not None)):
             raise InputError(f"--{name} is a budget of its own: give it without --nfe, --match and other budgets")
+    opt.writable(json_file)
     scale = opt.scale_or_auto(guidance, measures.data)
     from fewer.cli.loading import load_model, read_figures
     from fewer.search import tune as run
@@ -70,4 +80,5 @@ def tune(
             time=time, strategy=strategy, start_from=opt.words(start_from), resume=resume, out=folder, seed=common.seed,
             batch=common.batch, command="fewer " + " ".join(sys.argv[1:]), progress=report, **figures,
         )  # fmt: skip
-    tables.print_tune(result, folder)
+    if not wrote_json(result.results, json_file):
+        tables.print_tune(result, folder)
