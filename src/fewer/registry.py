@@ -138,7 +138,7 @@ def part(
     """
 
     def register(thing: Any) -> Any:
-        where = room or _room(thing.__module__)
+        where = room or room_of(thing.__module__)
         kind = _role(name, thing, where) if role is None else role
         where = where or (ROLES[kind].room if kind in ROLES else None)
         if where not in PACKAGES or kind not in (PROCEDURE, *ROLES):
@@ -177,7 +177,7 @@ def _origin(thing: Any) -> tuple[str, str]:
     return thing.__module__, thing.__qualname__
 
 
-def _room(module: str) -> str | None:
+def room_of(module: str) -> str | None:
     """The room whose own package, the first in its list, holds the module."""
     return next((room for room, (own, *_) in PACKAGES.items() if f"{module}.".startswith(f"{own}.")), None)
 
@@ -248,6 +248,11 @@ def parts(room: str | None = None) -> list[Part]:
     read_entry_points()
     found = [p for p in _register.values() if room in (None, p.room)]
     return sorted(found, key=lambda p: (ROOMS.index(p.room), p.name))
+
+
+def registered() -> list[Part]:
+    """The parts of the files read so far."""
+    return list(_register.values())
 
 
 def find(room: str, name: str) -> Part:

@@ -24,11 +24,12 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def _console() -> Console:
+def console() -> Console:
+    """stdout, 120 columns wide where that is no terminal."""
     # names come from files: they are never markup
     plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
-    console = _Console(**plain)
-    return console if console.is_terminal else _Console(**plain, width=120)
+    out = _Console(**plain)
+    return out if out.is_terminal else _Console(**plain, width=120)
 
 
 def _table(title: str | None, left: tuple[str, ...], *columns: str) -> Table:
@@ -70,19 +71,19 @@ def print_tune(result: Result, folder: Path) -> None:
         if baseline.kind == "pipeline":
             note = "" if baseline.name.startswith("pipeline") else " (as it is)"
             table.add_row(f"{baseline.name}{note}", str(baseline.nfe), "-", _error(baseline), "", "")
-    console = _console()
-    console.print(table)
+    out = console()
+    out.print(table)
     for entry in record.front:
         if entry.contributions:
-            console.print(_contributions(entry))
+            out.print(_contributions(entry))
     verdict = record.verdict
     if verdict.recommended == "tuned":
-        console.print(f"plan.json is the tuned plan: {verdict.reason}")
+        out.print(f"plan.json is the tuned plan: {verdict.reason}")
     else:
-        console.print(f"No better plan was found: {verdict.reason}")
+        out.print(f"No better plan was found: {verdict.reason}")
     for note in record.notes:
-        console.print(f"note: {note}")
-    console.print(f"{folder / 'plan.json'}  {folder / 'results.json'}  {folder / 'report.html'}", soft_wrap=True)
+        out.print(f"note: {note}")
+    out.print(f"{folder / 'plan.json'}  {folder / 'results.json'}  {folder / 'report.html'}", soft_wrap=True)
 
 
 def _error(row: Entry | Baseline) -> str:
@@ -111,16 +112,16 @@ def print_board(board: Leaderboard, whole: bool = False) -> None:
         name = row.name if row.kind == "standard" else Text(row.name, "bold")
         cost = str(row.nfe) if row.calls is None else f"{row.nfe} for {row.calls:.3g}"
         table.add_row(cost, name, *(figure(row.quality.figures.get(quality)) for quality in names))
-    console = _console()
-    console.print(table)
+    out = console()
+    out.print(table)
     if any(shown < known for shown, known in counts.values()):
-        console.print(f"{'; '.join(map(shown_of, counts.items()))}, the lowest {board.sort} first. All of them: --all")
+        out.print(f"{'; '.join(map(shown_of, counts.items()))}, the lowest {board.sort} first. All of them: --all")
     if (nll := board.quality.figures.get("nll")) is not None:
-        console.print(f"negative log-likelihood of the data under the model's flow: {nll} nats per dimension")
+        out.print(f"negative log-likelihood of the data under the model's flow: {nll} nats per dimension")
     for entry in board.plans:
-        console.print(str(entry))
+        out.print(str(entry))
     for note in board.notes:
-        console.print(f"note: {note}")
+        out.print(f"note: {note}")
 
 
 def print_facts(facts: dict[str, Any]) -> None:
@@ -136,14 +137,14 @@ def print_facts(facts: dict[str, Any]) -> None:
         elif isinstance(value, dict):
             value = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
         table.add_row(name, str(value))
-    console = _console()
-    console.print(table)
+    out = console()
+    out.print(table)
     if facts["blocks"]:
-        console.print(_blocks(facts["blocks"]))
+        out.print(_blocks(facts["blocks"]))
     if facts["faults"]:
-        console.print(_faults(facts["faults"]))
+        out.print(_faults(facts["faults"]))
     for warning in facts["warnings"]:
-        console.print(f"warning: {warning}")
+        out.print(f"warning: {warning}")
 
 
 def _blocks(blocks: list[dict[str, Any]]) -> Table:
@@ -171,21 +172,11 @@ def _faults(faults: list[dict[str, Any]]) -> Table:
     return table
 
 
-def print_methods(entries: list[dict[str, Any]]) -> None:
-    """Every method with its room, source and claim."""
-    columns = ("room", "name", "what it is", "source", "papers", "claim")
-    table = _table(None, columns, *columns)
-    for entry in entries:
-        papers = " ".join(map(str, entry["papers"])) or "-"
-        table.add_row(entry["room"], entry["name"], entry["title"], entry["source"], papers, entry["claim"]["status"])
-    _console().print(table)
-
-
 def print_claim(name: str, result: Outcome) -> None:
     """What came out of one claim, in two lines and one more for each figure beside it."""
-    console = _console()
-    console.print(f"{result.status:<14} {name}: {figure(result.measured)}, {result.region} if true", soft_wrap=True)
-    console.print(f"{'':<14} {result.statement} Against: {result.baseline}.", soft_wrap=True)
+    out = console()
+    out.print(f"{result.status:<14} {name}: {figure(result.measured)}, {result.region} if true", soft_wrap=True)
+    out.print(f"{'':<14} {result.statement} Against: {result.baseline}.", soft_wrap=True)
     for what, value in result.beside.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value) if isinstance(value, int) else figure(value)
-        console.print(f"{'':<14} {what}: {text}", soft_wrap=True)
+        out.print(f"{'':<14} {what}: {text}", soft_wrap=True)

@@ -14,8 +14,14 @@ from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
 
+EXAMPLES = opt.examples(
+    "fewer compare digits --nfe 5,10",
+    "fewer compare digits --nfe 5 --plan fewer-digits/plan.json --all",
+    "fewer compare digits --nfe 5 --data images/ --sort fd --json board.json",
+)
 
-@app.command()
+
+@app.command(epilog=EXAMPLES)
 @opt.grouped
 def compare(
     common: opt.Guided,
