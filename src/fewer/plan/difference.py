@@ -49,8 +49,8 @@ def differences(a: Plan, b: Plan) -> list[Change]:
         found += _of_rows(n, one, other)
     shared = min(len(a.rows), len(b.rows))
     for n in range(shared, max(len(a.rows), len(b.rows))):
-        sides = [_level_of(plan.rows[n]) if n < len(plan.rows) else None for plan in (a, b)]
-        found.append(Change(f"row {n + 1}", f"only in {'B' if sides[0] is None else 'A'}", *sides, row=n))
+        in_a, in_b = (_level_of(plan.rows[n]) if n < len(plan.rows) else None for plan in (a, b))
+        found.append(Change(f"row {n + 1}", f"only in {'B' if in_a is None else 'A'}", in_a, in_b, n))
     return found + _of_fields("end", {"level": a.end}, {"level": b.end})
 
 
