@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -14,6 +14,8 @@ import fewer
 from fewer.guidance.cfg import ClassifierFree
 from fewer.models.schedules import Flow
 from fewer.plan import Plan, Shortcut
+from fewer.search.request import Budget, Request, identity
+from fewer.search.strategy import Strategy
 
 NAME = '<i>name</i> & "quotes"'
 
@@ -106,3 +108,27 @@ def test_every_weight_is_a_cell_that_says_its_value() -> None:
 def test_a_result_shows_its_plan() -> None:
     found = THINGS["result"]()
     assert found.plan.picture() in found._repr_html_()
+
+
+@dataclass(frozen=True)
+class Around(Strategy):
+    """A strategy whose settings hold plans."""
+
+    plan: Plan
+    others: tuple[Plan, ...] = ()
+    name = "around"
+    columns = frozenset({"steps"})
+    candidates = 1
+
+    def search(self, objective, space, done, seed):
+        yield from ()
+
+
+@pytest.mark.parametrize("held", [Around, lambda plan: Around(PLANS["plain"](), (plan,))])
+def test_searches_around_other_plans_are_other_searches(held) -> None:
+    """Though plans that differ in a number alone look the same on one line."""
+    one = PLANS["plain"]()
+    other = replace(one, rows=(replace(one.rows[0], b={0: -0.123}), *one.rows[1:]))
+    assert repr(held(one)) == repr(held(other))
+    known = [identity(Request((Budget(4),), strategy=held(plan)), model(), Budget(4)) for plan in (one, one, other)]
+    assert known[0] == known[1] != known[2]

@@ -129,7 +129,7 @@ def part(
     room: str | None = None,
     role: str | None = None,
 ) -> Callable[[Any], Any]:
-    """Register a class or function under `name`.
+    """Register a class or function under `name`; in fewer's own files all is constants, which `fewer.catalogue` reads unrun.
 
     room  one of `ROOMS`; by default the one whose package holds the module, for other packages the room of the role
     role  one of `ROLES`, which is found by what the class or function has; "procedure" for one with a call of its own
