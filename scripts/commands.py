@@ -8,7 +8,7 @@ import typer
 
 from fewer.cli import commands  # noqa: F401  (its functions are the commands)
 from fewer.cli.main import app
-from scripts.docstrings import cell, escaped
+from scripts.docstrings import cell, code, escaped
 
 HEAD = """# Commands
 
@@ -16,7 +16,18 @@ HEAD = """# Commands
 
 Exit status: 0 done, 1 the work was done but its check does not hold, 2 bad input, 3 a fault of your own code or of fewer
 (one line on stderr each; `--traceback`, with any command, shows where it was raised), 130 interrupted
-(`fewer tune --resume` goes on). `--json` without a file writes JSON alone to stdout."""
+(`fewer tune --resume` goes on). `--json` without a file writes JSON alone to stdout.
+
+Defaults of options are read from `fewer.toml` in the working folder, or else from `[tool.fewer]` in its `pyproject.toml`: a
+table a command, with the long names of its options as keys. The command line wins; what is no option is refused.
+
+```toml
+[tune]
+nfe = "4-8"
+device = "cuda"
+```
+
+`fewer --install-completion` installs the completion of commands and options in the shell that it is run in."""
 
 
 def page() -> str:
@@ -24,13 +35,19 @@ def page() -> str:
     root: Any = typer.main.get_command(app)
     blocks = [HEAD]
     for name, command in sorted(root.commands.items()):
-        blocks += [f"## fewer {name}", escaped(command.help or ""), *_options(command)]
+        blocks += [f"## fewer {name}", escaped(command.help or ""), *_options(command), *_examples(command)]
     return "\n\n".join(blocks) + "\n"
 
 
 def _options(command: Any) -> list[str]:
     rows = [_row(field) for field in command.params if not getattr(field, "hidden", False) and field.name != "help"]
     return ["\n".join(["| argument | meaning | default |", "|---|---|---|", *rows])] if rows else []
+
+
+def _examples(command: Any) -> list[str]:
+    """The examples at the end of the command's help."""
+    lines = (command.epilog or "").partition("Examples:\n")[2].splitlines()
+    return [code("\n".join(line.strip() for line in lines), "sh")] if lines else []
 
 
 def _row(field: Any) -> str:

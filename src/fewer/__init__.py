@@ -9,7 +9,7 @@ from fewer.errors import InputError
 
 if TYPE_CHECKING:
     from fewer.engine import sample
-    from fewer.evaluate.leaderboard import compare
+    from fewer.evaluate.leaderboard import Leaderboard, compare
     from fewer.evaluate.measure import measure
     from fewer.evaluate.probability_flow.adaptive import adaptive
     from fewer.integrations.apply import apply, unapply
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "FewerScheduler": "fewer.integrations.scheduler",
     "GaussianMixture": "fewer.models.mixture",
+    "Leaderboard": "fewer.evaluate.leaderboard",
     "Model": "fewer.models.model",
     "Plan": "fewer.plan",
     "Row": "fewer.plan",
@@ -55,6 +56,7 @@ __all__ = [
     "FewerScheduler",
     "GaussianMixture",
     "InputError",
+    "Leaderboard",
     "Model",
     "Plan",
     "Row",

@@ -11,15 +11,14 @@ import re
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from safetensors.torch import load as parse_safetensors
-from safetensors.torch import save as dump_safetensors
-from torch import Tensor
 
 from fewer.errors import InputError, first_fault
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LARGEST_JSON = 16 * 2**20  # bytes of a JSON file
 LARGEST_TENSORS = 2**30  # bytes of a safetensors file
@@ -63,9 +62,12 @@ def read_bytes(path: Path, named: str, largest: int) -> bytes:
 
 def read_safetensors(path: Path, largest: int) -> dict[str, Tensor]:
     """The tensors of a safetensors file; anything else (a pickle, a truncated file) is refused with InputError."""
+    import torch  # here alone: JSON needs none, and it takes seconds
+    from safetensors.torch import load
+
     content = read_bytes(path, str(path), largest)
     try:
-        tensors = parse_safetensors(content)
+        tensors = load(content)
     except Exception as error:  # safetensors raises a type of its own for each kind of damage
         raise InputError(f"{path} is not a safetensors file (nothing else is ever loaded): {error}") from error
     return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
@@ -73,7 +75,9 @@ def read_safetensors(path: Path, largest: int) -> dict[str, Tensor]:
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str] | None = None) -> None:
     """Write tensors, and text in the file's header, as `write_atomically` does."""
-    write_atomically(path, dump_safetensors(tensors, header))
+    from safetensors.torch import save
+
+    write_atomically(path, save(tensors, header))
 
 
 def file_name(text: str) -> str:

@@ -130,7 +130,7 @@ def part(
     room: str | None = None,
     role: str | None = None,
 ) -> Callable[[Any], Any]:
-    """Register a class or function under `name`.
+    """Register a class or function under `name`; in fewer's own files all is constants, which `fewer.catalogue` reads unrun.
 
     room  one of `ROOMS`; by default the one whose package holds the module, for other packages the room of the role
     role  one of `ROLES`, which is found by what the class or function has; "procedure" for one with a call of its own
@@ -139,7 +139,7 @@ def part(
     """
 
     def register(thing: Any) -> Any:
-        where = room or _room(thing.__module__)
+        where = room or room_of(thing.__module__)
         kind = _role(name, thing, where) if role is None else role
         where = where or (ROLES[kind].room if kind in ROLES else None)
         if where not in PACKAGES or kind not in (PROCEDURE, *ROLES):
@@ -178,7 +178,7 @@ def _origin(thing: Any) -> tuple[str, str]:
     return thing.__module__, thing.__qualname__
 
 
-def _room(module: str) -> str | None:
+def room_of(module: str) -> str | None:
     """The room whose own package, the first in its list, holds the module."""
     return next((room for room, (own, *_) in PACKAGES.items() if f"{module}.".startswith(f"{own}.")), None)
 
@@ -249,6 +249,11 @@ def parts(room: str | None = None) -> list[Part]:
     read_entry_points()
     found = [p for p in _register.values() if room in (None, p.room)]
     return sorted(found, key=lambda p: (ROOMS.index(p.room), p.name))
+
+
+def registered() -> list[Part]:
+    """The parts of the files read so far."""
+    return list(_register.values())
 
 
 def find(room: str, name: str) -> Part:

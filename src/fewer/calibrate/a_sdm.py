@@ -15,6 +15,7 @@ from fewer.registry import part
 
 @part(
     "inherit",
+    room="blocks",
     title="Feature inheritance of the blocks that change least, at stage, layer or unit level",
     source="Zhu et al. 2024, A-SDM: accelerating Stable Diffusion through model assembly and feature "
     "inheritance, arXiv:2406.00210",

@@ -17,6 +17,7 @@ from fewer.registry import part
 
 @part(
     "block-cache",
+    room="blocks",
     title="Block caching by each block's own change, with scale-shift repair",
     source="Wimbauer et al. 2024, Cache Me if You Can: accelerating diffusion models through block caching, "
     "arXiv:2312.03209",

@@ -15,6 +15,7 @@ from fewer.registry import part
 
 @part(
     "first-block",
+    room="blocks",
     title="Reuse of all blocks after the first, while that one hardly changes",
     source="First-block cache (ParaAttention, 2024); the test after Liu et al. 2024, TeaCache, arXiv:2411.19108",
 )

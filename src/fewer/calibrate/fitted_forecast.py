@@ -26,6 +26,7 @@ Gram = Mapping[str, NDArray[np.float64]]  # condition -> <y_i, y_j> (rows, rows)
 
 @part(
     "fitted-forecast",
+    room="blocks",
     title="Branches forecast from the last that ran, with fitted weights",
     source="this package; the terms of Liu et al. 2025 (TaylorSeers), arXiv:2503.06923, fitted as Wimbauer et "
     "al. 2024, arXiv:2312.03209, fit scales",

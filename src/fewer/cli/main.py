@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from fewer.cli.interrupted import NOTHING, Interrupted
 from fewer.errors import ForeignError, InputError, first_line, out_of_memory, reason
@@ -24,10 +25,23 @@ UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__nam
 
 LONGEST_LINE = 1000  # characters
 
+class _Group(typer.core.TyperGroup):
+    """Commands whose summaries are listed whole: the first paragraph of each one's help."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands."""
+        helps = {name: self.get_command(ctx, name).help or "" for name in self.list_commands(ctx)}  # type: ignore[union-attr]
+        told = [(name, " ".join(text.split("\n\n")[0].split())) for name, text in helps.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(told)
+
+
 app = typer.Typer(
     name="fewer",
+    cls=_Group,
     help="Makes the samples of a pretrained diffusion or flow model cheap, at a quality that is measured.",
-    add_completion=False,
+    epilog="Each command has examples at the end of its own help: fewer tune -h. Defaults of options are read from fewer.toml.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -50,6 +64,7 @@ def _trace(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Versions and devices.")
     ] = False,
@@ -61,6 +76,9 @@ def _root(
     ] = False,
 ) -> None:
     """Options of the command itself."""
+    from fewer.cli import defaults
+
+    defaults.apply(context)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass
+from enum import StrEnum
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -168,6 +169,18 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature(command).replace(parameters=own)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in own}
     return run
+
+
+class Format(StrEnum):
+    """Kinds of files that samples are written to."""
+
+    PNG = "png"
+    NPZ = "npz"
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines that can be typed as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def budgets(text: str) -> list[int]:

@@ -12,13 +12,13 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from fewer.claims.results import Outcome
+    from fewer.evaluate.leaderboard import Leaderboard
     from fewer.evaluate.statistics.interval import Interval
     from fewer.judging import Judgement
     from fewer.results import Baseline, Entry
     from fewer.search.results import Result
 
-TOP = 8  # standard plans shown a budget
-FAULTS = 10  # of single images
+FAULTS = 10  # of single images that are listed
 
 
 class _Console(Console):
@@ -27,11 +27,12 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def _console() -> Console:
+def console() -> Console:
+    """stdout, 120 columns wide where that is no terminal."""
     # names come from files: they are never markup
     plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
-    console = _Console(**plain)
-    return console if console.is_terminal else _Console(**plain, width=120)
+    out = _Console(**plain)
+    return out if out.is_terminal else _Console(**plain, width=120)
 
 
 def _table(title: str | None, left: tuple[str, ...], *columns: str) -> Table:
@@ -75,20 +76,20 @@ def print_tune(result: Result, folder: Path) -> None:
             table.add_row(
                 f"{baseline.name}{note}", str(baseline.nfe), figure(baseline.cost.ms), _error(baseline), "", ""
             )
-    console = _console()
-    console.print(record.summary, soft_wrap=True)
-    console.print(table)
+    out = console()
+    out.print(record.summary, soft_wrap=True)
+    out.print(table)
     for entry in record.front:
         if entry.contributions:
-            console.print(_contributions(entry))
+            out.print(_contributions(entry))
     verdict = record.verdict
     if verdict.recommended == "tuned":
-        console.print(f"plan.json is the tuned plan: {verdict.reason}")
+        out.print(f"plan.json is the tuned plan: {verdict.reason}")
     else:
-        console.print(f"No better plan was found: {verdict.reason}")
+        out.print(f"No better plan was found: {verdict.reason}")
     for note in record.notes:
-        console.print(f"note: {note}")
-    console.print(f"{folder / 'plan.json'}  {folder / 'results.json'}  {folder / 'report.html'}", soft_wrap=True)
+        out.print(f"note: {note}")
+    out.print(f"{folder / 'plan.json'}  {folder / 'results.json'}  {folder / 'report.html'}", soft_wrap=True)
 
 
 def _ratio(ratio: Interval | None) -> str:
@@ -112,30 +113,28 @@ def _contributions(entry: Entry) -> Table:
     return table
 
 
-def print_board(board: dict[str, Any]) -> None:
-    """The leaderboard: the best standard plans of each budget, the given plans, the pipeline as it is."""
-    names = sorted({name for row in board["rows"] for name in row["quality"]}, key=lambda name: name != "paired_rmse")
-    title = f"{board['model']['name']}: against the fine solution of {board['reference']['nfe']} evaluations"
+def print_board(board: Leaderboard, whole: bool = False) -> None:
+    """The leaderboard: the best standard plans of each budget, or all of them, the given plans, the pipeline as it is."""
+    from fewer.evaluate.leaderboard import TOP, shown_of
+
+    names = board.figures
+    title = f"{board.model['name']}: against the fine solution of {board.reference['nfe']} evaluations; by {board.sort}"
     table = _table(title, ("plan",), "nfe", "plan", *names)
-    shown: dict[int, int] = {}
-    for row in board["rows"]:
-        if row["kind"] == "standard":
-            shown[row["nfe"]] = shown.get(row["nfe"], 0) + 1
-            if shown[row["nfe"]] > TOP:
-                continue
-        name = row["name"] if row["kind"] == "standard" else Text(row["name"], "bold")
-        calls = row.get("calls")  # of the whole network, that a plan with blocks left out or a second network is worth
-        cost = str(row["nfe"]) if calls is None else f"{row['nfe']} for {calls:.3g}"
-        table.add_row(cost, name, *(figure(row["quality"].get(quality)) for quality in names))
-    console = _console()
-    console.print(table)
-    if "nll" in board["quality"]:
-        nll = figure(board["quality"]["nll"])
-        console.print(f"negative log-likelihood of the data under the model's flow: {nll} nats per dimension")
-    for entry in board["plans"]:
-        console.print(entry["says"])
-    for note in board["notes"]:
-        console.print(f"note: {note}")
+    rows, counts = board.top(len(board.rows) if whole else TOP)
+    for row in rows:
+        name = row.name if row.kind == "standard" else Text(row.name, "bold")
+        cost = str(row.nfe) if row.calls is None else f"{row.nfe} for {row.calls:.3g}"
+        table.add_row(cost, name, *(figure(row.quality.figures.get(quality)) for quality in names))
+    out = console()
+    out.print(table)
+    if any(shown < known for shown, known in counts.values()):
+        out.print(f"{'; '.join(map(shown_of, counts.items()))}, the lowest {board.sort} first. All of them: --all")
+    if (nll := board.quality.figures.get("nll")) is not None:
+        out.print(f"negative log-likelihood of the data under the model's flow: {nll} nats per dimension")
+    for entry in board.plans:
+        out.print(str(entry))
+    for note in board.notes:
+        out.print(f"note: {note}")
 
 
 def print_facts(facts: dict[str, Any]) -> None:
@@ -151,14 +150,14 @@ def print_facts(facts: dict[str, Any]) -> None:
         elif isinstance(value, dict):
             value = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
         table.add_row(name, str(value))
-    console = _console()
-    console.print(table)
+    out = console()
+    out.print(table)
     if facts["blocks"]:
-        console.print(_blocks(facts["blocks"]))
+        out.print(_blocks(facts["blocks"]))
     if facts["faults"]:
-        console.print(_faults(facts["faults"]))
+        out.print(_faults(facts["faults"]))
     for warning in facts["warnings"]:
-        console.print(f"warning: {warning}")
+        out.print(f"warning: {warning}")
 
 
 def _blocks(blocks: list[dict[str, Any]]) -> Table:
@@ -186,32 +185,22 @@ def _faults(faults: list[dict[str, Any]]) -> Table:
     return table
 
 
-def print_methods(entries: list[dict[str, Any]]) -> None:
-    """Every method with its room, source and claim."""
-    columns = ("room", "name", "what it is", "source", "papers", "claim")
-    table = _table(None, columns, *columns)
-    for entry in entries:
-        papers = " ".join(map(str, entry["papers"])) or "-"
-        table.add_row(entry["room"], entry["name"], entry["title"], entry["source"], papers, entry["claim"]["status"])
-    _console().print(table)
-
-
 def print_claim(name: str, result: Outcome) -> None:
     """What came out of one claim, in two lines and one more for each figure beside it."""
-    console = _console()
-    console.print(f"{result.status:<14} {name}: {figure(result.measured)}, {result.region} if true", soft_wrap=True)
-    console.print(f"{'':<14} {result.statement} Against: {result.baseline}.", soft_wrap=True)
+    out = console()
+    out.print(f"{result.status:<14} {name}: {figure(result.measured)}, {result.region} if true", soft_wrap=True)
+    out.print(f"{'':<14} {result.statement} Against: {result.baseline}.", soft_wrap=True)
     for what, value in result.beside.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value) if isinstance(value, int) else figure(value)
-        console.print(f"{'':<14} {what}: {text}", soft_wrap=True)
+        out.print(f"{'':<14} {what}: {text}", soft_wrap=True)
 
 
 def print_judgement(found: Judgement, page: Path | None) -> None:
     """The sentence, the table of what decides, faults, notes, and where the report is."""
     from fewer.judging import words
 
-    console = _console()
-    console.print(found.sentence)
+    out = console()
+    out.print(found.sentence)
     table = _table(None, ("figure", "says"), "figure", "measured", "interval", "limit", "says", "images that decide")
     for c in found.criteria:
         span = words.span(c.name, c.figure)
@@ -219,12 +208,12 @@ def print_judgement(found: Judgement, page: Path | None) -> None:
         table.add_row(
             words.TITLES[c.name], words.shown(c.name, c.figure.value), span, words.limit(c), c.decision, images
         )
-    console.print(table)
+    out.print(table)
     for fault in found.faults[:FAULTS]:
-        console.print(f"{fault.image} {fault.says}")
+        out.print(f"{fault.image} {fault.says}")
     if len(found.faults) > FAULTS:
-        console.print(f"and {len(found.faults) - FAULTS:,} faults more, which --html, --out or --json list")
+        out.print(f"and {len(found.faults) - FAULTS:,} faults more, which --html, --out or --json list")
     for note in found.notes:
-        console.print(f"note: {note}")
+        out.print(f"note: {note}")
     if page is not None:
-        console.print(str(page))
+        out.print(str(page))

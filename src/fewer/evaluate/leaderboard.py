@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -20,10 +22,11 @@ from fewer.evaluate.measure import reference_guidance
 from fewer.evaluate.own_pipeline import pipeline_noises, pipeline_rows
 from fewer.evaluate.probability_flow.likelihood import flow_nll
 from fewer.evaluate.reference import PROBE
-from fewer.evaluate.scoring import Quality, Scored, scoring_of
+from fewer.evaluate.scoring import DISTANCES, Quality, Scored, Scoring, scoring_of
 from fewer.evaluate.verdict import Side, Verdict, decide
 from fewer.guidance.cfg import passes_at
 from fewer.integrations.as_it_is import untold_guidance
+from fewer.markup import joined, paragraph, table
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.plan import Plan
@@ -34,7 +37,92 @@ STANDARD_BASELINES = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # stand
 USUAL_CALLS = 128  # of a reference solution
 SHARE = 0.3  # of the best standard plan's error that a given plan may have
 
+TOP = 8  # standard plans of a budget that a short table shows
+PAIRED = "paired_rmse"
+
 Progress = Callable[[str, int, int | None], Any]
+
+
+@dataclass(frozen=True)
+class Leaderboard(Mapping[str, Any]):
+    """The result of `compare`: rows by evaluations, and among as many evaluations the lowest of the figure `sort` first.
+
+    model      description of the model, and `reference` evaluations and error of the fine solution
+    rows       one of each standard plan, each given plan, and the pipeline as it is
+    plans      verdict of each given plan
+    features   records of the features that distances are on, by name; `quality` of what no plan changes
+    notes      sentences for the user
+
+    It is also a mapping with the keys of `to_dict`, as `fewer compare --json` writes them.
+    """
+
+    model: dict[str, Any]
+    reference: dict[str, Any]
+    rows: tuple[Scored, ...]
+    plans: tuple[PlanVerdict, ...] = ()
+    sort: str = PAIRED
+    features: dict[str, Any] = field(default_factory=dict)
+    quality: Quality = field(default_factory=Quality)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def figures(self) -> list[str]:
+        """Names of the figures that rows have, the one they are sorted by first."""
+        found = dict.fromkeys(name for row in self.rows for name in row.quality.figures)
+        return sorted(found, key=lambda name: (name != self.sort, name != PAIRED))
+
+    def top(self, most: int = TOP) -> tuple[list[Scored], dict[int, tuple[int, int]]]:
+        """The rows with at most so many standard plans of a budget, and how many of how many these are, by budget."""
+        shown: list[Scored] = []
+        counts: dict[int, tuple[int, int]] = {}
+        for row in self.rows:
+            if row.kind == "standard":
+                kept, known = counts.get(row.nfe, (0, 0))
+                counts[row.nfe] = min(kept + 1, most), known + 1
+                if known >= most:
+                    continue
+            shown.append(row)
+        return shown, counts
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "model": self.model, "reference": self.reference, "features": self.features, "quality": self.quality.to_dict(),
+            "sort": self.sort, "rows": [row.to_dict() for row in self.rows],
+            "plans": [verdict.to_dict() for verdict in self.plans], "notes": list(self.notes),
+        }  # fmt: skip
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
+        return self.to_dict()
+
+    def __getitem__(self, key: str) -> Any:
+        return self._content[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __repr__(self) -> str:
+        counted = ", ".join(str(nfe) for nfe in sorted({row.nfe for row in self.rows}))
+        return f"Leaderboard({self.model['name']}: {len(self.rows)} samplers at {counted} evaluations, by {self.sort})"
+
+    def _repr_html_(self) -> str:
+        """The short table, for notebooks."""
+        rows, counts = self.top()
+        names = self.figures
+        figures = ([row.quality.figures.get(name, "–") for name in names] for row in rows)
+        body = [[row.name, row.nfe, *cells] for row, cells in zip(rows, figures, strict=True)]
+        said = [*(str(verdict) for verdict in self.plans), *map(shown_of, counts.items()), *self.notes]
+        return joined([table(["plan", "nfe", *names], body), *map(paragraph, said)])
+
+
+def shown_of(counted: tuple[int, tuple[int, int]]) -> str:
+    """How many of the standard plans of a budget a short table shows: an entry of what `Leaderboard.top` counts."""
+    nfe, (shown, known) = counted
+    return f"{nfe} evaluations: {shown} of {known} standard plans"
 
 
 @in_own_precision
@@ -52,19 +140,21 @@ def compare(
     features: Features | None = None,
     metric: OwnMetric | None = None,
     nll: bool = False,
+    sort: str | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Leaderboard:
     """Paired RMSE to the reference solution (and distances to `data`) of everything, each with its 95 % interval.
 
     guidance  scale of classifier-free guidance; by default the one that the given plans were made for
     features  that the distances to `data` are on, instead of its principal components
     metric    one more figure of each, against `data` or else the reference solution
     nll       also the negative log-likelihood of `data` under the model's own flow, which no plan changes
+    sort      figure whose lowest values come first among as many evaluations: by default the metric, else the paired RMSE
 
-    Returns {"model", "reference", "features", "quality", "rows", "plans", "notes"}: `features` says by name what
-    distances are on, `quality` holds what no plan changes (`nll`, nats per dimension, where asked for), `rows` are sorted
-    by evaluations and error, `plans` has the verdict of each given plan against the best standard plan of the same number
-    of evaluations: does it hold here? Plans that leave out blocks, or call a second network, are compared with as many
+    Returns a `Leaderboard`, a mapping with "model", "reference", "features", "quality", "sort", "rows", "plans" and "notes":
+    `features` says by name what distances are on, `quality` holds what no plan changes (`nll`, nats per dimension, where
+    asked for), `plans` has the verdict of each given plan against the best standard plan, by paired error, of the same
+    number of evaluations: does it hold here? Plans that leave out blocks, or call a second network, are compared with as many
     evaluations of the whole network as their multiply-adds pay for, rounded down (`fewer.evaluate.equal_cost`).
     A pipeline is a row at its own number of steps and at each of `nfe`, by its own scheduler.
     Plans that add noise are compared by Frechet distance. A standard plan that gives no finite samples is left out, and
@@ -79,6 +169,7 @@ def compare(
         raise InputError(f"margin is {margin}; expected a share such as 0.05")
     scoring = scoring_of(model, data, features, metric)
     scoring.check(n)
+    sort = _sorting(model, scoring, sort)
     report = progress or (lambda stage, done, total: None)
     plans, notes, costs = _transferred(model, plans)
     own = Quality()
@@ -109,12 +200,11 @@ def compare(
     rows += pipeline_rows(evaluator, (None, *budgets), guidance, seed, notes)
     reference = evaluator.reference
     assert reference is not None  # the evaluator was made with one
-    return {
-        "model": model.describe(), "reference": {"nfe": reference.nfe, "error": reference.error},
-        "features": evaluator.described, "quality": own.to_dict(),
-        "rows": [row.to_dict() for row in sorted(rows, key=_by_cost_and_error)],
-        "plans": [verdict.to_dict() for verdict in verdicts], "notes": notes,
-    }  # fmt: skip
+    return Leaderboard(
+        model.describe(), {"nfe": reference.nfe, "error": reference.error},
+        tuple(sorted(rows, key=lambda row: (row.nfe, _size(row, sort), _size(row, PAIRED)))), tuple(verdicts), sort,
+        evaluator.described, own, tuple(notes),
+    )  # fmt: skip
 
 
 def leaderboard_evaluations(
@@ -136,10 +226,22 @@ def leaderboard_evaluations(
     return {what: count for what, count in made.items() if count}
 
 
-def _by_cost_and_error(row: Scored) -> tuple[int, float]:
-    """Evaluations, then paired RMSE, infinite where there is none."""
-    error = row.quality.figures.get("paired_rmse")
-    return row.nfe, math.inf if error is None else error.value
+def _size(row: Scored, name: str) -> float:
+    """A figure of a row, infinite where it has none."""
+    figure = row.quality.figures.get(name)
+    return math.inf if figure is None else figure.value
+
+
+def _sorting(model: Model, scoring: Scoring, sort: str | None) -> str:
+    """The figure to sort by. Raises InputError for one that rows do not have."""
+    known = [PAIRED] if scoring.metric is None else [scoring.metric.name, PAIRED]
+    if model.decode is not None:
+        known.append("paired_rmse_images")
+    if scoring.data is not None:
+        known += DISTANCES
+    if sort is not None and sort not in known:
+        raise InputError(f"sort is {sort!r}; the figures of this leaderboard are {', '.join(known)}")
+    return sort or known[0]
 
 
 def _standard_rows(

@@ -9,8 +9,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from fewer.errors import InputError
-from fewer.evaluate.user_code import reason, user_function
+from fewer.errors import InputError, reason
+from fewer.functions import user_function
 
 AT_ONCE = 16  # pairs that the function gets at once
 LEAST = 8  # values of each set

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fewer.errors import InputError, counted
+from fewer.markup import joined, table
 from fewer.models.denoiser import Denoiser, Network
 from fewer.models.mixture import GaussianMixture
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
@@ -61,6 +62,30 @@ class Model(Denoiser):
     weaker: Model | None = None
     classifier: Callable[[Tensor, float], Tensor] | None = None
     others: tuple[Model, ...] = ()
+
+    def __repr__(self) -> str:
+        """One line: the network and its tensors are left out."""
+        return f"Model({self.name!r}: {', '.join(f'{key} {value}' for key, value in self._facts.items())})"
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        return joined([table([self.name, ""], self._facts.items(), left=2)])
+
+    @property
+    def _facts(self) -> dict[str, str]:
+        """What a reader wants to know first."""
+        known = {
+            "shape": "x".join(map(str, self.shape)),
+            "predicts": self.predicts,
+            "schedule": self.schedule.describe(),
+            "classes": self.classes,
+            "prompts": len(self.prompts) or None,
+            "parameters": None if self.parameters is None else f"{self.parameters:,}",
+            "pipeline": self.pipeline and self.pipeline.scheduler,
+            "others": ", ".join(repr(other.name) for other in self.others) or None,
+            "on": f"{self.device} in {str(self.dtype).removeprefix('torch.')}",
+        }
+        return {key: str(value) for key, value in known.items() if value is not None}
 
     def __post_init__(self) -> None:
         super().__post_init__()

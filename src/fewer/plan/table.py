@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -15,6 +15,7 @@ from fewer.errors import InputError
 from fewer.noise import MOST
 from fewer.plan.checks import faults
 from fewer.plan.middle import gives, rows_from, useful
+from fewer.plan.picture import picture
 from fewer.plan.recipe import UNKNOWN, Recipe
 from fewer.plan.row import Row, Start
 from fewer.plan.values import STRICT, Coefficient, Level
@@ -43,6 +44,25 @@ class Plan:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     others: Annotated[tuple[Mapping[str, str], ...], Field(max_length=100)] = ()
     recipe: Recipe = UNKNOWN
+
+    def __repr__(self) -> str:
+        """One line: tensors and evidence are left out."""
+        made_for = "" if not self.model else f", made for {self.model.get('name')!r}"
+        first, last = float(self.rows[0].tau) if self.rows else float("nan"), float(self.end)
+        return (
+            f"Plan({self.name!r}: {len(self.rows)} rows, {self.nfe} network evaluations, "
+            f"levels {first:.4g} to {last:.4g}{made_for})"
+        )
+
+    def _repr_html_(self) -> str:
+        """The picture of the plan, for notebooks."""
+        return str(self.picture())
+
+    def picture(self, marked: Collection[int] = ()) -> str:
+        """Levels, weights, passes and blocks of the rows as SVG that needs nothing else; `marked` rows have a frame."""
+        made_for = "" if not self.model else f", made for {self.model.get('name')}"
+        title = f"{self.name}: {len(self.rows)} rows, {self.nfe} network evaluations{made_for}"
+        return picture(self.rows, self.end, title, marked)
 
     @property
     def nfe(self) -> int:

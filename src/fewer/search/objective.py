@@ -6,15 +6,15 @@ were kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fewer.engine import History
 from fewer.evaluate.evaluator import Evaluator
-from fewer.plan import Plan, Row, Shortcut, Start
+from fewer.plan import Plan
+from fewer.plan.difference import same
 
 
 @dataclass
@@ -57,23 +57,10 @@ class Objective(Evaluator):
 
 def first_change(plan: Plan, moved: Plan) -> tuple[int, bool]:
     """The first row that differs, and whether its network call does (not only the step after it)."""
-    if not _same(plan.start, moved.start):
+    if not same(plan.start, moved.start):
         return 0, True
     for n, (row, other) in enumerate(zip(plan.rows, moved.rows, strict=True)):
-        if not _same(row, other):
+        if not same(row, other):
             calls = ((each.tau, each.t, each.guidance, each.blocks, each.network) for each in (row, other))
-            return n, not all(_same(*pair) for pair in zip(*calls, strict=True))
+            return n, not all(same(*pair) for pair in zip(*calls, strict=True))
     return len(plan.rows) - 1, False
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equality of starts, rows and what is in them, with tensors compared by all of their numbers."""
-    if one is other:
-        return True
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, Start | Row | Shortcut):
-        return all(_same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
-    return bool(one == other)

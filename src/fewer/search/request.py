@@ -182,7 +182,15 @@ def _described(strategy: Strategy) -> str:
         named = strategy == find("search", strategy.name).make()
     except InputError:
         named = False
-    return strategy.name if named else repr(strategy)
+    return strategy.name if named else " ".join([repr(strategy), *_digests(vars(strategy))])
+
+
+def _digests(value: Any) -> list[str]:
+    """The digests of the plans among settings, whose `repr` leaves their numbers out."""
+    if isinstance(value, Plan):
+        return [digest(value)]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return [found for each in inner for found in _digests(each)]
 
 
 def check(request: Request, model: Model) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from fewer.evaluate.cost import plans as cost
 from fewer.evaluate.cost.price import call_macs, plan_macs
@@ -19,6 +20,7 @@ from fewer.evaluate.statistics.interval import Interval
 from fewer.files import checked, write_atomically, write_json
 from fewer.images import is_picture, pixels
 from fewer.integrations.as_it_is import as_it_is
+from fewer.markup import joined, paragraph, table
 from fewer.models.model import Model
 from fewer.outfolder import together
 from fewer.plan import Plan
@@ -47,6 +49,25 @@ class Result:
     plan: Plan
     front: list[Outcome]
     record: Results
+
+    def __repr__(self) -> str:
+        """One line: what was found, and how it stands."""
+        record, error = self.record, self.record.quality.get("paired_rmse")
+        said = "" if error is None else f", paired RMSE {error}"
+        return (
+            f"Result({record.model.name!r}: {self.plan.name!r}, {self.plan.nfe} network evaluations{said}; "
+            f"{record.verdict.decision} against {record.verdict.against!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        """The verdict, the front, and the picture of the plan, for notebooks."""
+        columns = ["plan", "decision", "nfe", "paired RMSE", "of the standard's"]
+        front = [
+            [e.name, e.verdict.decision, e.nfe, e.quality.get("paired_rmse") or "–", e.verdict.ratio or "–"]
+            for e in self.record.front
+        ]
+        said = [self.record.verdict.reason or "", *self.record.notes]
+        return joined([table(columns, front, left=2), *map(paragraph, filter(None, said)), Markup(self.plan.picture())])
 
     @cached_property
     def results(self) -> dict[str, Any]:

@@ -214,7 +214,7 @@ def noises_of(path: Path) -> int | None:
     if not path.exists():
         return None
     with _opening(path):
-        held = optuna.get_all_study_summaries(f"sqlite:///{path}")
+        held = optuna.get_all_study_summaries(_storage(path))
     known = [each.user_attrs.get("asked") for each in held if each.study_name.startswith("nfe-")]
     found = [asked["noises"] for asked in known if isinstance(asked, dict) and isinstance(asked.get("noises"), int)]
     return found[0] if found else None

@@ -15,8 +15,14 @@ from fewer.cli.logs import log_to_stderr
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 
+EXAMPLES = opt.examples(
+    "fewer claims",
+    "fewer claims unipc apg/digits --seed 1",
+    "fewer claims heun --sabotage --json broken.json",
+)
 
-@app.command()
+
+@app.command(epilog=EXAMPLES)
 def claims(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Claims or methods; all quick claims by default.")

@@ -16,8 +16,14 @@ from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
 
+EXAMPLES = opt.examples(
+    "fewer compare digits --nfe 5,10",
+    "fewer compare digits --nfe 5 --plan fewer-digits/plan.json --all",
+    "fewer compare digits --nfe 5 --data images/ --sort fd --json board.json",
+)
 
-@app.command()
+
+@app.command(epilog=EXAMPLES)
 @opt.grouped
 def compare(
     common: opt.Guided,
@@ -31,6 +37,13 @@ def compare(
     ] = False,
     guidance: opt.Guidance = None,
     n: Annotated[int, typer.Option("-n", min=8, max=opt.MOST_SAMPLES, help="Starting noises.")] = 128,
+    every: Annotated[bool, typer.Option("--all", help="Show every standard plan, not the best 8 of a budget.")] = False,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIGURE", help="The column whose lowest come first (default: --metric, else paired_rmse)."
+        ),
+    ] = None,
     json_file: opt.JsonFile = None,
     dry_run: opt.DryRun = False,
 ) -> None:
@@ -62,10 +75,11 @@ def compare(
             seed=common.seed,
             batch=common.batch,
             nll=nll,
+            sort=sort,
             progress=report,
             **figures,
         )
-    if not wrote_json(board, json_file):
-        tables.print_board(board)
-    if any(entry["verdict"]["decision"] in ("worse", "cannot tell") for entry in board["plans"]):
+    if not wrote_json(board.to_dict(), json_file):
+        tables.print_board(board, every)
+    if any(entry.verdict.decision in ("worse", "cannot tell") for entry in board.plans):
         raise typer.Exit(1)

@@ -14,8 +14,13 @@ from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 
+EXAMPLES = opt.examples(
+    "fewer inspect digits",
+    "fewer inspect ./my-pipeline --cost --json facts.json",
+)
 
-@app.command()
+
+@app.command(epilog=EXAMPLES)
 @opt.grouped
 def inspect(
     common: opt.Network,

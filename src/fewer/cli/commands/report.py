@@ -10,8 +10,11 @@ import typer
 from fewer.cli import options as opt
 from fewer.cli.main import app
 
+EXAMPLES = opt.examples(
+    "fewer report fewer-digits",
+)
 
-@app.command()
+@app.command(epilog=EXAMPLES)
 def report(
     folder: Annotated[Path, typer.Argument(parser=opt.path_of, metavar="DIR", help="Folder that tune has written.")],
 ) -> None:

@@ -11,12 +11,19 @@ import typer
 from fewer.cli import options as opt
 from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
+from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
 
+EXAMPLES = opt.examples(
+    "fewer sample digits --nfe 10 -n 64",
+    "fewer sample digits --plan fewer-digits/plan.json --label 3 --out threes",
+    "fewer sample mixture16 --format npz --out arrays --json -",
+)
 
-@app.command()
+
+@app.command(epilog=EXAMPLES)
 @opt.grouped
 def sample(
     common: opt.Guided,
@@ -33,22 +40,29 @@ def sample(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What a text-to-image model draws, in every sample.")
     ] = None,
-    out: Annotated[Path, opt.path_option(metavar="DIR", help="Folder for the images.")] = Path("fewer-samples"),
+    out: Annotated[Path, opt.path_option(metavar="DIR", help="Folder for the samples.")] = Path("fewer-samples"),
+    form: Annotated[
+        opt.Format | None,
+        typer.Option(
+            "--format", help="Pictures, or samples.npz with x, labels and seed (default: pictures of what are images)."
+        ),
+    ] = None,
     force: opt.Force = False,
     dry_run: opt.DryRun = False,
+    json_file: opt.JsonFile = None,
 ) -> None:
-    """Write 00000.png, .. and grid.png."""
+    """Draw samples and write them: 00000.png, .. and grid.png, or samples.npz of what is no image."""
     scale = opt.scale(guidance)
     if plan is not None and nfe is not None:
         raise InputError("--nfe goes with a standard plan; a plan file has its own")
+    from fewer.cli import sample_files
     from fewer.outfolder import check_own, filled, written
 
-    pictures = [f"{i:05d}.png" for i in range(n)]
-    tidy = check_own(out, written(out, "sample") is not None, force, [*pictures, "grid.png"])
+    opt.writable(json_file, ("files", "model", "plan"))
+    tidy = check_own(out, written(out, "sample") is not None, force, sample_files.names(n))
     from fewer.cli.loading import load_model
     from fewer.engine import sample as run
     from fewer.evaluate.cost.pace import foreseen
-    from fewer.images import check_picture, grid, picture, pixels, save_png
     from fewer.integrations.as_it_is import untold_guidance
     from fewer.plan import Plan
     from fewer.samplers import short_of_guidance, standard
@@ -58,22 +72,21 @@ def sample(
     network, scale = load_model(common, scale, [] if loaded is None else [loaded], prompt)
     if loaded is not None and scale is not None:
         raise InputError("--guidance goes with a standard plan; a plan file has its own")
-    check_picture(network)
+    form = sample_files.format_for(network, form)
     table, warnings = transferred(network, loaded or standard("dpmpp-2m", network, nfe or 20, "logsnr", guidance=scale))
     if dry_run:
-        print_forecast(foreseen(network, {table.name: n * table.nfe}, scale, common.batch), [out / "*.png"])
+        print_forecast(foreseen(network, {table.name: n * table.nfe}, scale, common.batch), [out / f"*.{form.value}"])
         return
-    with if_interrupted(lambda: "no image was written"):
+    with if_interrupted(lambda: "no sample was written"):
         with progress() as report:
             samples = run(
                 network, table, n, seed=common.seed, labels=label, batch=common.batch,
                 progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
             )  # fmt: skip
-        images = pixels(network, samples)
+        labels = network.labels(n, label)
         with filled(out, "sample", tidy) as folder:
-            for name, image in zip(pictures, images, strict=True):
-                save_png(picture(image), folder / name)
-            save_png(grid(images), folder / "grid.png")
+            made = sample_files.write_samples(network, samples, labels, common.seed, folder, form)
+        files = [out / file.name for file in made]
     scale_is_free = loaded is None or network.embedded_guidance is not None  # which no plan file holds
     if scale_is_free and (untold := untold_guidance(network, scale)) is not None:
         warnings = [*warnings, untold]
@@ -81,4 +94,9 @@ def sample(
         warnings = [*warnings, short]
     for warning in warnings:
         print(f"fewer: {warning}", file=sys.stderr)
-    typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}")
+    record = {
+        "files": [str(file) for file in files], "model": network.describe(), "plan": table.name, "nfe": table.nfe, "n": n,
+        "seed": common.seed, "labels": None if labels is None else labels.tolist(), "warnings": warnings,
+    }  # fmt: skip
+    if not wrote_json(record, json_file):
+        typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}: {sample_files.in_words(files)}")

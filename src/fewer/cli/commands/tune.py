@@ -12,12 +12,20 @@ from fewer.cli import options as opt
 from fewer.cli import tables
 from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import NOTHING, if_interrupted
+from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError, one_line
 
+EXAMPLES = opt.examples(
+    "fewer tune digits --nfe 5",
+    "fewer tune dit-digits --nfe 4-8 --guidance 3 --time 600",
+    "fewer tune ./my-pipeline --match --prompts prompts.txt",
+    "fewer tune digits --nfe 5 --resume --json results.json",
+)
 
-@app.command()
+
+@app.command(epilog=EXAMPLES)
 @opt.grouped
 def tune(
     common: opt.Guided,
@@ -52,6 +60,7 @@ def tune(
     ] = None,
     force: opt.Force = False,
     dry_run: opt.DryRun = False,
+    json_file: opt.JsonFile = None,
 ) -> None:
     """Search a plan under a budget; writes plan.json, results.json, report.html and study.db."""
     calls, work, clock = None if nfe is None else opt.budgets(nfe), opt.amounts("macs", macs), opt.amounts("ms", ms)
@@ -60,6 +69,7 @@ def tune(
     for name, amount in (("macs", work), ("ms", clock)):
         if amount is not None and (calls is not None or match or (work is not None and clock is not None)):
             raise InputError(f"--{name} is a budget of its own: give it without --nfe, --match and other budgets")
+    opt.writable(json_file)
     scale = opt.scale_or_auto(guidance, measures.data)
     from fewer.cli.loading import load_model, read_figures
     from fewer.files import file_name
@@ -91,7 +101,8 @@ def tune(
             network, calls, resume=resume, force=force, out=folder, command=_command(), progress=report,
             overall=report.overall, **request, **figures,
         )  # fmt: skip
-    tables.print_tune(result, folder)
+    if not wrote_json(result.results, json_file):
+        tables.print_tune(result, folder)
     if any(entry.within == "no" for entry in result.record.front):
         raise typer.Exit(1)
 

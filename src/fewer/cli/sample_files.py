@@ -1,0 +1,54 @@
+"""The files that `fewer sample` writes: pictures, or arrays of what is no picture."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fewer.cli.options import Format
+from fewer.files import write_atomically
+from fewer.images import check_picture, grid, is_picture, picture, pixels, save_png
+from fewer.models.model import Model
+
+
+def names(n: int) -> list[str]:
+    """The files that n samples may be written to."""
+    return [*(f"{i:05d}.png" for i in range(n)), "grid.png", "samples.npz"]
+
+
+def format_for(model: Model, asked: Format | None) -> Format:
+    """The kind that was asked for, else pictures where the samples are such. Raises InputError for pictures of what is none."""
+    if asked is Format.PNG:
+        check_picture(model)
+    return asked or (Format.PNG if is_picture(model) else Format.NPZ)
+
+
+def write_samples(
+    model: Model, samples: Tensor, labels: Tensor | None, seed: int, folder: Path, form: Format
+) -> list[Path]:
+    """Write samples (n, *shape) into a folder; the files' paths.
+
+    png  00000.png, .. and grid.png, decoded where the model has a decoder
+    npz  samples.npz with x (n, *shape) float32, as `fewer.sample` gives them, with labels (n,) where there are any, and seed
+    """
+    if form is Format.NPZ:
+        arrays: dict[str, Any] = {"x": samples.float().cpu().numpy(), "seed": np.int64(seed)}
+        if labels is not None:
+            arrays["labels"] = labels.cpu().numpy()
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        write_atomically(folder / "samples.npz", buffer.getvalue())
+        return [folder / "samples.npz"]
+    images = pixels(model, samples)
+    single = [save_png(picture(image), folder / f"{i:05d}.png") for i, image in enumerate(images)]
+    return [*single, save_png(grid(images), folder / "grid.png")]
+
+
+def in_words(files: list[Path]) -> str:
+    """Which files there are: "00000.png .. 00015.png, grid.png"."""
+    *single, last = [file.name for file in files]
+    return ", ".join([*([" .. ".join(dict.fromkeys((single[0], single[-1])))] if single else []), last])
