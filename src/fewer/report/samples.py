@@ -18,6 +18,7 @@ from fewer.errors import InputError
 LARGEST_FILE = 512 * 2**20
 MOST_SAMPLES = 16
 LARGEST_SIDE = 128  # larger images are reduced to this many pixels a side
+INK = (207, 62, 92)  # legible on white and on black
 SMALL_SIDE = 64  # smaller ones are enlarged by whole factors to about this
 
 
@@ -59,10 +60,13 @@ def _images(array: object) -> np.ndarray:
     return array
 
 
-def sheet(images: np.ndarray) -> Sheet:
-    """Up to 16 images (k, H, W, C) uint8, C = 1 or 3, in rows of at most 4 with transparent gaps between."""
+def sheet(images: np.ndarray, largest_side: int = LARGEST_SIDE) -> Sheet:
+    """Up to 16 images (k, H, W, C) uint8, C = 1, 3 or 4, in rows of at most 4 with transparent gaps between.
+
+    Images of a larger side than `largest_side` are reduced to it, small ones enlarged without smoothing.
+    """
     images = images[:MOST_SAMPLES]
-    tiles = [_tile(image) for image in images]
+    tiles = [_tile(image, largest_side) for image in images]
     wide, high = tiles[0].size
     columns = min(4, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -76,11 +80,29 @@ def sheet(images: np.ndarray) -> Sheet:
     return Sheet(uri, *page.size, small=max(images.shape[1:3]) <= SMALL_SIDE)
 
 
-def _tile(image: np.ndarray) -> Image.Image:
-    tile = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
+def difference(images: np.ndarray, others: np.ndarray, largest: float | None = None) -> np.ndarray:
+    """Where images (k, H, W, C) uint8 differ from others of their shape, as (k, H, W, 4): ink, the denser the further apart.
+
+    largest  mean difference of a pixel's channels that gives full ink; by default the largest that there is
+    """
+    apart = distances(images, others)
+    full = max(float(apart.max()), 1.0) if largest is None else largest
+    ink = np.broadcast_to(np.array([*INK, 0], np.uint8), (*apart.shape, 4)).copy()
+    ink[..., 3] = np.clip(np.sqrt(apart / full), 0, 1) * 255
+    return ink
+
+
+def distances(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of each pixel's channels, (k, H, W)."""
+    return np.abs(images.astype(np.float32) - others.astype(np.float32)).mean(axis=3)
+
+
+def _tile(image: np.ndarray, largest_side: int) -> Image.Image:
+    tile = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    tile = tile if tile.mode == "RGBA" else tile.convert("RGB")
     side = max(tile.size)
-    if side > LARGEST_SIDE:
-        width, height = (max(1, round(s * LARGEST_SIDE / side)) for s in tile.size)
+    if side > largest_side:
+        width, height = (max(1, round(s * largest_side / side)) for s in tile.size)
         return tile.resize((width, height), Image.Resampling.BOX)
     factor = max(1, -(-SMALL_SIDE // side))
     return tile.resize((tile.width * factor, tile.height * factor), Image.Resampling.NEAREST)

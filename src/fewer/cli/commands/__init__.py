@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-COMMANDS = ("tune", "sample", "compare", "inspect", "report", "methods", "claims")
+COMMANDS = ("tune", "sample", "compare", "inspect", "report", "serve", "methods", "claims")
 
 for _name in COMMANDS:
     import_module(f"{__name__}.{_name}")
