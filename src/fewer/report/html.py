@@ -20,7 +20,7 @@ from fewer.report.folder import Folder, read_folder
 from fewer.report.samples import Sheet, read_sheets
 from fewer.report.table import Table, tabulate
 from fewer.report.templates import environment
-from fewer.results import Baseline, Cost, Entry, Quality, Verdict
+from fewer.results import Baseline, Cost, Entry, Quality, Results, Verdict
 
 OTHER_QUALITY = ("paired_rmse_images", "fd", "kid", "sw2", "energy", "nll")
 
@@ -61,7 +61,7 @@ def _view(found: Folder, folder: Path) -> dict[str, Any]:
     lines = ranking(results.baselines, results.front)
     tables = [tabulate(plan) for plan in found.front]
     own = tabulate(found.plan)
-    default = min(range(len(results.front)), key=lambda i: (abs(results.front[i].cost.nfe - results.cost.nfe), i))
+    default = to_use(results)
     sheets = read_sheets(folder / "samples.npz", _sheet_names(results.front))
     budgets = [_budget(i, entry, found, tables[i], sheets, lines) for i, entry in enumerate(results.front)]
     known = [line.rmse for line in lines if line.rmse is not None]
@@ -78,14 +78,19 @@ def _view(found: Folder, folder: Path) -> dict[str, Any]:
         "unknown": len(lines) - len(known),
         "unmeasured": sum(not rmse.bounded for rmse in known),
         "ratio_of": words.ratio_of(results.verdict.against, results.baselines).capitalize(),
-        **samplers(lines),
+        **samplers(lines, default),
     }
 
 
-def samplers(lines: list[Ranked]) -> dict[str, Any]:
-    """What the template `samplers_table` shows of ranked lines: its arguments by name."""
+def to_use(results: Results) -> int:
+    """The entry of the front whose cost is that of the plan to use."""
+    return min(range(len(results.front)), key=lambda i: (abs(results.front[i].cost.nfe - results.cost.nfe), i))
+
+
+def samplers(lines: list[Ranked], entry: int) -> dict[str, Any]:
+    """What the template `samplers_table` shows of ranked lines, first the plan of an entry of the front: its arguments by name."""
     return {
-        "lines": lines,
+        "lines": sorted(lines, key=lambda line: line.entry != entry),
         "others": [name for name in OTHER_QUALITY if any(line.quality.get(name) for line in lines)],
         "timed": any(line.cost.ms for line in lines),
         "places": _places(lines),
@@ -161,6 +166,8 @@ def _budget(
         "standard": standards[0] if standards else None,
         "sheet": sheets.get(f"front/{entry.nfe}"),
         "standard_sheet": sheets.get(f"standard/{entry.nfe}"),
+        "apart": sheets.get(f"difference/front/{entry.nfe}"),
+        "standard_apart": sheets.get(f"difference/standard/{entry.nfe}"),
         "searched": searched,
         "gap": gap,
     }

@@ -35,6 +35,7 @@ class Sheet:
 def read_sheets(path: Path, names: set[str]) -> dict[str, Sheet]:
     """The sheets of those `names` that the file holds as (k, H, W, C) arrays; {} where there is no file.
 
+    Beside each of the reference's shape is a sheet `difference/NAME` of where it differs from `reference`, all in one scale.
     Raises InputError where the file is not an npz of uint8 images with 1 or 3 channels.
     """
     if not path.exists():
@@ -44,12 +45,24 @@ def read_sheets(path: Path, names: set[str]) -> dict[str, Sheet]:
             wanted = [info for info in archive.zip.infolist() if info.filename.removesuffix(".npy") in names]
             if sum(info.file_size for info in wanted) > LARGEST_FILE:
                 raise InputError(f"{path} holds more than {LARGEST_FILE >> 20} MiB")
-            return {name: sheet(_images(archive[name])) for name in sorted(names & set(archive.files))}
+            arrays = {name: _images(archive[name]) for name in sorted(names & set(archive.files))}
     except InputError:
         raise
     except Exception as error:  # numpy and zipfile raise many types for damaged files
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} is not an npz file of uint8 images: {reason}") from error
+    return {name: sheet(images) for name, images in (arrays | _differences(arrays)).items()}
+
+
+def _differences(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Where each array differs from `reference`; the largest difference of any has full ink in all."""
+    target = arrays.get("reference")
+    others = {name: images for name, images in arrays.items()
+              if target is not None and name != "reference" and images.shape == target.shape}  # fmt: skip
+    if target is None or not others:
+        return {}
+    largest = max(1.0, *(float(distances(images, target).max()) for images in others.values()))
+    return {f"difference/{name}": difference(images, target, largest) for name, images in others.items()}
 
 
 def _images(array: object) -> np.ndarray:

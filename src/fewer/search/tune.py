@@ -198,8 +198,9 @@ def _notes(model: Model, request: Request) -> list[str]:
     notes = []
     if model.start < model.schedule.tau_max:
         notes.append(
-            f"starts at t = {float(model.schedule.time(model.start)):.1f} (s = sigma/alpha = "
-            f"{model.start / (1 - model.start):.3g}): above, noise prediction divides its error by an alpha near zero"
+            f"all plans and baselines start at t = {float(model.schedule.time(model.start)):.1f} (s = sigma/alpha = "
+            f"{model.start / (1 - model.start):.3g}), not at the noisiest time: there the signal is so weak (alpha near zero) "
+            "that a small error of the network's noise prediction becomes a large one of the image"
         )
     if (note := untold_guidance(model, request.guidance)) is not None:
         notes.append(note)

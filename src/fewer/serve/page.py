@@ -6,7 +6,7 @@ from functools import cache
 
 from jinja2 import Template
 
-from fewer.report.html import ranking, samplers
+from fewer.report.html import ranking, samplers, to_use
 from fewer.report.samples import SMALL_SIDE
 from fewer.report.table import tabulate
 from fewer.report.templates import environment
@@ -16,6 +16,7 @@ from fewer.serve.studio import Studio
 def page(studio: Studio) -> str:
     """The page of a studio as it is now."""
     model, results = studio.model, None if studio.folder is None else studio.folder.results
+    first = 0 if results is None else to_use(results)
     lines = [] if results is None else ranking(results.baselines, results.front)
     return _template().render(
         model=model,
@@ -27,7 +28,8 @@ def page(studio: Studio) -> str:
         counts=(1, 4, 9, 16),
         count=16 if max(model.shape[1:]) <= SMALL_SIDE and model.decode is None else 4,
         labels=_labels(studio),
-        **samplers(lines),
+        first=first,
+        **samplers(lines, first),
     )
 
 

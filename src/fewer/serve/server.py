@@ -120,7 +120,10 @@ class Handler(BaseHTTPRequestHandler):
             except TimeoutError:
                 status, body = HTTPStatus.REQUEST_TIMEOUT, b"the request did not arrive whole\n"
             except Exception as error:  # the user's network may raise anything, and the page goes on
-                status, body = HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {first_line(error)}\n".encode()
+                status, body = (
+                    HTTPStatus.INTERNAL_SERVER_ERROR,
+                    f"{type(error).__name__}: {first_line(error)}\n".encode(),
+                )
         self._send(status, kind, body)
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:

@@ -63,4 +63,6 @@ def _named(name: str) -> str:
 
     if name in bundled.names() or Path(name).is_dir():
         return name
-    raise InputError(f"the plans were made for {name!r}, which is no folder here and no bundled model: give it as --model")
+    raise InputError(
+        f"the plans were made for {name!r}, which is no folder here and no bundled model: give it as --model"
+    )
