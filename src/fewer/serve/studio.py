@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from fewer.engine import sample
@@ -40,6 +40,8 @@ AGAINST = {
 @dataclass(frozen=True)
 class Asked:
     """A request of the page: plan number, baseline, seed of the noises, number of samples, label of all (None: in turn)."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     plan: Annotated[int, Field(ge=0)] = 0
     against: Literal["standard", "stock", "pipeline", "fine"] = "standard"

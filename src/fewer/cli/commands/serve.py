@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -47,14 +48,15 @@ def serve(
         common = replace(common, model=of or _named(found.results.model.name))
         scale = found.results.budget.guidance if scale is None else scale
     model, scale = load_model(common, scale)
-    with PageServer(Studio(model, found, scale, common.seed, common.batch), host, port) as server:
+    with (
+        PageServer(Studio(model, found, scale, common.seed, common.batch), host, port) as server,
+        suppress(KeyboardInterrupt),
+    ):
         typer.echo(f"{model.name} at {server.url} (Ctrl-C ends)")
         if open_page:
             webbrowser.open(server.url)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            typer.echo("ended")
+        server.serve_forever()
+    typer.echo("ended")
 
 
 def _named(name: str) -> str:
