@@ -152,7 +152,7 @@ def test_docstrings_keep_formulas_and_columns() -> None:
     )
     assert shown.split("\n\n") == [
         "First line, with a_i \\* b_i and &lt;v, z> of `raw_*`.",
-        "```text\nx' = a *x* + b\n```",
+        "$$\n\\begin{array}{l}\nx'=a\\cdot x\\cdot +b\n\\end{array}\n$$",
         "and words below it.",
         "- `name`: what it is, and more\n- `long_name`: second",
         "Source: Somebody 1999.",
