@@ -18,12 +18,14 @@ from typing import Any
 
 import pytest
 import torch
+from test_report import contents, make_folder
 
 import fewer
 from fewer.cli.main import run
 from fewer.errors import InputError
 from fewer.images import pixels
 from fewer.models.schedules import Flow
+from fewer.report.folder import read_folder
 from fewer.serve import PageServer, Studio
 from fewer.serve.studio import Asked
 
@@ -164,6 +166,49 @@ def test_pages_of_other_sites_neither_post_nor_read(
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
 def test_a_form_of_another_site_cannot_upload(server: PageServer, kind: str, tmp_path: Path) -> None:
     assert upload(server, plan_file(tmp_path), Content_Type=kind)[0] == 415
+
+
+def test_a_plan_that_would_be_played_for_hours_is_refused(server: PageServer, tmp_path: Path) -> None:
+    plan = json.loads(plan_file(tmp_path))
+    level, rows = plan["rows"][0]["tau"], 1001
+    plan["rows"] = [{"tau": level * (1 - k / rows), "b": {str(k): -level / rows}} for k in range(rows)]
+    status, text = upload(server, json.dumps(plan).encode())
+    assert status == 400
+    assert "1001" in text
+
+
+def tune_folder(folder: Path, **model: str) -> Path:
+    results = contents((4, 5, 6))
+    results["budget"]["guidance"] = None
+    results["model"].update(model)
+    return make_folder(folder / "run", results, samples=False)
+
+
+def test_a_tune_folder_is_shown_with_its_front_its_baselines_and_its_tables(tmp_path: Path) -> None:
+    folder = read_folder(tune_folder(tmp_path))
+    studio = Studio(model(), folder)
+    assert [offer.plan.nfe for offer in studio.offers] == [4, 5, 6]
+    assert {offer.standard.name for offer in studio.offers} == {folder.results.verdict.against}
+    assert [offer.standard.nfe for offer in studio.offers] == [4, 5, 6]
+    with PageServer(studio) as found:
+        thread = threading.Thread(target=found.serve_forever, args=(0.02,))
+        thread.start()
+        text = ask(found, "/")[1]
+        found.shutdown()
+        thread.join()
+    assert all(row.name in text for row in folder.results.baselines)
+    assert '<option value="1" selected' in text  # the plan to use, of 5 evaluations
+
+
+@pytest.mark.parametrize("name", ["os:getcwd", "antigravity:fly", "somebody/something"])
+def test_a_folder_from_elsewhere_runs_no_code_and_fetches_nothing(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model that results.json names is loaded only where it is a folder or a bundled one."""
+    assert run(["serve", str(tune_folder(tmp_path, name=name))]) == 2
+    said = capsys.readouterr().err
+    assert "--model" in said
+    assert said.count("\n") == 1
 
 
 def test_requests_of_many_threads_get_the_samples_that_they_asked_for(server: PageServer) -> None:

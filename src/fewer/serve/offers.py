@@ -16,6 +16,7 @@ from fewer.samplers import standard
 from fewer.transfer import transferred
 
 CALLS = (4, 5, 6, 8, 10, 15, 20)  # rows of the standard plans of a model alone
+MOST = 1000  # network evaluations of an uploaded plan
 UPLOADED = "uploaded.json"
 
 
@@ -57,6 +58,8 @@ def uploaded(model: Model, content: bytes, guidance: float | None) -> Offer:
             plan = Plan.load(path)
         except InputError as error:
             raise InputError(str(error).replace(str(path), UPLOADED).replace(f"{folder}/", "")) from error
+    if plan.nfe > MOST:
+        raise InputError(f"plan {UPLOADED} makes {plan.nfe} network evaluations; the page plays up to {MOST}")
     return offer(model, plan, "uploaded", guidance)
 
 
