@@ -118,6 +118,8 @@ def _word(token: str, before: str, after: str, sentence: bool) -> str:
         return r"\cdot " if after.isspace() or after.isalpha() else "."
     if token in SIGNS:
         return SIGNS[token]
+    if sentence and token in "+-" and (before.isalpha() or before == token):  # as in DPM-Solver++
+        return rf"\text{{{token}}}"
     named = re.fullmatch(r"([A-Za-z]+)(\d*)", token)
     if named is None:
         return f"{{{token}}}" if token[0].isdigit() else token
