@@ -5,7 +5,7 @@ JOBS ?= auto
 # the tests run one thread a worker
 ONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test test-all wheel claims docs docs-tables docs-plots check format clean
+.PHONY: demo test test-all test-versions wheel claims docs docs-tables docs-plots check format clean
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -29,6 +29,10 @@ test: check
 
 test-all: check
 	$(ONE) $(BIN)/pytest -n $(JOBS)
+
+# the quick tests under every supported Python that is on this machine; says which are not
+test-versions: .venv/installed
+	$(BIN)/python -m scripts.versions
 
 # what a user gets: the wheel, installed in an empty environment, runs the README's example
 wheel: .venv/installed
@@ -60,4 +64,4 @@ format: .venv/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-3.* build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -30,12 +30,29 @@ device = "cuda"
 `fewer --install-completion` installs the completion of commands and options in the shell that it is run in."""
 
 
+# what one wants to do, in the order of a first day -> the commands for it
+TASKS = {
+    "Make samples cheap": ("tune", "sample"),
+    "Look at what came out": ("report", "serve"),
+    "Judge a plan, or any images": ("compare", "judge", "diff"),
+    "Look into a model": ("inspect",),
+    "Look up methods and their claims": ("methods", "claims"),
+}
+
+
 def page() -> str:
-    """The page's text."""
+    """The page's text: the commands by task, those of no task last."""
     root: Any = typer.main.get_command(app)
+    told = [name for names in TASKS.values() for name in names]
+    tasks = {**TASKS, "Further commands": sorted(set(root.commands) - set(told))}
     blocks = [HEAD]
-    for name, command in sorted(root.commands.items()):
-        blocks += [f"## fewer {name}", escaped(command.help or ""), *_options(command), *_examples(command)]
+    for task, names in tasks.items():
+        known = [name for name in names if name in root.commands]
+        if known:
+            blocks.append(f"## {task}")
+        for name in known:
+            command = root.commands[name]
+            blocks += [f"### fewer {name}", escaped(command.help or ""), *_examples(command), *_options(command)]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -1,10 +1,12 @@
-"""Docstrings as Markdown: formulas stay as they are set, columns of fields become lists, prose is escaped."""
+"""Docstrings as Markdown: formulas are typeset, columns of fields become lists, prose is escaped."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from typing import Any
+
+from scripts.formulas import display
 
 NAMES = r"[\w.:@*-]+(?:, [\w.:@*-]+)*"
 FIELD = re.compile(rf"({NAMES})( +)(\S.*)")
@@ -22,7 +24,7 @@ def headline(text: str) -> str:
 def markdown(text: str) -> str:
     """A docstring as Markdown.
 
-    Paragraphs that are indented are formulas and become code; those whose first line is a name, two spaces and words
+    Paragraphs that are indented are formulas (see `scripts.formulas`); those whose first line is a name, two spaces and words
     become a list of fields; a last line `Source: ...` stands alone; the rest is prose on one line.
     """
     return "\n\n".join(_block(paragraph) for paragraph in _paragraphs(inspect.cleandoc(text)))
@@ -84,7 +86,7 @@ def _paragraphs(text: str) -> list[str]:
 
 def _block(paragraph: str) -> str:
     if paragraph.startswith("    "):
-        return code(inspect.cleandoc("\n" + paragraph))
+        return display(inspect.cleandoc("\n" + paragraph))
     lines = paragraph.split("\n")
     if FIRST.match(lines[0]):
         return _fields(lines)

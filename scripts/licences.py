@@ -18,7 +18,8 @@ HEAD = """# Licences
 
 What `pip install` brings with fewer, and under which licence, as each package's own metadata says; made by
 `python -m scripts.licences`. fewer itself is under Apache-2.0. What the optional extras bring is not listed,
-nor are NVIDIA's own libraries, which torch brings where it is built for CUDA.
+nor are NVIDIA's own libraries, which torch brings where it is built for CUDA. The site of these pages holds KaTeX, which
+typesets their formulas, under the MIT licence (`docs/assets/katex/LICENSE`); its fonts are under the SIL Open Font License 1.1.
 
 | package | licence | brought by |
 |---|---|---|

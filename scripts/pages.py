@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that are made from the code: methods, rooms, families of solvers, reference, commands.
+"""Writes the pages of docs/ that are made from the code: methods, families, reference, commands, and the result on the first page.
 
 python -m scripts.pages
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from scripts import commands, methods_table, reference, rooms
+from scripts import commands, front, methods_table, reference, rooms
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -20,6 +20,7 @@ def pages() -> dict[str, str]:
         "reference.md": reference.page(),
         "commands.md": commands.page(),
         **rooms.pages(),
+        **front.pages(),
     }
 
 
@@ -36,7 +37,7 @@ def main() -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file() or path.read_text() != text:
             path.write_text(text)
-            print(path.relative_to(DOCS.parent))
+            print(path.resolve().relative_to(DOCS.parent))
     for path in stale(made):
         path.unlink()
     return 0

@@ -6,7 +6,6 @@ A family is a file. Its page has the file's own words, then every method with it
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
@@ -17,6 +16,7 @@ from fewer.claims.solvers.orders import compiled
 from fewer.evaluate.statistics.interval import Interval
 from fewer.registry import ROOMS, Part, bibliography, parts
 from scripts.docstrings import cell, code, escaped, headline, markdown, signature
+from scripts.families import place, title
 
 MADE = "<!-- Made by `make docs-tables` from the docstrings and src/fewer/claims/results.json. -->"
 
@@ -83,7 +83,7 @@ def plots(name: str) -> list[tuple[str, str]]:
 def room_page(room: str) -> str:
     """A room with all its files."""
     package = importlib.import_module(f"fewer.{room}")
-    blocks = [f"# {room.capitalize()}", MADE, _words(package), _index(parts(room))]
+    blocks = [f"# {title(room)}", MADE, _words(package), _index(parts(room))]
     for name, held in by_file(room).items():
         module = file(name)
         blocks += [f"## {headline(module.__doc__ or name)} (`{name}.py`)", _words(module)]
@@ -145,13 +145,14 @@ def _words(module: ModuleType) -> str:
 
 
 def _index(held: Iterable[Part]) -> str:
-    rows = [f"| {_link(part.name)} | {cell(part.title)} |" for part in held]
+    rows = [f"| {_link(part)} | {cell(part.title)} |" for part in held]
     return "\n".join(["| method | what it is |", "|---|---|", *rows])
 
 
-def _link(name: str) -> str:
-    """To the method's heading, where its anchor is its name: anchors hold letters, digits and hyphens alone."""
-    return f"[`{name}`](#{name})" if re.fullmatch(r"[\w-]+", name) else f"`{name}`"
+def _link(part: Part) -> str:
+    """To the method's heading, where that has an anchor."""
+    anchor = place(part)[1]
+    return f"[`{part.name}`]({anchor})" if anchor else f"`{part.name}`"
 
 
 def _papers(numbers: tuple[int, ...]) -> str:

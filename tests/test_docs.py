@@ -1,8 +1,11 @@
 """The pages of docs/: what is made from the code is up to date, and what is shown runs."""
 
 import importlib
+import json
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +20,10 @@ import fewer.registry
 from fewer.claims import claims, recorded
 from fewer.cli import commands  # noqa: F401  (its functions are the commands)
 from fewer.cli.main import app, run
-from fewer.registry import parts
+from fewer.registry import ROOMS, parts
 from scripts import pages as script
 from scripts.docstrings import escaped, headline, markdown, signature
+from scripts.formulas import tex
 from scripts.rooms import families, plots
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +63,57 @@ def test_every_part_and_every_recorded_claim_has_its_place(made: dict[str, str])
     assert untold == []
 
 
+def test_every_method_is_in_the_table_of_all_and_its_link_leads_to_its_heading(made: dict[str, str]) -> None:
+    rows = re.findall(r"^\| \[`([^`]+)`\]\(([^)#]+)(?:#([^)]+))?\) \|", made["methods.md"], re.MULTILINE)
+    assert [name for name, _, _ in rows] == [part.name for room in ROOMS for part in parts(room)]
+    for name, page, anchor in rows:
+        assert f"\n### `{name}`\n" in made[page]
+        assert anchor in ("", slug(name))
+
+
+def test_every_command_is_under_a_task_with_an_example(made: dict[str, str]) -> None:
+    group = typer.main.get_command(app)
+    assert {words[0] for words in commands_on("commands")} == set(group.commands)
+    assert "Further commands" not in made["commands.md"]
+
+
+def test_the_front_shows_what_is_on_record(made: dict[str, str]) -> None:
+    """Figure and interval are those of the results file, on the first page and in the README."""
+    row = json.loads((ROOT / "benchmarks/results/against_diffusers-digits.json").read_text())["rows"][0]
+    told = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**row["ratio"])
+    assert told in made["index.md"]
+    assert told in made["../README.md"]
+
+
+@pytest.mark.parametrize(
+    ("plain", "typeset"),
+    [
+        ("x' = (sigma'/sigma) x", r"x'=({\sigma}'/{\sigma})\,x"),
+        ("sqrt(1 - tau) eps", r"\sqrt{1-{\tau}}\,{\varepsilon}"),
+        ("sum_{j < n} c_j", r"\sum_{{j}<{n}}\,{c}_{j}"),
+        ("e^(r - h) dr", r"{e}^{({r}-{h})}\,{\,dr}"),
+        ("y^ + x~_1", r"\hat{{y}}+\tilde{{x}}_{1}"),
+        ("each row of K with sum 1", r"\text{each}"),
+    ],
+)
+def test_formulas_are_typeset(plain: str, typeset: str) -> None:
+    assert typeset.replace("{", "").replace("}", "") in tex(plain).replace("{", "").replace("}", "")
+
+
+def test_every_formula_of_a_docstring_is_tex_that_katex_reads(made: dict[str, str]) -> None:
+    """By the KaTeX that the site has, where Node is installed."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no Node is installed, by which KaTeX could be run")
+    formulas = [
+        found for text in made.values() for found in re.findall(r"^\$\$\n(.*?)\n\$\$$", text, re.DOTALL | re.MULTILINE)
+    ]
+    assert len(formulas) > 20
+    katex = json.dumps(str(DOCS / "assets/katex/katex.min.js"))
+    script = f"const katex = require({katex}); {json.dumps(formulas)}.forEach(f => katex.renderToString(f))"
+    subprocess.run([node], input=script, text=True, check=True)
+
+
 def test_every_family_of_solvers_has_its_plots() -> None:
     folder = DOCS / "rooms" / "solvers"
     asked = {file for name in families() for file, _ in plots(name)}
@@ -87,7 +142,7 @@ def test_python_on_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
         end = block.end()
 
 
-@pytest.mark.parametrize("page", ["../README", "index", *WRITTEN])
+@pytest.mark.parametrize("page", ["../README", "index", "commands", *WRITTEN])
 def test_commands_on_a_page_are_commands(page: str) -> None:
     """Every option that is shown exists and takes what it is given; nothing is run."""
     group = typer.main.get_command(app)
@@ -139,7 +194,7 @@ def test_docstrings_keep_formulas_and_columns() -> None:
     shown = markdown(
         """First line, with a_i * b_i and <v, z> of `raw_*`.
 
-            x' = a *x* + b
+            x' = a + b
 
         and words
         below it.
@@ -152,7 +207,7 @@ def test_docstrings_keep_formulas_and_columns() -> None:
     )
     assert shown.split("\n\n") == [
         "First line, with a_i \\* b_i and &lt;v, z> of `raw_*`.",
-        "```text\nx' = a *x* + b\n```",
+        "$$\n\\begin{array}{l}\n{x}'={a}+{b}\n\\end{array}\n$$",
         "and words below it.",
         "- `name`: what it is, and more\n- `long_name`: second",
         "Source: Somebody 1999.",

@@ -6,8 +6,10 @@ import json
 import math
 import re
 import zipfile
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from fewer.report import write_report
 from fewer.report.axis import log_ticks
 from fewer.report.chart import ORDER, Point, draw
 from fewer.report.html import ranking
-from fewer.report.samples import sheet
+from fewer.report.samples import difference, sheet
 from fewer.report.words import evaluations, figure, span, verdict_sentence
 from fewer.results import Baseline, Verdict
 
@@ -206,7 +208,8 @@ def test_every_sampler_appears_and_the_table_is_sorted_by_quality(front: Page, t
     table = text[text.index("<h2>All samplers") :]
     errors = [float(v) for v in re.findall(r'data-v="[\d.]+">[\d,]+</td><td class="n" data-v="([\d.]+)"', table)]
     assert len(errors) == 3 * len(STANDARD) + 1 + 3
-    assert errors == sorted(errors)
+    assert errors[0] == contents((8, 10, 12))["quality"]["paired_rmse"]["value"]  # the plan to use
+    assert errors[1:] == sorted(errors[1:])
 
 
 def test_one_budget_is_shown_without_script_and_the_slider_only_with_it(front: Page) -> None:
@@ -227,7 +230,7 @@ def test_the_plan_s_weights_are_in_units_of_the_step(front: Page) -> None:
 def test_samples_of_all_four_sides_are_embedded(tmp_path: Path) -> None:
     page = Page(write_report(make_folder(tmp_path / "run", contents())))
     images = page.of("img")
-    assert len(images) == 4
+    assert len(images) == 4 + 3  # and where three of them differ from the fourth
     assert all((image["src"] or "").startswith("data:image/png;base64,") for image in images)
 
 
@@ -268,7 +271,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     page = Page(write_report(folder))
     assert len(page.of("script")) == 1
     assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
-    assert len(page.of("img")) == 4
+    assert len(page.of("img")) == 7
     assert "alert(2)" in page.text
 
 
@@ -439,6 +442,33 @@ def test_any_chart_stays_in_its_frame(drawn: list[tuple[Any, int, float, float]]
     diamonds = str(chart.wide).count("<polygon")
     assert len(shown) + diamonds + chart.above == len(points)
     assert all(0 <= float(x) <= 940 and 0 <= float(y) <= 440 for x, y in shown)
+
+
+@pytest.mark.parametrize("budgets", [(5,), (4, 5, 6), range(4, 13), (5, 50), (1, 2, 50), (4, 5, 6, 1000)])
+def test_whiskers_stand_apart_and_no_gap_between_costs_is_empty(budgets: Sequence[int]) -> None:
+    """Intervals at one cost are 2 pixels apart at least, and no gap between costs is over twice the least."""
+    points = [Point(kind, kind, nfe, Interval(value, 0.5 * value, 2 * value, 64))
+              for nfe in budgets for kind, value in zip(ORDER, (0.4, 0.1, 0.1, 0.1), strict=True)]  # fmt: skip
+    chart = draw(points)
+    assert chart is not None
+    for svg, labels in ((str(chart.wide), 3), (str(chart.narrow), 0)):
+        whiskers = sorted(float(x) for x in re.findall(r'class="whisker" x1="([\d.]+)"', svg))
+        assert len(whiskers) == 3 * len(budgets)
+        assert all(b - a >= 2 for a, b in pairwise(whiskers))
+        places = sorted(float(x) for x in re.findall(r'<polygon points="([\d.]+),', svg))
+        gaps = [b - a for a, b in pairwise(places)]
+        assert max(gaps, default=1) <= 2.1 * min(gaps, default=1)
+        boxes = re.findall(r'class="label \w+" x="([-\d.]+)" y="([-\d.]+)"', svg)
+        assert len(set(boxes)) == labels
+
+
+def test_samples_that_are_the_fine_solution_s_own_differ_from_it_nowhere() -> None:
+    images = blobs(1, 0.1)
+    assert difference(images, images)[..., 3].max() == 0
+    moved = images.copy()
+    moved[3, 2, 1] = 255 - moved[3, 2, 1]
+    inked = np.argwhere(difference(images, moved)[..., 3])
+    assert inked.tolist() == [[3, 2, 1]]
 
 
 @pytest.mark.parametrize(

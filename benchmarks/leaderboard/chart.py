@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 from fewer.report.axis import Axis, log_ticks
 
-WIDE, HIGH, COLUMNS = 310, 250, 3  # of a panel, pixels
+WIDE, HIGH, COLUMNS = 350, 270, 2  # of a panel, pixels
 LEFT, RIGHT, TOP, BOTTOM, LEGEND = 52, 14, 34, 34, 34
 
 NAMES = {
@@ -91,7 +91,7 @@ def _panel(name: str, rows: dict[str, Any]) -> list[str]:
         parts.append(f'<text x="{x(nfe):.1f}" y="{HIGH - BOTTOM + 15}" text-anchor="middle">{nfe}</text>')
     parts.append(f'<text x="{WIDE - RIGHT}" y="{HIGH - 5}" text-anchor="end">network calls</text>')
     for n, (library, line) in enumerate(points.items()):
-        places = [(x(nfe) + 3 * (n - 1.5), y(rmse["value"]), rmse) for nfe, rmse in line if rmse["value"] > 0]
+        places = [(x(nfe) + 4.5 * (n - 1.5), y(rmse["value"]), rmse) for nfe, rmse in line if rmse["value"] > 0]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b, _ in places)
         parts += [f'<g class="{library}">', f'<polyline class="line" points="{path}"/>']
         for a, b, rmse in places:

@@ -25,6 +25,7 @@ UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__nam
 
 LONGEST_LINE = 1000  # characters
 
+
 class _Group(typer.core.TyperGroup):
     """Commands whose summaries are listed whole: the first paragraph of each one's help."""
 

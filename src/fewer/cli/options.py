@@ -267,6 +267,24 @@ def writable(path: Path | None, keys: Sequence[str] = ()) -> Path | None:
     return path
 
 
+def page(path: Path | None) -> None:
+    """InputError, before any work is done, where no HTML page could be written there, or something else would be replaced."""
+    if path is None:
+        return
+    from fewer.outfolder import check_writable
+
+    check_writable(path)
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} cannot be written: it is {'a folder' if path.is_dir() else 'no regular file'}")
+    if path.exists() and not _begins(path).lower().lstrip().startswith((b"<!doctype html", b"<html")):
+        raise InputError(f"{path} holds something else than a page: give another file, or remove it")
+
+
+def _begins(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64) or b"<html"
+
+
 def _holds(path: Path, keys: set[str]) -> bool:
     """Whether a file holds JSON: an object with these keys, or a list of such."""
     from fewer.files import LARGEST_JSON, read_bytes

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from fewer.errors import InputError, reason
+from fewer.errors import InputError, foreign
 from fewer.functions import user_function
 
 AT_ONCE = 16  # pairs that the function gets at once
@@ -73,14 +73,9 @@ class Metric:
         return torch.cat(self.of_a), torch.cat(self.of_b)
 
     def _values(self, samples: Tensor, reference: Tensor, prompts: list[str] | None) -> Tensor:
-        try:
-            with torch.no_grad():
-                told = {} if prompts is None else {"prompts": prompts}
-                figures = torch.as_tensor(self.function(samples, reference, **told), dtype=torch.float64).reshape(-1)
-        except InputError:
-            raise
-        except Exception as error:  # what the user's own code raises
-            raise InputError(f"metric {self.name} raised {reason(error)}") from error
+        given = {} if prompts is None else {"prompts": prompts}
+        with foreign(f"metric {self.name}"), torch.no_grad():
+            figures = torch.as_tensor(self.function(samples, reference, **given), dtype=torch.float64).reshape(-1)
         if len(figures) not in (1, len(samples)):
             raise InputError(f"metric {self.name} returned {len(figures)} numbers for {len(samples)} images")
         if not figures.isfinite().all():

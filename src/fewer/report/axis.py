@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from statistics import median
+
+WIDEST, NARROWEST = 1.5, 0.75  # a gap of a broken axis, in median gaps
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,51 @@ class Axis:
         return math.log(max(value, 1e-300)) if self.log else value
 
 
+@dataclass(frozen=True)
+class BrokenAxis:
+    """A scale from positive `values`, rising, to pixels: logarithmic, but that no gap between two values is wide or narrow.
+
+    A gap of more than 1.5 times the median one is cut to that, which `breaks` tells, and none is below 0.75 times it. Half a
+    gap is left free at both ends.
+    """
+
+    values: Sequence[float]
+    start: float
+    stop: float
+
+    @cached_property
+    def _gaps(self) -> list[float]:
+        return [math.log(b / a) for a, b in pairwise(self.values)]
+
+    @cached_property
+    def _usual(self) -> float:
+        return median(self._gaps) if self._gaps else 1.0
+
+    @cached_property
+    def places(self) -> list[float]:
+        """The pixel of each value."""
+        found = [0.5 * self._usual]
+        for gap in self._gaps:
+            found.append(found[-1] + min(WIDEST * self._usual, max(NARROWEST * self._usual, gap)))
+        whole = found[-1] + 0.5 * self._usual
+        return [self.start + place / whole * (self.stop - self.start) for place in found]
+
+    @property
+    def breaks(self) -> list[float]:
+        """Pixels half-way across the gaps that are cut."""
+        between = zip(self._gaps, pairwise(self.places), strict=True)
+        return [(a + b) / 2 for gap, (a, b) in between if gap > WIDEST * self._usual]
+
+    @property
+    def room(self) -> float:
+        """Half of the pixels between the two values that are closest."""
+        return min([b - a for a, b in pairwise(self.places)], default=self.stop - self.start) / 2
+
+    def __call__(self, value: float) -> float:
+        """The pixel of one of the values."""
+        return self.places[self.values.index(value)]
+
+
 def log_ticks(low: float, high: float, most: int) -> list[float]:
     """Two to `most` round numbers of a logarithmic axis: the densest fitting pattern, on short axes even steps."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -46,7 +97,7 @@ def even_ticks(low: float, high: float, most: int) -> list[float]:
     return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def count_ticks(axis: Axis, counts: list[int]) -> list[int]:
+def count_ticks(axis: BrokenAxis, counts: list[int]) -> list[int]:
     """The counts that occur, as far as their labels have room; the lowest always."""
     ticks: list[int] = []
     for n in sorted(set(counts)):

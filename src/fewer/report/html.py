@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from fewer.evaluate.statistics.interval import Interval
 from fewer.files import write_atomically
@@ -24,7 +20,8 @@ from fewer.report.chart import Kind, Point, draw
 from fewer.report.folder import Folder, read_folder
 from fewer.report.samples import Sheet, read_sheets
 from fewer.report.table import Table, tabulate
-from fewer.results import Baseline, Cost, Entry, Quality, Verdict
+from fewer.report.templates import environment
+from fewer.results import Baseline, Cost, Entry, Quality, Results, Verdict
 
 OTHER_QUALITY = ("paired_rmse_images", "fd", "kid", "sw2", "energy", "nll")
 
@@ -60,15 +57,7 @@ def write_page(folder: Path, found: Folder) -> Path:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("fewer.report", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    environment.filters["literal"] = lambda text: json.dumps(text, ensure_ascii=False)
-    environment.filters["quoted"] = shlex.quote
-    environment.globals["words"] = words
-    return environment.get_template("report.html")
+    return environment("fewer.report").get_template("report.html")
 
 
 def _view(found: Folder, folder: Path) -> dict[str, Any]:
@@ -76,7 +65,7 @@ def _view(found: Folder, folder: Path) -> dict[str, Any]:
     lines = ranking(results.baselines, results.front)
     tables = [tabulate(plan) for plan in found.front]
     own = tabulate(found.plan)
-    default = min(range(len(results.front)), key=lambda i: (abs(results.front[i].cost.nfe - results.cost.nfe), i))
+    default = to_use(results)
     sheets = read_sheets(folder / "samples.npz", _sheet_names(results.front))
     budgets = [_budget(i, entry, found, tables[i], sheets, lines) for i, entry in enumerate(results.front)]
     known = [line.rmse for line in lines if line.rmse is not None]
@@ -90,10 +79,22 @@ def _view(found: Folder, folder: Path) -> dict[str, Any]:
         "pipeline": next((line for line in lines if own_steps and line.name == own_steps.name), None),
         "sheets": sheets,
         "chart": draw(lines),
-        "lines": lines,
         "unknown": len(lines) - len(known),
         "unmeasured": sum(not rmse.bounded for rmse in known),
         "ratio_of": words.ratio_of(results.verdict.against, results.baselines).capitalize(),
+        **samplers(lines, default),
+    }
+
+
+def to_use(results: Results) -> int:
+    """The entry of the front whose cost is that of the plan to use."""
+    return min(range(len(results.front)), key=lambda i: (abs(results.front[i].cost.nfe - results.cost.nfe), i))
+
+
+def samplers(lines: list[Ranked], entry: int) -> dict[str, Any]:
+    """What the template `samplers_table` shows of ranked lines, first the plan of an entry of the front: its arguments by name."""
+    return {
+        "lines": sorted(lines, key=lambda line: line.entry != entry),
         "others": [name for name in OTHER_QUALITY if any(line.quality.get(name) for line in lines)],
         "timed": any(line.cost.ms for line in lines),
         "places": _places(lines),
@@ -170,6 +171,8 @@ def _budget(
         "standard": standards[0] if standards else None,
         "sheet": sheets.get(f"front/{entry.nfe}"),
         "standard_sheet": sheets.get(f"standard/{entry.nfe}"),
+        "apart": sheets.get(f"difference/front/{entry.nfe}"),
+        "standard_apart": sheets.get(f"difference/standard/{entry.nfe}"),
         "searched": searched,
         "gap": gap,
     }

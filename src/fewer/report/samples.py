@@ -18,6 +18,7 @@ from fewer.errors import InputError
 LARGEST_FILE = 512 * 2**20
 MOST_SAMPLES = 16
 LARGEST_SIDE = 128  # larger images are reduced to this many pixels a side
+INK = (207, 62, 92)  # legible on white and on black
 SMALL_SIDE = 64  # smaller ones are enlarged by whole factors to about this
 
 
@@ -34,6 +35,7 @@ class Sheet:
 def read_sheets(path: Path, names: set[str]) -> dict[str, Sheet]:
     """The sheets of those `names` that the file holds as (k, H, W, C) arrays; {} where there is no file.
 
+    Beside each of the reference's shape is a sheet `difference/NAME` of where it differs from `reference`, all in one scale.
     Raises InputError where the file is not an npz of uint8 images with 1 or 3 channels.
     """
     if not path.exists():
@@ -43,12 +45,24 @@ def read_sheets(path: Path, names: set[str]) -> dict[str, Sheet]:
             wanted = [info for info in archive.zip.infolist() if info.filename.removesuffix(".npy") in names]
             if sum(info.file_size for info in wanted) > LARGEST_FILE:
                 raise InputError(f"{path} holds more than {LARGEST_FILE >> 20} MiB")
-            return {name: sheet(_images(archive[name])) for name in sorted(names & set(archive.files))}
+            arrays = {name: _images(archive[name]) for name in sorted(names & set(archive.files))}
     except InputError:
         raise
     except Exception as error:  # numpy and zipfile raise many types for damaged files
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} is not an npz file of uint8 images: {reason}") from error
+    return {name: sheet(images) for name, images in (arrays | _differences(arrays)).items()}
+
+
+def _differences(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Where each array differs from `reference`; the largest difference of any has full ink in all."""
+    target = arrays.get("reference")
+    others = {name: images for name, images in arrays.items()
+              if target is not None and name != "reference" and images.shape == target.shape}  # fmt: skip
+    if target is None or not others:
+        return {}
+    largest = max(1.0, *(float(distances(images, target).max()) for images in others.values()))
+    return {f"difference/{name}": difference(images, target, largest) for name, images in others.items()}
 
 
 def _images(array: object) -> np.ndarray:
@@ -59,10 +73,13 @@ def _images(array: object) -> np.ndarray:
     return array
 
 
-def sheet(images: np.ndarray) -> Sheet:
-    """Up to 16 images (k, H, W, C) uint8, C = 1 or 3, in rows of at most 4 with transparent gaps between."""
+def sheet(images: np.ndarray, largest_side: int = LARGEST_SIDE) -> Sheet:
+    """Up to 16 images (k, H, W, C) uint8, C = 1, 3 or 4, in rows of at most 4 with transparent gaps between.
+
+    Images of a larger side than `largest_side` are reduced to it, small ones enlarged without smoothing.
+    """
     images = images[:MOST_SAMPLES]
-    tiles = [_tile(image) for image in images]
+    tiles = [_tile(image, largest_side) for image in images]
     wide, high = tiles[0].size
     columns = min(4, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -76,11 +93,29 @@ def sheet(images: np.ndarray) -> Sheet:
     return Sheet(uri, *page.size, small=max(images.shape[1:3]) <= SMALL_SIDE)
 
 
-def _tile(image: np.ndarray) -> Image.Image:
-    tile = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
+def difference(images: np.ndarray, others: np.ndarray, largest: float | None = None) -> np.ndarray:
+    """Where images (k, H, W, C) uint8 differ from others of their shape, as (k, H, W, 4): ink, the denser the further apart.
+
+    largest  mean difference of a pixel's channels that gives full ink; by default the largest that there is
+    """
+    apart = distances(images, others)
+    full = max(float(apart.max()), 1.0) if largest is None else largest
+    ink = np.broadcast_to(np.array([*INK, 0], np.uint8), (*apart.shape, 4)).copy()
+    ink[..., 3] = np.clip(np.sqrt(apart / full), 0, 1) * 255
+    return ink
+
+
+def distances(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of each pixel's channels, (k, H, W)."""
+    return np.abs(images.astype(np.float32) - others.astype(np.float32)).mean(axis=3)
+
+
+def _tile(image: np.ndarray, largest_side: int) -> Image.Image:
+    tile = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    tile = tile if tile.mode == "RGBA" else tile.convert("RGB")
     side = max(tile.size)
-    if side > LARGEST_SIDE:
-        width, height = (max(1, round(s * LARGEST_SIDE / side)) for s in tile.size)
+    if side > largest_side:
+        width, height = (max(1, round(s * largest_side / side)) for s in tile.size)
         return tile.resize((width, height), Image.Resampling.BOX)
     factor = max(1, -(-SMALL_SIDE // side))
     return tile.resize((tile.width * factor, tile.height * factor), Image.Resampling.NEAREST)

@@ -107,6 +107,12 @@ def ratio_of(against: str, baselines: Sequence[Baseline]) -> str:
     return "Frechet distance" if by_distance else "error"
 
 
+def sentence(note: str) -> str:
+    """A note as a sentence: with a capital, and a full stop."""
+    text = note.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ":")) else ".")
+
+
 def verdict_sentence(
     verdict: Verdict, nfe: int, plan: str, baselines: Sequence[Baseline], whole_calls: float | None = None
 ) -> str:

@@ -318,8 +318,9 @@ def _notes(model: Model, request: Request) -> list[str]:
     notes = []
     if model.start < model.schedule.tau_max:
         notes.append(
-            f"starts at t = {float(model.schedule.time(model.start)):.1f} (s = sigma/alpha = "
-            f"{model.start / (1 - model.start):.3g}): above, noise prediction divides its error by an alpha near zero"
+            f"all plans and baselines start at t = {float(model.schedule.time(model.start)):.1f} (s = sigma/alpha = "
+            f"{model.start / (1 - model.start):.3g}), not at the noisiest time: there the signal is so weak (alpha near zero) "
+            "that a small error of the network's noise prediction becomes a large one of the image"
         )
     short = short_of_guidance(request.guidance, *(budget.nfe for budget in request.budgets))
     return notes + [note for note in (untold_guidance(model, request.guidance), short) if note is not None]

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-COMMANDS = ("tune", "sample", "compare", "judge", "inspect", "report", "methods", "claims", "diff")
+COMMANDS = ("tune", "sample", "compare", "judge", "inspect", "report", "serve", "methods", "claims", "diff")
 
 for _name in COMMANDS:
     import_module(f"{__name__}.{_name}")

@@ -20,11 +20,11 @@ EXAMPLES = opt.examples(
 
 @app.command(epilog=EXAMPLES)
 def diff(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A plan file.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The one that it is compared with.")],
+    a: Annotated[Path, typer.Argument(parser=opt.path_of, metavar="A", help="A plan file.")],
+    b: Annotated[Path, typer.Argument(parser=opt.path_of, metavar="B", help="The one that it is compared with.")],
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a page there with pictures of both, differing rows framed."),
+        opt.path_option(metavar="FILE", help="Write a page there with pictures of both, differing rows framed."),
     ] = None,
     json_file: opt.JsonFile = None,
 ) -> None:
@@ -33,8 +33,8 @@ def diff(
     Model, recipe, start, rows and end are compared. Names, evidence and the versions of the files' schema are told where
     they differ, and do not count: they change no sample.
     """
-    opt.writable(json_file)
-    opt.writable(html)
+    opt.writable(json_file, ("a", "b", "changes"))
+    opt.page(html)
     from fewer.cli.plan_difference import Comparison
 
     compared = Comparison.of(a, b)

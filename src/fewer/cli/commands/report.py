@@ -14,6 +14,7 @@ EXAMPLES = opt.examples(
     "fewer report fewer-digits",
 )
 
+
 @app.command(epilog=EXAMPLES)
 def report(
     folder: Annotated[Path, typer.Argument(parser=opt.path_of, metavar="DIR", help="Folder that tune has written.")],

@@ -69,7 +69,7 @@ def tune(
     for name, amount in (("macs", work), ("ms", clock)):
         if amount is not None and (calls is not None or match or (work is not None and clock is not None)):
             raise InputError(f"--{name} is a budget of its own: give it without --nfe, --match and other budgets")
-    opt.writable(json_file)
+    opt.writable(json_file, ("model", "budget", "verdict"))
     scale = opt.scale_or_auto(guidance, measures.data)
     from fewer.cli.loading import load_model, read_figures
     from fewer.files import file_name
