@@ -33,7 +33,7 @@ def diff(
     Model, recipe, start, rows and end are compared. Names, evidence and the versions of the files' schema are told where
     they differ, and do not count: they change no sample.
     """
-    opt.writable(json_file, ("a", "b", "changes"))
+    opt.writable(json_file, ("equal", "a", "b", "differences"))
     opt.page(html)
     from fewer.cli.plan_difference import Comparison
 
