@@ -312,11 +312,19 @@ def test_too_little_memory_makes_smaller_batches(error: Exception) -> None:
     assert [len(part) for part, _ in halving(2, 2, lambda part: None)] == [2]
 
 
-def test_guidance_by_a_classifiers_gradient_works_on_a_network_in_train_mode() -> None:
-    mine = model(conditional(network().train()))
-    mine = replace(mine, classifier=lambda x, tau: torch.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], 1))
+def test_a_classifier_is_called_as_the_network_is() -> None:
+    """In eval mode, on states of its own, with the derivatives that guidance by it needs."""
+    judge = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 2)).to(torch.float32)
+    mine = replace(model(conditional(network().train())), classifier=lambda x, tau: judge(x.mul_(1.0)))
     plan = fewer.standard("ddim", mine, nfe=2)
     rows = tuple(
         replace(row, guidance=fewer.registry.find("guidance", "classifier").make(scale=1.0)) for row in plan.rows
     )
-    assert fewer.sample(mine, replace(plan, rows=rows), n=2).isfinite().all()
+    plan = replace(plan, rows=rows)
+    found = fewer.sample(mine, plan, n=2)
+    assert all(module.training for module in judge.modules())
+    judge.eval()
+    assert torch.equal(found, fewer.sample(mine, plan, n=2))
+    assert not torch.equal(found, fewer.sample(mine, fewer.standard("ddim", mine, nfe=2), n=2))
+    with pytest.raises(ForeignError, match="the classifier of mine raised ZeroDivisionError"):
+        fewer.sample(replace(mine, classifier=lambda x, tau: 1 / 0), plan, n=2)

@@ -102,9 +102,8 @@ def check_classifier(rule: str, passes: Passes) -> None:
 def logits_at(passes: Passes, x: Tensor, tau: float) -> Tensor:
     """The classifier's logits (n, K) of states x (n, *shape) at a level. Raises InputError where they do not fit the labels."""
     assert passes.model is not None  # all are checked
-    assert passes.model.classifier is not None
     assert passes.labels is not None
-    return check_logits("classifier", passes.model.classifier(x, tau), passes.labels)
+    return check_logits("classifier", passes.model.logits(x, tau), passes.labels)
 
 
 def check_logits(what: str, logits: Tensor, labels: Tensor) -> Tensor:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fewer.errors import InputError, counted
+from fewer.errors import InputError, counted, foreign
 from fewer.markup import joined, table
 from fewer.models.denoiser import Denoiser, Network
+from fewer.models.edge import in_eval, without_autocast
 from fewer.models.mixture import GaussianMixture
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
-from fewer.models.reach import hash_of_network
+from fewer.models.reach import hash_of_network, modules_of
 from fewer.models.schedules import Schedule
 from fewer.registry import ROLES
 
@@ -153,6 +155,24 @@ class Model(Denoiser):
             network, schedule, "data", tuple(mixture.shape), classes, classes,
             name=name, hash=hash or _hash_of(network, name), device=torch.device(device), dtype=dtype, exact=mixture,
         )  # fmt: skip
+
+    def logits(self, x: Tensor, tau: float) -> Tensor:
+        """The classifier's output on states x (n, *shape) at a level, called as the network is (see `output`).
+
+        Raises InputError where there is no classifier, and ForeignError for what it raises.
+        """
+        if self.classifier is None:
+            raise InputError(f"{self.name} has no classifier: give Model.classifier")
+        with (
+            without_autocast(x.device.type),
+            in_eval(self._classifier_modules),
+            foreign(f"the classifier of {self.name}"),
+        ):
+            return self.classifier(x.clone(), tau)
+
+    @cached_property
+    def _classifier_modules(self) -> list[nn.Module]:
+        return modules_of(self.classifier)
 
     def called(self, network: int) -> Model:
         """The model of rows of this network: itself for 0, else one of the others. Raises InputError where it is none."""

@@ -50,7 +50,8 @@ def hash_of_network(network: Any) -> str | None:
         elif isinstance(thing, np.ndarray):
             weights = _add_array(digest, thing) or weights
         else:
-            digest.update(f"number {complex(thing)!r};".encode())
+            number = int(thing) if isinstance(thing, int) else complex(thing)
+            digest.update(f"number {number!r};".encode())
     return digest.hexdigest() if weights else None
 
 
