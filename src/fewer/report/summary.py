@@ -57,7 +57,9 @@ def _beside_standards(results: Results) -> str:
     found, kept = results.quality.get("paired_rmse"), results.verdict.refused
     if found is None:
         return calls(results.cost.nfe)
-    against = next((b for b in results.baselines if b.name == results.verdict.against and b.fresh), None)
+    entry = next((each for each in results.front if each.cost == results.cost), results.front[-1])
+    same = (b for b in results.baselines if b.nfe == entry.nfe and b.name == results.verdict.against and b.fresh)
+    against = next(same, None)
     theirs = None if against is None else against.quality.get("paired_rmse")
     if kept or theirs is None:
         return f"{calls(results.cost.nfe)} at an error of {figure(found)}"
