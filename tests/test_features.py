@@ -12,7 +12,7 @@ from scipy.stats import binom
 from torch import nn
 
 import fewer
-from fewer.errors import InputError
+from fewer.errors import ForeignError, InputError
 from fewer.evaluate.distances.frechet import frechet
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import PCA, Features, Network, Pixels, random_convolutions, read_features
@@ -238,12 +238,14 @@ def test_files_that_are_no_weights_are_refused_unopened(here, images):
     for name in (
         *files, *(f"own_modules:small@{file}" for file in (*files, "other.safetensors", "none.safetensors")),
         *(f"{kind}@{file}" for kind in ("inception", "dino") for file in (*files, "none.pt", ".")),
-        "none.pt", "own_modules:number", "own_modules:breaks", "own_modules:none", "no_modules:small", "pca-0", "digits",
+        "none.pt", "own_modules:number", "own_modules:none", "no_modules:small", "pca-0", "digits",
         "pca-x", "",
     ):  # fmt: skip
         with pytest.raises(InputError) as told:
             read_features(name, images)
         assert "\n" not in str(told.value)
+    with pytest.raises(ForeignError, match="features 'own_modules:breaks' raised"):
+        read_features("own_modules:breaks", images)
     assert not (here / "exploded").exists()
 
 
@@ -418,9 +420,10 @@ def test_an_own_interval_is_kept_and_nothing_of_the_samples_changed(here, images
     assert torch.equal(images, before)
 
 
-@pytest.mark.parametrize("name", ["disorder", "words", "vector", "infinite", "fails", "missing"])
+@pytest.mark.parametrize("name", ["disorder", "words", "vector", "infinite", "missing", "fails"])
 def test_what_a_metric_does_wrong_is_said_in_one_line(here, images, name):
-    with pytest.raises(InputError, match=f"own_modules:{name}") as told:
+    kind = ForeignError if name == "fails" else InputError
+    with pytest.raises(kind, match=f"own_modules:{name}") as told:
         OwnMetric.load(f"own_modules:{name}")(images, images)
     assert "\n" not in str(told.value)
 
