@@ -100,6 +100,14 @@ def check_place(path: Path, out: Path, folder: bool = False) -> None:
         raise InputError(f"{path} is no {kind}; a {kind} of this name is to be written there")
 
 
+def check_idle(out: Path, by: str = "search") -> None:
+    """Raise InputError where another `by` has the folder."""
+    check_place(out / LOCK, out)
+    if (out / LOCK).exists():
+        with _writable(out):
+            _locked(out / LOCK, by).release()
+
+
 @contextmanager
 def claimed(out: Path, by: str = "search", tidy: bool = True) -> Iterator[Path]:
     """The folder, made where it is missing, for this process alone; what a killed one left half-written goes if `tidy`.

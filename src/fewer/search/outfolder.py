@@ -9,7 +9,7 @@ from typing import Any
 
 from fewer.errors import InputError
 from fewer.files import read_as
-from fewer.outfolder import check_own, claimed
+from fewer.outfolder import check_idle, check_own, claimed
 from fewer.report.folder import RESULTS
 from fewer.results import Results
 from fewer.search.study import STUDY, check_free, is_study
@@ -22,6 +22,7 @@ def check_folder(out: Path, resume: bool = False, force: bool = False) -> bool:
     """Whether nothing in the folder is a stranger's. Raises InputError where a search must not, or cannot, write there."""
     if resume and force:
         raise InputError("resume goes on with the search in the out folder, and force begins anew: give one of them")
+    check_idle(out)  # first: a study that is being written is slow to read
     own = _results(out) is not None
     if force:
         own = own or is_study(out / STUDY)
