@@ -537,3 +537,14 @@ def test_features_of_the_users_are_compared_on_too(tmp_path: Path) -> None:
         assert (found.features, found.criterion("distribution").figure.high) == (name, 0)
     grey = scenes(24, 8, channels=1)
     assert fewer.judge(grey, grey, features="digits").criterion("distribution").figure.high == 0
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = save(tmp_path / "a", scenes(9))
+
+    def interrupt(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewer.judging.gather.Compared.add", interrupt)
+    assert run(["judge", str(a), str(a), "--out", str(tmp_path / "out"), "--json", str(tmp_path / "j")]) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -15,8 +15,7 @@ from fewer.judging.space import Within
 FLAT, VARIED = 2 / 255, 4 / 255  # contrast of an image of one colour, and of one that is not
 BLACK = 8 / 255  # mean value
 FACTOR = math.log(2)  # of detail
-FULL = 0.25  # share of values that are black or white, more than the reference has
-CHANGED = 0.05**2  # mean squared difference, from which on more black and white is a fault
+FULL = 0.25  # share of values that are black or white where the reference is far from it
 
 Names = Callable[[int], str]
 
@@ -65,8 +64,8 @@ def _alone(a: Gathered, b: Gathered, i: int) -> Iterator[tuple[str, str]]:
 
 def _beside(compared: Compared, i: int) -> Iterator[tuple[str, str]]:
     """By the comparison of both, pixel by pixel."""
-    if compared.more_at_ends[i] >= FULL and compared.squared[i] >= CHANGED:
-        yield "clipped", f"has {compared.more_at_ends[i]:.0%} more black or white pixels than its reference"
+    if compared.clipped[i] >= FULL:
+        yield "clipped", f"is black or white in {compared.clipped[i]:.0%} where its reference is far from it"
     moved = compared.shifts[i]
     if moved is not None:
         right, down = moved

@@ -15,7 +15,7 @@ from torch import Tensor
 from fewer.errors import InputError
 from fewer.evaluate.features import Features, read_features
 from fewer.images import Pixels, picture
-from fewer.judging.measures import Single, shift, single, squared_error, ssim
+from fewer.judging.measures import Single, clipped, shift, single, squared_error, ssim
 from fewer.judging.metric import Metric
 from fewer.judging.sources import Pairs, Source
 
@@ -23,6 +23,7 @@ Report = Callable[[str, int, int | None], Any]
 
 AT_ONCE = 16  # images that a network of features gets at once
 ON_SMALL = re.compile(r"(pixels|(pca|random)(-\d+)?)")  # features that are taken of the small pictures
+CHANGED = 0.05**2  # mean squared difference from which on values can be clipped
 ALIKE = 0.99  # similarity from which on no shift is looked for
 RANGE = (-1.0, 1.0)  # of images that features and metrics get
 
@@ -50,12 +51,12 @@ class Gathered:
 
 @dataclass
 class Compared:
-    """Measures of n pairs: mean squared errors, similarities, shifts (right, down) or None, and what B clips more than A."""
+    """Measures of n pairs: mean squared errors, similarities, shifts (right, down) or None, and shares that B clips."""
 
     squared: list[float] = field(default_factory=list)
     ssim: list[float] = field(default_factory=list)
     shifts: list[tuple[int, int] | None] = field(default_factory=list)
-    more_at_ends: list[float] = field(default_factory=list)
+    clipped: list[float] = field(default_factory=list)
 
     def add(self, a: Pixels, b: Pixels, one: Single, other: Single) -> None:
         """Keep the measures of the next pair of equal size."""
@@ -63,7 +64,7 @@ class Compared:
         self.ssim.append(ssim(one, other))
         moved = self.ssim[-1] < ALIKE and min(a.shape[:2]) > 1
         self.shifts.append(shift(a, b) if moved else None)
-        self.more_at_ends.append(other.at_ends - one.at_ends)
+        self.clipped.append(clipped(a, b) if self.squared[-1] >= CHANGED else 0.0)
 
 
 class Batches:

@@ -23,7 +23,8 @@ SIDE = 32  # of small pictures
 DEVIATION, RADIUS = 1.5, 5  # of the Gaussian window
 C1, C2 = 0.01**2, 0.03**2
 SEEN = 8 / 255  # deviation of noise, below which it counts as little detail
-DARK, BRIGHT = 2, 253  # of 0 .. 255: a value at or beyond is at the end of its range
+DARK, BRIGHT = 2, 253  # of 0 .. 255: a value at or beyond is black or white
+FAR = 48  # of 0 .. 255
 ALIGNED = 0.5  # of the error that is left when a shift is undone
 LEAST_ERROR = 0.01  # a shift that changes less is not looked for
 OVERLAP = 64  # pixels, and a quarter of all, on which a shift is verified
@@ -38,7 +39,6 @@ class Single:
     grey      luminance of at most about 256 pixels a side, `mean` and `variance` of it in the Gaussian window
     detail    log sqrt(v + SEEN^2), v the mean of `variance`
     contrast  largest standard deviation of a channel
-    at_ends   share of values that are black or white
     """
 
     size: tuple[int, int]
@@ -48,7 +48,6 @@ class Single:
     variance: Floats
     detail: float
     contrast: float
-    at_ends: float
 
 
 def single(pixels: Pixels) -> Single:
@@ -59,20 +58,19 @@ def single(pixels: Pixels) -> Single:
     mean = _window(grey)
     variance = np.maximum(_window(grey * grey) - mean * mean, 0)
     v = float(inner(variance).mean())
-    variances, ends = _by_histogram(image)
     return Single(
         image.size, (small / math.sqrt(small.size)).ravel(), grey, mean, variance, math.log(v + SEEN**2) / 2,
-        math.sqrt(max(variances)), ends,
+        _largest_deviation(image),
     )  # fmt: skip
 
 
-def _by_histogram(image: Image.Image) -> tuple[list[float], float]:
-    """Variance of each channel, in squares of 0 .. 1, and the share of all values that are black or white."""
+def _largest_deviation(image: Image.Image) -> float:
+    """Largest standard deviation of a channel, in 0 .. 1."""
     shares = np.asarray(image.histogram(), np.float64).reshape(-1, 256) / (image.width * image.height)
     values = np.arange(256) / 255
     means = shares @ values
     variances = [float(share @ (values - mean) ** 2) for share, mean in zip(shares, means, strict=True)]
-    return variances, float(shares[:, : DARK + 1].sum() + shares[:, BRIGHT:].sum()) / len(shares)
+    return math.sqrt(max(variances))
 
 
 def reduced(image: Image.Image) -> Floats:
@@ -107,6 +105,12 @@ def squared_error(a: Pixels, b: Pixels) -> float:
     difference = a.astype(np.float32)
     difference -= b
     return float(np.square(difference, out=difference).mean(dtype=np.float64)) / 255**2
+
+
+def clipped(a: Pixels, b: Pixels) -> float:
+    """Share of b's values that are black or white where a's, in an image of the same size, are far from it."""
+    at_end = (b <= DARK) | (b >= BRIGHT)
+    return float((at_end & (np.abs(a.astype(np.int16) - b) >= FAR)).mean())
 
 
 def shift(a: Pixels, b: Pixels) -> tuple[int, int] | None:
