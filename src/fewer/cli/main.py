@@ -24,6 +24,7 @@ from fewer.errors import ForeignError, InputError, first_line, out_of_memory, re
 UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 LONGEST_LINE = 1000  # characters
+COMPLETION = "_FEWER_COMPLETE"  # a variable that shells set when they ask for completions
 
 
 class _Group(typer.core.TyperGroup):
@@ -165,6 +166,8 @@ def _ended(error: BaseException) -> int:
         isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
     ):  # at which some versions of typer exit with 1
         return _reader_gone()
+    if isinstance(error, SystemExit) and COMPLETION in os.environ:  # how the answer to a shell ends
+        return 0
     if isinstance(error, InputError):
         return _complain(str(error))
     if isinstance(error, UsageError):
