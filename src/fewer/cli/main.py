@@ -6,6 +6,7 @@ with one line on stderr; `--traceback` shows before it where the error was raise
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -85,6 +86,7 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    _open_streams()
     # stderr is for progress and for one line about bad input; what libraries say goes there when asked for
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     if not sys.stderr.isatty():
@@ -92,7 +94,6 @@ def main(arguments: list[str] | None = None) -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     _spin_less()
-    _open_streams()
     if (here := _working_folder()) is not None:
         sys.path.append(here)  # for models that are functions of the user's; last, so that it shadows nothing
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # a request to end is an interrupt
@@ -110,8 +111,8 @@ def _open_streams() -> None:
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (for as long as the process runs)
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _working_folder() -> str | None:
