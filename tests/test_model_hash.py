@@ -162,6 +162,7 @@ def test_what_does_not_change_samples_does_not_change_it() -> None:
     assert model(closure(net.eval())).hash == before == compiled.hash
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_quantised_and_sparse_weights_are_read() -> None:
     for weight in (torch.eye(4).to_sparse(), torch.quantize_per_tensor(torch.eye(4), 0.1, 0, torch.qint8)):
         assert model(closure(functools.partial(torch.add, weight))).hash
