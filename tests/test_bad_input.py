@@ -110,7 +110,7 @@ NETWORKS = [
     *(Bad(f"{command} my_models:{name} --nfe 2{more}", says)
       for command, more in (("sample", " --out out"), ("tune", " --out out"), ("compare", " -n 8"))
       for name, says in (("nan", "not finite"), ("small", "returned shape"))),
-    Bad("sample my_models:odd --out out", "no images"),
+    Bad("sample my_models:odd --out out --format png", "no images"),
     Bad("sample my_models:raises --out out", "RuntimeError: of the", 3),
     Bad("tune my_models:raises --nfe 2 --out out", "RuntimeError: of the", 3),
     Bad("inspect my_models:leaves", "SystemExit", 3),

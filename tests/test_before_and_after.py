@@ -92,7 +92,7 @@ def test_sampling_takes_as_many_evaluations_as_its_dry_run_says(here: Path, capf
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("sample forecast_models:stopped -n 4 --out images", "no image was written"),
+        ("sample forecast_models:stopped -n 4 --out images", "no sample was written"),
         ("compare forecast_models:stopped --nfe 2", "nothing is kept"),
         ("inspect forecast_models:stopped", "nothing is kept"),
         ("tune forecast_models:stopped --nfe 2 --out made", "nothing is kept"),

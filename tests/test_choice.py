@@ -22,7 +22,7 @@ from fewer.evaluate.verdict import of_ratio, tells
 from fewer.models.model import Model
 from fewer.models.schedules import Flow
 from fewer.plan import Plan
-from fewer.search.choice import LONGEST, Terms, judge, rivals
+from fewer.search.choice import LONGEST, Terms, contenders, judge
 from fewer.search.strategy import Candidate
 
 FIRST = 16
@@ -78,7 +78,7 @@ def test_no_table_beats_the_plan_that_is_taken(data: st.DataObject) -> None:
     plan = fewer.standard("ddim", mixture(0), 2, "logsnr")
     searched = {name: data.draw(st.floats(0.01, 10.0)) for name in standards}  # says nothing of the fresh noises
     ranked = [Candidate(plan.named(name), searched[name], "standard") for name in sorted(standards, key=searched.get)]
-    finite = [c for c in rivals(ranked) if errors[c.plan.name].isfinite().all()]
+    finite = [c for c in contenders(ranked) if errors[c.plan.name].isfinite().all()]
     if not finite:
         with pytest.raises(NotFinite):
             judge(Scores(errors), 2, Candidate(plan.named(tuned), 0.1, "made"), ranked, Terms(FIRST))

@@ -105,6 +105,7 @@ def test_names() -> None:
         chosen(["ipn"])
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "results.json"
     assert run(["claims", "ddim/order", "--json", str(file)]) == 0

@@ -104,6 +104,7 @@ def test_what_cannot_be_used_is_said_in_one_line(here, capfd, line, says):
     assert says in err
 
 
+@pytest.mark.slow
 def test_compare_tells_the_likelihood_of_the_data_under_the_model_itself(here):
     line = "compare figures:good --nfe 3 -n 32 --data few.npz --nll --json board.json"
     np.savez("few.npz", x=np.random.default_rng(0).integers(0, 256, (16, 4, 4, 1), np.uint8))

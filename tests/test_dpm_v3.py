@@ -105,6 +105,7 @@ def test_statistics_of_another_model_are_refused(tmp_path):
         Statistics.load(tmp_path / "x.safetensors")
 
 
+@pytest.mark.slow
 def test_the_strategy_counts_what_it_spends_and_beats_the_standard_plans():
     model = fewer.load("mixture16")
     result = fewer.tune(model, nfe=5, strategy="dpm-v3", noises=32, fresh=32)

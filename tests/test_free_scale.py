@@ -104,6 +104,7 @@ def searched(model: Model, out: Path, **options: Any) -> tuple[Any, dict[str, An
     return result, json.loads((out / "results.json").read_text()), sum(calls)
 
 
+@pytest.mark.slow
 def test_tune_takes_the_scale_that_is_found_and_a_resumed_search_does_not_look_again(
     model: Model, tmp_path: Path
 ) -> None:

@@ -161,6 +161,7 @@ def test_tune_says_passes_and_rows(model: Model, tmp_path: Path, capsys: pytest.
     assert f"in {len(result.plan.rows)} rows" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_passes_are_searched_in_multiply_adds_too() -> None:
     """A row of one pass has half the multiply-adds of one of two."""
     network = small_dit(2)

@@ -137,6 +137,7 @@ def test_rows_are_paired_ratios_to_the_best_setting(models):
         assert row["reference"]["error"] < 0.1 * row["standard"]["rmse"]["value"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_gives_the_same_rows(tmp_path, model, models, monkeypatch):
     path, whole = tmp_path, board._row
 
@@ -169,6 +170,7 @@ def test_rows_measured_otherwise_are_measured_again(model, models, tmp_path, mon
     assert seen == [2, 3]
 
 
+@pytest.mark.slow
 def test_a_tuned_plan_is_scored_on_the_same_noises(tmp_path, model):
     row = measured(tmp_path, model, (4,), Asked(16, 8, 2, tuned=(4,), evaluations=5000))[1][NAME]["rows"]["4"]
     tuned = row["tuned"]

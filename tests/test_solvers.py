@@ -122,10 +122,10 @@ def test_cost_with_guidance(name: str) -> None:
         ({"name": "dopri"}, "ddim"),
         ({"steps": "cosine"}, "karras"),
         ({"nfe": 0}, "nfe is 0"),
-        ({"nfe": 2.0}, "nfe is 2.0"),
+        ({"nfe": 2.5}, "nfe is 2.5"),
         ({"nfe": True}, "nfe is True"),
         ({"guidance": 3.0}, "guidance 3 needs a model with labels"),
-        ({"guidance": float("nan")}, "guidance scale is nan"),
+        ({"guidance": float("nan")}, "guidance is nan"),
     ],
 )
 def test_what_cannot_be_asked(arguments: dict[str, Any], says: str) -> None:

@@ -84,6 +84,7 @@ def test_a_descent_from_a_plan_ends_no_higher_than_the_plan(model: fewer.Model, 
     assert done[2].plan.rows[0].a is None
 
 
+@pytest.mark.slow
 def test_a_search_from_a_plan_of_a_model_before_its_fine_tuning(model: fewer.Model, tmp_path: Path) -> None:
     before = fewer.tune(mixture(0.05), **BRIEF).plan.save(tmp_path / "before.json")
     options = {**BRIEF, "out": tmp_path / "out"}

@@ -71,6 +71,7 @@ def test_its_parts_pass_the_suites(site):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_search_by_its_strategy(site):
     options = ("--nfe", "3", "--out", "out", "--trials", "5", "--seed", "1")
     done = run(site, "-m", "fewer", "tune", "their_model:tiny", "--strategy", "their-powers", *options)
@@ -82,6 +83,7 @@ def test_a_search_by_its_strategy(site):
     assert json.loads(compared.stdout)
 
 
+@pytest.mark.slow
 def test_its_rule_comes_back_from_a_file_where_it_is_installed(site, tmp_path):
     write = """
 import fewer

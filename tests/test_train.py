@@ -82,7 +82,7 @@ class BestConstant:
         return (self.output.expand_as(x),)
 
 
-@pytest.mark.parametrize("name", ["digits", "dit-digits", "cifar10"])
+@pytest.mark.parametrize("name", ["digits", "dit-digits", pytest.param("cifar10", marks=pytest.mark.slow)])
 def test_toy_recipe_learns_and_loads_in_diffusers(name: str, recipes: Any, tmp_path: Path) -> None:
     out = tmp_path / name
     data = archive(tmp_path) if name == "cifar10" else None

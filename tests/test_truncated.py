@@ -205,6 +205,7 @@ def test_a_space_keeps_the_start_and_moves_its_level(model: fewer.Model) -> None
     torch.testing.assert_close(state(moved.start, z), state(expected, z))
 
 
+@pytest.mark.slow
 def test_tuning_starts_from_it_beside_other_anchors_and_resumes(model: fewer.Model, tmp_path: Path) -> None:
     options = {"nfe": 3, "noises": 8, "fresh": 8, "trials": 2, "start_from": ["dpm-v3", "truncated"]}
     result = fewer.tune(model, out=tmp_path, **options)  # type: ignore[arg-type]

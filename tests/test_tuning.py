@@ -242,6 +242,7 @@ def test_tuning_is_better_on_noises_that_it_never_saw(model: fewer.Model, tmp_pa
     assert claimed.low <= score.high
 
 
+@pytest.mark.slow
 def test_a_guided_search_counts_passes_and_aims_at_the_guided_solution(guided: fewer.Model) -> None:
     result = fewer.tune(guided, nfe=7, guidance=2.0, noises=32, fresh=64, trials=60)
     assert result.plan.nfe == sum(row.passes for row in result.plan.rows) == 7

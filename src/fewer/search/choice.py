@@ -30,10 +30,7 @@ from fewer.search.strategy import Candidate
 from fewer.search.verdict import Measured, Outcome, Recommendation, luck
 
 LONGEST = 4  # times the first held-out noises
-LEAST, MOST = (
-    3,
-    6,
-)  # standard plans that are played on held-out noises, besides those that the figures of the search call for
+LEAST, MOST = 3, 6  # standard plans played on held-out noises, besides those that the figures of the search call for
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def judge(
 
     The evaluator must have up to four times the first noises. Raises NotFinite where no standard plan gives finite samples.
     """
-    plans = [*cheaper, *(candidate.plan for candidate in rivals(ranked))]
+    plans = [*cheaper, *(candidate.plan for candidate in contenders(ranked))]
     field, tried = _field(evaluator, plans, terms), {plan.name for plan in plans}
     moved = None if tuned is None else _played(evaluator, tuned.plan, terms.first)
     while True:
@@ -88,7 +85,7 @@ def judge(
     return Outcome(nfe, replace(chosen, plan=plan), baselines, searched, ranked, verdict)
 
 
-def rivals(ranked: Sequence[Candidate]) -> list[Candidate]:
+def contenders(ranked: Sequence[Candidate]) -> list[Candidate]:
     """The best standard plans of the search's noises: from 3 to 6, as many as were not clearly worse there than the best."""
     finite = [candidate for candidate in ranked if math.isfinite(candidate.error)] or list(ranked)
     whole = max((_played_on(candidate) for candidate in finite), default=0)

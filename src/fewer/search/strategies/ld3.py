@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fewer.engine import begin, bind, play, times
-from fewer.errors import InputError, out_of_memory
+from fewer.errors import ForeignError, InputError, first_line, out_of_memory
 from fewer.levels import log_s, tau_of_log_s
 from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
@@ -176,12 +176,12 @@ def soft_errors(objective: Objective, plan: Plan) -> tuple[Tensor, Tensor]:
             x = play(objective.model, steps, begin(plan, z, partial(torch.zeros_like, z)), labels)
             error = (x - objective.target[some]).double().square().flatten(1).mean(1)
             (gradient,) = torch.autograd.grad(error.sum(), z)
-        except RuntimeError as refusal:
+        except (ForeignError, RuntimeError) as refusal:
             if out_of_memory(refusal):
                 raise
             raise InputError(
                 f"learned-times needs the derivatives of {objective.model.name} by the noise, and it has none: "
-                f"{str(refusal).splitlines()[0]}"
+                f"{first_line(refusal)}"
             ) from refusal
         objective.counter.add((1 + BACKWARD) * plan.nfe * len(z))
         errors.append(error.detach().cpu())
