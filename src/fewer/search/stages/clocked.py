@@ -17,6 +17,7 @@ from fewer.search.verdict import Outcome, Within
 
 WASTED = 0.7  # of the budget, below which a plan leaves a call or more of it unused
 AGAIN = 2  # searches more, where the clock of the start proves wrong
+DRIFTED = 1.25  # times as long, or as short, that calls take now, from which on it is said
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ def _clocked(task: Task, run: Run, budget: Budget, outcome: Outcome) -> Outcome:
     run.progress(f"{budget.nfe} evaluations: clocking", 0, None)
     assert budget.limit is not None
     reading = read(task, budget, outcome.plan)
+    if not 1 / DRIFTED <= reading.drift <= DRIFTED:
+        run.notes.append(
+            f"calls take {reading.drift:.2f} times as long now as when they were clocked for the search, by a plan of known cost"
+        )
     return replace(outcome, ms=reading.ms, predicted_ms=reading.predicted, within=within(reading.ms, budget.limit.most))
 
 
