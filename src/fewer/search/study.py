@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,11 @@ from fewer.search.strategy import Candidate
 STUDY = "study.db"  # its name in the out folder
 FAULTS = (SQLAlchemyError, sqlite3.Error, StorageInternalError)
 TABLES = {"studies", "study_user_attributes", "trials", "trial_user_attributes"}
+# all that optuna makes, one after the other
+MADE = {
+    *TABLES, "alembic_version", "study_directions", "study_system_attributes", "trial_heartbeats", "trial_intermediate_values",
+    "trial_params", "trial_system_attributes", "trial_values", "version_info",
+}  # fmt: skip
 UNDEFINED = "select 1 from trials where study_id not in (select study_id from study_user_attributes where key = 'asked') limit 1"
 
 
@@ -188,6 +193,8 @@ def _tables(path: Path) -> frozenset[str]:
     """
     with closing(_connection(path)) as opened:
         tables = frozenset(name for (name,) in opened.execute("select name from sqlite_master where type = 'table'"))
+        if tables < MADE and not tables >= TABLES and _empty(opened, tables):
+            return frozenset()  # of a process that was killed while it made them
         if tables and not tables >= TABLES:
             raise InputError(f"{path} is not a study of fewer: it is a database of something else")
         (found,) = opened.execute("pragma quick_check(1)").fetchone()
@@ -198,6 +205,11 @@ def _tables(path: Path) -> frozenset[str]:
         if tables and opened.execute(UNDEFINED).fetchone() is not None:
             raise InputError(f"{path} is not a study of fewer: it does not say what was searched")
     return tables
+
+
+def _empty(opened: sqlite3.Connection, tables: Iterable[str]) -> bool:
+    """Whether these tables have no rows; their names are optuna's."""
+    return all(opened.execute(f"select 1 from {name} limit 1").fetchone() is None for name in tables)
 
 
 def _storage(path: Path) -> RDBStorage:
