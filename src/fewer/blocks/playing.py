@@ -112,7 +112,7 @@ def _attach(
     for number, name in enumerate(each.modules):
         module = network.get_submodule(name)
         make = _leaving if number == len(each.modules) - 1 else _passing
-        yield _replace(module, _untraced(make(played, each, actions, module.forward, entered, number)))
+        yield _replace(module, _untraced(make(_Part(played, each, actions, module.forward, entered, number))))
 
 
 def _replace(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
@@ -145,57 +145,60 @@ def _untraced(forward: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compiler.disable(forward, recursive=False)  # type: ignore[no-any-return]
 
 
-def _passing(
-    played: Played,
-    each: Block,
-    actions: Sequence[BlockAction],
-    own: Callable[..., Any],
-    entered: list[Streams],
-    number: int,
-) -> Callable[..., Any]:
+@dataclass(frozen=True)
+class _Part:
+    """A module of a block, by its number in it: the block's actions, the module's own forward, and what entered the block."""
+
+    played: Played
+    block: Block
+    actions: Sequence[BlockAction]
+    own: Callable[..., Any]
+    entered: list[Streams]
+    number: int
+
+    @property
+    def watched(self) -> bool:
+        """Whether the block's branch is kept in every row."""
+        return self.block.name in self.played.watch
+
+
+def _passing(part: _Part) -> Callable[..., Any]:
     """Forward of a module that is not the block's last: run, or pass on what flows."""
-    form, watched = each.forms[number], each.name in played.watch
-    notes = number == 0 and each.kind == "residual"  # what the branch is measured from
+    played, form, watched = part.played, part.block.forms[part.number], part.watched
+    notes = part.number == 0 and part.block.kind == "residual"  # what the branch is measured from
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        action = actions[played.now]
+        action = part.actions[played.now]
         if action.terms is not None:
             return form.made(form.taken(args, kwargs))
         if notes and (action.keep or watched) and played.now >= 0:
-            entered[:] = [form.taken(args, kwargs)]
-        return own(*args, **kwargs)
+            part.entered[:] = [form.taken(args, kwargs)]
+        return part.own(*args, **kwargs)
 
     return forward
 
 
-def _leaving(
-    played: Played,
-    each: Block,
-    actions: Sequence[BlockAction],
-    own: Callable[..., Any],
-    entered: list[Streams],
-    number: int,
-) -> Callable[..., Any]:
+def _leaving(part: _Part) -> Callable[..., Any]:
     """Forward of the block's last module: run and keep the branch, or give what the shortcut says."""
-    form, name, residual = each.forms[number], each.name, each.kind == "residual"
-    watched = name in played.watch
+    played, form, watched = part.played, part.block.forms[part.number], part.watched
+    name, residual = part.block.name, part.block.kind == "residual"
     seen = -1
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         nonlocal seen
         if played.now < 0:
-            return own(*args, **kwargs)
+            return part.own(*args, **kwargs)
         if seen == played.call:
             raise InputError(f"block {name!r} is used twice in one call: blocks share state")
         seen = played.call
-        action = actions[played.now]
+        action = part.actions[played.now]
         keep = action.keep or watched
         if action.terms is None:
-            output = own(*args, **kwargs)
+            output = part.own(*args, **kwargs)
             if keep:
                 branch = form.apart(output)
                 if residual:
-                    branch = _each(torch.sub, branch, entered.pop() if number else form.taken(args, kwargs))
+                    branch = _each(torch.sub, branch, part.entered.pop() if part.number else form.taken(args, kwargs))
                 _keep(played, name, branch)
             return output
         inputs = form.taken(args, kwargs)
