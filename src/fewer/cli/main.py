@@ -12,7 +12,6 @@ import signal
 import sys
 import traceback
 import warnings
-from contextvars import ContextVar
 from typing import Annotated, Any
 
 import typer
@@ -49,8 +48,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_traced: ContextVar[bool] = ContextVar("traced", default=False)
-
 
 def _version(shown: bool) -> None:
     if shown:
@@ -61,10 +58,6 @@ def _version(shown: bool) -> None:
         raise typer.Exit
 
 
-def _trace(wanted: bool) -> None:
-    _traced.set(wanted)
-
-
 @app.callback()
 def _root(
     context: typer.Context,
@@ -72,13 +65,10 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Versions and devices.")
     ] = False,
     traceback: Annotated[
-        bool,
-        typer.Option(
-            "--traceback", callback=_trace, is_eager=True, help="Show where an error was raised; with any command."
-        ),
+        bool, typer.Option("--traceback", help="Show where an error was raised; with any command.")
     ] = False,
 ) -> None:
-    """Options of the command itself."""
+    """Options of the command itself; `run` reads --traceback, which errors before this need, too."""
     from fewer.cli import defaults
 
     defaults.apply(context)
@@ -137,7 +127,6 @@ def _spin_less() -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    _traced.set("--traceback" in given)
     try:
         if _working_folder() is None:
             raise InputError("the working folder does not exist any more: go to another and run it there")
@@ -149,7 +138,7 @@ def run(arguments: list[str] | None = None) -> int:
         status: Any = app(words or ["--help"], standalone_mode=False)
         sys.stdout.flush()
     except BaseException as error:  # whatever it is, the status tells and one line says it
-        if _traced.get():
+        if "--traceback" in given:
             traceback.print_exception(error)
         return _ended(error)
     if status == 130:  # some versions of typer turn an interrupt into the status themselves

@@ -255,34 +255,31 @@ def writable(path: Path | None, keys: Sequence[str] = ()) -> Path | None:
     """
     if path is None or str(path) == "-":
         return path
-    from fewer.outfolder import check_writable
-
-    check_writable(path)
-    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
-        return path
-    if not path.is_file():
-        raise InputError(f"{path} cannot be written: it is {'a folder' if path.is_dir() else 'no regular file'}")
-    if not _holds(path, set(keys)):
+    if _filled(path) and not _holds(path, set(keys)):
         raise InputError(f"{path} holds something else than what this command writes: give another file, or remove it")
     return path
 
 
 def page(path: Path | None) -> None:
     """InputError, before any work is done, where no HTML page could be written there, or something else would be replaced."""
-    if path is None:
-        return
+    if path is not None and _filled(path) and not _is_page(path):
+        raise InputError(f"{path} holds something else than a page: give another file, or remove it")
+
+
+def _filled(path: Path) -> bool:
+    """Whether a file with content is there. Raises InputError where none could be written."""
     from fewer.outfolder import check_writable
 
     check_writable(path)
     if path.exists() and not path.is_file():
         raise InputError(f"{path} cannot be written: it is {'a folder' if path.is_dir() else 'no regular file'}")
-    if path.exists() and not _begins(path).lower().lstrip().startswith((b"<!doctype html", b"<html")):
-        raise InputError(f"{path} holds something else than a page: give another file, or remove it")
+    return path.exists() and path.stat().st_size > 0
 
 
-def _begins(path: Path) -> bytes:
+def _is_page(path: Path) -> bool:
+    """Whether a file begins as an HTML page does."""
     with path.open("rb") as file:
-        return file.read(64) or b"<html"
+        return file.read(64).lower().lstrip().startswith((b"<!doctype html", b"<html"))
 
 
 def _holds(path: Path, keys: set[str]) -> bool:
