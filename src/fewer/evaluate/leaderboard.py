@@ -21,7 +21,7 @@ from fewer.evaluate.held_out import held_out_noise
 from fewer.evaluate.measure import reference_guidance
 from fewer.evaluate.own_pipeline import pipeline_noises, pipeline_rows
 from fewer.evaluate.probability_flow.likelihood import flow_nll
-from fewer.evaluate.reference import PROBE
+from fewer.evaluate.reference import PROBE, usual_evaluations
 from fewer.evaluate.scoring import DISTANCES, Quality, Scored, Scoring, scoring_of
 from fewer.evaluate.verdict import Side, Verdict, decide
 from fewer.guidance.cfg import passes_at
@@ -34,7 +34,6 @@ from fewer.samplers import rows_for, short_of_guidance, standard_plans
 from fewer.transfer import transferred
 
 STANDARD_BASELINES = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # standard plans that run on any model
-USUAL_CALLS = 128  # of a reference solution
 SHARE = 0.3  # of the best standard plan's error that a given plan may have
 
 TOP = 8  # standard plans of a budget that a short table shows
@@ -213,15 +212,15 @@ def leaderboard_evaluations(
     """Network evaluations that `compare` takes, by what makes them; those of the reference solution as they usually are."""
     guidance = _guidance_of(plans) if guidance is None else guidance
     budgets = sorted({*nfe, *(EqualCost.of(model, plan).nfe for plan in plans)})
-    passes, probe = passes_at(guidance), min(n, PROBE)
+    probe = min(n, PROBE)
     counts = {budget: len(standard_plans(model, budget, guidance)) for budget in budgets}
     made = {
-        "fine solution": USUAL_CALLS * passes * (n + probe) + len(STANDARD_BASELINES) * probe * budgets[-1],
+        "fine solution": usual_evaluations(n, probe, guidance) + len(STANDARD_BASELINES) * probe * budgets[-1],
         "standard plans": n * sum(budget * count for budget, count in counts.items()),
         "given plans": n * sum(plan.nfe for plan in plans),
     }
     if model.pipeline is not None:
-        own = (model.pipeline.steps * passes, *budgets)
+        own = (model.pipeline.steps * passes_at(guidance), *budgets)
         made["the pipeline as it is"] = sum(each * pipeline_noises(n, each) for each in own)
     return {what: count for what, count in made.items() if count}
 

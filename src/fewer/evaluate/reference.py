@@ -24,6 +24,7 @@ SOLVER = "unipc-3"
 FEWEST, MOST = 32, 512
 SHARE = 0.05  # of the best candidate's error
 PROBE = 64  # noises on which the number of calls is found
+USUAL = 128  # calls that it mostly comes to
 STALLED = 0.85  # of the change before: a first-order method halves it, a network that is rough in its time takes 0.7
 
 
@@ -40,6 +41,13 @@ class Reference:
     nfe: int
     error: float
     evaluations: int
+
+
+def usual_evaluations(n: int, probe: int, guidance: float | None, calls: int = USUAL) -> int:
+    """Network evaluations of a reference solution of n noises that comes to so many calls: doubled up to them on `probe`
+    noises, which takes as many again, and played on the others.
+    """
+    return calls * passes_at(guidance) * (n + probe)
 
 
 def fine_plan(model: Model, calls: int, guidance: float | None = None) -> Plan:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from fewer.errors import InputError
 from fewer.evaluate.cost.pace import in_words, timed_pace
 from fewer.evaluate.own_pipeline import FEWEST, pipeline_noises
+from fewer.evaluate.reference import USUAL, usual_evaluations
 from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
 from fewer.registry import parts
 from fewer.search.deadline import REFERENCES
 from fewer.search.request import DEFAULT, Budget, Request, enough_noises
 
-CALLS, LEAST_CALLS = 128, 64  # of a reference solution: usual ones, and the fewest that tell its error
+LEAST_CALLS = 64  # of a reference solution, the fewest that tell its error
 LIKELY = 4  # standard plans that tell how fine it must be
 RANKED = 18  # noises that a standard plan is ranked on, on average
 ITERATIONS, TRIAL = 36, 12  # of Gauss-Newton, and those of them on a quarter of the noises
@@ -54,14 +55,14 @@ def stage(budget: Budget, what: str) -> str:
     return f"{budget.nfe} evaluations: {what}"
 
 
-def foreseen(request: Request, model: Model, calls: int = CALLS) -> dict[str, int]:
+def foreseen(request: Request, model: Model, calls: int = USUAL) -> dict[str, int]:
     """Evaluations of each stage of a run, in their order; `calls` of the reference solution's rows."""
     n, fresh = request.noises, request.held_out
     probe = min(n, enough_noises(model, 16, 64))
     fine = calls * passes_at(request.guidance)
     begin = LIKELY * probe * min(request.budgets[-1].nfe, 10)
     stages = {
-        "fine solution": begin + 2 * fine * probe + fine * max(0, n - probe),
+        "fine solution": begin + usual_evaluations(n, probe, request.guidance, calls),
         "fine solution of fresh noises": fine * fresh,
     }
     if model.pipeline is not None:
