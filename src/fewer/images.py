@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -142,23 +144,32 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+@contextmanager
+def opened(file: Path) -> Iterator[Image.Image]:
+    """The picture of a file. Raises InputError for what cannot be read, then or while it is used."""
+    try:
+        with Image.open(file) as image:
+            yield image
+    except InputError:
+        raise
+    except Exception as error:  # Pillow raises many types for damaged files
+        raise InputError(f"{file} is not an image that can be read: {_reason(error)}") from error
+
+
 def _read_image(file: Path, shape: tuple[int, int, int]) -> Pixels:
     """One image (H, W, C) uint8, turned as its EXIF says, a grey one in colour where the model has colours.
 
     Its size is checked before its pixels are decoded, of which a small file can hold many.
     """
-    try:
-        with Image.open(file) as image:
-            mode = MODES.get(image.mode)
-            mode = "RGB" if mode and shape[2] == 3 else mode
-            turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
-            height, width = (image.width, image.height) if turned else (image.height, image.width)
-            found = (height, width, 1 if mode == "L" else 3)
-            pixels = None
-            if mode and found == shape:
-                pixels = np.asarray(ImageOps.exif_transpose(image).convert(mode), np.uint8)
-    except Exception as error:  # Pillow raises many types for damaged files
-        raise InputError(f"{file} is not an image that can be read: {_reason(error)}") from error
+    with opened(file) as image:
+        mode = MODES.get(image.mode)
+        mode = "RGB" if mode and shape[2] == 3 else mode
+        turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
+        height, width = (image.width, image.height) if turned else (image.height, image.width)
+        found = (height, width, 1 if mode == "L" else 3)
+        pixels = None
+        if mode and found == shape:
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert(mode), np.uint8)
     if mode is None:
         raise InputError(f"{file} has pixels of kind {image.mode}; expected {', '.join(MODES)}")
     if pixels is None:

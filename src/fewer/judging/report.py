@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from PIL import Image
 
 from fewer.files import write_atomically
@@ -19,6 +17,8 @@ from fewer.judging import words
 from fewer.judging.gather import alike
 from fewer.judging.record import Judgement
 from fewer.report import words as numbers
+from fewer.report.samples import png_uri
+from fewer.report.templates import environment
 
 SIDE = 192  # pixels of a picture on the page
 LISTED = 200  # faults on the page; JSON has all
@@ -42,7 +42,7 @@ def pictures(a: Pixels, b: Pixels) -> Pictures:
     apart = np.abs(np.asarray(small[0], np.int16) - np.asarray(small[1], np.int16)).max(2) / 255
     strength = np.sqrt(apart)[..., None]  # so that small differences are seen, too
     colours = (255 * (1 - strength) + np.array([140, 0, 20]) * strength).round().astype(np.uint8)
-    uris = [_uri(image) for image in (*small, Image.fromarray(colours))]
+    uris = [png_uri(image) for image in (*small, Image.fromarray(colours))]
     return Pictures(uris[0], uris[1], uris[2], *small[0].size)
 
 
@@ -54,21 +54,9 @@ def _small(image: Image.Image) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def _uri(image: Image.Image) -> str:
-    out = BytesIO()
-    image.save(out, "PNG")
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
-
-
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("fewer.judging", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.globals["words"] = words
-    environment.globals["numbers"] = numbers
-    return environment.get_template("judge.html")
+    return environment("fewer.judging").get_template("judge.html", globals={"words": words, "numbers": numbers})
 
 
 def write_page(path: Path, record: Judgement, shown: Sequence[Pictures]) -> None:

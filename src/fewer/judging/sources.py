@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fewer.errors import InputError, first_line
-from fewer.images import FEWEST, MODES, SUFFIXES, Pixels
+from fewer.images import FEWEST, MODES, SUFFIXES, Pixels, opened
 from fewer.judging.notes import Notes
 
 LARGEST = 2**26  # pixels of one image
@@ -74,17 +74,12 @@ class Folder:
     def read(self, i: int) -> Pixels:
         """Image i, as it is to be shown: turned as its EXIF entry says, of a palette or CMYK in colours."""
         file = self.files[self.names[i]]
-        try:
-            with Image.open(file) as image:
-                if image.width * image.height > LARGEST:
-                    raise InputError(f"{file} has {image.width} x {image.height} pixels; at most {LARGEST} are read")
-                self._note(image, self.place(i))
-                upright = ImageOps.exif_transpose(image)
-                pixels = np.asarray(upright.convert(MODES[image.mode]), np.uint8)
-        except InputError:
-            raise
-        except Exception as error:  # Pillow raises many types for damaged files
-            raise InputError(f"{file} is not an image that can be read: {first_line(error)[:200]}") from error
+        with opened(file) as image:
+            if image.width * image.height > LARGEST:
+                raise InputError(f"{file} has {image.width} x {image.height} pixels; at most {LARGEST} are read")
+            self._note(image, self.place(i))
+            upright = ImageOps.exif_transpose(image)
+            pixels = np.asarray(upright.convert(MODES[image.mode]), np.uint8)
         return pixels[..., None] if pixels.ndim == 2 else pixels
 
     def _note(self, image: Image.Image, name: str) -> None:
@@ -125,11 +120,8 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _grey(file: Path) -> bool:
     """Whether a file's header says that it has one channel. Raises InputError for pixels of more than 8 bits."""
-    try:
-        with Image.open(file) as image:
-            mode = image.mode
-    except Exception as error:  # Pillow raises many types for damaged files
-        raise InputError(f"{file} is not an image that can be read: {first_line(error)[:200]}") from error
+    with opened(file) as image:
+        mode = image.mode
     if mode not in MODES:
         deep = " (16 bits a channel, or real numbers)" if mode.startswith(("I", "F")) else ""
         raise InputError(f"{file} has pixels of kind {mode}{deep}; expected {', '.join(MODES)}, of 8 bits a channel")

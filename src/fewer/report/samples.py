@@ -87,10 +87,14 @@ def sheet(images: np.ndarray, largest_side: int = LARGEST_SIDE) -> Sheet:
     page = Image.new("RGBA", (columns * (wide + gap) - gap, rows * (high + gap) - gap))
     for i, tile in enumerate(tiles):
         page.paste(tile, ((i % columns) * (wide + gap), (i // columns) * (high + gap)))
+    return Sheet(png_uri(page), *page.size, small=max(images.shape[1:3]) <= SMALL_SIDE)
+
+
+def png_uri(image: Image.Image) -> str:
+    """The picture as a PNG in a data URI."""
     out = BytesIO()
-    page.save(out, "PNG", optimize=True)
-    uri = "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
-    return Sheet(uri, *page.size, small=max(images.shape[1:3]) <= SMALL_SIDE)
+    image.save(out, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
 def difference(images: np.ndarray, others: np.ndarray, largest: float | None = None) -> np.ndarray:

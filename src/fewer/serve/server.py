@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import TypeAdapter
 
-from fewer.errors import InputError, first_line
+from fewer.errors import InputError, reason
 from fewer.files import LARGEST_JSON, checked
 from fewer.serve.guard import fault
 from fewer.serve.page import page
@@ -45,9 +45,9 @@ class PageServer(ThreadingHTTPServer):
             self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             super().__init__((host, port), Handler)
         except (OSError, OverflowError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or error
+            said = getattr(error, "strerror", None) or error
             raise InputError(
-                f"cannot listen at {host}, port {port}: {reason}; --port 0 takes one that is free"
+                f"cannot listen at {host}, port {port}: {said}; --port 0 takes one that is free"
             ) from error
 
     def server_bind(self) -> None:
@@ -120,10 +120,7 @@ class Handler(BaseHTTPRequestHandler):
             except TimeoutError:
                 status, body = HTTPStatus.REQUEST_TIMEOUT, b"the request did not arrive whole\n"
             except Exception as error:  # the user's network may raise anything, and the page goes on
-                status, body = (
-                    HTTPStatus.INTERNAL_SERVER_ERROR,
-                    f"{type(error).__name__}: {first_line(error)}\n".encode(),
-                )
+                status, body = HTTPStatus.INTERNAL_SERVER_ERROR, f"{reason(error)}\n".encode()
         self._send(status, kind, body)
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
