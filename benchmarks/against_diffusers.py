@@ -1,10 +1,10 @@
-"""`fewer.tune` against the best of diffusers' settings, on fresh noises and the same converged reference.
+"""`fewer.tune` against the best of diffusers' settings, on held-out noises and the same converged reference.
 
     python -m benchmarks.against_diffusers mixture16 --nfe 5,8
     python -m benchmarks.against_diffusers full-mixture --data FOLDER_OF_CIFAR_ZIPS --nfe 5,8
     python -m benchmarks.against_diffusers digits --nfe 5          (any bundled name or pipeline folder)
 
-The reference is the fine solution (uniform in log-SNR, steps doubled until they change less than 5 % of the tuned
+The reference is the reference solution (uniform in log-SNR, steps doubled until they change less than 5 % of the tuned
 plan's error). The best setting is chosen on the test noises themselves, which favours it. The ratio's interval is
 paired. Writes benchmarks/results/against_diffusers-MODEL.json.
 """
@@ -23,8 +23,8 @@ from torch import Tensor
 
 import fewer
 from benchmarks.diffusers_settings import scores
+from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.held_out import held_out_noise
-from fewer.evaluate.reference import fine_solution
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.models.mixture import GaussianMixture
@@ -82,7 +82,8 @@ def run(model: Model, nfe: int, n: int, options: dict[str, Any]) -> dict[str, An
     noise = held_out_noise(model, n, TEST_SEED)
     labels = model.labels(n)
     mine = fewer.sample(model, result.plan, noise=noise, labels=labels)
-    fine = fine_solution(model, noise, labels, candidates=[mine])
+    fine = Evaluator(model, noise, labels).with_reference([mine]).reference
+    assert fine is not None  # it was just made
     own = squared_errors(mine, fine.samples)
     table = scores(model, nfe, noise, labels, fine.samples)
     best = min(table, key=lambda name: float(table[name].mean()))

@@ -163,7 +163,7 @@ def count(
 
 
 def verdict(row: Row) -> str:
-    """Whether the aim is met, missed, or not told from it by this many repetitions."""
+    """Whether the aim is met, missed, or not distinguished from it by this many repetitions."""
     if row.level is not None:
         return "met" if row.level.value <= 5 else "missed" if row.level.low > 5 else "within its error"
     if AIM[0] <= row.coverage.value <= AIM[1]:
@@ -185,8 +185,8 @@ def page(rows: list[Row]) -> str:
             f"| {row.figure} | {row.pair} | {row.d or ''} | {row.n} | {row.repeats} | {ends(row.coverage)} | {level} "
             f"| {verdict(row)} |"
         )
-    told = [row for row in rows if verdict(row) not in ("met", "within its error")]
-    names = ", ".join(f"{row.figure} ({row.pair}, {f'd = {row.d}, ' if row.d else ''}n = {row.n})" for row in told)
+    off = [row for row in rows if verdict(row) not in ("met", "within its error")]
+    names = ", ".join(f"{row.figure} ({row.pair}, {f'd = {row.d}, ' if row.d else ''}n = {row.n})" for row in off)
     worst = max((row.truth_error for row in rows if row.figure == "sliced_w2"), default=0.0)
     return "\n".join(
         [

@@ -2,8 +2,8 @@
 
 At every budget of passes at scale 2: the best standard plan guided in all rows; that plan with its levels and weights tuned; and
 the plan whose passes and scales are searched, too. One search of each, stopped after a number of network evaluations, on its own
-noises; errors are to the fine solution under constant guidance, from the same fresh noises. Writes figures with the plans as JSON,
-and the picture as SVG.
+noises; errors are to the reference solution under constant guidance, from the same held-out noises. Writes figures with the plans
+as JSON, and the picture as SVG.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def draw(lines: list[dict[str, Any]], path: Path) -> None:
             panel.minorticks_off()
             panel.grid(True, color=NEUTRAL, alpha=0.25, linewidth=0.6)
             panel.spines[["top", "right"]].set_visible(False)
-        panels[0][0].set_ylabel("paired RMSE to the fine solution")
+        panels[0][0].set_ylabel("paired RMSE to the reference solution")
         handles, words = panels[0][0].get_legend_handles_labels()
         figure.legend(handles, words, loc="lower center", frameon=False, labelcolor=NEUTRAL)
         figure.tight_layout(rect=(0, 0.19, 1, 1))

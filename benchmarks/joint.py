@@ -1,6 +1,6 @@
 """Steps, blocks and both under one budget of multiply-adds, on the bundled networks: `python -m benchmarks.joint`.
 
-From the best plan of 20 calls, at a share of its multiply-adds: the error on fresh noise of what each search finds with as
+From the best plan of 20 calls, at a share of its multiply-adds: the error on held-out noise of what each search finds with as
 many network evaluations, with the milliseconds beside it. Prints one line a plan and writes them as JSON.
 """
 

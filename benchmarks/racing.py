@@ -35,7 +35,7 @@ from torch import Tensor
 
 import fewer
 from fewer.claims.repeated import mean, share
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import decide, squared_errors
 from fewer.evaluate.statistics.racing import ALPHA, looks, race, race_all, ratios
@@ -53,7 +53,7 @@ def pool(seed: int) -> Tensor:
     schedule = discrete(betas("scaled_linear", 1000, 0.00085, 0.012), name="scaled_linear")
     model = fewer.Model.from_mixture(fewer.GaussianMixture.random(8, components=6, seed=seed), schedule)
     noise = unit_noise(seed, range(POOL), model.shape)
-    fine = fewer.sample(model, fine_plan(model, 128), noise=noise, batch=2048)
+    fine = fewer.sample(model, reference_plan(model, 128), noise=noise, batch=2048)
     plans = [plan for nfe in (6, 8) for plan in standard_plans(model, nfe)]
     errors = [squared_errors(fewer.sample(model, plan, noise=noise, batch=2048), fine) for plan in plans]
     usable = torch.stack([e for e in errors if e.isfinite().all()])

@@ -3,11 +3,11 @@
     python -m benchmarks.throughput [--calls 5 | --plans FILE ...] [--device cpu] [--batch 64] [-n 128] [--repeats 31]
 
 All play the same network from the same noises. The plan is what `fewer.tune` finds, put into the pipeline by
-`fewer.apply`. Its rivals are the pipeline with its own scheduler and with UniPC-2, of diffusers' settings the best for
+`fewer.apply`. Its baselines are the pipeline with its own scheduler and with UniPC-2, of diffusers' settings the best for
 this model from 6 to 10 calls (docs/leaderboard.md), each as it is and under cache-dit. Of each rival's settings (steps, cache-dit's
 threshold, warm-up and extrapolation) the one is timed that runs the fewest blocks of those whose error is not above the
 plan's; it is chosen on the very noises that the errors are told of, which favours it. Errors are RMSE of the pipeline's
-images to those of the fine solution, in [-1, 1].
+images to those of the reference solution, in [-1, 1].
 
 Then all take turns in shuffled order: ratios are medians over rounds with 95 % intervals by order statistics. "compiled"
 is torch.compile of the network, on a CUDA device also with CUDA graphs (mode "reduce-overhead"). Runs in an environment
@@ -34,7 +34,7 @@ import fewer
 from benchmarks.compiled import name_of
 from benchmarks.dit_pipeline import SCHEDULERS, Cache, blocks_run, cache_dit, cached, images, noise_of, pipeline
 from fewer.evaluate.cost.clock import median, rounds
-from fewer.evaluate.reference import fine_solution
+from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.models.model import Model
@@ -107,7 +107,7 @@ def tried(setting: Setting, network: nn.Module, labels: list[int], target: Tenso
     return found
 
 
-def rivals(found: Sequence[Tried], most: float, n: int) -> dict[str, Tried]:
+def baselines(found: Sequence[Tried], most: float, n: int) -> dict[str, Tried]:
     """Each rival's setting of the fewest blocks of those whose RMSE on all n noises is at most `most`; of as many blocks,
     that of the fewest steps.
     """
@@ -133,7 +133,7 @@ def compiled(network: nn.Module) -> dict[str, nn.Module]:
 def compare(
     model: Model, plan: Plan, found: Sequence[Tried], target: Tensor, batch: int, repeats: int, compile_too: bool
 ) -> dict[str, Any]:
-    """The plan and its rivals at equal error, timed."""
+    """The plan and its baselines at equal error, timed."""
     network = model.network.module
 
     def with_plan(network: nn.Module) -> Any:
@@ -143,7 +143,7 @@ def compare(
 
     labels = [int(label) for label in model.labels(len(target))]
     own = squared_errors(images(with_plan(network), len(plan.rows), labels, SEED), target)
-    best = rivals(found, float(own.mean().sqrt()), len(target))
+    best = baselines(found, float(own.mean().sqrt()), len(target))
     pipes = {"fewer": (with_plan(network), len(plan.rows))}
     pipes |= {name: (each.setting.pipe(network), each.setting.steps) for name, each in best.items()}
     for how, fast in (compiled(network) if compile_too else {}).items():
@@ -208,8 +208,8 @@ def main() -> None:
     plans = plans_of(given.plans, given.calls, model, given.evaluations)
     noise, labels = noise_of(model, given.n, SEED), model.labels(given.n)
     made = [fewer.sample(model, plan, noise=noise, labels=labels) for plan in plans]
-    probe = min(64, given.n)
-    fine = fine_solution(model, noise, labels, candidates=made, probe=probe)
+    fine = Evaluator(model, noise, labels).with_reference(made).reference
+    assert fine is not None  # it was just made
     target = fine.samples.clamp(-1, 1)  # as the pipeline's images are
     listed = [int(label) for label in labels]
     network = model.network.module

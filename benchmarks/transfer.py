@@ -25,7 +25,7 @@ from torch import Tensor
 import fewer
 from fewer.evaluate.equal_cost import EqualCost, PlanVerdict
 from fewer.evaluate.leaderboard import STANDARD_BASELINES
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import squared_errors
@@ -75,9 +75,9 @@ def tuned(model: Model, strategy: str, folder: Path, start: Plan | None = None) 
 
 
 def paths(model: Model, noises: range, seed: int) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Starting noises, labels and the fine solution from them."""
+    """Starting noises, labels and the reference solution from them."""
     noise, labels = unit_noise(seed, noises, model.shape), model.labels(len(noises))
-    return noise, labels, fewer.sample(model, fine_plan(model, FINE), noise=noise, labels=labels)
+    return noise, labels, fewer.sample(model, reference_plan(model, FINE), noise=noise, labels=labels)
 
 
 def best_standard(model: Model, seed: int) -> Plan:
@@ -120,8 +120,8 @@ def table(content: dict[str, Any]) -> str:
             for name in names
         ]
         rows.append(f"| {what} | " + " | ".join(cells) + " |")
-    rivals = {line["model"]: line["verdict"]["against"] for line in lines}
-    rows.append("| *the best standard sampler there* | " + " | ".join(rivals[name] for name in names) + " |")
+    baselines = {line["model"]: line["verdict"]["against"] for line in lines}
+    rows.append("| *the best standard sampler there* | " + " | ".join(baselines[name] for name in names) + " |")
     return "\n".join(rows)
 
 

@@ -16,7 +16,7 @@ from fewer.claims.closed_flows import OneDimensional, product, transported
 from fewer.errors import InputError
 from fewer.evaluate.probability_flow.adaptive import flow_field
 from fewer.evaluate.probability_flow.dormand_prince import integrate, relative
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.models.denoiser import Clip
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
@@ -87,11 +87,11 @@ def test_the_error_falls_with_the_tolerance_and_its_cost_is_told() -> None:
     assert errors[-1] < 1e-6 * errors[0]
 
 
-def test_to_the_data_it_is_where_the_fine_solution_goes() -> None:
+def test_to_the_data_it_is_where_the_reference_solution_goes() -> None:
     model = exact(GaussianMixture.random((1, 2, 2), 3, seed=3), discrete(betas("scaled_linear")))
     z = noise(8, 4, 0).view(8, 1, 2, 2)
     found = fewer.adaptive(model, model.start * z)
-    fine = fewer.sample(model, fine_plan(model, 512), noise=z.float())
+    fine = fewer.sample(model, reference_plan(model, 512), noise=z.float())
     assert found.tau == 0
     assert float((found.x - fine).abs().max()) < 1e-4
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewer.engine import begin, play
+from fewer.engine import Draws, begin, play
 from fewer.errors import InputError
 from fewer.grids import Range, levels
 from fewer.integrations.probe import from_diffusers
@@ -225,7 +225,7 @@ def test_stochastic_schedulers_are_read(name: str) -> None:
     expected = diffusers_loop(model, scheduler, n, z, torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(1)
     noises = [torch.randn(z.shape, generator=generator) for _ in plan.rows]  # one a step, used or not
-    got = play(model, plan, begin(plan, z, torch.Tensor), draw=lambda row: noises[row])
+    got = play(model, plan, begin(plan, z, torch.Tensor), draws=Draws(lambda row: noises[row]))
     assert plan.stochastic
     assert max(len(row.a or {0: 1.0}) for row in plan.rows) <= 3
     assert relative(got, expected) < 1e-4

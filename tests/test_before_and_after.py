@@ -116,7 +116,7 @@ def test_verbose_commands_log_by_the_loggers_of_fewer(
     assert run(line.split()) == 0
     out, err = capfd.readouterr()
     assert out.splitlines()[0].startswith("2 calls")
-    assert ("fewer.search.stages.run INFO: fine solution" in err) == (times >= 1)
+    assert ("fewer.search.stages.run INFO: reference solution" in err) == (times >= 1)
     assert ("DEBUG: standard: candidate" in err) == (times == 2)
     assert json.loads((here / "made" / "results.json").read_text())["summary"] == out.splitlines()[0]
 

@@ -296,10 +296,10 @@ def test_a_run_goes_on_from_a_row() -> None:
         {n: x for n, x in history.states.items() if n <= 2}, {n: u for n, u in history.outputs.items() if n < 2},
         {n: y for n, y in history.branches.items() if n < 2},
     )  # fmt: skip
-    assert torch.equal(play(model, plan, rest.states[2], model.labels(2), history=rest, first=2), whole)
+    assert torch.equal(play(model, plan, rest.states[2], model.labels(2), history=replace(rest, first=2)), whole)
     bare = History({2: rest.states[2]}, {n: u for n, u in history.outputs.items() if n < 2})
     with pytest.raises(InputError, match="branch of row 0, which was not kept"):
-        play(model, plan, rest.states[2], model.labels(2), history=bare, first=2)
+        play(model, plan, rest.states[2], model.labels(2), history=replace(bare, first=2))
 
 
 def test_searches_see_blocks() -> None:

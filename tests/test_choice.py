@@ -14,7 +14,7 @@ from fewer.engine import sample
 from fewer.errors import NotFinite
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.held_out import held_out_noise
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.scoring import Quality
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.interval import Interval
@@ -76,7 +76,7 @@ def outcomes(draw: st.DrawFn) -> tuple[dict[str, torch.Tensor], list[str]]:
 def test_no_table_beats_the_plan_that_is_taken(data: st.DataObject) -> None:
     errors, (tuned, *standards) = data.draw(st.composite(outcomes)())
     plan = fewer.standard("ddim", mixture(0), 2, "logsnr")
-    searched = {name: data.draw(st.floats(0.01, 10.0)) for name in standards}  # says nothing of the fresh noises
+    searched = {name: data.draw(st.floats(0.01, 10.0)) for name in standards}  # says nothing of the held-out noises
     ranked = [Candidate(plan.named(name), searched[name], "standard") for name in sorted(standards, key=searched.get)]
     finite = [c for c in contenders(ranked) if errors[c.plan.name].isfinite().all()]
     if not finite:
@@ -147,7 +147,7 @@ def test_no_small_search_saves_a_plan_that_another_of_its_table_clearly_beats(
     last = result.front[-1]
     n = len(last.chosen.samples)
     noise = held_out_noise(model, n, seed)
-    target = sample(model, fine_plan(model, result.results["reference"]["nfe"]), noise=noise, batch=64)
+    target = sample(model, reference_plan(model, result.results["reference"]["nfe"]), noise=noise, batch=64)
     own = paired.squared_errors(last.chosen.samples, target)
     for row in result.table:
         if row["nfe"] > result.plan.nfe:

@@ -188,7 +188,7 @@ def test_going_on_from_a_row() -> None:
         return MODEL.network(x, t, labels)
 
     kept = History(dict(history.states), {n: history.outputs[n] for n in range(4)})
-    again = play(replace(MODEL, network=counting), PLAN, history.states[3], history=kept, first=3)
+    again = play(replace(MODEL, network=counting), PLAN, history.states[3], history=replace(kept, first=3))
     assert torch.equal(again, whole)
     assert calls == [4]
 

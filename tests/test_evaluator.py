@@ -17,7 +17,7 @@ from fewer.evaluate.evaluator import Counter, Played
 from fewer.evaluate.features import PCA
 from fewer.evaluate.held_out import HeldOut, Source, held_out_noise
 from fewer.evaluate.own_pipeline import pipeline_row, play_pipeline
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.scoring import Scoring
 from fewer.evaluate.statistics.jackknife import jackknife
 from fewer.evaluate.verdict import Side, decide, distance_ratio
@@ -84,13 +84,13 @@ def plan(model: fewer.Model, solver: str = "dpmpp-2m", nfe: int = 4) -> Plan:
 
 
 def source(model: fewer.Model) -> Source:
-    return Source(model, 0, fine_plan(model, 16))
+    return Source(model, 0, reference_plan(model, 16))
 
 
 def with_history(evaluator: Objective, of: Plan) -> None:
     history = History()
     evaluator.run(of, slice(0, 5), history)
-    evaluator.run(of, slice(0, 5), history, 2)
+    evaluator.run(of, slice(0, 5), replace(history, first=2))
 
 
 def race(evaluator: Objective, of: Plan) -> None:

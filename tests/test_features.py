@@ -380,7 +380,7 @@ def test_lpips_averages_large_images_down(here):
     assert large.value == pytest.approx(metric(x, y).value * 256 * 256, rel=1e-4)
 
 
-def test_a_metric_of_pairs_is_held_against_the_fine_solution_whatever_data_there_is(here):
+def test_a_metric_of_pairs_is_held_against_the_reference_solution_whatever_data_there_is(here):
     model = fewer.Model.from_mixture(fewer.GaussianMixture.random((1, 4, 4), 2, seed=0), Flow())
     plan = fewer.standard("dpmpp-2m", model, 4)
 
@@ -447,4 +447,4 @@ def test_measure_takes_features_and_a_metric(here):
     found = fewer.measure(model, plan, n=64, data=data, features=features, metric=metric)
     assert {"fd", "own_modules:mean_gap"} <= found.keys()
     assert found["fd"] != fewer.measure(model, plan, n=64, data=data)["fd"]
-    assert metric.name in fewer.measure(model, plan, n=64, metric=metric)  # against the fine solution
+    assert metric.name in fewer.measure(model, plan, n=64, metric=metric)  # against the reference solution

@@ -12,7 +12,7 @@ from scipy.integrate import quad
 
 import fewer
 from fewer.errors import InputError
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.models.schedules import Flow, betas, discrete
 from fewer.noise import unit_noise
 from fewer.registry import find
@@ -43,7 +43,7 @@ def levels(taus: list[float]) -> list[Level]:
 
 def problem(model: fewer.Model, n: int = 32) -> Objective:
     noise = unit_noise(0, range(n), model.shape)
-    return Objective(model, noise, model.labels(n), fewer.sample(model, fine_plan(model, 128), noise=noise))
+    return Objective(model, noise, model.labels(n), fewer.sample(model, reference_plan(model, 128), noise=noise))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_choices_of_higher_order_are_more_exact(predicts: str, before: bool) -> 
     model = fewer.Model.from_mixture(gaussian, VP, hash="gaussian")
     noise = unit_noise(0, range(16), model.shape)
     exact = gaussian.flow(model.start * noise, model.start, 0.0)
-    taus = [float(row.tau) for row in fine_plan(model, 60).rows]
+    taus = [float(row.tau) for row in reference_plan(model, 60).rows]
     off = []
     for choice in (Choice(predicts, 1), Choice(predicts, 2, before=before), Choice(predicts, 3, corrector=True)):  # type: ignore[arg-type]
         plan = compile_plan(StepChoices((choice,) * 60), [Level(t, t=float(VP.time(t))) for t in taus])

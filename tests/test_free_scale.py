@@ -117,7 +117,7 @@ def test_tune_takes_the_scale_that_is_found_and_a_resumed_search_does_not_look_a
     assert "fd" in content["quality"]
 
     def stopped(stage: str, done: int, total: int | None) -> None:
-        if stage.startswith("fine solution"):
+        if stage.startswith("reference solution"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

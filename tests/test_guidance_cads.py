@@ -157,7 +157,7 @@ def test_bad_input_is_told_in_one_line(make: Any, says: str) -> None:
 
 @pytest.mark.slow
 def test_a_plan_under_it_is_one_that_draws_noise(tmp_path: Path) -> None:
-    """The commands play it, and compare it by distance: no fine solution is its own."""
+    """The commands play it, and compare it by distance: no reference solution is its own."""
     plan = guide(fewer.standard("ddim", fewer.load("dit-digits"), 2, "logsnr"), ConditionAnnealed(2.0, 0.2, 0.6))
     assert plan.stochastic
     assert not guide(plan, 2.0).stochastic

@@ -17,7 +17,7 @@ import fewer
 from fewer.cli.tables import print_tune
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.guidance import guide
 from fewer.guidance.cfg import ClassifierFree
 from fewer.guidance.linear_ag import LinearAG
@@ -48,7 +48,9 @@ def model() -> Model:
 
 def problem(model: Model, n: int = 16) -> Objective:
     noise, labels = unit_noise(0, range(n), model.shape), model.labels(n)
-    return Objective(model, noise, labels, fewer.sample(model, fine_plan(model, 32, SCALE), noise=noise, labels=labels))
+    return Objective(
+        model, noise, labels, fewer.sample(model, reference_plan(model, 32, SCALE), noise=noise, labels=labels)
+    )
 
 
 def base(model: Model, passes: int) -> Plan:

@@ -18,7 +18,7 @@ import fewer
 from fewer.engine import times
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs, plan_macs
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.guidance.linear_ag import LinearAG
 from fewer.models.model import Model
 from fewer.models.schedules import Flow
@@ -155,7 +155,7 @@ def test_stretched_patterns_keep_their_letters_in_order(pattern: str, more: int)
 
 def problem(n: int = 8) -> Objective:
     noise, labels = unit_noise(0, range(n), (6,)), model().labels(n)
-    fine = fewer.sample(model(), fine_plan(model(), 32, SCALE), noise=noise, labels=labels)
+    fine = fewer.sample(model(), reference_plan(model(), 32, SCALE), noise=noise, labels=labels)
     return Objective(model(), noise, labels, fine)
 
 

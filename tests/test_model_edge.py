@@ -24,7 +24,7 @@ SHAPE = (1, 4, 4)
 SCHEDULES = {
     "flow": Flow(),
     "variance-exploding": VarianceExploding(0.01, 50.0),
-    "quarter-log": VarianceExploding(0.01, 50.0, told="quarter-log"),
+    "quarter-log": VarianceExploding(0.01, 50.0, time_input="quarter-log"),
     "discrete": discrete(betas("linear")),
     "zero terminal SNR": discrete(betas("scaled_linear"), zero_terminal_snr=True),
 }

@@ -28,7 +28,7 @@ from fewer.cli.main import run
 from fewer.errors import InputError
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.image_errors import ImageErrors
-from fewer.integrations.as_it_is import as_it_is, untold_guidance
+from fewer.integrations.as_it_is import as_it_is, ignored_guidance
 from fewer.models import bundled
 from fewer.models.pipelines.prompts import LARGEST_FILE, MOST, check_prompts, read_prompts
 from fewer.noise import unit_noise
@@ -117,9 +117,9 @@ def test_guidance_that_nobody_asked_for(digits: fewer.Model) -> None:
     """The pipeline's own scale is told, and not taken."""
     assert digits.pipeline is not None
     assert digits.pipeline.guidance == 7.5
-    assert "--guidance 7.5" in str(untold_guidance(digits, None))
-    assert untold_guidance(digits, 2.0) is None
-    assert untold_guidance(fewer.load("digits"), None) is None
+    assert "--guidance 7.5" in str(ignored_guidance(digits, None))
+    assert ignored_guidance(digits, 2.0) is None
+    assert ignored_guidance(fewer.load("digits"), None) is None
 
 
 def test_latents_have_the_size_that_the_network_is_made_for(folders: dict[str, Path]) -> None:

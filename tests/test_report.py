@@ -90,7 +90,7 @@ def contents(budgets: tuple[int, ...] = (5,), refused: bool = False) -> dict[str
     verdict = {
         "against": "ddim uniform", "margin": 0.05, "decision": "cannot tell" if refused else "better",
         "ratio": interval(ratio), "recommended": "standard" if refused else "tuned",
-        "reason": "fresh noise does not show the tuned plan to be within 5 % of it" if refused else "",
+        "reason": "held-out noise does not show the tuned plan to be within 5 % of it" if refused else "",
     }  # fmt: skip
     front = []
     for nfe in budgets:
@@ -196,7 +196,7 @@ def test_the_verdict_comes_first(tmp_path: Path) -> None:
 def test_a_refusal_says_what_was_kept_and_why(tmp_path: Path) -> None:
     page = Page(write_report(make_folder(tmp_path / "run", contents(refused=True))))
     assert (
-        "Kept the best standard plan, ddim uniform at 5 network evaluations per sample, because fresh noise"
+        "Kept the best standard plan, ddim uniform at 5 network evaluations per sample, because held-out noise"
         in page.text
     )
 
@@ -462,7 +462,7 @@ def test_whiskers_stand_apart_and_no_gap_between_costs_is_empty(budgets: Sequenc
         assert len(set(boxes)) == labels
 
 
-def test_samples_that_are_the_fine_solution_s_own_differ_from_it_nowhere() -> None:
+def test_samples_that_are_the_reference_solution_s_own_differ_from_it_nowhere() -> None:
     images = blobs(1, 0.1)
     assert difference(images, images)[..., 3].max() == 0
     moved = images.copy()

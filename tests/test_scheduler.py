@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fewer
-from fewer.engine import begin, play, times
+from fewer.engine import Draws, begin, play, times
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
 from fewer.integrations.scheduler import FewerScheduler, FewerSchedulerOutput, in_play
@@ -72,7 +72,9 @@ def loop(scheduler: FewerScheduler, model: Model, x: Tensor, scales: bool = True
 def drawing(plan: Plan, model: Model, z: Tensor, seed: int) -> Tensor:
     """The plan played by the engine with a generator's noises, as a pipeline draws them."""
     generator = torch.Generator().manual_seed(seed)
-    return play(model, plan, begin(plan, z, lambda: z), draw=lambda _: torch.randn(z.shape, generator=generator))
+    return play(
+        model, plan, begin(plan, z, lambda: z), draws=Draws(lambda _: torch.randn(z.shape, generator=generator))
+    )
 
 
 @pytest.mark.parametrize(("schedule", "predicts"), CASES)

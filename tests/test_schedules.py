@@ -32,7 +32,7 @@ SCHEDULES: dict[str, Schedule] = {
     "three times": Discrete((0.9, 0.5, 0.1)),
     "three times, zero": Discrete((0.9, 0.5, 0.0)),
     "ve": VarianceExploding(0.01, 50.0),
-    "edm": VarianceExploding(told="quarter-log"),
+    "edm": VarianceExploding(time_input="quarter-log"),
     "flow": Flow(),
 }
 
@@ -224,7 +224,7 @@ def call(function: Any, *arguments: Any, **named: Any) -> Any:
         (call(Discrete, (1.0, 0.5)), r"\[0, 1\)"),
         (call(VarianceExploding, 2.0, 1.0), "sigma_min < sigma_max"),
         (call(VarianceExploding, 0.0, 1.0), "0 < sigma_min"),
-        (call(VarianceExploding, told="log"), "told is 'log'"),
+        (call(VarianceExploding, time_input="log"), "time_input is 'log'"),
         (call(Flow, 1), "at least 2"),
         (call(affine, "epsilon", Flow(), 0.5), "predicts is 'epsilon'"),
         (call(affine, "noise", Flow(), 1.0), "tau = 1"),

@@ -14,7 +14,7 @@ import fewer
 from fewer.cli.main import run
 from fewer.engine import sample
 from fewer.errors import InputError
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.models.mixture import GaussianMixture
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
@@ -48,7 +48,7 @@ def spaces(model: fewer.Model, free: bool) -> Space:
 
 def problem(model: fewer.Model, n: int = 32) -> Objective:
     noise = unit_noise(0, range(n), model.shape)
-    return Objective(model, noise, None, sample(model, fine_plan(model, 64), noise=noise))
+    return Objective(model, noise, None, sample(model, reference_plan(model, 64), noise=noise))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_a_guided_search_begins_with_a_plan_of_fewer_second_passes() -> None:
     plan = passing(fewer.standard("dpmpp-2m", model, 3, "karras"), "12h", 2.0).named("of before")
     assert (plan.nfe, pattern_of(plan)) == (4, "12h")
     noise, labels = unit_noise(0, range(16), model.shape), model.labels(16)
-    target = sample(model, fine_plan(model, 32, 2.0), noise=noise, labels=labels)
+    target = sample(model, reference_plan(model, 32, 2.0), noise=noise, labels=labels)
     task = Objective(model, noise, labels, target)
     bases = (fewer.standard("dpmpp-2m", model, 4, "logsnr", guidance=2.0),)
     space = Space(model, bases, starts=(plan,))

@@ -1,4 +1,4 @@
-"""The benchmark of images a second: what is compared is the same flow from the same noise, and rivals are as good."""
+"""The benchmark of images a second: what is compared is the same flow from the same noise, and baselines are as good."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the benchmarks are no install
 
 import fewer
 from benchmarks.dit_pipeline import SCHEDULERS, Cache, blocks_run, images, noise_of, pipeline
-from benchmarks.throughput import CACHES, Setting, Tried, rivals, settings
+from benchmarks.throughput import CACHES, Setting, Tried, baselines, settings
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_the_pipeline_plays_a_plan_as_the_engine_does_from_the_same_noise(model:
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_both_schedulers_of_diffusers_go_to_the_fine_solution(model: fewer.Model, name: str) -> None:
+def test_both_schedulers_of_diffusers_go_to_the_reference_solution(model: fewer.Model, name: str) -> None:
     noise, labels = noise_of(model, 4, seed=1), [0, 1, 2, 3]
     fine = fewer.sample(model, fewer.standard("unipc-3", model, 64, "logsnr"), noise=noise, labels=torch.tensor(labels))
     errors = []
@@ -53,7 +53,7 @@ def test_a_rival_is_the_cheapest_setting_that_is_as_good_on_all_noises() -> None
         found(4, 0.3, 24), found(8, 0.1, 48), found(10, 0.05, 60), found(5, 0.1, 30, n=4),
         found(12, 0.1, 40, cache=cache), found(10, 0.1, 40, cache=cache), found(20, 0.01, 50, cache=cache),
     ]  # fmt: skip
-    best = rivals(tries, 0.1 + 1e-6, 8)
+    best = baselines(tries, 0.1 + 1e-6, 8)
     assert {name: (each.setting.steps, each.blocks) for name, each in best.items()} == {
         "UniPC-2": (8, 48), "UniPC-2, cache-dit": (10, 40),
     }  # fmt: skip

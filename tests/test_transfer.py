@@ -40,8 +40,8 @@ MIXTURE = fewer.GaussianMixture.random((1, 4, 4), components=3, seed=0)
 
 
 @pytest.fixture(autouse=True)
-def few_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three solvers on three grids stand for all, and 64 calls for the fine solution, so that the tests are quick."""
+def few_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three solvers on three grids stand for all, and 64 calls for the reference solution, so that the tests are quick."""
     kept = {f"{solver} {grid}" for solver in ("ddim", "dpmpp-2m", "unipc") for grid in ("logsnr", "karras", "uniform")}
 
     def plans(model: Model, nfe: int, guidance: float | None = None) -> list[Plan]:

@@ -17,7 +17,7 @@ from fewer.calibrate.gaussian_start import FromGaussian, Gaussian
 from fewer.dynamic.mixture_start import mixture_start
 from fewer.engine import begin
 from fewer.errors import InputError
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.scoring import Scoring
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
@@ -39,7 +39,7 @@ def problem(model: fewer.Model, n: int = 16, guidance: float | None = None) -> O
     noise = unit_noise(0, range(n), model.shape)
     labels = model.labels(n)
     return Objective(
-        model, noise, labels, fewer.sample(model, fine_plan(model, 64, guidance), noise=noise, labels=labels)
+        model, noise, labels, fewer.sample(model, reference_plan(model, 64, guidance), noise=noise, labels=labels)
     )
 
 
@@ -238,7 +238,7 @@ def test_a_mixture_of_one_component_starts_where_its_closed_flow_leads() -> None
 
 
 def test_from_the_models_own_mixture_only_what_is_below_the_start_is_left_to_the_plan(model: fewer.Model) -> None:
-    """The fine solution from there is the fine solution, for the classes that were asked for."""
+    """The reference solution from there is the reference solution, for the classes that were asked for."""
     task, tau = problem(model), 0.5
     assert model.exact is not None
     exact = model.exact.to(dtype=torch.float64)

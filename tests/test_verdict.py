@@ -1,4 +1,4 @@
-"""The race on fresh noise that ends in a verdict, and the race that ranks the standard plans."""
+"""The race on held-out noise that ends in a verdict, and the race that ranks the standard plans."""
 
 import math
 from dataclasses import replace

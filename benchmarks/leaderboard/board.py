@@ -17,8 +17,9 @@ import fewer
 from benchmarks.against_diffusers import TEST_SEED
 from benchmarks.leaderboard.field import Standing, diffusers_field, plan_field, run
 from benchmarks.leaderboard.k_diffusion_run import Side
+from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.held_out import held_out_noise
-from fewer.evaluate.reference import Reference, fine_plan, fine_solution
+from fewer.evaluate.reference import Doubling, Reference, reference_plan
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.files import write_atomically
@@ -29,7 +30,7 @@ from fewer.search.results import versions
 LIBRARIES = ("diffusers", "k-diffusion", "standard", "tuned")
 MOST_CALLS = 20  # that the reference is good for, whatever the budgets, so that rows of several runs agree
 TUNED_SHARE = 0.3  # of the best standard plan's error that a tuned plan may have
-YARDSTICKS = ("unipc logsnr", "unipc-3 logsnr", "ipndm quadratic", "ipndm uniform", "dpmpp-2m karras")
+BASELINES = ("unipc logsnr", "unipc-3 logsnr", "ipndm quadratic", "ipndm uniform", "dpmpp-2m karras")
 
 
 @dataclass(frozen=True)
@@ -84,16 +85,17 @@ class Board:
 
 
 def reference(model: Model, noise: Tensor, labels: Tensor | None, most: int) -> Reference:
-    """The fine solution; its calls are doubled until they change less than 5 % of what a tuned plan of `most` calls has.
+    """The reference solution; its calls are doubled until they change less than 5 % of what a tuned plan of `most` calls has.
 
     Its `error` is that of all noises, not of the 64 by which the number of calls is found: the RMSE to half the calls.
     """
     few = slice(0, 64)
     own = None if labels is None else labels[few]
-    plans = [plan for plan in standard_plans(model, most) if plan.name in YARDSTICKS] or standard_plans(model, most)[:1]
+    plans = [plan for plan in standard_plans(model, most) if plan.name in BASELINES] or standard_plans(model, most)[:1]
     there = [fewer.sample(model, plan, noise=noise[few], labels=own) for plan in plans]
-    fine = fine_solution(model, noise, labels, candidates=there, improved=TUNED_SHARE)
-    coarse = fewer.sample(model, fine_plan(model, fine.calls // 2), noise=noise, labels=labels)
+    fine = Evaluator(model, noise, labels).with_reference(there, doubling=Doubling(improved=TUNED_SHARE)).reference
+    assert fine is not None  # it was just made
+    coarse = fewer.sample(model, reference_plan(model, fine.calls // 2), noise=noise, labels=labels)
     return replace(fine, error=float(squared_errors(fine.samples, coarse).mean().sqrt()))
 
 

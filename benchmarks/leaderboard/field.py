@@ -69,7 +69,7 @@ def run(
 ) -> Standing:
     """Plays every sampler on the first `screen` noises (n, *shape), and the `keep` best of them on all.
 
-    The target (n, *shape) is the fine solution. Samplers that cannot run so few steps, or whose samples are not finite,
+    The target (n, *shape) is the reference solution. Samplers that cannot run so few steps, or whose samples are not finite,
     are left out. With screen >= n every sampler is played on all noises.
     """
     screen = min(screen, len(noise))

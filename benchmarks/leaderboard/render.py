@@ -59,7 +59,7 @@ How to read it:
   those of diffusers; its stochastic samplers are here only where they add no noise at eta = 0.
 - An interval that spans decades says that a few noises carry the mean: at the border of two modes a sampler's path may
   end in the other mode, and one such sample in a thousand outweighs the rest.
-- `kept` before a plan: `fewer.tune` could not show on its own fresh noises that the plan it found was not worse than
+- `kept` before a plan: `fewer.tune` could not show on its own held-out noises that the plan it found was not worse than
   this standard plan, and returned the latter. Where the results file names a number of evaluations, the
   search stopped there.
 - RMSE is the distance to the model's own flow, not to data: it ranks samplers, not models.{without}"""

@@ -1,6 +1,6 @@
 """What the public functions take for an argument: the thing itself, and what plainly stands for it.
 
-A model's name stands for the model, a plan's file for the plan, a folder of images for the images. Everything else is told
+A model's name stands for the model, a plan's file for the plan, a folder of images for the images. Everything else is named
 in one line that says what is expected.
 """
 

@@ -185,25 +185,28 @@ def _fields(module: str, node: ast.ClassDef) -> tuple[Setting, ...]:
             found |= {each.name: each for each in _fields(where, of)}
     if not any("dataclass" in ast.unparse(each) for each in node.decorator_list):
         return tuple(found.values())
-    told = meanings(ast.get_docstring(node) or "")
+    described = meanings(ast.get_docstring(node) or "")
     for line in node.body:
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
             name, kind = line.target.id, ast.unparse(line.annotation)
             before = found.get(name)
             if not kind.startswith("ClassVar"):
                 default = "" if line.value is None else ast.unparse(line.value)
-                found[name] = Setting(name, kind, default, told.get(name) or (before.meaning if before else ""))
+                found[name] = Setting(name, kind, default, described.get(name) or (before.meaning if before else ""))
     return tuple(found.values())
 
 
 def _parameters(node: ast.FunctionDef, doc: str) -> tuple[Setting, ...]:
     """The parameters of a function that have defaults."""
-    told, of = meanings(doc), node.args
+    described, of = meanings(doc), node.args
     places = [*zip([*of.posonlyargs, *of.args][::-1], of.defaults[::-1], strict=False)][::-1]
     named = [*places, *zip(of.kwonlyargs, of.kw_defaults, strict=True)]
     return tuple(
         Setting(
-            arg.arg, ast.unparse(arg.annotation) if arg.annotation else "", ast.unparse(value), told.get(arg.arg, "")
+            arg.arg,
+            ast.unparse(arg.annotation) if arg.annotation else "",
+            ast.unparse(value),
+            described.get(arg.arg, ""),
         )
         for arg, value in named
         if value is not None
@@ -215,9 +218,9 @@ def meanings(doc: str) -> dict[str, str]:
     found: dict[str, str] = {}
     names: list[str] = []
     for line in doc.splitlines():
-        if told := MEANING.fullmatch(line):
-            names = told[1].split(", ")
-            found |= dict.fromkeys(names, told[2])
+        if entry := MEANING.fullmatch(line):
+            names = entry[1].split(", ")
+            found |= dict.fromkeys(names, entry[2])
         elif line.startswith(" " * 6) and line.strip() and names:
             found |= {name: f"{found[name]} {line.strip()}" for name in names}
         else:
@@ -229,7 +232,7 @@ def _of_part(part: Part) -> Method:
     """A part of another package, as the register has it."""
     thing: Any = part.make
     doc = inspect.getdoc(thing) or ""
-    told = meanings(doc)
+    described = meanings(doc)
     if is_dataclass(thing):
         known = [(each.name, each.type, each.default) for each in fields(thing)]
         absent: Any = MISSING
@@ -238,7 +241,7 @@ def _of_part(part: Part) -> Method:
         absent = inspect.Parameter.empty
         known = [each for each in known if each[2] is not absent]
     settings = tuple(
-        Setting(name, str(kind), "" if default is absent else repr(default), told.get(name, ""))
+        Setting(name, str(kind), "" if default is absent else repr(default), described.get(name, ""))
         for name, kind, default in known
     )
     return Method(part.room, part.name, part.title, part.source, part.papers, thing.__module__, doc, settings)

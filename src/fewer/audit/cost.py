@@ -21,6 +21,7 @@ from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.held_out import held_out_noise
+from fewer.evaluate.reference import Doubling
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.interval import Interval
 from fewer.plan import Plan, Start
@@ -128,7 +129,9 @@ class Costs:
             report("tables as they are and repaired", number, len(plans))
             self.samples(plan)
         known = [samples for samples in self._samples.values() if samples is not None]
-        self.evaluator = noises.with_reference(known, probe=len(noises), progress=lambda stage: report(stage, 0, None))
+        self.evaluator = noises.with_reference(
+            known, doubling=Doubling(probe=len(noises)), progress=lambda stage: report(stage, 0, None)
+        )
 
     def samples(self, plan: Plan) -> Tensor | None:
         """From pure noise; None where values are not finite."""

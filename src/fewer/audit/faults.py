@@ -40,7 +40,7 @@ def late_start(case: Case) -> Fault | None:
     spacing = case.options.get("timestep_spacing")
     why = f"{spacing} spacing starts below the noisiest time" if spacing else "the table starts below the noisiest time"
     sentence = (
-        f"{why}: at {case.steps} steps the first call is told t = {case.times[0]:.4g} "
+        f"{why}: at {case.steps} steps the first call is given t = {case.times[0]:.4g} "
         f"(s = sigma/alpha = {s_of_tau(first):.3g}) while its input is the noise of t = {float(schedule.time(top)):.4g} "
         f"(s = {s_of_tau(top):.3g})"
     )
@@ -118,7 +118,7 @@ def rounded_times(case: Case) -> Fault | None:
         return None
     rows = tuple(np.flatnonzero(apart > ROUNDED).tolist())
     sentence = (
-        f"rounded times: {len(rows)} of {len(apart)} calls are told a whole time that is not that of their level, off by "
+        f"rounded times: {len(rows)} of {len(apart)} calls are given a whole time that is not that of their level, off by "
         f"up to {apart.max():.2g}"
     )
     repaired = right_times(case.plan)
@@ -136,7 +136,7 @@ def wrong_times(case: Case) -> Fault | None:
     worst = max(rows, key=lambda n: abs(apart[n]))
     row = case.plan.rows[worst]
     sentence = (
-        f"wrong times: {len(rows)} of {len(apart)} calls are told the time of another noise level; call {worst} is told "
+        f"wrong times: {len(rows)} of {len(apart)} calls are given the time of another noise level; call {worst} is given "
         f"t = {case.times[worst]:.4g} at the level of t = {float(schedule.time(float(row.tau))):.4g}"
     )
     return Fault(

@@ -45,7 +45,7 @@ def time_offsets(plan: Plan, schedule: Schedule) -> Array:
     apart = np.array([float(t) for t in times_under({0: schedule}, plan)]) - due
     if not isinstance(schedule, VarianceExploding):
         return apart
-    return apart / due if schedule.told == "sigma" else 4 * apart
+    return apart / due if schedule.time_input == "sigma" else 4 * apart
 
 
 def log_s_distance(a: float, b: float) -> float:

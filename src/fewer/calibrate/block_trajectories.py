@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewer.blocks.playing import selected
-from fewer.engine import History, begin, play
+from fewer.engine import Draws, History, begin, play
 from fewer.errors import InputError, whole
 from fewer.models.model import Model
 from fewer.noise import Draw, DrawNumber, unit_noise
@@ -43,7 +43,7 @@ def watched(model: Model, plan: Plan, names: Sequence[str], noises: int, seed: i
 
     with torch.inference_mode():
         x = begin(plan, fresh(Draw.START()), lambda: fresh(Draw.START_NOISE()))
-        play(model, plan, x, model.labels(noises), draw=lambda k: fresh(Draw.ROW(k)), history=history)
+        play(model, plan, x, model.labels(noises), draws=Draws(lambda k: fresh(Draw.ROW(k))), history=history)
     return history
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fewer.engine import MICRO_BATCH, History, Step, begin, bind, output, play
 from fewer.errors import InputError, whole
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.levels import log_s
 from fewer.models.model import Model
 from fewer.noise import Draw, unit_noise
@@ -45,7 +45,7 @@ def ems_statistics(
     """
     whole("places", places, 8)
     whole("noises", noises, 8)
-    plan = fine_plan(model, places + (model.start == 1), guidance)
+    plan = reference_plan(model, places + (model.start == 1), guidance)
     steps = bind(model, plan)
     rows = [n for n, row in enumerate(plan.rows) if float(row.tau) < 1]
     lam = -log_s(torch.tensor([float(plan.rows[n].tau) for n in rows], dtype=torch.float64))

@@ -13,7 +13,7 @@ from torch import Tensor
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError, NotFinite
 from fewer.evaluate.evaluator import Evaluator
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.statistics.interval import Interval
 from fewer.models.model import Model
 from fewer.registry import part
@@ -74,7 +74,7 @@ def nearest_scale(
     noises = Evaluator(model, noise, model.labels(len(noise), labels), batch=size)
 
     def at(scale: float, n: int) -> Interval:
-        plan = fine_plan(model, rows, scale)
+        plan = reference_plan(model, rows, scale)
         if progress is not None:
             progress(noises.evaluations + plan.nfe * n)
         try:

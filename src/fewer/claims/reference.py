@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fewer import Model, Plan, sample
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import squared_errors
@@ -37,7 +37,7 @@ class Reference:
     ) -> Reference:
         """The first n noises of a stream, labels in turn, and the flow in so many rows, or another plan's samples."""
         noise, labels = unit_noise(seed, stream.numbers(n), model.shape), model.labels(n)
-        plan = by if isinstance(by, Plan) else fine_plan(model, by, guidance)
+        plan = by if isinstance(by, Plan) else reference_plan(model, by, guidance)
         return cls(model, noise, labels, sample(model, plan, noise=noise, labels=labels))
 
     def errors(self, plan: Plan) -> Tensor:

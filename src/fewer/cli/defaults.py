@@ -29,7 +29,7 @@ LARGEST = 2**20  # bytes
 def apply(context: typer.Context) -> None:
     """Make a file's values the defaults of the command that is about to run, and say on stderr at its end that they were used.
 
-    Bad input is told in one line, so that nothing is said beside it.
+    Bad input ends in one line, so that nothing is said beside it.
     Raises InputError that names the file and the key for what no option takes.
     """
     named, tables = _tables()

@@ -33,9 +33,9 @@ class _Group(typer.core.TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands."""
         helps = {name: self.get_command(ctx, name).help or "" for name in self.list_commands(ctx)}  # type: ignore[union-attr]
-        told = [(name, " ".join(text.split("\n\n")[0].split())) for name, text in helps.items()]
+        rows = [(name, " ".join(text.split("\n\n")[0].split())) for name, text in helps.items()]
         with formatter.section("Commands"):
-            formatter.write_dl(told)
+            formatter.write_dl(rows)
 
 
 app = typer.Typer(

@@ -78,8 +78,8 @@ class Comparison:
         """The comparison in words, a difference a line."""
         rows = {change.row for change in self.changes if change.row is not None}
         count = f"{_counted(len(self.changes), 'difference')}, in {_counted(len(rows), 'row')}"
-        told = f"{count}:" if self.changes else "No difference: both play alike."
-        return [str(self.a), str(self.b), *self.remarks, told, *(f"  {change}" for change in self.changes)]
+        head = f"{count}:" if self.changes else "No difference: both play alike."
+        return [str(self.a), str(self.b), *self.remarks, head, *(f"  {change}" for change in self.changes)]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -13,12 +13,12 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 SILENT = 60.0  # seconds between two lines of a log
-SETTLED = 5.0  # seconds of work, before which no time left is told
+SETTLED = 5.0  # seconds of work, before which no time left is shown
 
 
 class Report:
     """What a command says while it works: report(stage, done, total or None), and of a run that foresees its network
-    evaluations report.overall(made, made and to come), from which the time left is told.
+    evaluations report.overall(made, made and to come), from which the time left is estimated.
     """
 
     def __init__(self) -> None:

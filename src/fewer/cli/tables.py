@@ -57,7 +57,7 @@ def print_tune(result: Result, folder: Path) -> None:
     """The front, the baselines and the verdict."""
     record = result.record
     guided = record.budget.guidance is not None  # a row may cost two evaluations then
-    title = f"{record.model.name}: paired RMSE to the fine solution, fresh noise, 95 % interval"
+    title = f"{record.model.name}: paired RMSE to the reference solution, held-out noise, 95 % interval"
     evaluations = "nfe in rows" if guided else "nfe"
     columns = ("plan", evaluations, "ms a sample", "paired RMSE", "of best standard", "decision")
     table = _table(title, ("plan", "decision"), *columns)
@@ -118,7 +118,7 @@ def print_board(board: Leaderboard, whole: bool = False) -> None:
     from fewer.evaluate.leaderboard import TOP, shown_of
 
     names = board.figures
-    title = f"{board.model['name']}: against the fine solution of {board.reference['nfe']} evaluations; by {board.sort}"
+    title = f"{board.model['name']}: against the reference solution of {board.reference['nfe']} evaluations; by {board.sort}"
     table = _table(title, ("plan",), "nfe", "plan", *names)
     rows, counts = board.top(len(board.rows) if whole else TOP)
     for row in rows:

@@ -24,7 +24,18 @@ from fewer.models.model import Model
 from fewer.plan import Coefficient, Plan, Row
 
 Callback = Callable[[Row, Tensor, Tensor], Any]
-Own = Callable[[int, Sequence[int]], Tensor]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Unit noise that a run adds beside its starting noise.
+
+    row       row(k) is the noise (n, *shape) that is added after row k, of plans with noise
+    guidance  guidance(k, size) is noise (n, *size) of row k's guidance, of rules that draw
+    """
+
+    row: Callable[[int], Tensor] | None = None
+    guidance: Callable[[int, Sequence[int]], Tensor] | None = None
 
 
 @dataclass
@@ -33,6 +44,8 @@ class History:
 
     branches  of the network's blocks that later rows name, and in every row of the blocks in `watch`
     past      passes of guided rows; None for no memory, which the engine replaces where a rule remembers them
+    first     the row that a run goes on from: the outputs before it must be here, and where its own is, that call is not
+              made again; likewise the branches of blocks that later rows name
     """
 
     states: dict[int, Tensor] = field(default_factory=dict)
@@ -40,6 +53,10 @@ class History:
     branches: Branches = field(default_factory=dict)
     watch: tuple[str, ...] = ()
     past: dict[int, Past] | None = None
+    first: int = 0
+
+
+NONE = Draws()
 
 
 def add(total: Tensor | None, coefficient: Coefficient, value: Tensor, *, over: bool = False) -> Tensor:
@@ -75,12 +92,12 @@ def output(
     call: Call | None = None,
     number: int = 0,
     past: dict[int, Past] | None = None,
-    own: Own | None = None,
+    draws: Draws = NONE,
 ) -> Tensor:
     """Output u = p x + q F of a row's network, guided, of the clipped data prediction where the model clips.
 
     call    stands in for the model's own network call
-    number  the row's; its guidance rule reads and adds to the passes in `past`, and draws noise by `own`, as for `play`
+    number  the row's; its guidance rule reads and adds to the passes in `past`, and draws noise
     """
     model, row = step.model, step.row
     call = model if call is None else call
@@ -95,7 +112,7 @@ def output(
         if "empty" in row.conditions and (labels is None or model.empty_label is None):
             raise InputError(f"guidance needs a model with labels and an empty label; {model.name} has none")
         tau = step.tau.to(x) if isinstance(step.tau, Tensor) else step.tau
-        fresh = None if own is None else partial(own, number)
+        fresh = None if draws.guidance is None else partial(draws.guidance, number)
         u = row.guidance.output(
             Passes(call, x, tau, x_in, step.t, labels, model.empty_label, frame, number, past, model, fresh)
         )
@@ -108,21 +125,16 @@ def play(
     x: Tensor,
     labels: Tensor | None = None,
     *,
-    draw: Callable[[int], Tensor] | None = None,
-    own: Own | None = None,
+    draws: Draws = NONE,
     callback: Callback | None = None,
     history: History | None = None,
-    first: int = 0,
 ) -> Tensor:
-    """Run rows from `first` on and return the state after the last (the data, for a plan that ends at level 0).
+    """Run the rows and return the state after the last (the data, for a plan that ends at level 0).
 
-    x        (n, *shape) float32 state before row `first`, in the flow frame
-    draw     draw(k) gives the fresh unit noise after row k; needed by plans with noise
-    own      own(k, size) gives the fresh unit noise (n, *size) of row k's guidance; needed by rules that draw
+    x        (n, *shape) float32 state before the first row, in the flow frame
+    draws    needed by plans with noise and by guidance rules that draw
     callback called after each network call with the row, the state before it and its data prediction
-    history  keeps every state and output; when `first` > 0 it must hold the outputs before `first`, and where it
-             already holds the output of row `first` that call is not repeated; likewise the branches of blocks
-             that rows from `first` on name
+    history  keeps every state and output; the run goes on from its row `history.first`, before which x is the state
     """
     steps = bind(model, plan) if isinstance(plan, Plan) else plan
     keep = history is not None
@@ -133,16 +145,16 @@ def play(
     if past is None and any(step.row.guidance is not None and step.row.guidance.remembers for step in steps):
         past = history.past = {}
     with _playing(model, steps, kept, watch) as networks:
-        for n in range(first, len(steps)):
+        for n in range(history.first, len(steps)):
             step = steps[n]
             row = step.row
             states[n] = x
-            if not (n == first and n in outputs):
+            if not (n == history.first and n in outputs):
                 played = networks[row.network]
-                outputs[n] = output(step, x, labels, played and played.at(n, len(x)), n, past, own)
+                outputs[n] = output(step, x, labels, played and played.at(n, len(x)), n, past, draws)
             if callback is not None:
                 callback(row, x, add(x, -step.tau if isinstance(step.tau, Tensor) else -float(step.tau), outputs[n]))
-            x = advance(n, step, states, outputs, draw)
+            x = advance(n, step, states, outputs, draws.row)
             if not keep:
                 for j in step.done_states:
                     del states[j]
@@ -178,7 +190,7 @@ def advance(
     terms += [(b, outputs[j]) for j, b in step.b]
     if step.noisy:
         if draw is None:
-            raise InputError("this plan adds noise: give draw")
+            raise InputError("this plan adds noise: give draws")
         terms.append((step.row.noise, draw(n)))
     if not terms:
         raise InputError(f"row {n} names no state and no output")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fewer.arguments import as_count, as_model, as_number, as_plan, as_tensor
 from fewer.engine.bind import bind
-from fewer.engine.play import Callback, History, add, begin, play
+from fewer.engine.play import Callback, Draws, History, add, begin, play
 from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError, NotFinite
 from fewer.memory import check_room, halving
@@ -63,7 +63,7 @@ def sample(
     others    further models, which rows of the plan call in the model's place: those of network 1, 2, ..
 
     Raises InputError for shapes, labels and plans that do not fit the model, and where the model returns NaN. Warns where
-    rows have times of their own under another noise schedule: the model is told its own times at their levels.
+    rows have times of their own under another noise schedule: the model is given its own times at their levels.
     """
     model, plan, seed = as_model(model), as_plan(plan), as_count(seed, "seed", 0)
     noise, init = (None if x is None else as_tensor(x, name) for name, x in (("noise", noise), ("init", init)))
@@ -98,10 +98,8 @@ def sample(
             return unit_noise(seed, numbers, shape, draw, model.device)
 
         def run(**more: Any) -> Tensor:
-            return play(
-                model, steps, x, part_labels, draw=lambda k: unit(Draw.ROW(k)),
-                own=lambda k, size: unit(Draw.GUIDANCE(k), size), **more,
-            )  # fmt: skip
+            draws = Draws(lambda k: unit(Draw.ROW(k)), lambda k, size: unit(Draw.GUIDANCE(k), size))
+            return play(model, steps, x, part_labels, draws=draws, **more)
 
         z = unit(Draw.START()) if noise is None else noise[some].to(device=model.device, dtype=torch.float32)
         x = begin(plan, z, lambda: unit(Draw.START_NOISE()))
@@ -127,9 +125,9 @@ def sample(
 
 
 def check_fit(model: Model, plan: Plan) -> str | None:
-    """Note for the user where the plan was made for another model, or where that cannot be told; None where it fits.
+    """Note for the user where the plan was made for another model, or where that is unknown; None where it fits.
 
-    It can be told by hashes. A plan of which nothing was measured fits a model of its name where one of them has no hash.
+    The hashes say so. A plan of which nothing was measured fits a model of its name where one of them has no hash.
     """
     made_for: Mapping[str, str] = plan.model or {}
     for entry, one in zip((made_for, *plan.others), (model, *model.others), strict=False):

@@ -56,7 +56,7 @@ def schedule_notes(model: Model, plan: Plan) -> dict[int, str]:
     called = {k: model.called(k) for k in plan.networks}
     elsewhere = other_schedules({k: one.schedule for k, one in called.items()}, plan)
     return {
-        k: f"plan {plan.name!r} was made under another noise schedule ({schedule}): at its levels {called[k].name} is told "
+        k: f"plan {plan.name!r} was made under another noise schedule ({schedule}): at its levels {called[k].name} is given "
         "times of its own"
         for k, schedule in elsewhere.items()
     }

@@ -13,7 +13,7 @@ from fewer.engine import MICRO_BATCH, History, begin, bind, play, sample
 from fewer.errors import InputError
 from fewer.evaluate.features import Features
 from fewer.evaluate.image_errors import ImageErrors
-from fewer.evaluate.reference import PROBE, SHARE, Reference, fine_solution
+from fewer.evaluate.reference import USUAL_DOUBLING, Doubling, Reference, reference_solution
 from fewer.evaluate.scoring import Quality, Scoring
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.interval import Interval
@@ -101,17 +101,19 @@ class Evaluator:
         candidates: Sequence[Tensor],
         *,
         guidance: float | None = None,
-        improved: float = 1.0,
-        share: float = SHARE,
-        probe: int = PROBE,
-        progress: Callable[[str], Any] | None = None,
-        may: Callable[[int], bool] | None = None,
+        doubling: Doubling = USUAL_DOUBLING,
+        progress: Callable[[str], Any] = lambda stage: None,
     ) -> Self:
         """These noises with the reference solution from them (`fewer.evaluate.reference`), whose evaluations are counted."""
-        reference = fine_solution(
-            self.model, self.noise, self.labels, candidates=candidates, improved=improved, guidance=guidance,
-            batch=self.batch, probe=probe, share=share, progress=progress, may=may,
-        )  # fmt: skip
+        reference = reference_solution(
+            self.model,
+            self.apart().samples,
+            len(self),
+            candidates,
+            guidance=guidance,
+            doubling=doubling,
+            progress=progress,
+        )
         self.counter.add(reference.evaluations)
         return replace(self, target=reference.samples, reference=reference)
 
@@ -139,19 +141,20 @@ class Evaluator:
         """Slices of the noises, one a micro-batch."""
         return [slice(at, at + self.batch) for at in range(0, len(self), self.batch)]
 
-    def run(self, plan: Plan, part: slice, history: History | None = None, first: int = 0) -> Tensor:
+    def run(self, plan: Plan, part: slice, history: History | None = None) -> Tensor:
         """Samples of a deterministic plan from the noises of a slice; they are not checked to be finite.
 
-        With a history, to which the run is added, rows from `first` on are played.
+        With a history, to which the run is added, it goes on from the row that this names.
         """
         z = self.noise[part]
         labels = None if self.labels is None else self.labels[part]
+        first = 0 if history is None else history.first
         known = history is not None and first in history.outputs
         calls = sum(row.passes for row in plan.rows[first:]) - (plan.rows[first].passes if known else 0)
         self.counter.add(calls * len(z))
         x = begin(plan, z, lambda: torch.zeros_like(z)) if first == 0 or history is None else history.states[first]
         with torch.inference_mode():
-            return play(self.model, bind(self.model, plan), x, labels, history=history, first=first)
+            return play(self.model, bind(self.model, plan), x, labels, history=history)
 
     def errors(self, samples: Tensor) -> Tensor:
         """Squared errors (m,) of samples from the first m noises."""

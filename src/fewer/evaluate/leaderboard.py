@@ -21,11 +21,11 @@ from fewer.evaluate.held_out import held_out_noise
 from fewer.evaluate.measure import reference_guidance
 from fewer.evaluate.own_pipeline import pipeline_noises, pipeline_rows
 from fewer.evaluate.probability_flow.likelihood import flow_nll
-from fewer.evaluate.reference import PROBE, usual_evaluations
+from fewer.evaluate.reference import PROBE, Doubling, usual_evaluations
 from fewer.evaluate.scoring import DISTANCES, Quality, Scored, Scoring, scoring_of
 from fewer.evaluate.verdict import Side, Verdict, decide
 from fewer.guidance.cfg import passes_at
-from fewer.integrations.as_it_is import untold_guidance
+from fewer.integrations.as_it_is import ignored_guidance
 from fewer.markup import joined, paragraph, table
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
@@ -46,7 +46,7 @@ Progress = Callable[[str, int, int | None], Any]
 class Leaderboard(Mapping[str, Any]):
     """The result of `compare`: rows by evaluations, and among as many evaluations the lowest of the figure `sort` first.
 
-    model      description of the model, and `reference` evaluations and error of the fine solution
+    model      description of the model, and `reference` evaluations and error of the reference solution
     rows       one of each standard plan, each given plan, and the pipeline as it is
     plans      verdict of each given plan
     features   records of the features that distances are on, by name; `quality` of what no plan changes
@@ -178,7 +178,7 @@ def compare(
         report("likelihood of the data", 0, None)
         own = Quality({"nll": flow_nll(model, data, batch=batch or MICRO_BATCH).nats()})
     guidance = _guidance_of(plans) if guidance is None else guidance
-    if (note := untold_guidance(model, guidance)) is not None:
+    if (note := ignored_guidance(model, guidance)) is not None:
         notes.append(note)
     if (note := short_of_guidance(guidance, *nfe)) is not None:
         notes.append(note)
@@ -215,7 +215,7 @@ def leaderboard_evaluations(
     probe = min(n, PROBE)
     counts = {budget: len(standard_plans(model, budget, guidance)) for budget in budgets}
     made = {
-        "fine solution": usual_evaluations(n, probe, guidance) + len(STANDARD_BASELINES) * probe * budgets[-1],
+        "reference solution": usual_evaluations(n, probe, guidance) + len(STANDARD_BASELINES) * probe * budgets[-1],
         "standard plans": n * sum(budget * count for budget, count in counts.items()),
         "given plans": n * sum(plan.nfe for plan in plans),
     }
@@ -284,7 +284,7 @@ def _with_reference(noises: Evaluator, plans: list[Plan], guidance: float | None
     few = noises.first(PROBE)
     baselines = [plan for plan in plans if plan.name in STANDARD_BASELINES] or plans[:1]
     return noises.with_reference(
-        [few.samples(plan) for plan in baselines], guidance=guidance, improved=SHARE,
+        [few.samples(plan) for plan in baselines], guidance=guidance, doubling=Doubling(improved=SHARE),
         progress=lambda stage: report(stage, 0, None),
     )  # fmt: skip
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewer.engine import sample
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.guidance.cfg import passes_at
 from fewer.levels import log_s, tau_of_log_s
@@ -50,7 +49,7 @@ def usual_evaluations(n: int, probe: int, guidance: float | None, calls: int = U
     return calls * passes_at(guidance) * (n + probe)
 
 
-def fine_plan(model: Model, calls: int, guidance: float | None = None) -> Plan:
+def reference_plan(model: Model, calls: int, guidance: float | None = None) -> Plan:
     """The reference solution's plan: levels regular in log-SNR from the model's start to its cleanest, then the data prediction.
 
     From pure noise (tau = 1) the levels are regular below 1 minus the cleanest level, and the start is put first.
@@ -62,62 +61,68 @@ def fine_plan(model: Model, calls: int, guidance: float | None = None) -> Plan:
     return guided(plan, guidance, calls * passes_at(guidance))
 
 
-def fine_solution(
+@dataclass(frozen=True)
+class Doubling:
+    """When the calls of a reference solution are enough.
+
+    improved  RMSE that the plans to be scored may have, as a share of the best candidate's, or of 1 where there is none
+    share     of that RMSE, below which the change must be
+    probe     noises on which the number of calls is found
+    may       may(evaluations of all noises): whether the time allows so many; where not, calls are doubled no further
+    """
+
+    improved: float = 1.0
+    share: float = SHARE
+    probe: int = PROBE
+    may: Callable[[int], bool] = lambda evaluations: True
+
+
+USUAL_DOUBLING = Doubling()
+
+
+def reference_solution(
     model: Model,
-    noise: Tensor,
-    labels: Any = None,
-    *,
+    play: Callable[[Plan, int, int], Tensor],
+    n: int,
     candidates: Sequence[Tensor],
-    improved: float = 1.0,
+    *,
     guidance: float | None = None,
-    batch: int | None = None,
-    probe: int = PROBE,
-    share: float = SHARE,
-    progress: Callable[[str], Any] | None = None,
-    may: Callable[[int], bool] | None = None,
+    doubling: Doubling = USUAL_DOUBLING,
+    progress: Callable[[str], Any] = lambda stage: None,
 ) -> Reference:
-    """The reference solution from `noise` (n, *shape): calls are doubled until the samples change by less than a share of
-    the plans' own error.
+    """The reference solution from n noises: calls are doubled until the samples change by less than a share of the
+    candidates' own error.
 
     They are doubled no further than 512, nor when that lowers the change by less than 15 %: then only samples at
     the border of two modes still move, and `error` tells by how much.
 
-    candidates  samples of known plans from the first noises, at least `probe` of them
-    improved    RMSE that the plans to be scored may have, as a share of the best candidate's, or of 1 where there is none
-    share       of that RMSE, below which the change must be; 5 % unless given
-    probe       noises on which the number of calls is found
-    may         may(evaluations of all noises): whether the time allows so many; where not, calls are doubled no further
+    play        play(plan, first, last): a plan's samples from the noises of numbers first .. last - 1
+    candidates  samples of known plans from the first noises, at least `doubling.probe` of them
     """
-    labels = model.labels(len(noise), labels)
-    report = progress or (lambda stage: None)
-
-    def play(calls: int, part: slice) -> Tensor:
-        some = None if labels is None else labels[part]
-        return sample(model, fine_plan(model, calls, guidance), noise=noise[part], labels=some, batch=batch)
+    probe = min(doubling.probe, n)
 
     def probed(calls: int) -> Tensor:
-        report(f"fine solution, {calls} calls")
-        return play(calls, slice(probe))
+        progress(f"reference solution, {calls} calls")
+        return play(reference_plan(model, calls, guidance), 0, probe)
 
     calls, change = FEWEST, math.inf
     coarse = probed(calls)
-    spent = calls * len(coarse)
+    spent = calls * probe
     while True:
         calls *= 2
         fine = probed(calls)
-        spent += calls * len(fine)
+        spent += calls * probe
         before, change = change, float((fine - coarse).double().square().mean().sqrt())
-        if change <= share * (improved * _least_rmse(candidates, fine)) or calls >= MOST or change > STALLED * before:
+        least = doubling.share * doubling.improved * _least_rmse(candidates, fine)
+        if change <= least or calls >= MOST or change > STALLED * before:
             break
-        if may is not None and not may(2 * calls * (len(fine) + len(noise)) * passes_at(guidance)):
+        if not doubling.may(2 * calls * (probe + n) * passes_at(guidance)):
             break
         coarse = fine
-    report(f"fine solution, {calls} calls, all noises")
-    samples, rest = fine, len(noise[probe:])
-    if rest:
-        samples = torch.cat([fine, play(calls, slice(probe, None))])
-    nfe = fine_plan(model, calls, guidance).nfe
-    return Reference(samples, calls, nfe, change, (spent + calls * rest) * (nfe // calls))
+    progress(f"reference solution, {calls} calls, all noises")
+    plan = reference_plan(model, calls, guidance)
+    samples = torch.cat([fine, play(plan, probe, n)]) if n > probe else fine
+    return Reference(samples, calls, plan.nfe, change, (spent + calls * (n - probe)) * (plan.nfe // calls))
 
 
 def _least_rmse(candidates: Sequence[Tensor], target: Tensor) -> float:

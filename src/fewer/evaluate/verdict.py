@@ -94,4 +94,4 @@ def of_ratio(ratio: Interval, name: str) -> str:
     """ "0.70 [0.64, 0.77] of that of NAME"; or that it cannot be told, where the interval says nothing."""
     if tells(ratio):
         return f"{ratio} of that of {name}"
-    return f"not to be told from that of {name} (a few of {ratio.n} fresh noises carry nearly all of either)"
+    return f"not to be told from that of {name} (a few of {ratio.n} held-out noises carry nearly all of either)"

@@ -109,7 +109,7 @@ def _warn_of_fit(plan: Plan, pipe: Any, model: Model | None, schedule: str) -> N
             return
         if not known and not plan.evidence and plan.model.get("schedule") == schedule:
             return
-        where = str(folder) if known else f"this {type(pipe).__name__}, as far as can be told"
+        where = str(folder) if known else f"this {type(pipe).__name__}, as far as is known"
         message = f"plan {plan.name!r} was made for {plan.model.get('name', 'another model')}, not for {where}"
     if message:
         warnings.warn(message, stacklevel=3)

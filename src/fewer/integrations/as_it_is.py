@@ -71,20 +71,20 @@ def as_it_is(model: Model, nfe: int | None = None, guidance: float | None = None
     return AsItIs(scheduler, steps, calls_of(scheduler, steps), guidance, _plan(model, scheduler, steps, guidance))
 
 
-def untold_guidance(model: Model, guidance: float | None) -> str | None:
+def ignored_guidance(model: Model, guidance: float | None) -> str | None:
     """Note for the user where the pipeline has a default guidance scale that this run does not use; else None."""
     own = None if model.pipeline is None else model.pipeline.guidance
     if model.embedded_guidance is not None:
         if model.embedded_guidance != own:
             return None
         return (
-            f"the network is told guidance {own:g}, which it takes as an input, as its pipeline does when it is told no scale "
+            f"the network is given guidance {own:g}, which it takes as an input, as its pipeline does when it is given no scale "
             "(--guidance SCALE tells another)"
         )
     if own is None or guidance is not None:
         return None
     return (
-        f"no plan guides here, nor does the pipeline's own sampler; told no scale, the pipeline itself guides by {own:g} "
+        f"no plan guides here, nor does the pipeline's own sampler; given no scale, the pipeline itself guides by {own:g} "
         f"(--guidance {own:g})"
     )
 

@@ -123,7 +123,7 @@ def _trained(plan: Plan, trained: Any) -> tuple[Schedule, dict[str, Any], Any]:
             row.t is not None and abs(float(row.t) - 1000 * float(row.tau)) > 1e-3 for row in plan.rows
         ):
             raise InputError(
-                f"plan {plan.name!r} is not told 1000 tau: give the model, or the scheduler of its pipeline"
+                f"plan {plan.name!r} does not take 1000 tau as its time: give the model, or the scheduler of its pipeline"
             )
         return Flow(), {}, None
     if not isinstance(trained, Model):

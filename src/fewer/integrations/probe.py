@@ -1,7 +1,7 @@
 """Reading a diffusers scheduler into a plan: its own code runs once on basis vectors, and the rows are read off.
 
 Every sample that the scheduler handles is here a vector of coefficients on the starting noise, the outputs u_n and the
-fresh noises. One more coordinate carries the same computation on random numbers: where it disagrees with the
+held-out noises. One more coordinate carries the same computation on random numbers: where it disagrees with the
 coefficients, the scheduler is not linear.
 """
 

@@ -140,7 +140,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         """The scheduler of a plan for a network, which a Model or the diffusers scheduler of its pipeline describes.
 
         Raises InputError for noise schedules and predictions that are not known. Warns where rows have times of their own
-        under another noise schedule: the network is told its own times at their levels.
+        under another noise schedule: the network is given its own times at their levels.
         """
         if isinstance(trained, FewerScheduler):
             given = {key: trained.config[key] for key in ("process", "schedule", "predicts", "sigma_data", "clip")}

@@ -14,7 +14,7 @@ CLOSE = 0.35  # images closer than this are the same to the eye; 1 is the mean d
 NEARER = 0.5  # of the distance to its own: at most as far is the image that a candidate's one is instead
 LOWEST = 0.05  # share of the other images that are nearer than this image's own counterpart, if it is another image
 REPEATED = 0.1  # of the distance between their references: at most as far are two images that repeat each other
-FEWEST = 8  # images of one prompt, from which unrelated ones of the same prompt are told
+FEWEST = 8  # images of one prompt, by which unrelated ones of the same prompt are recognised
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Judgement(Record):
     figures    what was measured besides, each with a 95 % interval
     faults     single images of the candidate with something wrong
     most       the pairs that differ most, the greatest difference first
-    images     how many images would decide it, where it cannot be told and would be
+    images     how many images would decide it, where these do not
     notes      what was done to images, or left out
     seconds    of the whole
     """

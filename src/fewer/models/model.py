@@ -39,7 +39,7 @@ class Model(Denoiser):
     negative_prompt    text of its empty label, None for the pipeline's default
     encoders_hash      of the content of its text encoders, which `hash` leaves out: a plan plays any prompt
     embedded_guidance  the guidance scale that the network takes as an input; None for a network that takes none
-    hash           of the network's content, by which a plan names it; "" where it cannot be told
+    hash           of the network's content, by which a plan names it; "" where its weights are not reached
     pipeline       defaults of the diffusers pipeline that the folder holds
     data_range     the values that images take
     decode         from samples to images in `data_range`, None where samples are images

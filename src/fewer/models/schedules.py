@@ -133,18 +133,18 @@ class Discrete:
 class VarianceExploding:
     """alpha = 1 and sigma from `sigma_min` to `sigma_max` (score-SDE VE, EDM).
 
-    `told` is the network's time input: sigma, or c_noise = log(sigma) / 4 ("quarter-log") of EDM networks.
+    `time_input` is what the network takes as its time: sigma, or c_noise = log(sigma) / 4 ("quarter-log") of EDM networks.
     """
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
-    told: Literal["sigma", "quarter-log"] = "sigma"
+    time_input: Literal["sigma", "quarter-log"] = "sigma"
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
             raise InputError(f"need 0 < sigma_min < sigma_max < inf, got {self.sigma_min} and {self.sigma_max}")
-        if self.told not in ("sigma", "quarter-log"):
-            raise InputError(f"told is {self.told!r}; expected 'sigma' or 'quarter-log'")
+        if self.time_input not in ("sigma", "quarter-log"):
+            raise InputError(f"time_input is {self.time_input!r}; expected 'sigma' or 'quarter-log'")
 
     @property
     def tau_max(self) -> float:
@@ -159,12 +159,12 @@ class VarianceExploding:
     def tau(self, t: Number) -> Tensor:
         """The level of a time input."""
         t = torch.as_tensor(t, dtype=torch.float64)
-        return tau_of_s(t) if self.told == "sigma" else tau_of_log_s(4 * t)
+        return tau_of_s(t) if self.time_input == "sigma" else tau_of_log_s(4 * t)
 
     def time(self, tau: Number) -> Tensor:
         """Sigma or log(sigma) / 4 of a level."""
         tau = torch.as_tensor(tau, dtype=torch.float64)
-        return s_of_tau(tau) if self.told == "sigma" else log_s(tau) / 4
+        return s_of_tau(tau) if self.time_input == "sigma" else log_s(tau) / 4
 
     def scale(self, tau: Number) -> Tensor:
         """Alpha + sigma = 1 / (1 - tau)."""
@@ -172,7 +172,7 @@ class VarianceExploding:
 
     def describe(self) -> str:
         """One short line for people."""
-        time = "" if self.told == "sigma" else ", told as log(sigma) / 4"
+        time = "" if self.time_input == "sigma" else ", with log(sigma) / 4 as time"
         return f"variance exploding, sigma from {self.sigma_min:g} to {self.sigma_max:g}{time}"
 
 

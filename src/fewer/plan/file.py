@@ -109,7 +109,7 @@ def migrate(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """Bring an older file to today's schema; a newer one is refused.
 
     Schema 1 had no blocks: all of them were run, which a row without the key still says. Schema 2 had one network. Up to 3
-    each row has a time, which stays the row's own: under the schedule that the file names it is told as it was.
+    each row has a time, which stays the row's own: under the schedule that the file names it is given as it was.
     Nor have they a recipe: nobody knows where such plans are from.
     """
     schema = content.get("schema")

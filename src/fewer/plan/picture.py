@@ -43,13 +43,13 @@ class _Canvas:
         form = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
         self.shapes.append(form.format(x, y, anchor, words))
 
-    def cell(self, n: int, y: float, height: float, fill: str, share: float, told: str) -> None:
+    def cell(self, n: int, y: float, height: float, fill: str, share: float, title: str) -> None:
         """A cell in row n's column, `share` of it opaque, with a tooltip."""
         form = Markup(
             '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}" fill-opacity="{:.2f}" stroke="currentColor"'
             ' stroke-opacity=".2"><title>{}</title></rect>'
         )
-        self.shapes.append(form.format(self.x(n), y, self.column - 1, height - 1, fill, share, told))
+        self.shapes.append(form.format(self.x(n), y, self.column - 1, height - 1, fill, share, title))
 
 
 def picture(rows: Sequence[Row], end: Coefficient, title: str, marked: Collection[int] = ()) -> Markup:
@@ -96,8 +96,8 @@ def _levels(canvas: _Canvas, levels: Sequence[float]) -> None:
     canvas.shapes.append(Markup(line).format(path))
     dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>')
     for n, (x, y) in enumerate(places):
-        told = f"before row {n + 1}" if n < len(levels) - 1 else "at the end"
-        canvas.shapes.append(dot.format(x, y, f"{told}: tau = {levels[n]:.5g}"))
+        title = f"before row {n + 1}" if n < len(levels) - 1 else "at the end"
+        canvas.shapes.append(dot.format(x, y, f"{title}: tau = {levels[n]:.5g}"))
     canvas.y = base + GAP
 
 
@@ -117,9 +117,9 @@ def _weights(canvas: _Canvas, rows: Sequence[Row], levels: Sequence[float]) -> N
     ]
     most = max((abs(weight) for _, _, weight, _ in cells), default=0.0) or 1.0
     for n, j, weight, tensor in cells:
-        told = f"row {n + 1}: {weight:.4g}{' on average' if tensor else ''} of the output of row {j + 1}"
+        title = f"row {n + 1}: {weight:.4g}{' on average' if tensor else ''} of the output of row {j + 1}"
         share = 0.08 + 0.92 * abs(weight) / most
-        canvas.cell(n, canvas.y + j * height, height, POSITIVE if weight >= 0 else NEGATIVE, share, told)
+        canvas.cell(n, canvas.y + j * height, height, POSITIVE if weight >= 0 else NEGATIVE, share, title)
     canvas.y += max(50.0, len(rows) * height) + GAP
 
 
@@ -129,8 +129,8 @@ def _passes(canvas: _Canvas, rows: Sequence[Row]) -> None:
     canvas.text(0, canvas.y + 10, "passes")
     for n, row in enumerate(rows):
         for k in range(row.passes):
-            told = f"row {n + 1}: {' and '.join(row.conditions)}"
-            canvas.cell(n, canvas.y + (most - 1 - k) * CELL, CELL, "currentColor", 0.35, told)
+            title = f"row {n + 1}: {' and '.join(row.conditions)}"
+            canvas.cell(n, canvas.y + (most - 1 - k) * CELL, CELL, "currentColor", 0.35, title)
     canvas.y += most * CELL + GAP
 
 

@@ -135,8 +135,8 @@ def _svg(points: list[Point], width: int, height: int, labels: bool) -> Markup:
 def _frame(points: list[Point], width: int, height: int) -> Frame:
     x = BrokenAxis(sorted({p.x for p in points}), LEFT, width - RIGHT)
     # an interval that reaches far, or below 0, ends at the edge instead of setting the scale
-    told = [p for p in points if p.kind != "standard"]
-    ends = [end for p in told if p.rmse for end in (p.rmse.low, p.rmse.high) if p.y / 3 < end < p.y * 3]
+    tuned = [p for p in points if p.kind != "standard"]
+    ends = [end for p in tuned if p.rmse for end in (p.rmse.low, p.rmse.high) if p.y / 3 < end < p.y * 3]
     values = [p.y for p in points] + ends
     y = Axis(min(values) / 1.3, max(values) * 1.2, height - BOTTOM, TOP, True)
     return Frame(x, y, min(DODGE, x.room / 2.5), width, height - BOTTOM)

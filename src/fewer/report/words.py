@@ -139,7 +139,9 @@ def verdict_sentence(
         return f"No plan tried is shown to match the pipeline as it is; {cost}, the best one {said}."
     kept = plan if found is None else verdict.against
     reason = (verdict.reason or "").strip().rstrip(".").removeprefix(f"kept {verdict.against}: ")
-    return f"Kept the best standard plan, {kept} {cost}, because {reason or f'on fresh noise the tuned plan {said}'}."
+    return (
+        f"Kept the best standard plan, {kept} {cost}, because {reason or f'on held-out noise the tuned plan {said}'}."
+    )
 
 
 def _named(name: str, baselines: Sequence[Baseline]) -> Baseline | None:

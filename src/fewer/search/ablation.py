@@ -144,11 +144,11 @@ def _without(
     history = until(base, n)
     for j in terms:
         history.branches[j] = {name: base.branches[j][name]}
-    return objective.run(replace(plan, rows=tuple(rows)), part, history, n)
+    return objective.run(replace(plan, rows=tuple(rows)), part, history)
 
 
 def until(base: History, n: int) -> History:
     """The part of a run's history from which row n is played."""
     past = None if base.past is None else {j: kept for j, kept in base.past.items() if j < n}
     states = {j: x for j, x in base.states.items() if j <= n}
-    return History(states, {j: u for j, u in base.outputs.items() if j < n}, past=past)
+    return History(states, {j: u for j, u in base.outputs.items() if j < n}, past=past, first=n)

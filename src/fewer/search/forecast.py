@@ -23,7 +23,7 @@ LEAST_CALLS = 64  # of a reference solution, the fewest that tell its error
 LIKELY = 4  # standard plans that tell how fine it must be
 RANKED = 18  # noises that a standard plan is ranked on, on average
 ITERATIONS, TRIAL = 36, 12  # of Gauss-Newton, and those of them on a quarter of the noises
-RIVALS, ROUNDS = 5, 2  # plans that the judge plays, and how often the first held-out noises
+BASELINES, ROUNDS = 5, 2  # plans that the judge plays, and how often the first held-out noises
 LEAST_NOISES = 16  # with which an interval of any figure can be had
 TABLE = 2000  # evaluations that clock a network's calls, about
 LEAST_TIME = 2.0  # times the time that was asked for, beyond which a run that needs more is refused
@@ -62,8 +62,8 @@ def foreseen(request: Request, model: Model, calls: int = USUAL) -> dict[str, in
     fine = calls * passes_at(request.guidance)
     begin = LIKELY * probe * min(request.budgets[-1].nfe, 10)
     stages = {
-        "fine solution": begin + usual_evaluations(n, probe, request.guidance, calls),
-        "fine solution of fresh noises": fine * fresh,
+        "reference solution": begin + usual_evaluations(n, probe, request.guidance, calls),
+        "reference solution of held-out noises": fine * fresh,
     }
     if model.pipeline is not None:
         own = model.pipeline.steps * passes_at(request.guidance)
@@ -72,7 +72,7 @@ def foreseen(request: Request, model: Model, calls: int = USUAL) -> dict[str, in
     for budget in request.budgets:
         stages[stage(budget, "standard plans")] = standard_count(budget.nfe) * min(few, RANKED) * budget.nfe
         stages[stage(budget, "search")] = _searched(request, budget, n, few)
-        stages[stage(budget, "comparison")] = ROUNDS * (RIVALS * budget.nfe + fine // 2) * fresh
+        stages[stage(budget, "comparison")] = ROUNDS * (BASELINES * budget.nfe + fine // 2) * fresh
     return stages
 
 

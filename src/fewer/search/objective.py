@@ -47,8 +47,10 @@ class Objective(Evaluator):
                 outputs = {n: u for n, u in base.outputs.items() if n <= last}
                 branches = {n: dict(given) for n, given in base.branches.items() if n <= last}
                 past = None if base.past is None else {n: kept for n, kept in base.past.items() if n <= last}
-                history = History({n: x for n, x in base.states.items() if n <= first}, outputs, branches, past=past)
-                change = self.run(moved, part, history, first) - samples
+                history = History(
+                    {n: x for n, x in base.states.items() if n <= first}, outputs, branches, past=past, first=first
+                )
+                change = self.run(moved, part, history) - samples
                 columns[i] = change.flatten().double().cpu() * weight / h
             gram += columns @ columns.T
             slope += columns @ r

@@ -206,7 +206,7 @@ def _notes(refs: References, chosen: Outcome) -> list[str]:
     notes, judge, error = [], refs.judge, chosen.chosen.quality.figures.get("paired_rmse")
     reference = judge.reference
     if error is not None and reference is not None and reference.error > 0.1 * error.value:
-        notes.append(f"the fine solution's own error, {reference.error:.2g}, is above 10 % of the plan's")
+        notes.append(f"the reference solution's own error, {reference.error:.2g}, is above 10 % of the plan's")
     if chosen.verdict.seeds is not None:
         notes.append(of_luck(chosen.verdict.seeds))
     if (sentence := in_images(judge, chosen)) is not None:

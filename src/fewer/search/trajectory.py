@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewer.engine import History
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.grids import Levels
 from fewer.levels import log_s, tau_of_log_s
 from fewer.models.model import Model
@@ -55,15 +55,15 @@ def from_the_start(model: Model, log_levels: Levels) -> list[float]:
     return [model.start, *tau_of_log_s(log_levels[1:]).tolist()]
 
 
-def fine_trajectories(objective: Objective, space: Space, levels: int, noises: int) -> Trajectory:
-    """The fine solution's way at levels regular in log s, of the first `noises` noises, fewer where samples are large.
+def reference_trajectories(objective: Objective, space: Space, levels: int, noises: int) -> Trajectory:
+    """The reference solution's way at levels regular in log s, of the first `noises` noises, fewer where samples are large.
 
     Costs `levels` calls a noise.
     """
     model = space.model
     fitting = NUMBERS // (2 * levels * objective.noise[0].numel())
     few = objective.first(min(noises, len(objective), max(8, fitting)))
-    plan = fine_plan(model, levels, guidance_of(space))
+    plan = reference_plan(model, levels, guidance_of(space))
     states, outputs = [], []
     for part in few.parts():
         history = History()

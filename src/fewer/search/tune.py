@@ -18,7 +18,7 @@ from fewer.evaluate.cost.pace import Forecast, batch_memory, timed_pace
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
 from fewer.evaluate.scoring import scoring_of
-from fewer.integrations.as_it_is import untold_guidance
+from fewer.integrations.as_it_is import ignored_guidance
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.samplers import short_of_guidance
@@ -92,7 +92,7 @@ def tune(
     Ranks every standard plan, moves the best of them by `strategy`, and compares the outcome with the best standard
     plan on noises that the search never saw. The standard plan is kept unless the other is shown to be not worse.
 
-    guidance  scale of classifier-free guidance of the fine solution; guided rows cost 2 evaluations. Unless it is
+    guidance  scale of classifier-free guidance of the reference solution; guided rows cost 2 evaluations. Unless it is
               kept, the scale of each row is searched, and with a budget in nfe or macs which rows make the second pass.
               "auto": the scale whose samples are nearest to `data`, by `metric` or else the Frechet distance; it is
               searched first
@@ -106,13 +106,13 @@ def tune(
               instead, and no blocks are left out
     data      images (N, *shape) or their folder, for distances to them in the results
     features  that these distances are on, or their name, instead of the data's principal components
-    metric    one more figure in the results, against the data or else the fine solution: a function of samples and these,
+    metric    one more figure in the results, against the data or else the reference solution: a function of samples and these,
               or its name (see `OwnMetric`)
     out       folder for plan.json, results.json, report.html, study.db, front/ and samples.npz; one search at a time has
               it, and what it writes there comes whole
     trials    most candidates after the standard plans, a budget
     time      most seconds of the whole run, all budgets together (it may be a quarter more): where they are few, on fewer
-              noises, with a coarser fine solution and fewer standard plans, which the notes say
+              noises, with a coarser reference solution and fewer standard plans, which the notes say
     resume    go on with the search in `out`, of a model that has a hash
     force     write into `out` whatever it holds, and begin anew: otherwise it is new, empty, or holds an earlier search
     noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 256;
@@ -323,4 +323,4 @@ def _notes(model: Model, request: Request) -> list[str]:
             "that a small error of the network's noise prediction becomes a large one of the image"
         )
     short = short_of_guidance(request.guidance, *(budget.nfe for budget in request.budgets))
-    return notes + [note for note in (untold_guidance(model, request.guidance), short) if note is not None]
+    return notes + [note for note in (ignored_guidance(model, request.guidance), short) if note is not None]

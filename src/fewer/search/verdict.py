@@ -95,7 +95,7 @@ def luck(errors: Tensor, margin: float) -> SeedScan | None:
 def of_luck(scan: SeedScan) -> str:
     """The scan in one sentence."""
     return (
-        f"luck of the noises: on {scan.seeds} sets of {scan.samples} fresh noises the plan's error lay from {scan.best:.0%} "
+        f"luck of the noises: on {scan.seeds} sets of {scan.samples} held-out noises the plan's error lay from {scan.best:.0%} "
         f"below to {scan.worst:.0%} above that of the middle set, so a difference of that size between two plans on one such "
         "set may be luck alone"
     )

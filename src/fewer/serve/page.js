@@ -21,12 +21,12 @@ const follow = () => {
   document.querySelectorAll('[data-plan]').forEach(e => { e.hidden = e.dataset.plan !== plan.value; });
 };
 
-const draw = (id, sheet, title, told) => {
+const draw = (id, sheet, title, caption) => {
   const figure = document.getElementById(id), image = figure.querySelector('img');
   Object.assign(image, {src: sheet.uri, width: sheet.width, height: sheet.height, hidden: false});
   image.classList.toggle('small', sheet.small);
   figure.querySelector('b').textContent = title;
-  figure.querySelector('span').textContent = told;
+  figure.querySelector('span').textContent = caption;
 };
 
 const show = found => {

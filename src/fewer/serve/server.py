@@ -102,8 +102,8 @@ class Handler(BaseHTTPRequestHandler):
         elif not (length.isascii() and length.isdigit()):
             self._send(HTTPStatus.LENGTH_REQUIRED, "text/plain", b"expected a Content-Length\n")
         elif len(length) > 12 or int(length) > LARGEST_JSON:
-            told = f"the plan is larger than {LARGEST_JSON >> 20} MiB\n".encode()
-            self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", told)
+            answer = f"the plan is larger than {LARGEST_JSON >> 20} MiB\n".encode()
+            self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", answer)
         else:
             self._answer(lambda: _json({"plan": self.studio.add(self.rfile.read(int(length)))}))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewer.engine import sample
 from fewer.errors import InputError
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.images import Pixels, check_picture, pixels
 from fewer.integrations.as_it_is import as_it_is
 from fewer.models.model import Model
@@ -124,7 +124,7 @@ class Studio:
         """The baseline's samples for a plan."""
         if asked.against in ("standard", "fine"):
             fine = asked.against == "fine"
-            plan = fine_plan(self.model, FINE_CALLS, self.guidance) if fine else found.standard
+            plan = reference_plan(self.model, FINE_CALLS, self.guidance) if fine else found.standard
             return self._played((asked.against, plan.name, plan.nfe), plan, asked)
         nfe = found.plan.nfe if asked.against == "stock" else None
         own = as_it_is(self.model, nfe, self.guidance)

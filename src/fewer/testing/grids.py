@@ -14,8 +14,8 @@ TRAINED = {
     "discrete, safe start": Range(discrete(betas("squaredcos_cap_v2")), 64 / 65),
     "discrete, pure noise": Range(discrete(betas("linear"), zero_terminal_snr=True), 1.0),
     "flow": Range(Flow(), 1.0),
-    "told sigma": Range(VarianceExploding(), VarianceExploding().tau_max),
-    "told log sigma": Range(VarianceExploding(told="quarter-log"), VarianceExploding().tau_max),
+    "sigma as time": Range(VarianceExploding(), VarianceExploding().tau_max),
+    "log sigma as time": Range(VarianceExploding(time_input="quarter-log"), VarianceExploding().tau_max),
 }
 
 
@@ -29,7 +29,7 @@ def check(grid: Grid) -> None:
             try:
                 found = levels(grid, span, n)
             except InputError:
-                demand(kind.startswith("told"), f"the grid places no {n} levels on a {kind} schedule")
+                demand(kind.endswith("as time"), f"the grid places no {n} levels on a {kind} schedule")
                 continue
             low, high = span.schedule.tau_min * (1 - 1e-9), span.start + 1e-12
             inside = low <= found[-1] and found[0] <= high

@@ -99,7 +99,7 @@ def against_fixed(seed: int, sabotage: bool) -> Measured:
 @claim(
     "early-exit/against-fewer-calls",
     statement=f"{ROWS} calls of dit-digits with early exits have a lower error than the best plan that spends as many "
-    "multiply-adds on fewer whole calls (ratio of paired RMSE to the fine solution).",
+    "multiply-adds on fewer whole calls (ratio of paired RMSE to the reference solution).",
     baseline=f"the best plan of {len(SOLVERS)} solvers with that many calls, rounded up, chosen on the same noise",
     below=1.0,
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 from fewer import GaussianMixture, Model, Plan, sample
 from fewer.claims.claim import Measured, claim
 from fewer.claims.repeated import mean, share
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.statistics.disagreement import Disagreement
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import decide, squared_errors
@@ -135,7 +135,7 @@ def plans(nfe: int) -> tuple[Plan, ...]:
 
 def played(model: Model, some: tuple[Plan, ...], noise: Tensor) -> Tensor:
     """Squared errors (plans, n) against the flow in 96 calls, plans without finite samples left out."""
-    fine = sample(model, fine_plan(model, 96), noise=noise, batch=len(noise))
+    fine = sample(model, reference_plan(model, 96), noise=noise, batch=len(noise))
     errors = [squared_errors(sample(model, plan, noise=noise, batch=len(noise)), fine) for plan in some]
     return torch.stack([e for e in errors if e.isfinite().all()])
 
@@ -172,7 +172,7 @@ def extremes(seed: int, sabotage: bool) -> Measured:
 
 @claim(
     "seed-scan/winners-curse",
-    statement="The winner of all standard plans of 6 calls chosen on 16 noises, scored again on fresh noises, has its "
+    statement="The winner of all standard plans of 6 calls chosen on 16 noises, scored again on held-out noises, has its "
     "true RMSE on average, within 10 %; its score on the noises of the selection (beside) is too good",
     baseline="the winner's RMSE on the whole population, 2,048 noises from which all are drawn with replacement",
     above=0.9,

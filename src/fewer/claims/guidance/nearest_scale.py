@@ -13,7 +13,7 @@ from fewer.claims.guidance.digits import classes as drawn_labels
 from fewer.claims.guidance.exact_classes import classes, mixture
 from fewer.claims.repeated import mean
 from fewer.evaluate.distances.frechet import frechet
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.statistics.interval import Interval
 from fewer.models.bundled import digits_images
 from fewer.noise import unit_noise
@@ -26,7 +26,7 @@ SEARCHED, FRESH, SPENT = 48, 96, 300_000  # noises and evaluations of the search
 def guided_data(seed: int, scale: float) -> Tensor:
     """Samples of constant guidance from noises of their own, which stand for the user's data."""
     noise = unit_noise(seed + OTHER_NOISE, range(DATA), classes().shape)
-    return sample(classes(), fine_plan(classes(), ROWS, scale), noise=noise, batch=DATA)
+    return sample(classes(), reference_plan(classes(), ROWS, scale), noise=noise, batch=DATA)
 
 
 def found(data: Tensor, seed: int) -> float:
@@ -66,7 +66,7 @@ def constant(scale: float, seed: int) -> Tensor:
     of=(("guidance", "nearest-scale"), ("search", "guided-rows")),
     statement=f"`fewer tune {MODEL} --guidance auto --nfe {PASSES}` with the digits as data, the scale searched by the Frechet "
     "distance on their principal components, ends no farther from them than the standard plans at scale 1 and at scale "
-    f"{STRONG:g}: difference of the Frechet distances on classifier features to the nearer one's, on fresh noise.",
+    f"{STRONG:g}: difference of the Frechet distances on classifier features to the nearer one's, on held-out noise.",
     baseline=f"the nearest on other noise of ddim, dpmpp-2m and unipc on logsnr, of {PASSES} passes, at each scale; same noise",
     below=0.0,
     tier="full",

@@ -16,7 +16,7 @@ from fewer.claims.exact import against, images, mixture_of, reference
 from fewer.claims.reference import Reference
 from fewer.claims.repeated import geometric_mean
 from fewer.claims.search.strategies import problem
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.statistics.interval import Interval
 from fewer.grids import Levels
 from fewer.levels import log_s
@@ -148,14 +148,14 @@ for what in FITTED:
         f"{what.name}/against-standard",
         statement=f"At {what.calls[0]} calls {what.says}: its error is below that of the best UniPC and of the best "
         "DPM-Solver++ (the higher ratio of paired RMSE).",
-        baseline=f"{AGAINST}; exact 16x16 image mixture, fresh noise",
+        baseline=f"{AGAINST}; exact 16x16 image mixture, held-out noise",
         below=1.0,
     )(partial(few_calls, what))
     claim(
         f"{what.name}/all-budgets",
         statement=f"At 5, 6, 8 and 10 calls, on an exact and on a trained model, {what.says} (geometric mean over the "
         "eight of the higher ratio of paired RMSE).",
-        baseline=f"{AGAINST}; exact 16x16 image mixture and the digits network, fresh noise",
+        baseline=f"{AGAINST}; exact 16x16 image mixture and the digits network, held-out noise",
         below=1.0,
         tier="full",
     )(partial(all_budgets, what))
@@ -178,7 +178,7 @@ def bound(seed: int, sabotage: bool) -> Measured:
         first = 64 * number
         data, labels = mixture_of(model).sample(64, seed=seed + first)
         of = Objective(model, unit_noise(seed, range(first, first + 64), model.shape), labels, data)
-        space = Space(model, (fine_plan(model, 10),))
+        space = Space(model, (reference_plan(model, 10),))
         return interval_costs(grid, forward_differences(of, space, grid, 64, seed + first))
 
     def on_grid(plan: Plan) -> list[int]:

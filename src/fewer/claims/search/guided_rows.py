@@ -95,7 +95,7 @@ def searched(name: str, seed: int, sabotage: bool, passes: int, noises: int, ite
 @claim(
     "guided-rows/equal-passes",
     statement=f"Of {PASSES} passes at scale {SCALE['mixture16']:g}, a plan whose rows' passes and scales were searched too has "
-    "a lower error than one guided in all rows at that scale, levels and weights tuned in both: ratio on fresh noise.",
+    "a lower error than one guided in all rows at that scale, levels and weights tuned in both: ratio on held-out noise.",
     baseline="Gauss-Newton with guidance kept, from the best standard plan; exact 16x16 image mixture of ten classes",
     below=1.0,
 )
@@ -139,7 +139,7 @@ for network in ("digits", "dit-digits"):
     baseline = f"Gauss-Newton with guidance kept at {2 * PASSES} passes, from the best standard plan, same noises"
     claim(
         f"guided-rows/half-the-passes/{network}",
-        statement=f"{title}: ratio of errors on fresh noise.",
+        statement=f"{title}: ratio of errors on held-out noise.",
         baseline=baseline,
         below=1 + MARGIN,
         tier="full",
@@ -147,7 +147,7 @@ for network in ("digits", "dit-digits"):
     claim(
         f"guided-rows/half-the-passes-distance/{network}",
         statement=f"{title}, by distance to data: its Frechet distance to the digits on classifier features less {1 + MARGIN:g} "
-        "times the other's, on fresh noise; beside, class accuracies.",
+        "times the other's, on held-out noise; beside, class accuracies.",
         baseline=f"{baseline}; {SHORTER[0]} noises, {SHORTER[1]} iterations on them all",
         below=0.0,
         tier="full",

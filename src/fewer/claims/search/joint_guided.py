@@ -83,7 +83,7 @@ for word, (title, baseline) in BASELINES.items():
         papers=(18, 105, 160, 259, 326),
         statement=f"On {NAME} at scale {SCALE[NAME]:g}, within the multiply-adds of {PASSES} passes, the plan with steps, passes "
         f"and blocks free is at most 5 % worse than the best of {title} (ratio of paired RMSE; below 1 it is better).",
-        baseline=f"{title}, with the same budget and {SPENT:,} network evaluations, on fresh noise",
+        baseline=f"{title}, with the same budget and {SPENT:,} network evaluations, on held-out noise",
         below=1.05,
         tier="full",
     )(partial(not_worse, baseline))

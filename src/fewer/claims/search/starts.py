@@ -36,7 +36,7 @@ def tuned_before(of: Objective, base: Plan, seed: int) -> Plan:
 @claim(
     "gauss-newton/from-a-plan",
     statement=f"At {NFE} calls a search that begins with a plan tuned on the same mixture with its means moved to {SHRUNK:g} of "
-    "theirs has, after as many network evaluations, a lower error on fresh noise.",
+    "theirs has, after as many network evaluations, a lower error on held-out noise.",
     baseline=f"the search from the best standard plan, stopped after {ENOUGH} candidates; exact 16x16 image mixture",
     below=1.0,
 )

@@ -64,7 +64,7 @@ def best_start(of: Objective) -> Plan:
 
 @claim(
     "gauss-newton/against-standard",
-    statement=f"At {NFE} calls the tuned plan's error is at most half of the best standard plan's, on fresh noise.",
+    statement=f"At {NFE} calls the tuned plan's error is at most half of the best standard plan's, on held-out noise.",
     baseline="the standard plan that ranks best on the search's noises; exact 16x16 image mixture",
     below=0.5,
 )
@@ -79,7 +79,7 @@ def tuned(seed: int, sabotage: bool) -> Measured:
 @claim(
     "gauss-newton/free-steps",
     of=(("search", "gauss-newton"), ("search", "gauss-newton-consistent")),
-    statement=f"At {NFE} calls steps that need not be exact on straight lines have a lower error, on fresh noise.",
+    statement=f"At {NFE} calls steps that need not be exact on straight lines have a lower error, on held-out noise.",
     baseline="the plan of gauss-newton-consistent that they are freed from; exact 16x16 image mixture",
     below=1.0,
 )
@@ -113,7 +113,7 @@ def evolved(seed: int, sabotage: bool) -> Measured:
 @claim(
     "standard/ranking",
     statement="The standard plan that ranks best on 64 noises is within 5 % of the best of all on fresh ones.",
-    baseline="the best of all standard plans in hindsight, on the fresh noises; exact 16x16 image mixture",
+    baseline="the best of all standard plans in hindsight, on the held-out noises; exact 16x16 image mixture",
     below=1.05,
 )
 def ranking(seed: int, sabotage: bool) -> Measured:

@@ -17,7 +17,7 @@ from fewer.claims.repeated import mean
 from fewer.claims.search.fitted import HELD_OUT, digits_reference
 from fewer.dynamic.mixture_start import mixture_start
 from fewer.evaluate.distances.energy import energy_distance
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.statistics import paired
 from fewer.levels import tau_of_s
 from fewer.models.schedules import VarianceExploding
@@ -123,7 +123,7 @@ def fitted_start(seed: int, sabotage: bool) -> Measured:
 @claim(
     "mixture-start/against-gaussian",
     statement="At 5 calls from s = 3 and from s = 1.5 a mixture with a Gaussian for each class, fitted to the model's own "
-    "samples, starts nearer to the fine solution than one Gaussian does (higher ratio of paired RMSE).",
+    "samples, starts nearer to the reference solution than one Gaussian does (higher ratio of paired RMSE).",
     baseline="the start from one Gaussian of 32 principal directions, same samples, solver and noise; digits network",
     below=1.0,
 )
@@ -133,7 +133,7 @@ def mixture(seed: int, sabotage: bool) -> Measured:
     model = held_out.model
     noise = unit_noise(seed, Stream.CALIBRATION.numbers(640), model.shape)
     labels = model.labels(len(noise))
-    data = sample(model, fine_plan(model, 12), noise=noise, labels=labels)
+    data = sample(model, reference_plan(model, 12), noise=noise, labels=labels)
     fitted = GaussianMixture.fit(data, labels, rank=16, floor=1e-4)
     classes = model.labels(HELD_OUT)
     assert classes is not None

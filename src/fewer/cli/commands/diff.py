@@ -30,7 +30,7 @@ def diff(
 ) -> None:
     """What differs between two plans, row by row; status 0 where nothing does, 1 where something does.
 
-    Model, recipe, start, rows and end are compared. Names, evidence and the versions of the files' schema are told where
+    Model, recipe, start, rows and end are compared. Names, evidence and the versions of the files' schema are shown where
     they differ, and do not count: they change no sample.
     """
     opt.writable(json_file, ("equal", "a", "b", "differences"))

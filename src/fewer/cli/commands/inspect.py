@@ -41,7 +41,7 @@ def inspect(
         common.model, common.device, common.dtype, empty_label=common.empty_label, prompts=opt.prompts_of(common.prompts)
     )  # fmt: skip
     if dry_run:
-        made = {"tables as they are and repaired, and a fine solution": evaluations_of(network)} if cost else {}
+        made = {"tables as they are and repaired, and a reference solution": evaluations_of(network)} if cost else {}
         print_forecast(foreseen(network, made, batch=common.batch), [json_file] if json_file else [])
         return
     with if_interrupted(lambda: NOTHING), progress() as report:

@@ -76,7 +76,7 @@ def judge(
     force: opt.Force = False,
     seed: Annotated[int, typer.Option(min=0, max=2**53, help="Seed of random features.")] = 0,
 ) -> None:
-    """Whether B's images are as good as A's from the same seeds: status 1 where B is worse, or it cannot be told."""
+    """Whether B's images are as good as A's from the same seeds: status 1 where B is worse, or undecided."""
     if require is Require.better and data is None and metric is None:
         raise InputError("--require better needs what says which way is better: give --data or --metric too")
     if out is not None and html is not None:

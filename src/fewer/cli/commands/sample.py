@@ -63,7 +63,7 @@ def sample(
     from fewer.cli.loading import load_model
     from fewer.engine import sample as run
     from fewer.evaluate.cost.pace import foreseen
-    from fewer.integrations.as_it_is import untold_guidance
+    from fewer.integrations.as_it_is import ignored_guidance
     from fewer.plan import Plan
     from fewer.samplers import short_of_guidance, standard
     from fewer.transfer import transferred
@@ -88,8 +88,8 @@ def sample(
             made = sample_files.write_samples(network, samples, labels, common.seed, folder, form)
         files = [out / file.name for file in made]
     scale_is_free = loaded is None or network.embedded_guidance is not None  # which no plan file holds
-    if scale_is_free and (untold := untold_guidance(network, scale)) is not None:
-        warnings = [*warnings, untold]
+    if scale_is_free and (ignored := ignored_guidance(network, scale)) is not None:
+        warnings = [*warnings, ignored]
     if loaded is None and (short := short_of_guidance(scale, nfe or 20)) is not None:
         warnings = [*warnings, short]
     for warning in warnings:

@@ -31,7 +31,7 @@ def frechet(x: Tensor, y: Tensor) -> Interval:
 
     Assumed: rows independent and identically distributed, x independent of y, eighth moments finite. Rows that share a
     heavy-tailed factor leave a bias of up to 1.3 standard deviations at n = 4 d, and wider intervals that cover it.
-    The unit is the features' squared. The value may be negative: the distance is then not told from 0.
+    The unit is the features' squared. The value may be negative: the distance is then indistinguishable from 0.
     Measured coverage of the nominal 95 % (tests/test_distances.py): 94 to 97 %; over 84 further settings (Gaussian, skewed
     and heavy-tailed rows, d = 2 to 128, n from 4 d + 8 up, 60 to 300 repetitions) coverage was 90 to 100 %.
     Raises InputError below 4 d + 8 samples (a quarter needs a covariance of full rank) and where all rows of y, the

@@ -39,7 +39,7 @@ def mmd(
         E k(X, X') + E k(Y, Y') - 2 E k(X, Y),   k(a, b) = E phi(a) . phi(b),   phi as in `positive_features`
 
     Unbiased over samples and features: the U-statistic of the features' inner products, of which every row's sum comes
-    from the features' sum. In [-2, 2], without a unit; may be negative, then it is not told from 0.
+    from the features' sum. In [-2, 2], without a unit; where it is negative, it is indistinguishable from 0.
 
     bandwidth  in the features' unit; by default the median distance of the pooled samples (of up to 1000 rows a side)
     features   frequencies, rounded up to whole blocks of d; at least 8 d, since the spread over blocks is their error

@@ -2,7 +2,7 @@
 
 What their intervals cover. Precision's is of the share of the generated distribution that lies in the balls of these
 very real samples: rows that are independent given the balls, so that it is a binomial interval. How the balls would
-differ around other real samples is not in it, since that cannot always be told from one sample. In two dimensions, where
+differ around other real samples is not in it, which one sample does not always show. In two dimensions, where
 a few outermost points have the largest balls, it is most of the figure's variance; between two Gaussians at n = 256 a
 sample without such a point has a precision about 0.1 lower, and nothing in its halves shows it, so that an interval of
 the figure's expectation over real samples too held that in 86 % only, all others lying too low. The intervals of recall,

@@ -130,7 +130,7 @@ def sinkhorn_divergence(x: Tensor, y: Tensor, eps: float, tol: float = 1e-9) -> 
         OT = min over plans of sum P C + eps KL(P | a b^T) = a . f + b . g + eps (H(a) + H(b)),   H(a) = -a . log a
 
     0 for equal samples, else above 0; in the features' unit squared, as eps is. It has no interval: it is the plug-in
-    value, whose bias of order 1 / n (the samples' noise) is left in. Between distributions that are told apart use a
+    value, whose bias of order 1 / n (the samples' noise) is left in. Between distributions that must be distinguished use a
     distance with an interval, such as `sliced_w2`. Raises InputError below 2 samples, for values not finite, eps or tol
     not above 0, and where 1000 iterations do not reach tol.
     Source: Genevay et al. 2018, Feydy et al. 2019 (debiasing).

@@ -1,4 +1,4 @@
-"""Feature maps of images, and the hashes of all that was fitted or loaded by which they are told apart."""
+"""Feature maps of images, and the hashes of all that was fitted or loaded by which they are distinguished."""
 
 from __future__ import annotations
 

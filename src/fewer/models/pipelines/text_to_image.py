@@ -147,7 +147,7 @@ def load_text(
 ) -> Model:  # fmt: skip
     """The model of a text-to-image pipeline folder, conditional on these prompts, or on those that its fewer.json lists.
 
-    Samples are latents, of the size that the pipeline makes when it is not told one; `decode` is the pipeline's VAE. With
+    Samples are latents, of the size that the pipeline makes when no size is given; `decode` is the pipeline's VAE. With
     `negative_prompt` the empty label is that text. Raises InputError where prompts are missing, or longer than every one of
     the pipeline's tokenizers takes, for a negative prompt of a pipeline that makes no second pass, for networks that take
     more than noise and a prompt, and for damaged folders.
@@ -161,7 +161,7 @@ def load_text(
     where = f"{folder / 'fewer.json'}: prompts" if prompts is None else "prompts"
     listed = check_prompts(own["prompts"] if prompts is None else prompts, where)
     if check_negative(negative_prompt) is not None and not kind.guides:
-        raise InputError(f"a negative prompt was given for a {name}, which makes no second pass to be told it")
+        raise InputError(f"a negative prompt was given for a {name}, which makes no second pass that would take it")
     if not (folder / kind.part / "config.json").exists():
         raise InputError(f"{folder} is a {name} without {kind.part}/config.json")
     dtype = dtype or torch.float32

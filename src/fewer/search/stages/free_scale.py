@@ -113,7 +113,7 @@ def or_unguided(task: Task, run: Run, refs: References, budget: Budget, outcome:
         return outcome
     plain = min(plans, key=lambda plan: distance(searched.samples(plan)).value)
     guided, unguided = (distance(held_out.samples(plan)) for plan in (outcome.plan, plain))
-    sentence = f"its {name} to the data is {{}} on {NOISES} fresh noises, that of {{}} {{}}"
+    sentence = f"its {name} to the data is {{}} on {NOISES} held-out noises, that of {{}} {{}}"
     if guided.value <= unguided.value:
         note = sentence.format(guided, f"{plain.name} without guidance", unguided)
         run.notes.append(f"{outcome.plan.name}: {note}")

@@ -8,7 +8,7 @@ from functools import partial
 
 from fewer.evaluate.held_out import HeldOut, Source
 from fewer.evaluate.own_pipeline import FEWEST, PIPELINE_EVALUATIONS, Pipeline, finite, play_pipeline
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import Doubling, reference_plan
 from fewer.evaluate.scoring import Scoring
 from fewer.guidance.cfg import passes_at
 from fewer.noise import Stream, unit_noise
@@ -42,9 +42,9 @@ class References:
 
 def references(task: Task, run: Run, standards: Sequence[Plan]) -> References:
     """All of them; `standards` are plans of the largest budget, from which the reference learns how good it must be."""
-    run.enter("fine solution")
+    run.enter("reference solution")
     objective = _objective(task, run, standards)
-    run.enter("fine solution of fresh noises")
+    run.enter("reference solution of held-out noises")
     judge = _held_out(task, run, objective)
     run.judged = judge.counter
     run.enter("the pipeline as it is")
@@ -61,18 +61,19 @@ def _objective(task: Task, run: Run, standards: Sequence[Plan]) -> Objective:
     )
     few = objective.first(enough_noises(model, 16, 64))
     plans = [plan for plan in standards if plan.recipe in LIKELY_BEST] or standards[:1]
+    doubling = Doubling(TUNED_SHARE, REFERENCE_SHARE, len(few), lambda made: run.affords(made, HALF))
     return objective.with_reference(
-        [few.samples(plan) for plan in plans], guidance=request.guidance, improved=TUNED_SHARE, share=REFERENCE_SHARE,
-        probe=len(few), progress=lambda stage: run.progress(stage, 0, None), may=lambda made: run.affords(made, HALF),
+        [few.samples(plan) for plan in plans], guidance=request.guidance, doubling=doubling,
+        progress=lambda stage: run.progress(stage, 0, None),
     )  # fmt: skip
 
 
 def _held_out(task: Task, run: Run, objective: Objective) -> HeldOut:
     """The first held-out noises, with a reference solution of as many calls as the search's."""
-    stage, request, reference = "fine solution of fresh noises", task.request, objective.reference
+    stage, request, reference = "reference solution of held-out noises", task.request, objective.reference
     assert reference is not None  # the objective has one
     run.progress(stage, 0, None)
-    plan = fine_plan(task.model, reference.calls, request.guidance)
+    plan = reference_plan(task.model, reference.calls, request.guidance)
     source = Source(task.model, request.seed, plan, task.batch, partial(run.progress, stage))
     fresh = request.held_out
     while fresh > LEAST_NOISES and not run.affords(plan.nfe * fresh):

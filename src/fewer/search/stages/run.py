@@ -55,7 +55,7 @@ class Run:
     `prepared` names the strategies whose solvers are among the `anchors`: they are fitted once a run.
 
     counter   of the search's evaluations; `judged` of those on held-out noises
-    expected  evaluations of the stages, as foreseen, which `overall` is told of: overall(made, made and to come)
+    expected  evaluations of the stages, as foreseen, which `overall` is called with: overall(made, made and to come)
     pace      evaluations a second, as timed before the run
     """
 

@@ -36,7 +36,7 @@ def verify(
     """
     request, judge, nfe = task.request, refs.judge, ranked.budget.nfe
     run.enter(stage(ranked.budget, "comparison"))
-    run.progress(f"{nfe} evaluations: comparing on fresh noise", 0, None)
+    run.progress(f"{nfe} evaluations: comparing on held-out noise", 0, None)
     missing = (
         "the time was up before the search made a plan" if run.deadline.late(SEARCHED) else "nothing was free to move"
     )

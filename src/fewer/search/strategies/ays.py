@@ -38,7 +38,7 @@ class AlignYourSteps(LevelStrategy):
 
         sum_i int_{s_{i-1}}^{s_i} s^-3 E|D(x_s, s) - D(x_{s_i}, s_i)|^2 ds,      x_{s_i} = x_s + sqrt(s_i^2 - s^2) z,
 
-    both states on one forward path from data, for which the search's fine solutions stand. From `steps` levels of the
+    both states on one forward path from data, for which the search's reference solutions stand. From `steps` levels of the
     EDM grid each level in turn goes to where the bound is least, no farther than `reach` of the gaps beside it, until a
     round lowers the bound by less than `tolerance`; where more calls are asked for each interval is then halved and all
     is done again, up to four times `steps`. After every round log s is interpolated to the number of calls and played
@@ -123,7 +123,7 @@ def edm_indices(log_s: Levels, steps: int, rho: float = 7.0) -> list[int]:
 
 
 def forward_differences(objective: Objective, space: Space, log_s: Levels, paths: int, seed: int) -> Matrix:
-    """(G, G): E|D_g - D_h|^2 over all values of a sample, for forward paths of the fine solutions at rising levels."""
+    """(G, G): E|D_g - D_h|^2 over all values of a sample, for forward paths of the reference solutions at rising levels."""
     model = space.model
     n = min(paths, len(objective))
     size = max(1, min(objective.batch, NUMBERS // 4 // (len(log_s) * objective.target[0].numel())))

@@ -16,7 +16,7 @@ from fewer.registry import find, part
 from fewer.search.objective import Objective
 from fewer.search.on_levels import LevelStrategy, solvers
 from fewer.search.space import Space
-from fewer.search.trajectory import Trajectory, fine_trajectories, from_the_start, log_range
+from fewer.search.trajectory import Trajectory, from_the_start, log_range, reference_trajectories
 
 
 @part(
@@ -37,7 +37,7 @@ class Equidistributed(LevelStrategy):
         int_{lambda_i}^{lambda_{i+1}} M = 1/n int M
 
     from the start to the cleanest trained level, where the last step goes on to level 0; e_k are the principal
-    directions of the search's fine solutions. D^(p) is a divided difference of outputs that lie `width` apart in log s,
+    directions of the search's reference solutions. D^(p) is a divided difference of outputs that lie `width` apart in log s,
     since trained networks are rough in their time; `floor` times its mean is added to M, so that steps where little
     happens stay bounded. Costs `levels` calls for each of `noises` noises, and one play of each solver tried.
     """
@@ -51,7 +51,7 @@ class Equidistributed(LevelStrategy):
 
     def levels_for(self, objective: Objective, space: Space, seed: int) -> Mapping[str, Sequence[float]]:
         """Levels for each solver by its order."""
-        trajectory = fine_trajectories(objective, space, self.levels, self.noises)
+        trajectory = reference_trajectories(objective, space, self.levels, self.noises)
         spread = Spread.of(objective.target.flatten(1).cpu())
         taus = {}
         for solver in solvers(space):

@@ -71,13 +71,13 @@ class _Descent:
 
 @part(
     "gauss-newton",
-    title="Levels and weights together, Levenberg-Marquardt on the distance to the fine solution",
+    title="Levels and weights together, Levenberg-Marquardt on the distance to the reference solution",
     source="Levenberg 1944, doi:10.1090/qam/10666; Marquardt 1963, doi:10.1137/0111030; the search space of this "
     "package",
 )
 @dataclass(frozen=True)
 class GaussNewton(Strategy):
-    """theta <- theta - (J'J + damping diag(J'J))^-1 J'r, r the difference of plan and fine solution over all noises.
+    """theta <- theta - (J'J + damping diag(J'J))^-1 J'r, r the difference of plan and reference solution over all noises.
 
     J is taken by forward differences: the network is only ever called forwards, so any network will do, and rows
     before the first that a number changes are not played again. Trained networks are rough in their time: what a

@@ -16,7 +16,7 @@ from fewer.registry import part
 from fewer.search.objective import Objective
 from fewer.search.on_levels import LevelStrategy, solvers
 from fewer.search.space import Space
-from fewer.search.trajectory import Trajectory, fine_trajectories
+from fewer.search.trajectory import Trajectory, reference_trajectories
 
 Matrix = NDArray[np.float64]
 Metric = Literal["l1", "l2", "deviation"]
@@ -37,7 +37,7 @@ class DynamicProgram(LevelStrategy):
     gives the levels, which are played with each of a few multistep solvers. States are x / alpha = D + s eps, and the
     metric is the distance in l1 or l2 or, as the authors' code has it by default, by how much farther the step ends
     from the line between the trajectory's two ends than the teacher does. Their teacher is a multistep solver on 60
-    steps of the EDM grid and the path ends at its cleanest level; here it is the fine solution's solver, regular in
+    steps of the EDM grid and the path ends at its cleanest level; here it is the reference solution's solver, regular in
     log s, and the path ends at level 0. Costs `levels` calls for each of `noises` noises, and one play of each solver.
     """
 
@@ -50,7 +50,7 @@ class DynamicProgram(LevelStrategy):
 
     def levels_for(self, objective: Objective, space: Space, seed: int) -> Mapping[str, Sequence[float]]:
         """The levels of the cheapest path, for every solver."""
-        trajectory = fine_trajectories(objective, space, max(self.levels, space.calls), self.noises)
+        trajectory = reference_trajectories(objective, space, max(self.levels, space.calls), self.noises)
         path = cheapest_path(euler_costs(trajectory, self.metric), space.calls, self.gamma)
         return dict.fromkeys(solvers(space), trajectory.taus[path[:-1]].tolist())
 

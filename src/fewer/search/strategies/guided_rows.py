@@ -35,7 +35,7 @@ class GuidedRows(Strategy):
     itself, whose rows make as many passes as they can, and of the `starts` best patterns that differ in their rows of two
     passes, on a quarter of the noises; of the `finals` best of those, on all noises; and to its end, of the best.
 
-    The target is the objective's, the fine solution under constant guidance. Raises InputError for a base whose rows are
+    The target is the objective's, the reference solution under constant guidance. Raises InputError for a base whose rows are
     not classifier-free guided.
     """
 

@@ -1,4 +1,4 @@
-"""Times alone, fitted to where the fine solution ends from almost the same noise."""
+"""Times alone, fitted to where the reference solution ends from almost the same noise."""
 
 from __future__ import annotations
 
@@ -84,16 +84,16 @@ class Times(Space):
 
 @part(
     "learned-times",
-    title="Times alone, learnt from where the fine solution ends, with noises that may move a little",
+    title="Times alone, learnt from where the reference solution ends, with noises that may move a little",
     source="Tong et al. 2025, Learning to discretize denoising diffusion ODEs (LD3), arXiv:2405.15506",
 )
 @dataclass(frozen=True)
 class LearnedTimes(Strategy):
-    """The levels xi of a fixed solver that minimise the soft error of its samples Psi_xi to the fine solution Psi,
+    """The levels xi of a fixed solver that minimise the soft error of its samples Psi_xi to the reference solution Psi,
 
         mean over noises z of min |Psi_xi(z') - Psi(z)|^2 over z' with |z' - z| <= radius sqrt(d),
 
-    since a few times cannot bring every noise exactly where the fine solution goes, and samples of noises so near are
+    since a few times cannot bring every noise exactly where the reference solution goes, and samples of noises so near are
     as good. `rounds` rounds: `steps` Gauss-Newton steps on the levels at the present z', then one step on every z'
     along its own gradient, of the length of the radius (shorter after each that did not help), back onto the ball and
     taken where it lowers that sample's error. From round `shifted` on the times that the network is conditioned on are free too.

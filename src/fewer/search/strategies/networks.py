@@ -106,7 +106,7 @@ def sensitivities(objective: Objective, plan: Plan, rows: Sequence[int]) -> NDAr
         base = History()
         samples = objective.run(plan, where, base)
         for n in rows:
-            there = objective.run(given_away(plan, objective.model, [n]), where, until(base, n), n)
+            there = objective.run(given_away(plan, objective.model, [n]), where, until(base, n))
             changes[n] += float((there - samples).double().square().sum()) / objective.target.numel()
     return changes
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from fewer.calibrate.gaussian_start import FromGaussian, Gaussian
-from fewer.evaluate.reference import fine_plan
+from fewer.evaluate.reference import reference_plan
 from fewer.levels import tau_of_s
 from fewer.noise import Stream, unit_noise
 from fewer.plan import Plan
@@ -102,7 +102,7 @@ class Truncated(Strategy):
         guidance = guidance_of(space)
         if objective.scoring.data is not None and guidance in (None, 1):
             return objective.scoring.data
-        model, plan = space.model, fine_plan(space.model, self.calls, guidance)
+        model, plan = space.model, reference_plan(space.model, self.calls, guidance)
         noise = unit_noise(seed, Stream.CALIBRATION.numbers(self.samples), model.shape, device=model.device)
         return replace(objective, noise=noise, labels=model.labels(self.samples)).samples(plan)
 

@@ -144,7 +144,7 @@ class PerStep(Strategy):
     def _evolve(self, space: Space, known: list[tuple[Schedule, float]], rng: np.random.Generator) -> list[Schedule]:
         """The most promising new schedules; parents are the better half of each generation."""
         finite = [(schedule, error) for schedule, error in known if math.isfinite(error) and error > 0]
-        worst = np.quantile([error for _, error in finite], 0.9)  # what is hopeless need not be told apart
+        worst = np.quantile([error for _, error in finite], 0.9)  # what is hopeless need not be distinguished
         predict = Predictor.fit(
             np.stack([schedule.features() for schedule, _ in finite]),
             np.log([min(error, worst) for _, error in finite]),
