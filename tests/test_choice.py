@@ -17,6 +17,7 @@ from fewer.evaluate.held_out import held_out_noise
 from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.scoring import Quality
 from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.endings import Endings, endings, typical
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.verdict import of_ratio, tells
 from fewer.models.model import Model
@@ -34,7 +35,10 @@ def mixture(seed: int) -> Model:
 
 
 class Scores:
-    """An evaluator whose plans have given squared errors, by their names; infinite ones are not finite samples."""
+    """An evaluator whose plans have given squared errors, by their names; infinite ones are not finite samples.
+
+    The samples (n, 1) are their roots, and the reference's are 0.
+    """
 
     def __init__(self, errors: dict[str, torch.Tensor]) -> None:
         self.given, self.model = errors, mixture(0)
@@ -47,13 +51,24 @@ class Scores:
         found = self.given[plan.name][first:last]
         if not found.isfinite().all():
             raise NotFinite(f"{plan.name} is not finite")
-        return found
+        return found.sqrt()[:, None]
 
     def errors(self, samples: torch.Tensor) -> torch.Tensor:
-        return samples
+        return samples[:, 0].square()
+
+    def compared(self, a: torch.Tensor, b: torch.Tensor, alpha: float = 0.05) -> Endings:
+        return endings(self.errors(a), self.errors(b), None, alpha)
+
+    def pair_figures(self, samples: torch.Tensor) -> dict[str, Interval]:
+        errors = self.errors(samples)
+        return {"paired_rmse": paired.rmse(errors), "typical_error": typical(errors)}
 
     def quality(self, samples: torch.Tensor) -> Quality:
-        return Quality({"paired_rmse": paired.rmse(samples)})
+        return Quality(self.pair_figures(samples))
+
+    @property
+    def target(self) -> torch.Tensor:
+        return torch.zeros(LONGEST * FIRST, 1, dtype=torch.float64)
 
 
 def outcomes(draw: st.DrawFn) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -83,16 +98,15 @@ def test_no_table_beats_the_plan_that_is_taken(data: st.DataObject) -> None:
         with pytest.raises(NotFinite):
             judge(Scores(errors), 2, Candidate(plan.named(tuned), 0.1, "made"), ranked, Terms(FIRST))
         return
-    outcome = judge(Scores(errors), 2, Candidate(plan.named(tuned), 0.1, "made"), ranked, Terms(FIRST))
+    scores = Scores(errors)
+    outcome = judge(scores, 2, Candidate(plan.named(tuned), 0.1, "made"), ranked, Terms(FIRST))
     own = outcome.chosen.samples
     assert own.isfinite().all()
-    for other in (*outcome.standards,):
-        assert paired.ratio(other.samples, own).high >= 1
+    for other in outcome.standards:
+        assert scores.compared(other.samples, own).decision(0.05) != "better"
     if outcome.verdict.recommended == "standard" and errors[tuned].isfinite().all():
-        assert paired.ratio(errors[tuned][: len(own)], own).high >= 1 or outcome.verdict.decision in (
-            "better",
-            "not worse",
-        )
+        again = endings(errors[tuned][: len(own)], scores.errors(own))
+        assert again.decision(0.05) != "better" or outcome.verdict.decision in ("cannot tell", "better", "not worse")
     if outcome.verdict.ratio is not None and not tells(outcome.verdict.ratio):
         assert outcome.verdict.decision == "cannot tell"
 
@@ -105,10 +119,10 @@ def test_a_standard_plan_that_the_search_missed_is_played_where_its_figure_says_
     errors = {name: 100 * good * (1 + i) for i, name in enumerate(names)} | {"missed": good, "nowhere": nowhere}
     plan = fewer.standard("ddim", mixture(0), 2, "logsnr")
     ranked = [
-        Candidate(plan.named(name), 0.005, "standard", {"paired_rmse": {"n": 32, "high": 0.006}}) for name in names
+        Candidate(plan.named(name), 0.005, "standard", {"typical_error": {"n": 32, "high": 0.006}}) for name in names
     ]
-    ranked.append(Candidate(plan.named("missed"), 0.01, "standard", {"paired_rmse": {"n": 8, "high": 0.02}}))
-    ranked.append(Candidate(plan.named("nowhere"), 0.01, "standard", {"paired_rmse": {"n": 8, "high": 0.02}}))
+    ranked.append(Candidate(plan.named("missed"), 0.01, "standard", {"typical_error": {"n": 8, "high": 0.02}}))
+    ranked.append(Candidate(plan.named("nowhere"), 0.01, "standard", {"typical_error": {"n": 8, "high": 0.02}}))
     outcome = judge(Scores(errors), 2, None, ranked, Terms(FIRST))
     assert outcome.plan.name == "missed 2"
 
@@ -140,7 +154,7 @@ def test_no_small_search_saves_a_plan_that_another_of_its_table_clearly_beats(
 ) -> None:
     model = mixture(seed)
     result = fewer.tune(model, seed=seed, trials=1, metric=metric, **options)  # type: ignore[arg-type]
-    saved = result.results["quality"]["paired_rmse"]
+    saved = result.results["quality"]["typical_error"]
     played = {}
     for outcome in result.front:
         played |= {f"{each.plan.name} {each.plan.nfe}": each for each in outcome.standards}
@@ -152,9 +166,11 @@ def test_no_small_search_saves_a_plan_that_another_of_its_table_clearly_beats(
     for row in result.table:
         if row["nfe"] > result.plan.nfe:
             continue
-        figure = row["quality"]["paired_rmse"]
+        figure = row["quality"].get("typical_error")
         assert row["kind"] != "standard" or row["fresh"] or not figure or figure["high"] >= saved["low"], row["name"]
         same = played.get(f"{row['name']} {row['nfe']}")
         if same is not None and row["fresh"]:
             m = min(n, len(same.samples))
-            assert paired.ratio(paired.squared_errors(same.samples[:m], target[:m]), own[:m]).high >= 0.999, row["name"]
+            assert endings(paired.squared_errors(same.samples[:m], target[:m]), own[:m]).decision(0.05) != "better", (
+                row["name"]
+            )

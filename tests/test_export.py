@@ -76,7 +76,7 @@ def test_flow_plans_need_no_scheduler() -> None:
     plan = fewer.standard("euler", FLOW, 5, "shift")
     assert fewer.to_diffusers(plan).exact
     assert str(fewer.to_diffusers(plan)) == str(fewer.to_diffusers(plan, FLOW))
-    with pytest.raises(InputError, match="is not told 1000 tau: give the model"):
+    with pytest.raises(InputError, match="does not take 1000 tau as its time: give the model"):
         fewer.to_diffusers(fewer.standard("ddim", VP, 5))
 
 

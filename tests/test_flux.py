@@ -24,7 +24,7 @@ import fewer
 from fewer.audit import Case, audit
 from fewer.cli.main import run
 from fewer.errors import InputError
-from fewer.integrations.as_it_is import as_it_is, untold_guidance
+from fewer.integrations.as_it_is import as_it_is, ignored_guidance
 from fewer.models.pipelines.defaults import dynamic_shift
 from fewer.models.pipelines.flux import packed, token_positions, unpacked
 from fewer.models.pipelines.names import own_grid, own_solver
@@ -143,10 +143,10 @@ def test_its_guidance_is_told(folders: dict[str, Path]) -> None:
     assert model.embedded_guidance == 3.5
     assert model.with_guidance(5).embedded_guidance == 5
     assert model.describe()["embedded_guidance"] == 3.5
-    assert "is told guidance 3.5" in str(untold_guidance(model, None))
-    assert untold_guidance(model.with_guidance(5), None) is None
+    assert "is given guidance 3.5" in str(ignored_guidance(model, None))
+    assert ignored_guidance(model.with_guidance(5), None) is None
     assert plain.embedded_guidance is None
-    assert untold_guidance(plain, None) is None
+    assert ignored_guidance(plain, None) is None
     for ask, says in (
         (lambda: fewer.standard("ddim", model, 4, "uniform", guidance=3.0), r"model.with_guidance\(3\)"),
         (lambda: fewer.tune(model, 4, guidance=3.0), r"model.with_guidance\(3\)"),
@@ -216,7 +216,7 @@ def test_the_commands(folders: dict[str, Path], tmp_path: Path, capsys: pytest.C
     for more in ([], ["--guidance", "3.5"], ["--guidance", "9"]):
         assert run([*draw, "--plan", str(plan), *more]) == 0
         said = capsys.readouterr().err
-        assert ("is told guidance 3.5" in said) == (more != ["--guidance", "9"])
+        assert ("is given guidance 3.5" in said) == (more != ["--guidance", "9"])
         made[" ".join(more)] = (out / "00000.png").read_bytes()
     assert made[""] == made["--guidance 3.5"] != made["--guidance 9"]
     assert run(["inspect", flux, "--prompts", str(_file(tmp_path)), "--json", str(tmp_path / "facts.json")]) == 0

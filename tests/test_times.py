@@ -124,7 +124,7 @@ def test_own_times_are_told_under_their_own_schedule_alone(made: str) -> None:
     assert FewerScheduler.from_plan(plan, first).timesteps.tolist() == torch.tensor(told, dtype=torch.float32).tolist()
     for played in SCHEDULES.keys() - {made}:
         here = exact(played)
-        says = f"plan 'dpmpp-2m given levels' was made under another noise schedule .*: at its levels {played} is told"
+        says = f"plan 'dpmpp-2m given levels' was made under another noise schedule .*: at its levels {played} is given"
         assert times(here, plan) == times(here, made_under(made))
         with pytest.warns(UserWarning, match=says) as warned:
             found = sample(here, plan, 2)

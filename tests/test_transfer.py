@@ -139,7 +139,7 @@ def test_a_second_network_of_another_schedule_is_told_its_own_times() -> None:
         sample(there, moved, 3), sample(replace(first, others=(small,)), plan, 3), rtol=1e-4, atol=1e-4
     )
     assert said[0] == "plan 'ddim logsnr' was made for small, not for other small"
-    assert "at its levels other small is told times of its own" in said[1]
+    assert "at its levels other small is given times of its own" in said[1]
 
 
 def test_times_of_the_same_schedule_are_the_plans_own() -> None:
@@ -290,7 +290,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
     assert run(["sample", "their_models:tuned", "--plan", "good.json", "-n", "2", "--out", "pictures"]) == 0
     assert "made under another noise schedule" in capfd.readouterr().err
     noise = unit_noise(0, range(2), (1, 4, 4))
-    with pytest.warns(UserWarning, match="at its levels tuned is told times of its own"):
+    with pytest.warns(UserWarning, match="at its levels tuned is given times of its own"):
         found = sample(tuned, good, noise=noise)
     assert torch.equal(found, sample(tuned, transferred(tuned, good)[0], noise=noise))
 

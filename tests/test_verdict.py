@@ -12,6 +12,7 @@ from fewer.evaluate.held_out import HeldOut, Source
 from fewer.evaluate.reference import Reference
 from fewer.evaluate.scoring import Scoring
 from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.endings import typical, typical_ratio
 from fewer.models.schedules import Flow
 from fewer.noise import unit_noise
 from fewer.plan import Plan
@@ -179,11 +180,15 @@ def test_a_plan_that_was_stopped_is_placed_by_the_ratio_estimate(model, fine):
     race = Ranking(task)
     good, bad = standard(model, "dpmpp-2m", 12), standard(model, "ddim", 3)
     first, second = race.score(good), race.score(bad)
-    of_good, of_bad = task.squared_errors(good), task.squared_errors(bad)[: second.n]
-    assert first.value == pytest.approx(paired.rmse(of_good).value, rel=1e-5)
-    assert second.n < len(task)
-    estimate = of_good.mean().sqrt() * (of_bad.mean() / of_good[: second.n].mean()).sqrt()
-    assert second.value == pytest.approx(float(estimate), rel=1e-5)
+    of_good, of_bad = task.squared_errors(good), task.squared_errors(bad)[: second.rmse.n]
+    assert first.rmse.value == pytest.approx(paired.rmse(of_good).value, rel=1e-5)
+    assert first.typical.value == pytest.approx(typical(of_good).value, rel=1e-5)
+    n = second.rmse.n
+    assert n == second.typical.n < len(task)
+    estimate = of_good.mean().sqrt() * (of_bad.mean() / of_good[:n].mean()).sqrt()
+    assert second.rmse.value == pytest.approx(float(estimate), rel=1e-5)
+    estimate = typical(of_good).value * typical_ratio(of_bad, of_good[:n]).value
+    assert second.typical.value == pytest.approx(estimate, rel=1e-5)
     assert race.score(good) == first  # the best itself is never stopped
 
 

@@ -6,6 +6,7 @@ The file may come from anywhere: lengths and counts are bounded, and numbers tha
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
@@ -50,6 +51,11 @@ class Score(Interval):
 
 
 Quality = Annotated[dict[str, Annotated[Score | None, AfterValidator(measured)]], Field(max_length=32)]
+
+
+def error_of(quality: Mapping[str, Score | None]) -> Score | None:
+    """The error that plans are sorted by: the typical one, or the paired RMSE in files of before there was any."""
+    return quality.get("typical_error") or quality.get("paired_rmse")
 
 
 class ModelFacts(Record):
@@ -115,12 +121,19 @@ class Baseline(Record):
 
 
 class Verdict(Record):
-    """The comparison on held-out noise: ratio = error of the tuned plan / error of `against`."""
+    """The comparison on held-out noise: ratio = error of the tuned plan / error of `against`.
+
+    The other figures as in `fewer.evaluate.verdict.Verdict`; files of before there were any have a ratio of RMSEs alone.
+    """
 
     against: Text
     margin: Figure
     decision: Literal["better", "not worse", "worse", "cannot tell"]
     ratio: Measured
+    elsewhere: Measured = None
+    shares: Annotated[tuple[Measured, ...], Field(max_length=2)] | None = None
+    rmse: Measured = None
+    farther: Measured = None
     recommended: Literal["tuned", "standard"] | None = None
     reason: Text | None = None
     seeds: SeedScan | None = None
@@ -134,14 +147,20 @@ class Verdict(Record):
 
 
 class Contribution(Record):
-    """A plan of the budget with only some columns free; `ratio` of its error to that of the plan with all of them."""
+    """A plan of the budget with only some columns free; `ratio` of its typical error to that of the plan with all of them."""
 
     name: Text
     nfe: Count
     macs: Figure = None
     ms: Figure = None
     paired_rmse: Measured
+    typical_error: Measured = None
     ratio: Measured = None
+
+    @property
+    def error(self) -> Interval | None:
+        """The typical error, or the paired RMSE in files of before there was any."""
+        return self.typical_error or self.paired_rmse
 
 
 class Share(Record):

@@ -55,26 +55,34 @@ def figure(entry: Interval | dict[str, Any] | None) -> str:
 
 def print_tune(result: Result, folder: Path) -> None:
     """The front, the baselines and the verdict."""
+    from fewer.results import error_of
+
     record = result.record
     guided = record.budget.guidance is not None  # a row may cost two evaluations then
-    title = f"{record.model.name}: paired RMSE to the reference solution, held-out noise, 95 % interval"
+    title = f"{record.model.name}: distance to the reference solution, held-out noise, 95 % interval"
     evaluations = "nfe in rows" if guided else "nfe"
-    columns = ("plan", evaluations, "ms a sample", "paired RMSE", "of best standard", "decision")
+    columns = ("plan", evaluations, "ms a sample", "typical error", "elsewhere", "of best standard", "decision")
     table = _table(title, ("plan", "decision"), *columns)
     for entry in record.front:
         table.add_row(
             Text(entry.name, "bold"), f"{entry.nfe} in {entry.cost.rows}" if guided else str(entry.nfe),
-            figure(entry.cost.ms), _error(entry), _ratio(entry.verdict.ratio), entry.verdict.decision,
+            figure(entry.cost.ms), _error(entry), _elsewhere(entry), _ratio(entry.verdict.ratio), entry.verdict.decision,
         )  # fmt: skip
         standards = [b for b in record.baselines if b.nfe == entry.nfe and b.kind == "standard" and b.fresh]
-        standards.sort(key=lambda b: rmse.value if (rmse := b.quality.get("paired_rmse")) else math.inf)
+        standards.sort(key=lambda b: error.value if (error := error_of(b.quality)) else math.inf)
         for baseline in standards[:3]:
-            table.add_row(baseline.name, str(baseline.nfe), "-", _error(baseline), "", "")
+            table.add_row(baseline.name, str(baseline.nfe), "-", _error(baseline), _elsewhere(baseline), "", "")
     for baseline in record.baselines:
         if baseline.kind == "pipeline":
             note = "" if baseline.name.startswith("pipeline") else " (as it is)"
             table.add_row(
-                f"{baseline.name}{note}", str(baseline.nfe), figure(baseline.cost.ms), _error(baseline), "", ""
+                f"{baseline.name}{note}",
+                str(baseline.nfe),
+                figure(baseline.cost.ms),
+                _error(baseline),
+                _elsewhere(baseline),
+                "",
+                "",
             )
     out = console()
     out.print(record.summary, soft_wrap=True)
@@ -100,16 +108,24 @@ def _ratio(ratio: Interval | None) -> str:
 
 
 def _error(row: Entry | Baseline) -> str:
-    """The paired RMSE of a plan."""
-    return figure(row.quality.get("paired_rmse"))
+    """The typical error of a plan."""
+    from fewer.results import error_of
+
+    return figure(error_of(row.quality))
+
+
+def _elsewhere(row: Entry | Baseline) -> str:
+    """The share of a plan's samples that end in another mode than the reference."""
+    share = row.quality.get("elsewhere")
+    return "-" if share is None else f"{100 * share.value:.3g} %"
 
 
 def _contributions(entry: Entry) -> Table:
     """The best plans of a budget with only some of the columns free."""
     title = f"{entry.name}: what each column brought"
-    table = _table(title, ("free",), "free", "calls", "paired RMSE", "of all free")
+    table = _table(title, ("free",), "free", "calls", "typical error", "of all free")
     for each in entry.contributions:
-        table.add_row(each.name, str(each.nfe), figure(each.paired_rmse), figure(each.ratio))
+        table.add_row(each.name, str(each.nfe), figure(each.error), figure(each.ratio))
     return table
 
 

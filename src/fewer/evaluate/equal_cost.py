@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fewer.evaluate.cost.price import call_macs, plan_macs
-from fewer.evaluate.verdict import Verdict
+from fewer.evaluate.verdict import Verdict, in_words
 from fewer.models.model import Model
 from fewer.plan import Plan
 
@@ -66,9 +66,7 @@ class PlanVerdict:
         if not self.finite:
             return f"{name} does not hold on {where}: its samples are not finite"
         baseline, holds = f"{verdict.against}, the best standard sampler of {self.cost}", verdict.non_inferior
-        figure = f"its {verdict.figure} is {verdict.ratio} of that of {baseline}"
-        if verdict.ratio is None:
-            figure = f"without error like {baseline}" if holds else f"{baseline}, has no error, and it has"
+        figure = in_words(verdict, baseline)
         if holds is None:
             return f"{name}: cannot tell whether it holds on {where}, {figure}; more noises may tell"
         bound = f"; at most {1 + verdict.margin:g} was asked for"

@@ -13,9 +13,11 @@ from fewer.engine import MICRO_BATCH, History, begin, bind, play, sample
 from fewer.errors import InputError
 from fewer.evaluate.features import Features
 from fewer.evaluate.image_errors import ImageErrors
+from fewer.evaluate.modes import Modes
 from fewer.evaluate.reference import USUAL_DOUBLING, Doubling, Reference, reference_solution
 from fewer.evaluate.scoring import Quality, Scoring
-from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics import endings, paired
+from fewer.evaluate.statistics.endings import Endings
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.models.model import Model
@@ -160,6 +162,28 @@ class Evaluator:
         """Squared errors (m,) of samples from the first m noises."""
         return squared_errors(samples, self.target[: len(samples)])
 
+    def elsewhere(self, samples: Tensor) -> Tensor | None:
+        """Which samples from the first m noises end in another mode than the reference, (m,) bool; None where the model's modes
+        are not known.
+        """
+        modes = Modes.of(self.model)
+        return None if modes is None else modes.apart(samples, self.target[: len(samples)])
+
+    def compared(self, a: Tensor, b: Tensor, alpha: float = endings.ALPHA) -> Endings:
+        """Samples a (m, *shape) with samples b (m, *shape) from the same first m noises."""
+        apart = self.elsewhere(a), self.elsewhere(b)
+        known = None if apart[0] is None or apart[1] is None else (apart[0], apart[1])
+        return endings.endings(self.errors(a), self.errors(b), known, alpha)
+
+    def pair_figures(self, samples: Tensor) -> dict[str, Interval]:
+        """RMSE and typical error of samples from the first noises, and the share that ends in another mode."""
+        errors = self.errors(samples)
+        return {
+            "paired_rmse": paired.rmse(errors),
+            "typical_error": endings.typical(errors),
+            "elsewhere": endings.elsewhere(errors, self.elsewhere(samples)),
+        }
+
     def squared_errors(self, plan: Plan) -> Tensor:
         """A deterministic plan's squared error of each sample (n,), float64 on the CPU; nan where one is not finite."""
         return torch.cat([squared_errors(self.run(plan, part), self.target[part]) for part in self.parts()])
@@ -176,19 +200,17 @@ class Evaluator:
         return scoring.frechet(samples)
 
     def quality(self, samples: Tensor, *, pairs: bool = True) -> Quality:
-        """Paired RMSE of samples from the first noises, of latents that of some decoded images too, distances to the data
-        where there is any, and the user's metric.
+        """Paired RMSE and typical error of samples from the first noises and the share that ends in another mode, of latents the
+        RMSE of some decoded images too, distances to the data where there is any, and the user's metric.
 
         pairs  whether samples and reference solution are pairs, which those of stochastic plans are not: these are
                compared by distance, where there is no data with the reference solution's samples
 
         Of fewer samples than noises (a pipeline's that takes many steps), what so few are not enough for is left out.
         """
-        figures: dict[str, Interval] = {}
-        if pairs:
-            figures["paired_rmse"] = paired.rmse(self.errors(samples))
-            if self.image_errors is not None:
-                figures["paired_rmse_images"] = paired.rmse(self.image_errors(samples))
+        figures = self.pair_figures(samples) if pairs else {}
+        if pairs and self.image_errors is not None:
+            figures["paired_rmse_images"] = paired.rmse(self.image_errors(samples))
         features = None
         try:
             if self.scoring.data is not None or not pairs:
@@ -234,10 +256,14 @@ class Played:
         """The plan on the first n noises."""
         return cls(evaluator, plan, evaluator.samples(plan, last=n))
 
-    def errors(self, n: int) -> Tensor:
-        """Squared errors (n,) on the first n noises."""
+    def on_first(self, n: int) -> Tensor:
+        """Samples (n, *shape) from the first n noises."""
         have = len(self.samples)
         if have < n:
             self.evaluator.extend(n)
             self.samples = torch.cat([self.samples, self.evaluator.samples(self.plan, have, n)])
-        return self.evaluator.errors(self.samples[:n])
+        return self.samples[:n]
+
+    def errors(self, n: int) -> Tensor:
+        """Squared errors (n,) on the first n noises."""
+        return self.evaluator.errors(self.on_first(n))

@@ -1,4 +1,10 @@
-"""Whether a candidate is as good as a baseline: the one decision, by paired error or by Frechet distance."""
+"""Whether a candidate is as good as a baseline: the one decision.
+
+Samples from the same noises are compared by two figures (`fewer.evaluate.statistics.endings`): the typical error of those that
+end where the reference does under both, and the share that ends elsewhere. The ratio of RMSEs stands beside them, and so does
+the difference of the energy distances to the reference, which notices where samples are near their references one by one and
+differ from them all alike. Plans that add noise have no pairs and are compared by Frechet distance alone.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +14,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from fewer.evaluate.distances.energy import energy_difference
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.endings import ALPHA
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import Decision
 
@@ -24,8 +32,11 @@ _NON_INFERIOR: dict[Decision, bool | None] = {"better": True, "not worse": True,
 class Verdict:
     """Decision on a candidate compared with the baseline named `against`, with a non-inferiority `margin` (0.05 for 5 %).
 
-    ratio   the candidate's `figure` over the baseline's; None where there is no such ratio: the baseline has no error, or
-            the candidate's samples are not finite
+    ratio      the candidate's `figure` over the baseline's; None where there is no such ratio: the baseline has no error, hardly a
+               sample ends where the reference does, or the candidate's samples are not finite
+    elsewhere  share of its samples that end elsewhere less the baseline's, and `shares` these two; None without pairs
+    rmse       ratio of RMSEs, which a few samples that end elsewhere decide
+    farther    energy distance of its samples to the reference's less that of the baseline's
     """
 
     against: str
@@ -33,16 +44,27 @@ class Verdict:
     decision: Decision
     ratio: Interval | None
     figure: Figure = "error"
+    elsewhere: Interval | None = None
+    shares: tuple[Interval, Interval] | None = None
+    rmse: Interval | None = None
+    farther: Interval | None = None
 
     @property
     def non_inferior(self) -> bool | None:
         """Whether the candidate is shown to be not worse; None where the samples do not tell."""
         return _NON_INFERIOR[self.decision]
 
+    @property
+    def worse_by_distribution(self) -> bool:
+        """Whether its samples are clearly farther from the reference's as a whole, whatever the pairs say."""
+        return self.farther is not None and self.farther.low > 0
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which has null where an interval has no end."""
-        ratio = None if self.ratio is None else self.ratio.to_dict()
-        return {"against": self.against, "margin": self.margin, "decision": self.decision, "ratio": ratio}
+        figures = {"ratio": self.ratio, "elsewhere": self.elsewhere, "rmse": self.rmse, "farther": self.farther}
+        found = {"against": self.against, "margin": self.margin, "decision": self.decision}
+        found |= {name: None if each is None else each.to_dict() for name, each in figures.items()}
+        return found | {"shares": None if self.shares is None else [each.to_dict() for each in self.shares]}
 
 
 @dataclass(frozen=True)
@@ -67,11 +89,25 @@ def decide(evaluator: Evaluator, candidate: Side, baseline: Side, margin: float)
         ratio = distance_ratio(evaluator.frechet(candidate.samples), evaluator.frechet(baseline.samples))
         return Verdict(baseline.name, margin, paired.decide(ratio, margin), ratio, "Frechet distance")
     n = min(len(candidate.samples), len(baseline.samples))
-    errors, of_baseline = (evaluator.errors(side.samples[:n]) for side in (candidate, baseline))
-    if not of_baseline.any():
-        return Verdict(baseline.name, margin, "worse" if errors.any() else "not worse", None)
-    ratio = paired.ratio(errors, of_baseline)
-    return Verdict(baseline.name, margin, paired.decide(ratio, margin), ratio)
+    return of_pairs(evaluator, candidate.samples[:n], baseline.samples[:n], baseline.name, margin)
+
+
+def of_pairs(
+    evaluator: Evaluator, samples: Tensor, of_baseline: Tensor, name: str, margin: float, alpha: float = ALPHA
+) -> Verdict:
+    """Samples (m, *shape) against a baseline's from the same first noises; a decision is wrong with chance `alpha` at most.
+
+    A baseline without error is matched by a candidate without error only.
+    """
+    errors, theirs = evaluator.errors(samples), evaluator.errors(of_baseline)
+    if not theirs.any():
+        return Verdict(name, margin, "worse" if errors.any() else "not worse", None)
+    found = evaluator.compared(samples, of_baseline, alpha)
+    return Verdict(
+        name, margin, found.decision(margin), found.error, elsewhere=found.elsewhere, shares=found.shares,
+        rmse=paired.ratio(errors, theirs),
+        farther=energy_difference(samples, of_baseline, evaluator.target[: len(samples)]),
+    )  # fmt: skip
 
 
 def distance_ratio(a: Interval, b: Interval) -> Interval:
@@ -83,6 +119,26 @@ def distance_ratio(a: Interval, b: Interval) -> Interval:
     low = max(a.low, 0.0) / b.high if b.high > 0 else 0.0
     value = a.value / b.value if b.value > 0 else high
     return Interval(min(max(value, low), high), low, high, a.n)
+
+
+def in_words(verdict: Verdict, baseline: str = "") -> str:
+    """The figures of a verdict as a clause: what its error is of the baseline's, and how many samples end elsewhere.
+
+    baseline  what the baseline is called there, by default its name
+    """
+    baseline = baseline or verdict.against
+    if verdict.ratio is None and verdict.shares is None:
+        return f"without error like {baseline}" if verdict.non_inferior else f"{baseline}, has no error, and it has"
+    if verdict.ratio is None:
+        said = f"hardly a sample ends where the reference does both under it and under {baseline}"
+    else:
+        said = f"its {verdict.figure} is {of_ratio(verdict.ratio, baseline)}"
+    if verdict.shares is not None and any(share.value for share in verdict.shares):
+        own, theirs = (f"{100 * share.value:.3g} %" for share in verdict.shares)
+        said += f", and {own} of its samples end elsewhere, where {theirs} of the other's do"
+    if verdict.worse_by_distribution and verdict.non_inferior:
+        said += "; by energy distance its samples as a whole are farther from the reference's"
+    return said
 
 
 def tells(ratio: Interval) -> bool:

@@ -136,6 +136,10 @@ class GaussianMixture:
         joint = self._log_joint(self._see(x, tau), prior)
         return (torch.logsumexp(joint, 0) - torch.logsumexp(prior, 0)).to(x.dtype)
 
+    def posterior(self, x: Tensor, tau: Level = 0.0, labels: Tensor | None = None) -> Tensor:
+        """Probability (n, K) that x~ = x (n, *shape) at level tau is of each component, given the labels where there are any."""
+        return torch.softmax(self._log_joint(self._see(x, tau), self._log_prior(labels, len(x))), dim=0).T
+
     def sample(self, n: int, seed: int = 0, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Draws n samples of D, (n, *shape) in the mixture's dtype, and their classes (n,) (None without classes).
 

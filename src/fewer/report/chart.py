@@ -1,4 +1,4 @@
-"""Quality against cost as inline SVG: paired RMSE (log) over network evaluations, with 95 % intervals of what matters.
+"""Quality against cost as inline SVG: typical error (log) over network evaluations, with 95 % intervals of what matters.
 
 At each cost the plan found stands right of the middle and the best standard sampler left of it, and the other standard
 samplers spread further to the left, so that no mark covers another; their intervals are in their tooltips and in the table.
@@ -32,7 +32,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 10, 30, 44  # margins of the plot in pixels
 
 @dataclass(frozen=True)
 class Point:
-    """One plan in the chart: x = its cost, y = `rmse.value`. `entry` is the budget that the slider selects it by.
+    """One plan in the chart: x = its cost, y = `error.value`. `entry` is the budget that the slider selects it by.
 
     whole_calls  how many whole calls have the plan's multiply-adds, where blocks are left out; else `nfe`
     """
@@ -40,7 +40,7 @@ class Point:
     name: str
     kind: Kind
     nfe: int
-    rmse: Interval | None
+    error: Interval | None
     entry: int | None = None
     whole_calls: float | None = None
 
@@ -52,14 +52,14 @@ class Point:
     @property
     def y(self) -> float:
         """The value; > LEAST for every point that is drawn."""
-        return 0.0 if self.rmse is None else self.rmse.value
+        return 0.0 if self.error is None else self.error.value
 
     @property
     def title(self) -> str:
         """The tooltip."""
-        ends = f"95 % interval {span(self.rmse)}"
+        ends = f"95 % interval {span(self.error)}"
         cost = "" if self.x == self.nfe else f", with the multiply-adds of {figure(self.x)}"
-        return f"{self.name}\n{self.nfe:,} network evaluations{cost}\npaired RMSE {figure(self.rmse)}, {ends}"
+        return f"{self.name}\n{self.nfe:,} network evaluations{cost}\ntypical error {figure(self.error)}, {ends}"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _svg(points: list[Point], width: int, height: int, labels: bool) -> Markup:
     for p in (p for p in points if p.kind != "standard"):
         parts += [_whisker(p, frame), _mark(p, *frame.place(p))]
     parts += _labels(points, frame) if labels else []
-    title = "Paired RMSE against network evaluations per sample"
+    title = "Typical error against network evaluations per sample"
     head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, title)
     return head + Markup("\n").join(parts) + Markup("</svg>")
 
@@ -136,7 +136,7 @@ def _frame(points: list[Point], width: int, height: int) -> Frame:
     x = BrokenAxis(sorted({p.x for p in points}), LEFT, width - RIGHT)
     # an interval that reaches far, or below 0, ends at the edge instead of setting the scale
     tuned = [p for p in points if p.kind != "standard"]
-    ends = [end for p in tuned if p.rmse for end in (p.rmse.low, p.rmse.high) if p.y / 3 < end < p.y * 3]
+    ends = [end for p in tuned if p.error for end in (p.error.low, p.error.high) if p.y / 3 < end < p.y * 3]
     values = [p.y for p in points] + ends
     y = Axis(min(values) / 1.3, max(values) * 1.2, height - BOTTOM, TOP, True)
     return Frame(x, y, min(DODGE, x.room / 2.5), width, height - BOTTOM)
@@ -144,7 +144,7 @@ def _frame(points: list[Point], width: int, height: int) -> Frame:
 
 def _axes(frame: Frame, calls: list[int], height: int) -> list[Markup]:
     end = frame.width - RIGHT
-    parts = [_text("axis-title", 0, 12, "start", "paired RMSE (data units, log scale)")]
+    parts = [_text("axis-title", 0, 12, "start", "typical error (data units, log scale)")]
     for value in log_ticks(frame.y.low, frame.y.high, 7):
         y = frame.y(value)
         parts += [_line("rule", LEFT, y, end, y), _text("tick", LEFT - 8, y + 4, "end", f"{value:.3g}")]
@@ -162,10 +162,10 @@ def _axes(frame: Frame, calls: list[int], height: int) -> list[Markup]:
 
 def _whisker(point: Point, frame: Frame) -> Markup:
     """The interval of a point, nothing where it has none."""
-    if point.rmse is None or not point.rmse.bounded:
+    if point.error is None or not point.error.bounded:
         return Markup("")
     x = frame.place(point)[0]
-    line = _line("whisker", x, frame.y(point.rmse.low), x, frame.y(point.rmse.high))
+    line = _line("whisker", x, frame.y(point.error.low), x, frame.y(point.error.high))
     return Markup('<g class="mark {}">{}</g>').format(point.kind, line)
 
 

@@ -21,9 +21,9 @@ from fewer.report.folder import Folder, read_folder
 from fewer.report.samples import Sheet, read_sheets
 from fewer.report.table import Table, tabulate
 from fewer.report.templates import environment
-from fewer.results import Baseline, Cost, Entry, Quality, Results, Verdict
+from fewer.results import Baseline, Cost, Entry, Quality, Results, Verdict, error_of
 
-OTHER_QUALITY = ("paired_rmse_images", "fd", "kid", "sw2", "energy", "nll")
+OTHER_QUALITY = ("elsewhere", "paired_rmse", "paired_rmse_images", "fd", "kid", "sw2", "energy", "nll")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _view(found: Folder, folder: Path) -> dict[str, Any]:
     default = to_use(results)
     sheets = read_sheets(folder / "samples.npz", _sheet_names(results.front))
     budgets = [_budget(i, entry, found, tables[i], sheets, lines) for i, entry in enumerate(results.front)]
-    known = [line.rmse for line in lines if line.rmse is not None]
+    known = [line.error for line in lines if line.error is not None]
     own_steps = next((b for b in results.baselines if b.kind == "pipeline"), None)  # written before other budgets
     return {
         "r": results,
@@ -80,7 +80,7 @@ def _view(found: Folder, folder: Path) -> dict[str, Any]:
         "sheets": sheets,
         "chart": draw(lines),
         "unknown": len(lines) - len(known),
-        "unmeasured": sum(not rmse.bounded for rmse in known),
+        "unmeasured": sum(not error.bounded for error in known),
         "ratio_of": words.ratio_of(results.verdict.against, results.baselines).capitalize(),
         **samplers(lines, default),
     }
@@ -106,14 +106,14 @@ def _sentence(verdict: Verdict, cost: Cost, plan: Plan, baselines: Sequence[Base
 
 
 def ranking(baselines: Sequence[Baseline], front: Sequence[Entry]) -> list[Ranked]:
-    """The plans found, standard samplers and the pipeline by paired RMSE, those without a finite figure last.
+    """The plans found, standard samplers and the pipeline by typical error, those without a finite figure last.
 
     A standard sampler is 'best' where no standard sampler of its cost or less comes closer. Where some have
     intervals only these compete: the others were ranked on the search's noises, the plans were measured on fresh ones.
     """
     standards = [b for b in baselines if b.kind == "standard"]
     standards = [b for b in standards if b.fresh] or standards
-    competing = [b for b in standards if (rmse := b.quality.get("paired_rmse")) and rmse.bounded] or standards
+    competing = [b for b in standards if (error := error_of(b.quality)) and error.bounded] or standards
     best: list[Baseline] = []
     for b in sorted(competing, key=lambda b: (b.nfe, _value(b.quality))):
         if _value(b.quality) < min((_value(other.quality) for other in best), default=math.inf):
@@ -125,8 +125,9 @@ def ranking(baselines: Sequence[Baseline], front: Sequence[Entry]) -> list[Ranke
 
 
 def _ranked(row: Baseline | Entry, kind: Kind, entry: int | None = None, whole_calls: float | None = None) -> Ranked:
-    rmse = row.quality.get("paired_rmse")
-    return Ranked(row.name, kind, row.cost.nfe, rmse, entry, whole_calls, cost=row.cost, quality=row.quality)
+    return Ranked(
+        row.name, kind, row.cost.nfe, error_of(row.quality), entry, whole_calls, cost=row.cost, quality=row.quality
+    )
 
 
 def whole_calls(cost: Cost, baselines: Sequence[Baseline]) -> float | None:
@@ -136,15 +137,16 @@ def whole_calls(cost: Cost, baselines: Sequence[Baseline]) -> float | None:
 
 
 def _value(quality: Quality) -> float:
-    rmse = quality.get("paired_rmse")
-    return math.inf if rmse is None else rmse.value
+    error = error_of(quality)
+    return math.inf if error is None else error.value
 
 
 def _places(lines: list[Ranked]) -> dict[str, int]:
     """Digits after the point for each column: three significant ones of its smallest figure."""
     columns: dict[str, list[Interval | None]] = {
-        name: [line.quality.get(name) for line in lines] for name in ("paired_rmse", *OTHER_QUALITY)
+        name: [line.quality.get(name) for line in lines] for name in OTHER_QUALITY
     }
+    columns["error"] = [line.error for line in lines]
     columns["ms"] = [line.cost.ms for line in lines]
     sizes = {name: [abs(i.value) for i in column if i and i.value] for name, column in columns.items()}
     return {name: words.decimals(min(column, default=None)) for name, column in sizes.items()}
@@ -162,8 +164,8 @@ def _budget(
     named = [line for line in lines if line.name == entry.verdict.against and line.nfe == entry.nfe]
     affordable = [line for line in lines if line.kind == "best" and line.nfe <= entry.nfe]
     standards = [line for line in named if line.kind != "pipeline"] + affordable
-    fresh, searched = _value(entry.quality), entry.searched.get("paired_rmse")
-    gap = None if searched is None or searched <= 0 or fresh == math.inf else fresh / searched - 1
+    measured, searched = entry.quality.get("paired_rmse"), entry.searched.get("paired_rmse")
+    gap = None if searched is None or searched <= 0 or measured is None else measured.value / searched - 1
     return {
         "entry": entry,
         "sentence": _sentence(entry.verdict, entry.cost, found.front[i], found.results.baselines),

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from fewer.evaluate.statistics.interval import Interval
 from fewer.report.words import figure
-from fewer.results import Baseline, Cost, Quality, Results, Verdict
+from fewer.results import Baseline, Cost, Quality, Results, Verdict, error_of
 
-SAID = {"paired_rmse": "error", "fd": "Frechet distance"}
+SAID = {"typical_error": "error", "paired_rmse": "error", "fd": "Frechet distance"}
 FLAT = 0.05  # of a time, within which two are called about the same
 
 
@@ -54,13 +54,13 @@ def _beside_pipeline(results: Results, own: Baseline) -> str:
 
 def _beside_standards(results: Results) -> str:
     """The plan beside the best other one of its cost that was played on the same noises."""
-    found, kept = results.quality.get("paired_rmse"), results.verdict.refused
+    found, kept = error_of(results.quality), results.verdict.refused
     if found is None:
         return calls(results.cost.nfe)
     entry = next((each for each in results.front if each.cost == results.cost), results.front[-1])
     same = (b for b in results.baselines if b.nfe == entry.nfe and b.name == results.verdict.against and b.fresh)
     against = next(same, None)
-    theirs = None if against is None else against.quality.get("paired_rmse")
+    theirs = None if against is None else error_of(against.quality)
     if kept or theirs is None:
         return f"{calls(results.cost.nfe)} at an error of {figure(found)}"
     ratio = results.verdict.ratio

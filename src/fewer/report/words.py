@@ -6,9 +6,14 @@ import math
 from collections.abc import Sequence
 
 from fewer.evaluate.statistics.interval import Interval
-from fewer.results import Baseline, Budget, Verdict
+from fewer.results import Baseline, Budget, Verdict, error_of
 
 NONE = "–"
+QUALITY = {
+    "typical_error": "typical error",
+    "elsewhere": "elsewhere",
+    "paired_rmse": "RMSE",
+}  # names of figures in words
 
 
 def decimals(value: float | None) -> int:
@@ -103,7 +108,7 @@ def baseline(against: str, baselines: Sequence[Baseline]) -> str:
 def ratio_of(against: str, baselines: Sequence[Baseline]) -> str:
     """What the ratio is of: samplers that add noise have no paired error and are compared by distance."""
     found = _named(against, baselines)
-    by_distance = found is not None and not found.quality.get("paired_rmse") and found.quality.get("fd")
+    by_distance = found is not None and not error_of(found.quality) and found.quality.get("fd")
     return "Frechet distance" if by_distance else "error"
 
 
@@ -122,12 +127,16 @@ def verdict_sentence(
     """
     other = baseline(verdict.against, baselines)
     margin = percent(verdict.margin)
-    said = {
-        "better": f"is better than {other}",
-        "not worse": f"is not worse than {other} at a margin of {margin}",
-        "worse": f"is worse than {other}",
-        "cannot tell": f"cannot be told from {other} at a margin of {margin}",
-    }[verdict.decision] + _size(verdict.ratio, ratio_of(verdict.against, baselines))
+    said = (
+        {
+            "better": f"is better than {other}",
+            "not worse": f"is not worse than {other} at a margin of {margin}",
+            "worse": f"is worse than {other}",
+            "cannot tell": f"cannot be told from {other} at a margin of {margin}",
+        }[verdict.decision]
+        + _size(verdict.ratio, ratio_of(verdict.against, baselines))
+        + _ending_elsewhere(verdict)
+    )
     cost = f"at {evaluations(nfe)} per sample"
     if whole_calls is not None and whole_calls < nfe * (1 - 1e-9):
         equal = f"at the multiply-adds of {figure(whole_calls)} network evaluations per sample"
@@ -146,6 +155,17 @@ def verdict_sentence(
 
 def _named(name: str, baselines: Sequence[Baseline]) -> Baseline | None:
     return next((b for b in baselines if b.name == name), None)
+
+
+def _ending_elsewhere(verdict: Verdict) -> str:
+    """Shares of samples that end in another mode than the reference, where there are any, and what a distance says against it."""
+    said = ""
+    if verdict.shares is not None and any(share is not None and share.value > 0 for share in verdict.shares):
+        own, theirs = (percent(None if share is None else share.value) for share in verdict.shares)
+        said = f"; {own} of its samples are other images than the reference's, {theirs} of the other's"
+    if verdict.decision in ("better", "not worse") and verdict.farther is not None and verdict.farther.low > 0:
+        said += "; by energy distance its samples as a whole are farther from the reference's"
+    return said
 
 
 def _size(ratio: Interval | None, what: str) -> str:

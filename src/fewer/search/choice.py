@@ -1,15 +1,14 @@
 """The choice of a budget's plan on held-out noises, among all plans that its table shows, and the verdict on the tuned one.
 
 The tuned plan and the k plans that it is held against are played on the same held-out noises: on the first ones, and on
-more, up to four times as many, while the race (`fewer.evaluate.statistics.racing`) is undecided. The baseline is the one
-of least mean squared error on all noises of the last look. That it is the best of k on these very noises is allowed for:
-the ratios of the tuned plan's error to all k hold together, over all looks, with 95 % chance (the levels of
-`fewer.evaluate.statistics.spending`, divided by k after Bonferroni), so that the one of the baseline does, whichever it is.
+more, up to four times as many, while the race is undecided. The baseline is the one of least typical error on all noises
+of the last look. That it is the best of k on these very noises is allowed for: the figures of the tuned plan against all k
+(`fewer.evaluate.statistics.endings`) hold together, over all looks, with 95 % chance (the levels of
+`fewer.evaluate.statistics.spending`, divided by k after Bonferroni), so that those against the baseline do, whichever it is.
 
-The tuned plan is taken where it is shown to be better or not worse, and no other plan is clearly better (the 95 % interval
-of the ratio, on these noises, lies wholly on one side of 1). Else the baseline is kept, which no plan clearly beats, since none
-has a smaller mean error here. Intervals of the qualities beside are each plan's own, for a number of noises fixed before; the
-baseline's, as the smallest of k, looks better than it is.
+The tuned plan is taken where it is shown to be better or not worse, and no other plan is clearly better on these noises. Else
+the baseline is kept, which no plan clearly beats, since none has a smaller typical error here. Intervals of the qualities
+beside are each plan's own, for a number of noises fixed before; the baseline's, as the smallest of k, looks better than it is.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from typing import Any
 from fewer.errors import NotFinite
 from fewer.evaluate.evaluator import Evaluator, Played
 from fewer.evaluate.scoring import Quality
-from fewer.evaluate.statistics import paired
-from fewer.evaluate.statistics.racing import futile, looks, ratios
-from fewer.evaluate.verdict import of_ratio
+from fewer.evaluate.statistics.endings import typical
+from fewer.evaluate.statistics.racing import Ahead, looks
+from fewer.evaluate.verdict import in_words, of_pairs
 from fewer.plan import Plan
 from fewer.search.strategy import Candidate
 from fewer.search.verdict import Measured, Outcome, Recommendation, luck
@@ -70,7 +69,7 @@ def judge(
             break
         tried |= {plan.name for plan in more}
         field += [played for plan in more if (played := _played(evaluator, plan, n)) is not None]  # and compared again
-    best, *others = sorted(field, key=lambda played: float(played.errors(n).mean()))
+    best, *others = sorted(field, key=lambda played: typical(played.errors(n)).value)
     baselines = [_measured(best, n), *(_measured(each, n, scored=not terms.late()) for each in others)]
     errors = {candidate.plan.name: candidate.error for candidate in ranked}
     if shown is moved and tuned is not None:
@@ -87,23 +86,28 @@ def judge(
 
 def contenders(ranked: Sequence[Candidate]) -> list[Candidate]:
     """The best standard plans of the search's noises: from 3 to 6, as many as were not clearly worse there than the best."""
-    finite = [candidate for candidate in ranked if math.isfinite(candidate.error)] or list(ranked)
+    finite = sorted((each for each in ranked if math.isfinite(each.error)), key=_typical) or list(ranked)
     whole = max((_played_on(candidate) for candidate in finite), default=0)
     kept = [candidate for candidate in finite if _played_on(candidate) == whole][:MOST]
     return kept if len(kept) >= LEAST else finite[:LEAST]
 
 
+def _typical(candidate: Candidate) -> float:
+    """The typical error of a standard plan on the search's noises."""
+    return float(candidate.state.get("typical_error", {}).get("value", math.inf))
+
+
 def _played_on(candidate: Candidate) -> int:
     """The noises that a standard plan was ranked on; one that had clearly lost was stopped."""
-    return int(candidate.state.get("paired_rmse", {}).get("n", 0))
+    return int(candidate.state.get("typical_error", {}).get("n", 0))
 
 
 def _called_for(ranked: list[Candidate], tried: set[str], shown: Played, n: int) -> list[Plan]:
-    """Standard plans not tried yet whose figure on the search's noises lies wholly below that of the plan to be taken."""
-    low = paired.rmse(shown.errors(n)).low
+    """Standard plans not tried yet whose typical error on the search's noises lies wholly below that of the plan to be taken."""
+    low = typical(shown.errors(n)).low
     return [
         candidate.plan for candidate in ranked
-        if candidate.plan.name not in tried and (candidate.state.get("paired_rmse", {}).get("high") or math.inf) < low
+        if candidate.plan.name not in tried and (candidate.state.get("typical_error", {}).get("high") or math.inf) < low
     ]  # fmt: skip
 
 
@@ -132,16 +136,15 @@ def _played(evaluator: Evaluator, plan: Plan, n: int) -> Played | None:
 
 
 def _measured(played: Played, n: int, scored: bool = True) -> Measured:
-    """A plan on the first n noises; by its RMSE alone where it is not to be scored by distances and the user's metric too."""
-    errors = played.errors(n)  # plays those that are missing
-    samples = played.samples[:n]
-    quality = played.evaluator.quality(samples) if scored else Quality({"paired_rmse": paired.rmse(errors)})
+    """A plan on the first n noises; by its errors alone where it is not to be scored by distances and the user's metric too."""
+    samples = played.on_first(n)
+    quality = played.evaluator.quality(samples) if scored else Quality(played.evaluator.pair_figures(samples))
     return Measured(played.plan, samples, quality)
 
 
 def _best(field: list[Played], n: int) -> Played:
-    """The plan of least mean squared error on the first n noises."""
-    return min(field, key=lambda played: float(played.errors(n).mean()))
+    """The plan of least typical error on the first n noises."""
+    return min(field, key=lambda played: typical(played.errors(n)).value)
 
 
 def _compared(
@@ -163,27 +166,27 @@ def _raced(moved: Played, field: list[Played], terms: Terms) -> tuple[Recommenda
     """The race of the tuned plan against all others: its verdict, and the noises that it took."""
     most = LONGEST * terms.first
     planned = [(n, alpha / len(field)) for n, alpha in looks(most, terms.first)]
+    evaluator = moved.evaluator
     for n, alpha in planned:
         best = _best(field, n)
-        ratio = ratios(moved.errors(n)[None], best.errors(n)[None], alpha)[0]
-        decision = paired.decide(ratio, terms.margin)
-        over = n == most or terms.late() or futile(ratio, alpha, terms.margin, most, planned[-1][1])
-        if decision != "cannot tell" or over:
+        found = evaluator.compared(moved.on_first(n), best.on_first(n), alpha)
+        ahead = Ahead(n, alpha, most, planned[-1][1], terms.margin)
+        if found.decision(terms.margin) != "cannot tell" or n == most or terms.late() or ahead.futile_endings(found):
             break
-    name, size = best.plan.name, of_ratio(ratio, best.plan.name)
-    ahead = next((each for each in field if _clearly_better(each, moved, n)), None)
-    if decision not in ("better", "not worse"):
-        recommended = "standard"
-        reason = f"the tuned plan's error is {size}, not shown to be at most {1 + terms.margin:g}"
-    elif ahead is not None:
-        recommended = "standard"
-        reason = f"the tuned plan's error is {size}, within the margin, and {ahead.plan.name} is clearly better"
+    verdict = of_pairs(evaluator, moved.on_first(n), best.on_first(n), best.plan.name, terms.margin, alpha)
+    beaten = next((each for each in field if _clearly_better(each, moved, n, terms.margin)), None)
+    size = in_words(verdict)
+    if not verdict.non_inferior:
+        reason = f"of the tuned plan, {size}; not shown to be at most {terms.margin:.0%} worse"
+    elif beaten is not None:
+        reason = f"of the tuned plan, {size}; {beaten.plan.name} is clearly better"
     else:
-        recommended, reason = "tuned", f"its error is {size}"
-    return Recommendation(name, terms.margin, decision, ratio, recommended=recommended, reason=reason), n
+        return Recommendation(**vars(verdict), recommended="tuned", reason=size), n
+    return Recommendation(**vars(verdict), recommended="standard", reason=reason), n
 
 
-def _clearly_better(one: Played, other: Played, n: int) -> bool:
-    """Whether the 95 % interval of the ratio of errors on the first n noises lies wholly below 1."""
-    errors = other.errors(n)
-    return bool(errors.any()) and paired.ratio(one.errors(n), errors).high < 1
+def _clearly_better(one: Played, other: Played, n: int, margin: float) -> bool:
+    """Whether one of the two figures shows this plan to be better than the other on the first n noises, and none to be worse."""
+    if not other.errors(n).any():
+        return False
+    return one.evaluator.compared(one.on_first(n), other.on_first(n)).decision(margin) == "better"

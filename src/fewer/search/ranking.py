@@ -2,16 +2,17 @@
 
 A plan is played on the first 8 noises, then on 16, 32, .. up to all of them. At every look its errors are compared with
 those of the best finished plan on the same noises, and it stops where even the low end of the interval of the ratio of
-RMSEs is above 1. The looks of one plan miss together with 5 % chance (`fewer.evaluate.statistics.spending`); nothing is allowed
-for there being many plans, since a good plan that is dropped costs the search a start and no verdict its truth.
+typical errors (`fewer.evaluate.statistics.endings`) is above 1. The looks of one plan miss together with 5 % chance
+(`fewer.evaluate.statistics.spending`); nothing is allowed for there being many plans, since a good plan that is dropped costs
+the search a start and no verdict its truth.
 
 A plan that stopped after n noises is ranked by the ratio estimate of its error on all noises,
 
     RMSE = RMSE_best(all) RMSE(n) / RMSE_best(n)
 
-which takes out how hard the first n noises happen to be. Unlike successive halving, which drops a share of the plans
-whatever they are worth (and `fewer.evaluate.statistics.racing.race_all`, which needs all plans at once), plans come one by one, so
-that each is kept as soon as it is done.
+and likewise of its typical error, which takes out how hard the first n noises happen to be. Unlike successive halving, which
+drops a share of the plans whatever they are worth (and `fewer.evaluate.statistics.racing.race_all`, which needs all plans at
+once), plans come one by one, so that each is kept as soon as it is done.
 """
 
 from __future__ import annotations
@@ -22,13 +23,22 @@ import torch
 from torch import Tensor
 
 from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.endings import typical, typical_ratio
 from fewer.evaluate.statistics.interval import Interval
-from fewer.evaluate.statistics.racing import ALPHA, ratios
+from fewer.evaluate.statistics.racing import ALPHA
 from fewer.evaluate.statistics.spending import levels
 from fewer.plan import Plan
 from fewer.search.objective import Objective
 
 FIRST = 8
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures of a plan on the noises of a ranking: root mean squared and typical error."""
+
+    rmse: Interval
+    typical: Interval
 
 
 @dataclass
@@ -38,8 +48,8 @@ class Ranking:
     objective: Objective
     best: Tensor | None = None
 
-    def score(self, plan: Plan) -> Interval | None:
-        """RMSE on all noises, estimated where the plan was stopped; None where its samples are not finite.
+    def score(self, plan: Plan) -> Scores | None:
+        """Errors on all noises, estimated where the plan was stopped; None where its samples are not finite.
 
         `n` is how many noises it was played on. The interval of an estimate is bounded by the ends of both factors'.
         """
@@ -50,9 +60,9 @@ class Ranking:
                 return None
             if self._lost(errors, alpha):
                 return self._estimated(errors)
-        if self.best is None or errors.mean() < self.best.mean():
+        if self.best is None or typical(errors).value < typical(self.best).value:
             self.best = errors
-        return paired.rmse(errors)
+        return Scores(paired.rmse(errors), typical(errors))
 
     def _looks(self) -> list[tuple[int, float]]:
         """The looks: numbers of noises 8, 16, 32, .. up to all, and the significance level of each."""
@@ -66,10 +76,16 @@ class Ranking:
         n = len(errors)
         if self.best is None or n == len(self.best) or not self.best[:n].any():
             return False
-        return ratios(errors[None], self.best[None, :n], alpha)[0].low > 1
+        return typical_ratio(errors, self.best[:n], alpha).low > 1
 
-    def _estimated(self, errors: Tensor) -> Interval:
+    def _estimated(self, errors: Tensor) -> Scores:
         assert self.best is not None
-        of_best, ratio = paired.rmse(self.best), paired.ratio(errors, self.best[: len(errors)])
-        ends = of_best.value * ratio.value, of_best.low * ratio.low, of_best.high * ratio.high
-        return Interval(*ends, len(errors))
+        same = self.best[: len(errors)]
+        return Scores(
+            _product(paired.rmse(self.best), paired.ratio(errors, same)),
+            _product(typical(self.best), typical_ratio(errors, same)),
+        )
+
+
+def _product(of_best: Interval, ratio: Interval) -> Interval:
+    return Interval(of_best.value * ratio.value, of_best.low * ratio.low, of_best.high * ratio.high, ratio.n)

@@ -27,7 +27,7 @@ from fewer.plan import Plan
 from fewer.report.folder import RESULTS, Folder
 from fewer.report.html import write_page
 from fewer.report.summary import summary
-from fewer.results import Results
+from fewer.results import Results, error_of
 from fewer.search.outfolder import earlier_plans
 from fewer.search.stages.references import References
 from fewer.search.stages.run import Run, Task
@@ -52,8 +52,8 @@ class Result:
 
     def __repr__(self) -> str:
         """One line: what was found, and how it stands."""
-        record, error = self.record, self.record.quality.get("paired_rmse")
-        said = "" if error is None else f", paired RMSE {error}"
+        record, error = self.record, error_of(self.record.quality)
+        said = "" if error is None else f", typical error {error}"
         return (
             f"Result({record.model.name!r}: {self.plan.name!r}, {self.plan.nfe} network evaluations{said}; "
             f"{record.verdict.decision} against {record.verdict.against!r})"
@@ -61,9 +61,9 @@ class Result:
 
     def _repr_html_(self) -> str:
         """The verdict, the front, and the picture of the plan, for notebooks."""
-        columns = ["plan", "decision", "nfe", "paired RMSE", "of the standard's"]
+        columns = ["plan", "decision", "nfe", "typical error", "of the standard's"]
         front = [
-            [e.name, e.verdict.decision, e.nfe, e.quality.get("paired_rmse") or "–", e.verdict.ratio or "–"]
+            [e.name, e.verdict.decision, e.nfe, error_of(e.quality) or "–", e.verdict.ratio or "–"]
             for e in self.record.front
         ]
         said = [self.record.verdict.reason or "", *self.record.notes]
@@ -183,7 +183,7 @@ def _baselines(task: Task, run: Run, refs: References, outcomes: list[Outcome]) 
         measured = {standard.plan.name: standard.quality.to_dict() for standard in outcome.standards}
         for candidate in outcome.ranked:
             name = candidate.plan.name
-            quality = measured.get(name) or {"paired_rmse": candidate.state.get("paired_rmse")}
+            quality = measured.get(name) or {key: candidate.state.get(key) for key in ("paired_rmse", "typical_error")}
             fresh = name in measured
             rows.append({"name": name, "kind": "standard", "nfe": outcome.nfe, "quality": quality, "fresh": fresh})
     if pipeline is None:

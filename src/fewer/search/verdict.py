@@ -13,7 +13,7 @@ from fewer.evaluate.scoring import Quality
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.seeds import SeedScan, seed_scan
-from fewer.evaluate.verdict import Side, Verdict, decide, of_ratio
+from fewer.evaluate.verdict import Side, Verdict, decide, in_words
 from fewer.plan import Plan
 from fewer.results import Attribution, Contribution
 from fewer.search.strategy import Candidate
@@ -119,12 +119,7 @@ def matches(evaluator: Evaluator, outcome: Outcome, pipeline: Pipeline, margin: 
     """The outcome's plan against the pipeline as it is."""
     plan = outcome.plan
     verdict = decide(evaluator, Side(plan.name, outcome.chosen.samples, plan.stochastic), pipeline, margin)
-    size = (
-        f"{verdict.ratio} of that of {pipeline.name}"
-        if verdict.ratio is None
-        else of_ratio(verdict.ratio, pipeline.name)
-    )
-    reason = f"at {outcome.nfe} evaluations its {verdict.figure} is {size} ({pipeline.nfe} evaluations)"
+    reason = f"at {outcome.nfe} evaluations {in_words(verdict, f'{pipeline.name} ({pipeline.nfe} evaluations)')}"
     recommended = "tuned" if verdict.non_inferior else "standard"
     return Recommendation(**vars(verdict), recommended=recommended, reason=reason)
 
@@ -134,8 +129,7 @@ def refusal(budget: str, verdict: Verdict) -> str | None:
     if verdict.non_inferior:
         return None
     shown = "keeps" if verdict.decision == "worse" else "is shown to keep"
-    size = "above the pipeline's, which is 0" if verdict.ratio is None else f"{verdict.ratio} of the pipeline's"
     return (
-        f"no plan of {budget} {shown} the quality of {verdict.against}: the {verdict.figure} of the best that was found is "
-        f"{size}, and at most {1 + verdict.margin:g} was asked for"
+        f"no plan of {budget} {shown} the quality of {verdict.against}: of the best that was found, {in_words(verdict)}; at most "
+        f"{verdict.margin:.3g} worse was asked for"
     )

@@ -11,7 +11,7 @@ from fewer.errors import InputError
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.report.folder import Folder
-from fewer.results import Baseline, Entry
+from fewer.results import Baseline, Entry, error_of
 from fewer.samplers import standard
 from fewer.transfer import transferred
 
@@ -84,8 +84,8 @@ def _standard_names(entry: Entry, baselines: Sequence[Baseline]) -> list[str]:
     """Standard samplers of an entry's cost: the one that its verdict names, then from the closest on."""
 
     def error(row: Baseline) -> tuple[bool, float]:
-        rmse = row.quality.get("paired_rmse")
-        return row.name != entry.verdict.against, float("inf") if rmse is None else rmse.value
+        figure = error_of(row.quality)
+        return row.name != entry.verdict.against, float("inf") if figure is None else figure.value
 
     rows = [row for row in baselines if row.kind == "standard" and row.nfe == entry.nfe]
     return [row.name for row in sorted(rows, key=error)]

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -41,6 +41,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from fewer.errors import InputError
+from fewer.evaluate.statistics.endings import Endings
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import LEAST, RESAMPLES, Decision, checked, decide, log_ratio
 from fewer.evaluate.statistics.spending import levels
@@ -130,7 +131,7 @@ def race(draw: Draw, margin: float = 0.05, most: int = 4096, first: int = 64) ->
         a, b = torch.cat([a, more_a]), torch.cat([b, more_b])
         ratio = ratios(a[None], b[None], alpha)[0]
         decision = decide(ratio, margin)
-        if decision != "cannot tell" or futile(ratio, alpha, margin, most, last):
+        if decision != "cannot tell" or Ahead(n, alpha, most, last, margin).futile(ratio):
             break
     return Race(decision, ratio, n)
 
@@ -216,23 +217,42 @@ def _quantile(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     return q * float(student.ppf(1 - alpha / 2, n - 1) / student.ppf(1 - shown / 2, n - 1))
 
 
-def futile(ratio: Interval, alpha: float, margin: float, most: int, last: float) -> bool:
-    """Whether a race of two, at a look of level `alpha`, would hardly decide by its last one, at `most` samples, level `last`."""
-    return ratio.n < most and _predictive_power(ratio, alpha, margin, most, last) < FUTILE
+@dataclass(frozen=True)
+class Ahead:
+    """The last look of a race of two, at `most` samples and of level `last`, as one of level `alpha` at n samples foresees it."""
 
+    n: int
+    alpha: float
+    most: int
+    last: float
+    margin: float
 
-def _predictive_power(ratio: Interval, alpha: float, margin: float, most: int, last: float) -> float:
-    """Chance that the look at `most` samples, of level `last`, says anything, as this look predicts it."""
-    if not 0 < ratio.low < ratio.high < math.exp(700):
-        return 1.0
-    theta, reach = math.log(ratio.value), math.log(ratio.high / ratio.low) / 2
-    now, then = (float(student.ppf(1 - level / 2, n - 1)) for level, n in ((alpha, ratio.n), (last, most)))
-    part = ratio.n / most
-    reach_then = reach * math.sqrt(part) * then / now
-    spread = reach / now * math.sqrt(1 - part)
-    worse = norm.sf((math.log1p(margin) + reach_then - theta) / spread)
-    not_worse = norm.cdf((math.log1p(margin) - reach_then - theta) / spread)
-    return float(worse + not_worse)
+    def futile(self, ratio: Interval) -> bool:
+        """Whether the ratio would hardly be decided by then."""
+        if self.n >= self.most or not 0 < ratio.low < ratio.high < math.exp(700):
+            return False
+        reach = math.log(ratio.high / ratio.low) / 2
+        return self._power(math.log(ratio.value), reach, math.log1p(self.margin)) < FUTILE
+
+    def futile_endings(self, found: Endings) -> bool:
+        """Whether one of the two figures that is not decided yet would hardly be by then."""
+        two = replace(self, alpha=self.alpha / 2, last=self.last / 2)  # the level of each
+        error, share = found.error, found.elsewhere
+        if error is not None and decide(error, self.margin) == "cannot tell" and two.futile(error):
+            return True
+        undecided = found.by_share(self.margin) == "cannot tell" and self.n < self.most
+        return undecided and two._power(share.value, (share.high - share.low) / 2, self.margin) < FUTILE
+
+    def _power(self, theta: float, reach: float, bound: float) -> float:
+        """Chance that the last look's interval of theta lies on one side of the bound."""
+        now, then = (
+            float(student.ppf(1 - level / 2, n - 1)) for level, n in ((self.alpha, self.n), (self.last, self.most))
+        )
+        part = self.n / self.most
+        reach_then = reach * math.sqrt(part) * then / now
+        spread = reach / now * math.sqrt(1 - part)
+        above = norm.sf((bound + reach_then - theta) / spread)
+        return float(above + norm.cdf((bound - reach_then - theta) / spread))
 
 
 @lru_cache(maxsize=64)

@@ -130,7 +130,7 @@ def _better(new: Outcome, old: Outcome, most: float) -> Outcome:
         return new if within_new else old
     if not within_new:
         return min(new, old, key=lambda outcome: outcome.ms.value if outcome.ms is not None else most)
-    return min(new, old, key=lambda outcome: outcome.chosen.quality.figures["paired_rmse"].value)
+    return min(new, old, key=lambda outcome: outcome.chosen.quality.figures["typical_error"].value)
 
 
 def _disturbed(outcome: Outcome, most: float, refitted: Budget) -> str:

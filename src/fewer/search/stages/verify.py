@@ -8,6 +8,7 @@ from dataclasses import replace
 from fewer.errors import InputError
 from fewer.evaluate.evaluator import Evaluator, Played
 from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.endings import typical, typical_ratio
 from fewer.integrations.as_it_is import as_it_is
 from fewer.plan import Plan
 from fewer.results import Contribution
@@ -95,7 +96,8 @@ def contributions(evaluator: Evaluator, limit: Limit, plans: dict[str, Plan], n:
             macs=limit.cost(plan) if limit.unit == "macs" else None,
             ms=limit.cost(plan) if limit.unit == "ms" else None,
             paired_rmse=paired.rmse(errors[name]),
-            ratio=None if name == whole or not errors[whole].any() else paired.ratio(errors[name], errors[whole]),
+            typical_error=typical(errors[name]),
+            ratio=None if name == whole or not errors[whole].any() else typical_ratio(errors[name], errors[whole]),
         )
         for name, plan in plans.items()
     )

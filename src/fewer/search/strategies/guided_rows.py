@@ -94,7 +94,7 @@ class GuidedRows(Strategy):
                 continue
             remade = (with_rows(space.model, base, len(pattern)) for base in space.bases[: self.grids])
             plans = [scaled(few, passing(plan, pattern, scale)) for plan in remade if plan is not None]
-            scores = [(score.value, n) for n, plan in enumerate(plans) if (score := race.score(plan)) is not None]
+            scores = [(score.rmse.value, n) for n, plan in enumerate(plans) if (score := race.score(plan)) is not None]
             if scores:
                 error, n = min(scores)
                 yield Candidate(plans[n], error, self.name, {"stage": "race", "pattern": pattern})

@@ -226,7 +226,7 @@ def best_standard(objective: Objective, space: Space, rows: int, passes: str = "
     plans = [plan for base in space.bases[:FIRST] if (plan := with_rows(space.model, base, rows)) is not None]
     if passes:
         plans = [passing(plan, stretched(passes, rows), scale_of(plan)) for plan in plans]
-    scores = [(score.value, i) for i, plan in enumerate(plans) if (score := race.score(plan)) is not None]
+    scores = [(score.rmse.value, i) for i, plan in enumerate(plans) if (score := race.score(plan)) is not None]
     return plans[min(scores)[1]] if scores else None
 
 

@@ -91,11 +91,12 @@ class Standards(Strategy):
             ranking.score(self.choose(done).plan)
         for plan in self.plans:
             if plan.recipe not in known:
-                figure = ranking.score(plan)
-                if figure is None:
+                scores = ranking.score(plan)
+                if scores is None:
                     yield Candidate(plan, math.inf, self.name)
                 else:
-                    yield Candidate(plan, figure.value, self.name, {"paired_rmse": figure.to_dict()})
+                    state = {"paired_rmse": scores.rmse.to_dict(), "typical_error": scores.typical.to_dict()}
+                    yield Candidate(plan, scores.rmse.value, self.name, state)
 
 
 def by_grid(plans: list[Plan]) -> tuple[Plan, ...]:

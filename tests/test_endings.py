@@ -1,0 +1,250 @@
+"""Errors of samples that end where the reference does, and shares of those that end elsewhere."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm
+from torch import Tensor
+
+from fewer.errors import InputError
+from fewer.evaluate.distances.energy import energy_difference
+from fewer.evaluate.modes import Modes
+from fewer.evaluate.statistics.endings import (
+    TRIM,
+    common_border,
+    decide_share,
+    endings,
+    gap,
+    paired_shares,
+    share,
+    trimmed,
+    typical,
+    typical_ratio,
+)
+from fewer.evaluate.statistics.interval import Interval
+from fewer.evaluate.statistics.paired import squared_errors
+from fewer.models.mixture import GaussianMixture
+from fewer.models.model import Model
+from fewer.models.schedules import Flow
+
+
+def logs(n: int, seed: int, away: float = 0.0, far: float = 2.5, spread: float = 0.4) -> tuple[Tensor, Tensor]:
+    """Log distances (n,) of which a share `away` ends `far` further away, and which these are."""
+    generator = torch.Generator().manual_seed(seed)
+    there = torch.rand(n, generator=generator) < away
+    return spread * torch.randn(n, generator=generator, dtype=torch.float64) + far * there, there
+
+
+@pytest.mark.parametrize("away", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("n", [256, 1024])
+def test_a_gap_finds_the_samples_of_another_mode(n: int, away: float) -> None:
+    x, there = logs(n, 0, away)
+    border = gap(x)
+    assert border is not None
+    assert ((x > border) == there).double().mean() > 0.99
+
+
+@pytest.mark.parametrize("n", [64, 256, 1024])
+def test_one_group_has_no_gap(n: int) -> None:
+    found = [gap(logs(n, seed)[0]) for seed in range(20)]
+    assert sum(border is not None for border in found) <= 2
+
+
+def test_both_plans_have_one_border() -> None:
+    near, _ = logs(256, 0, 0.1)
+    assert math.isclose(common_border(near, near), gap(near) or math.inf)
+    blurred, _ = logs(256, 1, spread=1.0)  # shows no gap of its own: the other's serves
+    assert math.isclose(common_border(near, blurred), gap(near) or math.inf)
+    assert common_border(near, blurred + 3) == math.inf  # as far off everywhere as another mode
+
+
+@given(st.integers(8, 60), st.integers(0, 2**20), st.floats(0.1, 10))
+@settings(max_examples=40, deadline=None)
+def test_exchanging_the_plans_inverts_and_units_do_not_matter(n: int, seed: int, unit: float) -> None:
+    a, b = (logs(n, seed + i, 0.1 * i)[0].exp().square() for i in (0, 1))
+    there, back, scaled = endings(a, b), endings(b, a), endings(unit * a, unit * b)
+    assert (there.error is None) == (back.error is None)
+    if there.error is not None and back.error is not None and scaled.error is not None:
+        assert math.isclose(there.error.value * back.error.value, 1)
+        assert math.isclose(there.error.low * back.error.high, 1)
+        assert math.isclose(there.error.value, scaled.error.value)
+    assert math.isclose(there.elsewhere.value, -back.elsewhere.value, abs_tol=1e-12)
+    assert math.isclose(there.elsewhere.low, -back.elsewhere.high, abs_tol=1e-6)
+
+
+def test_a_common_factor_of_the_distances_is_the_error() -> None:
+    b = logs(64, 0)[0].exp().square()
+    error = endings(0.49 * b, b).error
+    assert error is not None
+    assert math.isclose(error.value, 0.7)
+    assert math.isclose(error.low, error.high)
+
+
+def test_equal_plans_and_plans_without_error_are_not_worse() -> None:
+    for e in (logs(256, 0, 0.1)[0].exp(), torch.zeros(256)):
+        assert endings(e, e).decision(0.05) == "not worse"
+    assert endings(torch.zeros(64), torch.ones(64)).error is not None
+
+
+def test_ten_samples_do_not_decide() -> None:
+    """A plan of half the error everywhere, but for ten of 1,024 samples that end elsewhere under it alone, is better."""
+    b = logs(1024, 0)[0].exp().square()
+    a = b / 4
+    a[:10] = 1e4
+    assert a.mean() > 10 * b.mean()
+    found = endings(a, b)
+    assert found.decision(0.05) == "better"
+    assert math.isclose(found.shares[0].value, 10 / 1024)
+
+
+def test_known_modes_are_taken_as_they_are() -> None:
+    b = logs(128, 0)[0].exp().square()
+    none, half = torch.zeros(128, dtype=torch.bool), torch.arange(128) < 64
+    found = endings(b, b, (half, none))
+    assert (found.elsewhere.value, found.error is not None and found.error.n) == (0.5, 64)
+    assert found.decision(0.05) == "worse"
+    assert endings(b, b, (torch.arange(128) < 125, none)).error is None
+
+
+def test_where_no_sample_ends_elsewhere_the_error_decides_alone() -> None:
+    """Sixty samples could not show that the share is within 5 %, but none of them speaks against it."""
+    b = logs(60, 0)[0].exp().square()
+    found = endings(0.25 * b, b)
+    assert found.elsewhere.high > 0.05
+    assert found.decision(0.05) == "better"
+
+
+def test_a_plan_without_any_error_has_a_ratio_of_zero() -> None:
+    b = logs(64, 0)[0].exp().square()
+    found = endings(torch.zeros(64), b)
+    assert found.error is not None
+    assert found.error.high == 0
+    assert found.decision(0.05) == "better"
+    assert (typical(torch.zeros(64)).high, typical_ratio(torch.zeros(64), b).high) == (0, 0)
+
+
+def test_a_typical_error_is_a_geometric_mean_without_the_outermost_tenths() -> None:
+    e = torch.tensor([1e-30, *[4.0] * 18, 1e30], dtype=torch.float64)
+    assert math.isclose(typical(e).value, 2.0)
+    assert math.isclose(typical_ratio(9 * e, e).value, 3.0)
+
+
+def test_modes_are_the_components_that_hardly_overlap() -> None:
+    means = torch.tensor([[-10.0, 0.0], [10.0, 0.0]])
+    apart = GaussianMixture(torch.ones(2), means, torch.zeros(2, 2, 0), torch.zeros(2, 0), torch.ones(2), (2,))
+    modes = Modes.of(Model.from_mixture(apart, Flow()))
+    assert modes is not None
+    samples = means[torch.tensor([0, 1, 1])]
+    assert modes(samples).tolist() == [0, 1, 1]
+    assert modes.apart(samples, means[torch.tensor([0, 0, 1])]).tolist() == [False, True, False]
+    assert Modes.of(Model.from_mixture(replace(apart, means=means / 10), Flow())) is None
+    one = GaussianMixture.random((2,), components=1, seed=0)
+    assert Modes.of(Model.from_mixture(one, Flow())) is None
+
+
+def test_samples_that_are_near_one_by_one_may_be_far_as_a_whole() -> None:
+    """Shrunk samples are nearer than blurred ones, pair by pair, and farther by their distribution."""
+    generator = torch.Generator().manual_seed(0)
+    target, noise, other = torch.randn(3, 512, 16, generator=generator, dtype=torch.float64)
+    shrunk, blurred = 0.8 * target, 0.96 * target + 0.28 * noise
+    assert endings(squared_errors(shrunk, target), squared_errors(blurred, target)).decision(0.05) == "better"
+    assert energy_difference(shrunk, blurred, target).low > 0
+    again = energy_difference(blurred, shrunk, target)
+    assert again.high < 0
+    assert math.isclose(again.value, -energy_difference(shrunk, blurred, target).value)
+    drawn = energy_difference(other, target, target)  # another sample of the target's own distribution
+    assert drawn.low < 0 < drawn.high
+
+
+def test_the_difference_of_energy_distances_holds_the_truth() -> None:
+    """Of N(m, 1) to N(0, 1) in one dimension: 2 E|N(m, 2)| - 2 E|N(0, 2)|, less that of a target drawn anew, which is 0."""
+    m, held = 0.5, 0
+    shifted = 2 * (2 * math.exp(-m * m / 4) / math.sqrt(math.pi) + m * math.erf(m / 2)) - 4 / math.sqrt(math.pi)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(400):
+        target, other = torch.randn(2, 128, 1, generator=generator, dtype=torch.float64)
+        found = energy_difference(target + m, other, target)
+        held += found.low <= shifted <= found.high
+    assert 0.92 <= held / 400 <= 0.99
+
+
+@pytest.mark.parametrize(("low", "high", "decision"), [(-0.2, -0.1, "better"), (-0.1, 0.04, "not worse"),
+                                                        (0.06, 0.2, "worse"), (-0.1, 0.2, "cannot tell")])  # fmt: skip
+def test_a_difference_of_shares_is_decided_by_its_interval(low: float, high: float, decision: str) -> None:
+    assert decide_share(Interval((low + high) / 2, low, high, 100), 0.05) == decision
+
+
+def test_trimming_leaves_out_a_tenth_at_each_end() -> None:
+    x = torch.arange(20, dtype=torch.float64)
+    x[0], x[-1] = -1e9, 1e9
+    cut = int(TRIM * 20)
+    assert math.isclose(trimmed(x).value, float(torch.arange(cut, 20 - cut, dtype=torch.float64).mean()))
+    assert trimmed(x).high < 20
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 40))
+@settings(max_examples=40, deadline=None)
+def test_the_ends_of_paired_shares_solve_the_score_equation(only_a: int, only_b: int, neither: int) -> None:
+    """At each end D the score (only_a - only_b - n D) / sqrt(n (2 q + D (1 - D))) is 1.96, with q the likeliest share."""
+    n = only_a + only_b + neither
+    if n < 1:
+        return
+    a = torch.arange(n) < only_a
+    b = (torch.arange(n) >= only_a) & (torch.arange(n) < only_a + only_b)
+    found = paired_shares(a, b)
+    z = float(norm.ppf(0.975))
+    for end in (found.low, found.high):
+        if abs(end) > 0.999 or end == found.value:
+            continue
+
+        def minus_likelihood(q: float, end: float = end) -> float:
+            p = (q + end, q, 1 - 2 * q - end)
+            return -sum(k * math.log(max(x, 1e-300)) for k, x in zip((only_a, only_b, neither), p, strict=True) if k)
+
+        q = minimize_scalar(minus_likelihood, bounds=(max(0.0, -end), (1 - end) / 2), method="bounded",
+                            options={"xatol": 1e-10}).x  # fmt: skip
+        score = (only_a - only_b - n * end) / math.sqrt(n * (2 * q + end * (1 - end)))
+        assert abs(abs(score) - z) < 0.02
+
+
+def test_a_share_is_wilsons() -> None:
+    """Ends of Wilson's interval solve (p - P)^2 = z^2 P (1 - P) / n."""
+    there = torch.arange(50) < 7
+    found = share(there)
+    z = float(norm.ppf(0.975))
+    for end in (found.low, found.high):
+        assert math.isclose((found.value - end) ** 2, z * z * end * (1 - end) / 50)
+
+
+@pytest.mark.parametrize("n", [64, 256])
+def test_the_intervals_hold_the_truth(n: int) -> None:
+    """Of 400 pairs with heavy tails, of which 5 % end elsewhere under one plan, each interval of level 97.5 % holds its truth in
+    95 to 99.5 %: the log ratio is symmetric around log 0.8, so that this is its trimmed mean.
+    """
+    held = torch.zeros(2)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(400):
+        away = torch.rand(n, generator=generator) < 0.05
+        both, own = torch.randn(2, n, generator=generator, dtype=torch.float64)
+        log_b = both + own.sign() * own.square()
+        log_a = both + math.log(0.8) + 3.0 * away
+        found = endings((2 * log_a).exp(), (2 * log_b).exp(), (away, torch.zeros_like(away)))
+        assert found.error is not None
+        held += torch.tensor(
+            [found.error.low <= 0.8 <= found.error.high, found.elsewhere.low <= 0.05 <= found.elsewhere.high]
+        )
+    assert (held / 400 >= 0.95).all()
+    assert (held / 400 <= 0.995).all()
+
+
+@pytest.mark.parametrize("bad", [torch.ones(7), torch.ones(9), torch.full((8,), math.nan), -torch.ones(8)])
+def test_bad_errors_are_refused(bad: Tensor) -> None:
+    with pytest.raises(InputError):
+        endings(bad, torch.ones(8) if len(bad) != 7 else torch.ones(7))
