@@ -26,6 +26,7 @@ from benchmarks.diffusers_settings import scores
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.held_out import held_out_noise
 from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.endings import endings, typical
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
@@ -86,9 +87,14 @@ def run(model: Model, nfe: int, n: int, options: dict[str, Any]) -> dict[str, An
     assert fine is not None  # it was just made
     own = squared_errors(mine, fine.samples)
     table = scores(model, nfe, noise, labels, fine.samples)
-    best = min(table, key=lambda name: float(table[name].mean()))
+    typical_errors = {name: typical(errors).value for name, errors in table.items()}
+    best = min(typical_errors, key=lambda name: typical_errors[name])
+    found = endings(own, table[best])
     return {
         "nfe": nfe,
+        "typical": None if found.error is None else found.error.to_dict(),
+        "elsewhere": [share.to_dict() for share in found.shares],
+        "decision": found.decision(0.05),
         "ratio": paired.ratio(own, table[best]).to_dict(),
         "plan": paired.rmse(own).to_dict(),
         "best diffusers setting": best,

@@ -30,10 +30,12 @@ def replaced(text: str) -> str:
 def sentence(record: dict[str, Any]) -> str:
     """The figure of the smallest budget on record with its interval, and what it was measured against."""
     row = min(record["rows"], key=lambda row: row["nfe"])
-    ratio = row["ratio"]
+    ratio, (own, theirs) = row["typical"], row["elsewhere"]
     figure = f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"
     return (
-        f"**At the same {row['nfe']} calls its samples are {figure} times as far from the converged ones** as those of\n"
-        f"the best of {len(row['diffusers'])} diffusers scheduler settings, {row['best diffusers setting']} "
-        f"({record['model']['name']}; ratio of errors on {ratio['n']} held-out noises\nwith its 95 % interval)."
+        f"**At the same {row['nfe']} calls a typical sample is {figure} times as far from the converged one** as under the\n"
+        f"best of {len(row['diffusers'])} diffusers scheduler settings, {row['best diffusers setting']}, and "
+        f"{100 * own['value']:.1f} % of the samples are other images, where {100 * theirs['value']:.1f} % of its are\n"
+        f"({record['model']['name']}, {own['n']} held-out noises, 95 % interval; [how it is measured]"
+        "(https://github.com/fewer-diffusion/fewer/blob/main/docs/evidence.md))."
     )

@@ -67,11 +67,15 @@ def test_what_is_no_image_is_written_as_the_arrays_that_python_gives(
         assert np.array_equal(found["labels"], labels.numpy())
 
 
-@pytest.mark.parametrize("form", ["png", "npz"])
+@pytest.mark.parametrize("form", ["png", "npz", "npy"])
 def test_images_are_written_as_asked(form: str, here: Path) -> None:
     assert run(["sample", "shapes:image", "-n", "2", "--nfe", "2", "--format", form]) == 0
-    names = {"png": ["00000.png", "00001.png", "grid.png"], "npz": ["samples.npz"]}
+    names = {"png": ["00000.png", "00001.png", "grid.png"], "npz": ["samples.npz"], "npy": ["samples.npy"]}
     assert shown(here) == names[form]
+    if form == "npy":
+        model = fewer.load("shapes:image")
+        expected = fewer.sample(model, fewer.standard("dpmpp-2m", model, nfe=2, steps="logsnr"), n=2, seed=0)
+        assert np.array_equal(np.load(here / "fewer-samples" / "samples.npy", allow_pickle=False), expected.numpy())
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -176,6 +176,7 @@ class Format(StrEnum):
 
     PNG = "png"
     NPZ = "npz"
+    NPY = "npy"
 
 
 def examples(*lines: str) -> str:

@@ -17,7 +17,7 @@ from fewer.models.model import Model
 
 def names(n: int) -> list[str]:
     """The files that n samples may be written to."""
-    return [*(f"{i:05d}.png" for i in range(n)), "grid.png", "samples.npz"]
+    return [*(f"{i:05d}.png" for i in range(n)), "grid.png", "samples.npz", "samples.npy"]
 
 
 def format_for(model: Model, asked: Format | None) -> Format:
@@ -34,7 +34,13 @@ def write_samples(
 
     png  00000.png, .. and grid.png, decoded where the model has a decoder
     npz  samples.npz with x (n, *shape) float32, as `fewer.sample` gives them, with labels (n,) where there are any, and seed
+    npy  samples.npy, which is x alone
     """
+    if form is Format.NPY:
+        buffer = io.BytesIO()
+        np.save(buffer, samples.float().cpu().numpy())
+        write_atomically(folder / "samples.npy", buffer.getvalue())
+        return [folder / "samples.npy"]
     if form is Format.NPZ:
         arrays: dict[str, Any] = {"x": samples.float().cpu().numpy(), "seed": np.int64(seed)}
         if labels is not None:

@@ -23,6 +23,7 @@ from fewer.evaluate.own_pipeline import pipeline_noises, pipeline_rows
 from fewer.evaluate.probability_flow.likelihood import flow_nll
 from fewer.evaluate.reference import PROBE, Doubling, usual_evaluations
 from fewer.evaluate.scoring import DISTANCES, Quality, Scored, Scoring, scoring_of
+from fewer.evaluate.statistics.endings import typical
 from fewer.evaluate.verdict import Side, Verdict, decide
 from fewer.guidance.cfg import passes_at
 from fewer.integrations.as_it_is import ignored_guidance
@@ -37,7 +38,8 @@ STANDARD_BASELINES = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # stand
 SHARE = 0.3  # of the best standard plan's error that a given plan may have
 
 TOP = 8  # standard plans of a budget that a short table shows
-PAIRED = "paired_rmse"
+TYPICAL = "typical_error"
+PAIRED = (TYPICAL, "elsewhere", "paired_rmse")  # figures of samples from the same noises
 
 Progress = Callable[[str, int, int | None], Any]
 
@@ -59,7 +61,7 @@ class Leaderboard(Mapping[str, Any]):
     reference: dict[str, Any]
     rows: tuple[Scored, ...]
     plans: tuple[PlanVerdict, ...] = ()
-    sort: str = PAIRED
+    sort: str = TYPICAL
     features: dict[str, Any] = field(default_factory=dict)
     quality: Quality = field(default_factory=Quality)
     notes: tuple[str, ...] = ()
@@ -68,7 +70,8 @@ class Leaderboard(Mapping[str, Any]):
     def figures(self) -> list[str]:
         """Names of the figures that rows have, the one they are sorted by first."""
         found = dict.fromkeys(name for row in self.rows for name in row.quality.figures)
-        return sorted(found, key=lambda name: (name != self.sort, name != PAIRED))
+        order = (self.sort, *PAIRED)
+        return sorted(found, key=lambda name: order.index(name) if name in order else len(order))
 
     def top(self, most: int = TOP) -> tuple[list[Scored], dict[int, tuple[int, int]]]:
         """The rows with at most so many standard plans of a budget, and how many of how many these are, by budget."""
@@ -142,17 +145,17 @@ def compare(
     sort: str | None = None,
     progress: Progress | None = None,
 ) -> Leaderboard:
-    """Paired RMSE to the reference solution (and distances to `data`) of everything, each with its 95 % interval.
+    """Errors to the reference solution (and distances to `data`) of everything, each with its 95 % interval.
 
     guidance  scale of classifier-free guidance; by default the one that the given plans were made for
     features  that the distances to `data` are on, instead of its principal components
     metric    one more figure of each, against `data` or else the reference solution
     nll       also the negative log-likelihood of `data` under the model's own flow, which no plan changes
-    sort      figure whose lowest values come first among as many evaluations: by default the metric, else the paired RMSE
+    sort      figure whose lowest values come first among as many evaluations: by default the metric, else the typical error
 
     Returns a `Leaderboard`, a mapping with "model", "reference", "features", "quality", "sort", "rows", "plans" and "notes":
     `features` says by name what distances are on, `quality` holds what no plan changes (`nll`, nats per dimension, where
-    asked for), `plans` has the verdict of each given plan against the best standard plan, by paired error, of the same
+    asked for), `plans` has the verdict of each given plan against the best standard plan, by typical error, of the same
     number of evaluations: does it hold here? Plans that leave out blocks, or call a second network, are compared with as many
     evaluations of the whole network as their multiply-adds pay for, rounded down (`fewer.evaluate.equal_cost`).
     A pipeline is a row at its own number of steps and at each of `nfe`, by its own scheduler.
@@ -201,7 +204,7 @@ def compare(
     assert reference is not None  # the evaluator was made with one
     return Leaderboard(
         model.describe(), {"nfe": reference.nfe, "error": reference.error},
-        tuple(sorted(rows, key=lambda row: (row.nfe, _size(row, sort), _size(row, PAIRED)))), tuple(verdicts), sort,
+        tuple(sorted(rows, key=lambda row: (row.nfe, _size(row, sort), _size(row, TYPICAL)))), tuple(verdicts), sort,
         evaluator.described, own, tuple(notes),
     )  # fmt: skip
 
@@ -233,7 +236,7 @@ def _size(row: Scored, name: str) -> float:
 
 def _sorting(model: Model, scoring: Scoring, sort: str | None) -> str:
     """The figure to sort by. Raises InputError for one that rows do not have."""
-    known = [PAIRED] if scoring.metric is None else [scoring.metric.name, PAIRED]
+    known = [*PAIRED] if scoring.metric is None else [scoring.metric.name, *PAIRED]
     if model.decode is not None:
         known.append("paired_rmse_images")
     if scoring.data is not None:
@@ -246,7 +249,7 @@ def _sorting(model: Model, scoring: Scoring, sort: str | None) -> str:
 def _standard_rows(
     evaluator: Evaluator, standards: Mapping[int, list[Plan]], report: Progress, notes: list[str]
 ) -> tuple[list[Scored], dict[int, Side]]:
-    """Every standard plan, scored, and at each budget the one of least mean squared error; those not finite are noted."""
+    """Every standard plan, scored, and at each budget the one of least typical error; those not finite are noted."""
     rows: list[Scored] = []
     best: dict[int, tuple[float, Side]] = {}
     total, done = sum(map(len, standards.values())), 0
@@ -259,9 +262,9 @@ def _standard_rows(
             except InputError as error:
                 notes.append(f"{error}; it is left out")
                 continue
-            loss = float(evaluator.errors(samples).mean())
-            if budget not in best or loss < best[budget][0]:
-                best[budget] = loss, Side(plan.name, samples)
+            error = typical(evaluator.errors(samples)).value
+            if budget not in best or error < best[budget][0]:
+                best[budget] = error, Side(plan.name, samples)
             rows.append(Scored(plan.name, "standard", plan.nfe, evaluator.quality(samples)))
         if budget not in best:
             raise InputError(f"no standard plan of {budget} evaluations gives finite samples of {evaluator.model.name}")

@@ -50,8 +50,10 @@ def measure(
 ) -> dict[str, Interval]:
     """Quality of a plan on n held-out noises.
 
-    `paired_rmse` is the distance to the reference solution of the same noise, in data units; left out for plans that add
-    noise, which are compared by distance. Where samples are latents, `paired_rmse_images` is that of up to 256 of them as
+    Distances to the reference solution of the same noise, in data units: `typical_error`, their mean on a log scale without the
+    highest and lowest tenth, and `paired_rmse`, their root mean square, which is mostly that of the samples that end in another
+    mode; these are the share `elsewhere` (`fewer.evaluate.statistics.endings`). All three are left out for plans that add noise,
+    which are compared by distance. Where samples are latents, `paired_rmse_images` is that of up to 256 of them as
     decoded images. With `data` (N, *shape) in the model's data range also `fd` (Frechet
     distance), `energy` (energy distance) and `sw2` (sliced Wasserstein-2, squared) to it, on its leading principal
     components; plans that add noise are compared with the reference solution of other noises where no data is given.

@@ -44,7 +44,8 @@ def sample(
     form: Annotated[
         opt.Format | None,
         typer.Option(
-            "--format", help="Pictures, or samples.npz with x, labels and seed (default: pictures of what are images)."
+            "--format",
+            help="Pictures (the default for images), samples.npz with x, labels and seed, or samples.npy: x.",
         ),
     ] = None,
     force: opt.Force = False,
