@@ -116,7 +116,7 @@ def test_bad_input_ends_with_one_line_and_writes_nothing(
 def test_tune_sample_compare_and_report(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["tune", "my_models:good", "--nfe", "3-4", "--trials", "3", "--out", "made"]) == 0
     out, err = capfd.readouterr()
-    assert "good: paired RMSE to the reference solution" in out
+    assert "good: distance to the reference solution" in out
     assert err == ""
     results = json.loads((here / "made" / "results.json").read_text())
     keys = "model seed budget cost quality reference baselines verdict versions evaluations seconds"

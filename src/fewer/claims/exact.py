@@ -65,15 +65,14 @@ def ratio_claim(
     *,
     statement: str,
     baseline: str,
-    plan: tuple[str, str],
-    other: tuple[str, str],
+    plans: tuple[tuple[str, str], tuple[str, str]],
     calls: int,
     by_sigma: bool = False,
     broken: Callable[[Plan, str, Model], Plan] | None = None,
 ) -> None:
-    """Register the claim that one plan's error is below another's, or, with no `broken` variant, at least 1 % above.
+    """Register the claim that the first plan's error is below the other's, or, with no `broken` variant, at least 1 % above.
 
-    plan, other  (solver, grid)
+    plans        (solver, grid) of both
     by_sigma     under the variance-exploding process
     broken       of (plan, its solver, the model); where the plan is claimed to be worse, the other plan is
     """
@@ -87,7 +86,7 @@ def ratio_claim(
     )
     def check(seed: int, sabotage: bool) -> Measured:
         model = images_by_sigma() if by_sigma else images()
-        mine, its = (standard(solver, model, calls, grid) for solver, grid in (plan, other))
+        mine, its = (standard(solver, model, calls, grid) for solver, grid in plans)
         if sabotage:
-            mine = broken(mine, plan[0], model) if broken else its
+            mine = broken(mine, plans[0][0], model) if broken else its
         return Measured(against(mine, its, seed, by_sigma))

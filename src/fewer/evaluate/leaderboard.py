@@ -262,9 +262,9 @@ def _standard_rows(
             except InputError as error:
                 notes.append(f"{error}; it is left out")
                 continue
-            error = typical(evaluator.errors(samples)).value
-            if budget not in best or error < best[budget][0]:
-                best[budget] = error, Side(plan.name, samples)
+            size = typical(evaluator.errors(samples)).value
+            if budget not in best or size < best[budget][0]:
+                best[budget] = size, Side(plan.name, samples)
             rows.append(Scored(plan.name, "standard", plan.nfe, evaluator.quality(samples)))
         if budget not in best:
             raise InputError(f"no standard plan of {budget} evaluations gives finite samples of {evaluator.model.name}")

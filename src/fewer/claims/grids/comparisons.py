@@ -34,8 +34,7 @@ for grid, other, solver, calls, by_sigma, worse in COMPARISONS:
         statement=f"With {solver} at {calls} calls its error is {'at least 1 % above' if worse else 'below'} that on the {other} "
         "grid",
         baseline=f"{other} with the same solver, calls and noise",
-        plan=(solver, grid),
-        other=(solver, other),
+        plans=((solver, grid), (solver, other)),
         calls=calls,
         by_sigma=by_sigma,
         broken=None if worse else crowded,
@@ -47,8 +46,7 @@ for solver in ("euler", "heun"):
         statement=f"With {solver} at 10 calls an early jump to the data prediction saves the last steps: its error is below "
         "that of the whole karras grid with as many calls",
         baseline="karras with the same solver, calls and noise",
-        plan=(solver, "jump"),
-        other=(solver, "karras"),
+        plans=((solver, "jump"), (solver, "karras")),
         calls=10,
         by_sigma=True,
         broken=crowded,
@@ -59,8 +57,7 @@ for part, solver, grid in (("iadb", "iadb", "straight"), ("trigonometric", "ddim
         f"{part}/against-ddim-uniform",
         statement=f"At 10 calls {solver} on the {grid} grid has less error than ddim in regular training times",
         baseline="ddim on the uniform grid, same calls and noise",
-        plan=(solver, grid),
-        other=("ddim", "uniform"),
+        plans=((solver, grid), ("ddim", "uniform")),
         calls=10,
         broken=crowded,
     )
