@@ -135,7 +135,7 @@ def in_words(verdict: Verdict, baseline: str = "") -> str:
         said = f"its {verdict.figure} is {of_ratio(verdict.ratio, baseline)}"
     if verdict.shares is not None and any(share.value for share in verdict.shares):
         own, theirs = (f"{100 * share.value:.3g} %" for share in verdict.shares)
-        said += f", and {own} of its samples end elsewhere, where {theirs} of the other's do"
+        said += f", and {own} of its samples end elsewhere, where {theirs} of the baseline's do"
     if verdict.worse_by_distribution and verdict.non_inferior:
         said += "; by energy distance its samples as a whole are farther from the reference's"
     return said

@@ -162,7 +162,7 @@ def _ending_elsewhere(verdict: Verdict) -> str:
     said = ""
     if verdict.shares is not None and any(share is not None and share.value > 0 for share in verdict.shares):
         own, theirs = (percent(None if share is None else share.value) for share in verdict.shares)
-        said = f"; {own} of its samples are other images than the reference's, {theirs} of the other's"
+        said = f"; {own} of its samples are other images than the reference's, of {verdict.against}'s {theirs}"
     if verdict.decision in ("better", "not worse") and verdict.farther is not None and verdict.farther.low > 0:
         said += "; by energy distance its samples as a whole are farther from the reference's"
     return said
