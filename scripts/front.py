@@ -1,6 +1,6 @@
-"""The result on the first page and in the README, from the record: between two comments, so that it is never typed.
+"""The results on the first page and in the README, from the record: between comments, so that they are never typed.
 
-The record is `benchmarks/results/against_diffusers-digits.json`, which `python -m benchmarks.against_diffusers` writes.
+The record is what `python -m benchmarks.against_diffusers MODEL` writes into `benchmarks/results`.
 """
 
 from __future__ import annotations
@@ -9,22 +9,61 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fewer.evaluate.statistics.interval import Interval
+
 ROOT = Path(__file__).parents[1]
-RECORD = ROOT / "benchmarks" / "results" / "against_diffusers-digits.json"
-BEGIN, END = "<!-- result: made by `make docs-tables` -->", "<!-- end of result -->"
-PAGES = ("index.md", "../README.md")
+RESULTS = ROOT / "benchmarks" / "results"
+END = "<!-- end of {} -->"
+BEGIN = "<!-- {}: made by `make docs-tables` -->"
+MODELS = {
+    "digits": "digits (UNet, noise prediction)",
+    "dit-digits": "dit-digits (DiT, flow)",
+    "pipeline16": "a UNet of 4.4 million weights, 16x16 (`benchmarks/train_pipeline16.py`)",
+    "full-mixture": "exact mixture of 16x16 CIFAR-10, full covariances",
+    "mixture16": "mixture16 (its low-rank form, bundled)",
+}
 
 
 def pages() -> dict[str, str]:
-    """Path below docs/ -> its text with today's result."""
-    return {name: replaced((ROOT / "docs" / name).read_text()) for name in PAGES}
+    """Path below docs/ -> its text with today's results."""
+    result, table = sentence(read("digits")), rows()
+    index, readme = (ROOT / "docs" / "index.md").read_text(), (ROOT / "README.md").read_text()
+    return {
+        "index.md": replaced(index, "result", result),
+        "../README.md": replaced(replaced(readme, "result", result), "results", table),
+    }
 
 
-def replaced(text: str) -> str:
-    """The text with the result in the place that it has for it."""
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    return f"{before}{BEGIN}\n{sentence(json.loads(RECORD.read_text()))}\n{END}{after}"
+def read(model: str) -> dict[str, Any]:
+    """The record of a model."""
+    found: dict[str, Any] = json.loads((RESULTS / f"against_diffusers-{model}.json").read_text())
+    return found
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """The text with the content in the place that it has for it."""
+    before, _, rest = text.partition(BEGIN.format(name))
+    after = rest.partition(END.format(name))[2]
+    return f"{before}{BEGIN.format(name)}\n{content}\n{END.format(name)}{after}"
+
+
+def rows() -> str:
+    """Every record as a table; those of before the typical error was measured have RMSEs alone."""
+    lines = [
+        "| model | calls | typical error, tuned / best diffusers setting | other images, tuned and that setting | RMSE, ratio "
+        "| that setting | search, calls of 96 | seconds |",
+        "|---|--:|--:|--:|--:|---|--:|--:|",
+    ]
+    for model, title in MODELS.items():
+        for row in read(model)["rows"]:
+            shares = " and ".join(f"{100 * share['value']:.1f} %" for share in row.get("elsewhere", [])) or "–"
+            typical = "–" if row.get("typical") is None else str(Interval.from_dict(row["typical"]))
+            spent = f"{row['network calls of 96 samples, search and comparison']:.0f} | {row['seconds']:.0f}"
+            ratio = Interval.from_dict(row["ratio"])
+            lines.append(
+                f"| {title} | {row['nfe']} | {typical} | {shares} | {ratio} | {row['best diffusers setting']} | {spent} |"
+            )
+    return "\n".join(lines)
 
 
 def sentence(record: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor
 from fewer.errors import InputError
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.twosample import Z, check_varies, two_samples
+from fewer.evaluate.statistics.wilson import wilson
 from fewer.registry import part
 
 ROWS = 1024
@@ -64,7 +65,7 @@ def precision_recall(x: Tensor, y: Tensor, k: int = 3, seed: int = 0) -> Precisi
     in_generated, _ = _balls(y, x, blocks_y, blocks_x, k)
     n = min(len(x), len(y))
     p = float((in_real > 0).to(torch.float64).mean())
-    return PrecisionRecall(_wilson(p, len(x), Z, n), _share(in_generated > 0, blocks_y, n))
+    return PrecisionRecall(wilson(p, len(x), Z, n), _share(in_generated > 0, blocks_y, n))
 
 
 @part("density-coverage", title="Density and coverage", source="Naeem et al. 2020, arXiv:2002.09797")
@@ -158,18 +159,7 @@ def _share(rows: Tensor, blocks: list[Tensor], n: int) -> Interval:
     """
     p, in_halves, variance = _moments(rows, blocks)
     effective = in_halves * (1 - in_halves) / variance if variance > 0 else float(rows.shape[1])
-    return _wilson(p, effective, T, n)
-
-
-def _wilson(p: float, e: float, t: float, n: int) -> Interval:
-    """Of a share p among e independent rows: (p + t^2/2e +- t sqrt(p (1 - p)/e + t^2/4e^2)) / (1 + t^2/e).
-
-    Unlike p +- t sd it does not shrink to a point where p is 0 or 1 by chance. Source: Wilson 1927.
-    """
-    weight = t**2 / e
-    reach = math.sqrt(weight * p * (1 - p) + weight**2 / 4)
-    low, high = ((p + weight / 2 + side) / (1 + weight) for side in (-reach, reach))
-    return Interval(p, max(0.0, min(low, p)), min(1.0, max(high, p)), n)
+    return wilson(p, effective, T, n)
 
 
 def _mean(rows: Tensor, blocks: list[Tensor], n: int) -> Interval:

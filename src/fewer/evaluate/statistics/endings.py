@@ -37,6 +37,7 @@ from torch import Tensor
 from fewer.errors import InputError
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import LEAST, Decision, checked, decide
+from fewer.evaluate.statistics.wilson import wilson
 
 TRIM = 0.1  # share of the log ratios that is left out at each end
 GAP = 3.5  # spreads between the means of two groups of log errors that count as apart
@@ -243,12 +244,8 @@ def trimmed(x: Tensor, alpha: float = ALPHA) -> Interval:
 
 
 def share(there: Tensor) -> Interval:
-    """Share of true values of (n,) bool, with Wilson's interval."""
-    n, p = len(there), float(there.double().mean())
-    z = float(norm.ppf(1 - ALPHA / 2))
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Interval(p, min(p, max(0.0, middle - reach)), max(p, min(1.0, middle + reach)), n)
+    """Share of true values of (n,) bool, with Wilson's 95 % interval."""
+    return wilson(float(there.double().mean()), len(there), float(norm.ppf(1 - ALPHA / 2)), len(there))
 
 
 def paired_shares(a: Tensor, b: Tensor, alpha: float = ALPHA) -> Interval:
