@@ -66,8 +66,10 @@ class Vector:
     weights: dict[tuple[str, int], Coefficient]
 
     def __add__(self, other: Vector) -> Vector:
-        keys = {**self.weights, **other.weights}
-        return Vector({k: self.weights.get(k, 0.0) + other.weights.get(k, 0.0) for k in keys})
+        weights = dict(self.weights)
+        for key, weight in other.weights.items():
+            weights[key] = weights.get(key, 0.0) + weight
+        return Vector(weights)
 
     def __mul__(self, factor: Coefficient) -> Vector:
         return Vector({k: factor * w for k, w in self.weights.items()})
