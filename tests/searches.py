@@ -1,5 +1,5 @@
-"""A process whose children run `fewer`: they begin at once, are bounded and killed as asked, and share nothing with the
-tests. Where the system lets it, it sees small disks of its own, which nobody else does.
+"""A process whose children run `fewer`: they begin at once, rank few standard plans, are bounded and killed as asked, and
+share nothing with the tests. Where the system lets it, it sees small disks of its own, which nobody else does.
 
 python tests/searches.py reads requests from stdin, one JSON object a line, and answers each with one.
 """
@@ -18,6 +18,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from few_standards import keep_few
 
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
 OWN_MOUNTS = (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"])
@@ -166,6 +168,7 @@ def serve() -> None:
     """Answer requests until stdin ends."""
     for name in ("cli.commands", "claims", "models.load", "search", "report"):  # read before the first child begins
         importlib.import_module(f"fewer.{name}")
+    keep_few()
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     print(json.dumps("ready"), flush=True)

@@ -29,6 +29,7 @@ def plan_file(tmp_path: Path) -> Path:
     return PLAN.save(tmp_path / "plan.json")
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_names_files_and_numbers_stand_for_what_they_name(plan_file: Path) -> None:
     expected = fewer.sample(MODEL, PLAN, n=2)
     for made in (

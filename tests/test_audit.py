@@ -243,6 +243,7 @@ def test_standard_plans_have_no_fault_of_their_own(at: Case, solver: str, grid: 
     assert not [fault.name for fault in audit(replace(at, plan=plan)) if fault.tune_repairs]
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_a_tuned_plan_has_none_of_the_pipelines_faults() -> None:
     """But that a search may start lower than the noisiest level on purpose, where it has measured that this is better."""
     own = case(ddim(timestep_spacing="leading", set_alpha_to_one=False), 7)
@@ -292,6 +293,7 @@ SCHEDULERS = {
 }
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_a_search_has_the_pipeline_as_it_is_at_its_own_steps_and_at_the_budget() -> None:
     result = fewer.tune(model_of(SCHEDULERS["PNDM"][0]), nfe=4, noises=8, fresh=8, trials=1)
     own, there = [row for row in result.results["baselines"] if row["kind"] == "pipeline"]
@@ -302,6 +304,7 @@ def test_a_search_has_the_pipeline_as_it_is_at_its_own_steps_and_at_the_budget()
 
 
 @pytest.mark.parametrize("name", ["DDPM", "PNDM"])
+@pytest.mark.usefixtures("few_standards")
 def test_the_pipeline_as_it_is_is_a_row_of_every_comparison(name: str) -> None:
     scheduler, stochastic = SCHEDULERS[name]
     board = compare(model_of(scheduler), [4], n=16)

@@ -109,6 +109,7 @@ def test_an_interrupt_says_what_is_true_of_the_command(
 
 
 @pytest.mark.parametrize("times", [0, 1, 2])
+@pytest.mark.usefixtures("few_standards")
 def test_verbose_commands_log_by_the_loggers_of_fewer(
     here: Path, capfd: pytest.CaptureFixture[str], times: int
 ) -> None:

@@ -113,6 +113,7 @@ def test_bad_input_ends_with_one_line_and_writes_nothing(
     assert set(after) == set(before)
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_tune_sample_compare_and_report(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["tune", "my_models:good", "--nfe", "3-4", "--trials", "3", "--out", "made"]) == 0
     out, err = capfd.readouterr()

@@ -49,6 +49,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_compare_says_what_the_figures_are_on(here):
     line = "compare figures:good --nfe 3 -n 96 --data d.npz --features random-4 --metric figures:gap --json board.json"
     assert run(line.split()) == 0
@@ -59,6 +60,7 @@ def test_compare_says_what_the_figures_are_on(here):
         assert row["quality"]["figures:gap"]["low"] <= row["quality"]["figures:gap"]["high"]
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_tune_keeps_them_in_the_results(here):
     line = "tune figures:good --nfe 3 --trials 1 --data d.npz --features pixels --metric figures:gap --out made"
     assert run(line.split()) == 0
@@ -68,6 +70,7 @@ def test_tune_keeps_them_in_the_results(here):
     assert "figures:gap" in results["quality"]
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_a_metric_needs_no_data(here):
     line = "compare figures:good --nfe 3 -n 32 --metric figures:gap --json board.json"
     assert run(line.split()) == 0
@@ -118,6 +121,7 @@ def test_compare_tells_the_likelihood_of_the_data_under_the_model_itself(here):
     assert all("nll" not in row["quality"] for row in board["rows"])  # no plan changes it
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_compare_prints_the_likelihood_with_its_unit(here, capfd):
     np.savez("few.npz", x=np.random.default_rng(0).integers(0, 256, (16, 4, 4, 1), np.uint8))
     assert run(["compare", "figures:good", "--nfe", "3", "-n", "32", "--data", "few.npz", "--nll"]) == 0

@@ -49,6 +49,7 @@ def tuned(model: Model, ms: float) -> fewer.Result:
     return fewer.tune(model, ms=ms, keep=["blocks"], noises=16, fresh=16, trials=1)
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_a_plan_that_keeps_to_its_milliseconds_is_clocked_and_kept(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_plan_that_keeps_to_its_milliseconds_is_clocked_and_kept(
 
 
 @pytest.mark.parametrize(("first", "nfe"), [(0.4, 3), (3.0, 3)])
+@pytest.mark.usefixtures("few_standards")
 def test_a_clock_that_was_disturbed_at_the_start_is_read_again(
     model: Model, monkeypatch: pytest.MonkeyPatch, first: float, nfe: int
 ) -> None:
@@ -73,6 +75,7 @@ def test_a_clock_that_was_disturbed_at_the_start_is_read_again(
     assert any("calls were clocked again" in note for note in result.results["notes"])
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_what_stays_above_the_budget_says_so(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     busy = Machine(monkeypatch, first=1.0, now=5.0)
     result = tuned(model, 3.1)
@@ -82,6 +85,7 @@ def test_what_stays_above_the_budget_says_so(model: Model, monkeypatch: pytest.M
     assert busy.tables == [5.0, 5.0]
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_the_command_ends_with_status_1_where_the_budget_is_exceeded(
     tmp_path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -291,6 +291,7 @@ def test_a_network_that_gives_nan(searches: Searches, here: Path) -> None:
 @pytest.mark.parametrize(
     "seed", [0, 1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
 )
+@pytest.mark.usefixtures("few_standards")
 def test_nan_from_any_moment_of_a_search_on(seed: int) -> None:
     """Every 37th call of a network gives NaN: either a finite plan is found or one line is said."""
     mixture, draws = fewer.GaussianMixture.random((1, 16, 16), components=2, seed=0), random.Random(seed)

@@ -149,6 +149,7 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(model: Model) 
         assert [c.plan.rows for c in rest] == [c.plan.rows for c in whole[cut:]]
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_tune_says_passes_and_rows(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = fewer.tune(model, nfe=4, guidance=SCALE, noises=16, fresh=16, trials=12, margin=9.0, out=tmp_path)
     assert result.plan.nfe == 4
@@ -164,6 +165,7 @@ def test_tune_says_passes_and_rows(model: Model, tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_standards")
 def test_passes_are_searched_in_multiply_adds_too() -> None:
     """A row of one pass has half the multiply-adds of one of two."""
     network = small_dit(2)
@@ -176,6 +178,7 @@ def test_passes_are_searched_in_multiply_adds_too() -> None:
     assert found.results["cost"]["macs"] <= most
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_guidance_that_is_kept_stays(model: Model) -> None:
     result = fewer.tune(model, nfe=5, guidance=SCALE, keep=["guidance"], noises=8, fresh=8, trials=3, margin=9.0)
     rules = [row.guidance for row in result.plan.rows]

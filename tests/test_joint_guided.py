@@ -205,6 +205,7 @@ def test_columns_that_are_free_besides_steps() -> None:
     assert listed("steps", "passes", "blocks") == "steps, passes and blocks"
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_tune_says_what_passes_and_blocks_bring(tmp_path: Path) -> None:
     most = 6 * call_macs(model())
     given = {"macs": most, "guidance": SCALE, "noises": 8, "fresh": 8, "trials": 2, "margin": 9.0}

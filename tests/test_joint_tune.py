@@ -20,6 +20,7 @@ from fewer.evaluate.cost.price import call_macs, plan_macs
 from fewer.search.attribution import STRATA, attribute, drawn, shares
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_tune_within_multiply_adds(tmp_path: Path) -> None:
     model = stack()
     macs = 3.5 * call_macs(model)
@@ -67,6 +68,7 @@ def test_a_block_that_changes_nothing_has_no_share() -> None:
     assert blocks["block.1.ff"] == min(blocks.values())
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_blocks_that_are_kept_stay() -> None:
     model = stack()
     result = fewer.tune(model, macs=3.5 * call_macs(model), keep=["blocks"], noises=8, fresh=8, trials=2)

@@ -118,6 +118,7 @@ def test_surroundings_change_no_bit(around: str, alone: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("around", AROUND)
+@pytest.mark.usefixtures("few_standards")
 def test_a_search_finds_the_same_plan(around: str) -> None:
     """Of a network in train mode, too, whose dropout would make each evaluation another."""
     net = network()

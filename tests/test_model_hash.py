@@ -179,6 +179,7 @@ def formula(x: Tensor, t: Tensor, labels: Any) -> Tensor:
     return 0.5 * x
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_where_no_weights_are_reached_nothing_is_claimed(tmp_path: Path) -> None:
     """No search is resumed, and a plan says that it cannot tell its network."""
     unknown, told = model(formula), model(formula, hash="of mine")
@@ -194,6 +195,7 @@ def test_where_no_weights_are_reached_nothing_is_claimed(tmp_path: Path) -> None
     assert fewer.engine.check_fit(told, first.plan) is None
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_a_search_is_not_resumed_with_other_weights(tmp_path: Path) -> None:
     options: dict[str, Any] = {"nfe": 2, "trials": 1, "noises": 8, "fresh": 8, "out": tmp_path / "out"}
     fewer.tune(model(closure(Net(0.5))), **options)

@@ -172,6 +172,7 @@ def test_the_columns_cost_no_more_than_the_budget(share: float) -> None:
     assert Networks(replace(limit, most=limit.most / 100)).with_cheaper_rows(problem(model), space, 6) is None
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_tune_with_a_second_network(tmp_path: Path) -> None:
     model = stacks()
     macs = 3.5 * call_macs(model)

@@ -89,6 +89,7 @@ SEARCHES: dict[str, tuple[Any, dict[str, Any]]] = {
 @pytest.mark.parametrize(
     "kind", ["fitted", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("guided", "blocks"))]
 )
+@pytest.mark.usefixtures("few_standards")
 def test_names_say_nothing_to_a_search(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every plan is called the same wherever it is made; the search is interrupted and goes on."""
     of, options = SEARCHES[kind]
@@ -100,7 +101,7 @@ def test_names_say_nothing_to_a_search(kind: str, tmp_path: Path, monkeypatch: p
             object.__setattr__(self, "name", self.name if name is None else name)
 
         def stopped(stage: str, done: int, total: int | None) -> None:
-            if stage.endswith("evaluations: standard") and done == 20:
+            if stage.endswith("evaluations: standard") and done == 5:
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(Plan, "__init__", renamed)
@@ -123,11 +124,13 @@ def asked(out: Path) -> Any:
     return optuna.load_study(study_name=name, storage=f"sqlite:///{out / STUDY}").user_attrs["asked"]
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_a_start_from_a_plan_without_a_name(tmp_path: Path) -> None:
     path = replace(fewer.standard("unipc", model(), 3, "karras"), name="", recipe=UNKNOWN).save(tmp_path / "start.json")
     assert fewer.tune(model(), 3, start_from=[path], trials=2, **BRIEF).plan.nfe == 3  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_a_study_from_before_recipes_is_refused_in_one_line(tmp_path: Path) -> None:
     fewer.tune(model(), 2, trials=1, out=tmp_path, **BRIEF)  # type: ignore[arg-type]
     old = {key: value for key, value in asked(tmp_path).items() if key != "plan schema"}
@@ -151,6 +154,7 @@ class Shuffled(Strategy):
             yield Candidate(plan, problem.rmse(plan), self.name)
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_a_strategy_of_ones_own_is_an_object(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     result = fewer.tune(model(), 3, strategy=Shuffled(), start_from=[GaussNewton(candidates=2)], out=tmp_path, **BRIEF)  # type: ignore[arg-type]
     assert result.front[0].nfe == 3

@@ -108,6 +108,7 @@ def test_the_json_has_the_warnings(here: Path, capfd: pytest.CaptureFixture[str]
     assert all(warning in err for warning in warnings)
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_tune_writes_the_content_of_results_json(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = ["tune", "shapes:line", "--nfe", "2", "--trials", "1", "--out", "made", "--json", "-"]
     assert run(line) == 0

@@ -85,6 +85,7 @@ def test_a_descent_from_a_plan_ends_no_higher_than_the_plan(model: fewer.Model, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_standards")
 def test_a_search_from_a_plan_of_a_model_before_its_fine_tuning(model: fewer.Model, tmp_path: Path) -> None:
     before = fewer.tune(mixture(0.05), **BRIEF).plan.save(tmp_path / "before.json")
     options = {**BRIEF, "out": tmp_path / "out"}
@@ -104,6 +105,7 @@ def test_a_name_does_not_change_a_digest_and_a_weight_does(model: fewer.Model, f
     assert digest(freed) != digest(replace(freed, rows=(row, *freed.rows[1:])))
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_each_budget_begins_with_its_own_plans(model: fewer.Model) -> None:
     plans = [fewer.standard("dpmpp-2m", model, nfe, "karras") for nfe in (3, 4)]
     both = fewer.tune(model, start_from=plans, **{**BRIEF, "nfe": [3, 4]}).front
@@ -129,6 +131,7 @@ def test_plans_that_no_search_can_begin_with(model: fewer.Model, freed: Plan) ->
         fewer.tune(model, start_from=[short], **BRIEF)
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_a_guided_search_begins_with_a_plan_of_fewer_second_passes() -> None:
     exact = GaussianMixture.random((2,), components=4, seed=1, classes=2)
     model = fewer.Model.from_mixture(exact, discrete(betas("linear")), conditional=True, hash="guided")

@@ -202,8 +202,9 @@ def test_evolution_depends_on_nothing_but_its_seed_and_gets_fitter(model: fewer.
         assert candidate.state["times"] == sorted(candidate.state["times"], reverse=True)
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_a_search_that_is_resumed_ends_like_one_that_was_not_disturbed(model: fewer.Model, tmp_path: Path) -> None:
-    options = {"nfe": 4, "noises": 32, "fresh": 16, "seed": 5}
+    options = {"nfe": 3, "noises": 16, "fresh": 16, "seed": 5}
     whole = fewer.tune(model, out=tmp_path / "whole", **options)  # type: ignore[arg-type]
     fewer.tune(model, out=tmp_path / "parts", trials=3, **options)  # type: ignore[arg-type]
     resumed = fewer.tune(model, out=tmp_path / "parts", resume=True, **options)  # type: ignore[arg-type]
@@ -227,9 +228,10 @@ def test_a_study_gives_back_what_it_got(model: fewer.Model, tmp_path: Path) -> N
         Study("nfe-5", tmp_path / "no.db")
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_tuning_is_better_on_noises_that_it_never_saw(model: fewer.Model, tmp_path: Path) -> None:
-    result = fewer.tune(model, nfe=[3, 5], noises=64, fresh=128, out=tmp_path)
-    assert [outcome.nfe for outcome in result.front] == [3, 5]
+    result = fewer.tune(model, nfe=[2, 4], noises=64, fresh=64, trials=40, out=tmp_path)
+    assert [outcome.nfe for outcome in result.front] == [2, 4]
     assert all(outcome.plan.nfe == outcome.nfe for outcome in result.front)
     assert all(outcome.verdict.decision == "better" for outcome in result.front)
     written = {path.name for path in tmp_path.iterdir()}
@@ -250,6 +252,7 @@ def test_a_guided_search_counts_passes_and_aims_at_the_guided_solution(guided: f
     assert fewer.measure(guided, result.plan, n=64)["paired_rmse"].value < 2 * result.front[0].searched
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_a_plan_that_was_not_shown_to_be_good_is_not_recommended(model: fewer.Model) -> None:
     """Searched on eight noises and one iteration, judged with a margin that nothing meets."""
     result = fewer.tune(model, nfe=2, noises=8, fresh=8, trials=1, keep=())
