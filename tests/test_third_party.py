@@ -24,7 +24,11 @@ from fewer.models.schedules import Flow
 def tiny():
     return fewer.Model.from_mixture(fewer.GaussianMixture.random((1, 1, 2), components=3, seed=4), Flow(), name="tiny")
 """
-SUITES = """
+LISTED_AND_TRIED = """
+from fewer.cli.main import run
+
+assert run(["methods", "--json"]) == 0
+
 from fewer.registry import find
 from fewer.testing import grids, guidance, measures, solvers, strategies
 
@@ -66,11 +70,6 @@ def site(tmp_path_factory):
     return folder
 
 
-def test_its_parts_pass_the_suites(site):
-    done = run(site, "-c", SUITES)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.slow
 def test_a_search_by_its_strategy(site):
     options = ("--nfe", "3", "--out", "out", "--trials", "5", "--seed", "1")
@@ -103,7 +102,8 @@ guide(fewer.standard("their-ab2", transformer(), nfe=3, steps="their-cosine"), T
     assert len(alone.stderr.splitlines()) == 1
 
 
-def test_all_methods_are_listed_and_a_broken_package_is_told_in_one_line(site, tmp_path):
+def test_its_parts_are_listed_and_pass_the_suites_and_a_broken_package_is_told_in_one_line(site, tmp_path):
+    """All in one process, which reads the packages once."""
     (tmp_path / "pyproject.toml").write_text(
         '[project]\nname = "broken-parts"\n[project.entry-points."fewer.parts"]\nx = "broken_parts"\n'
         '[tool.setuptools]\npy-modules = ["broken_parts"]\n'
@@ -112,8 +112,8 @@ def test_all_methods_are_listed_and_a_broken_package_is_told_in_one_line(site, t
     both = tmp_path / "both"
     shutil.copytree(site, both)
     install(both, tmp_path)
-    done = run(both, "-m", "fewer", "methods", "--json")
-    assert done.returncode == 0
+    done = run(both, "-c", LISTED_AND_TRIED)
+    assert done.returncode == 0, done.stderr
     assert {(entry["room"], entry["name"]) for entry in json.loads(done.stdout)} >= NAMES
     (line,) = done.stderr.splitlines()
     assert line == "parts of broken-parts are left out: entry point 'x' fails: RuntimeError: no luck"
