@@ -44,17 +44,17 @@ def test_the_flow_of_one_gaussian(schedule: Any, seed: int, end: float) -> None:
     mixture = GaussianMixture.random(3, seed=seed)
     model = exact(mixture, schedule)
     x = model.start * noise(8, 3, seed)
-    found = fewer.adaptive(model, x, end=end, rtol=1e-10, atol=1e-10)
+    found = fewer.adaptive(model, x, end=end, rtol=1e-8, atol=1e-8)
     assert found.x.dtype == FLOAT64
-    assert float((found.x - mixture.flow(x, model.start, end)).abs().max()) < 1e-8
+    assert float((found.x - mixture.flow(x, model.start, end)).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 def test_the_flow_of_a_product_of_one_dimensional_mixtures(schedule: Any) -> None:
     model = exact(product(ONE, OTHER), schedule)
     x = model.start * noise(16, 2, 1)
-    found = fewer.adaptive(model, x, end=0.02, rtol=1e-11, atol=1e-11).x
-    assert float((found - transported(ONE, OTHER, x, model.start, 0.02)).abs().max()) < 1e-8
+    found = fewer.adaptive(model, x, end=0.02, rtol=1e-9, atol=1e-9).x
+    assert float((found - transported(ONE, OTHER, x, model.start, 0.02)).abs().max()) < 1e-6
 
 
 @given(seed=st.integers(0, 2**20), components=st.integers(1, 3))
@@ -62,9 +62,9 @@ def test_the_flow_of_a_product_of_one_dimensional_mixtures(schedule: Any) -> Non
 def test_up_and_down_again(seed: int, components: int) -> None:
     model = exact(GaussianMixture.random(2, components, seed=seed), Flow())
     x = noise(4, 2, seed)
-    down = fewer.adaptive(model, x, start=1.0, end=0.1, rtol=1e-10, atol=1e-10)
-    up = fewer.adaptive(model, down.x, start=0.1, end=1.0, rtol=1e-10, atol=1e-10)
-    assert float((up.x - x).abs().max()) < 1e-6
+    down = fewer.adaptive(model, x, start=1.0, end=0.1, rtol=1e-8, atol=1e-8)
+    up = fewer.adaptive(model, down.x, start=0.1, end=1.0, rtol=1e-8, atol=1e-8)
+    assert float((up.x - x).abs().max()) < 1e-4
 
 
 def test_the_error_falls_with_the_tolerance_and_its_cost_is_told() -> None:

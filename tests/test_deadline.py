@@ -43,7 +43,16 @@ class Slow:
         return run, searched(task, run)
 
 
-@pytest.mark.parametrize(("nfe", "seconds"), [(3, 4.0), (5, 10.0), ([2, 4, 6], 20.0), (20, 10.0), (2, 40.0)])
+@pytest.mark.parametrize(
+    ("nfe", "seconds"),
+    [
+        (3, 4.0),
+        pytest.param(5, 10.0, marks=pytest.mark.slow),
+        ([2, 4, 6], 20.0),
+        (20, 10.0),
+        pytest.param(2, 40.0, marks=pytest.mark.slow),
+    ],
+)
 def test_a_search_ends_in_its_time_and_has_a_plan(nfe: int | list[int], seconds: float) -> None:
     slow = Slow()
     _, result = slow.run(nfe, seconds)
@@ -68,7 +77,7 @@ def test_a_time_in_which_nothing_can_be_done_is_refused_at_once(nfe: int | list[
 @pytest.mark.parametrize(
     ("nfe", "options"),
     [
-        (2, {"noises": 32, "fresh": 16}),
+        pytest.param(2, {"noises": 32, "fresh": 16}, marks=pytest.mark.slow),
         (4, {"noises": 16, "fresh": 32}),
         (5, {"noises": 32, "fresh": 32, "trials": 3}),
     ],

@@ -60,7 +60,7 @@ def around(model: fewer.Model, calls: int = 4, keep: frozenset[str] = frozenset(
 
 @pytest.mark.parametrize("name", QUICK)
 @pytest.mark.parametrize("schedule", [VP, VarianceExploding(0.01, 50.0), Flow()])
-@pytest.mark.parametrize("calls", [1, 2, 5])
+@pytest.mark.parametrize("calls", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_what_is_found_is_a_plan_from_the_models_start(name: str, schedule: object, calls: int) -> None:
     mixture = fewer.GaussianMixture.random((3,), components=2, seed=4)
     model = fewer.Model.from_mixture(mixture, schedule, hash="exact")  # type: ignore[arg-type]

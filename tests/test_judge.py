@@ -150,7 +150,7 @@ def test_one_broken_image_is_named(spoil: Callable[[Pixels, int], Pixels], i: in
 
 
 @pytest.mark.parametrize("spoil", FAULTS)
-@pytest.mark.parametrize("share", [0.3, 1.0])
+@pytest.mark.parametrize("share", [0.3, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_many_broken_images_are_worse(spoil: Callable[[Pixels, int], Pixels], share: float) -> None:
     images = REFERENCE.copy()
     for i in range(0, 120, round(1 / share)):

@@ -121,9 +121,9 @@ def test_intervals_cover_the_figures_own_expectation(d):
 
 @pytest.mark.parametrize("d", [2, 16])
 def test_precision_covers_the_share_of_the_distribution_in_these_balls(d):
-    repetitions, covered = 40, 0
+    repetitions, covered = 20, 0
     for seed in range(repetitions):
-        x, y = draw(seed, 3000, d) + 0.5, draw(seed + 1000, 96, d)
+        x, y = draw(seed, 1600, d) + 0.5, draw(seed + 1000, 96, d)
         inside = float(in_balls(x[96:], y, 3).any(1).double().mean())
         interval = precision_recall(x[:96], y, 3).precision
         covered += interval.low <= inside <= interval.high
@@ -208,7 +208,13 @@ def test_parts_are_found_and_every_one_has_its_claims():
 
 
 @pytest.mark.parametrize(
-    "name", ["energy/coverage", "frechet/unbiased", "density-coverage/equal", "density-coverage/outlier"]
+    "name",
+    [
+        pytest.param("energy/coverage", marks=pytest.mark.slow),
+        "frechet/unbiased",
+        pytest.param("density-coverage/equal", marks=pytest.mark.slow),
+        "density-coverage/outlier",
+    ],
 )
 def test_a_claim_fails_when_its_method_is_broken(name):
     claim = registered()[name]

@@ -33,11 +33,11 @@ torch.set_num_threads(1)
 digest = hashlib.sha256()
 for name in ("digits", "dit-digits"):
     model = fewer.load(name)
-    x = fewer.sample(model, fewer.standard("ancestral", model, 4, "logsnr"), 6, seed=3, batch=4)
+    x = fewer.sample(model, fewer.standard("ancestral", model, 3, "logsnr"), 3, seed=3, batch=2)
     digest.update(x.numpy().tobytes())
 mixture = fewer.GaussianMixture.random((1, 2, 2), components=3, seed=0)
 small = fewer.Model.from_mixture(mixture, model.schedule, name="small", hash="small")
-plan = fewer.tune(small, nfe=3, trials=4, noises=16, fresh=16, out=sys.argv[1]).plan
+plan = fewer.tune(small, nfe=2, trials=2, noises=8, fresh=8, out=sys.argv[1]).plan
 digest.update(open(sys.argv[1] + "/plan.json", "rb").read())
 assert not told, told
 print(digest.hexdigest())
@@ -64,8 +64,8 @@ def test_equal_bits_in_every_process_and_no_word_to_anyone(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["digits", "dit-digits", "mixture16"])
 def test_micro_batches_differ_by_rounding_alone(name: str) -> None:
     model = fewer.load(name)
-    plan = fewer.standard("dpmpp-2m", model, 10, "logsnr")
-    whole = fewer.sample(model, plan, 24, batch=24)
-    for batch in (1, 7, 16):
-        apart = (fewer.sample(model, plan, 24, batch=batch) - whole).abs().max()
+    plan = fewer.standard("dpmpp-2m", model, 5, "logsnr")
+    whole = fewer.sample(model, plan, 12, batch=12)
+    for batch in (1, 5, 8):
+        apart = (fewer.sample(model, plan, 12, batch=batch) - whole).abs().max()
         assert float(apart) < TOLERANCE * float(whole.std())

@@ -86,7 +86,7 @@ def test_zero_terminal_snr(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @given(part=st.floats(0, 1))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_time_and_level_are_inverse(name: str, part: float) -> None:
     schedule = SCHEDULES[name]
     low, high = float(schedule.time(schedule.tau_min)), float(schedule.time(schedule.tau_max))
@@ -173,7 +173,7 @@ def network_output(predicts: str, schedule: Schedule, tau: float, data: Tensor, 
 @pytest.mark.parametrize("predicts", PREDICTIONS)
 @pytest.mark.parametrize("name", ["linear", "ve", "flow"])
 @given(part=st.floats(0.001, 0.999), sd=st.floats(0.1, 2.0))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_every_prediction_gives_the_same_output(predicts: str, name: str, part: float, sd: float) -> None:
     schedule = SCHEDULES[name]
     tau = schedule.tau_min + part * (schedule.tau_max - schedule.tau_min)

@@ -61,7 +61,7 @@ def test_the_recipe_for_servers_gives_each_request_its_own_image(kind: Callable[
     case, plan, request = kind()
     space: dict[str, Any] = {"pipe": case.pipe, "plan": plan, "fewer": fewer}
     exec(recipe(), space)
-    seeds = range(32)
+    seeds = range(16)
     alone = [request(space["pipeline"](), seed) for seed in seeds]
     together = threading.Barrier(8)
 
