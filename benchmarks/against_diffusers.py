@@ -22,12 +22,11 @@ import torch
 from torch import Tensor
 
 import fewer
-from benchmarks.diffusers_settings import scores
+from benchmarks.diffusers_settings import played
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.held_out import held_out_noise
 from fewer.evaluate.statistics import paired
-from fewer.evaluate.statistics.endings import endings, typical
-from fewer.evaluate.statistics.paired import squared_errors
+from fewer.evaluate.statistics.endings import typical
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
@@ -83,13 +82,13 @@ def run(model: Model, nfe: int, n: int, options: dict[str, Any]) -> dict[str, An
     noise = held_out_noise(model, n, TEST_SEED)
     labels = model.labels(n)
     mine = fewer.sample(model, result.plan, noise=noise, labels=labels)
-    fine = Evaluator(model, noise, labels).with_reference([mine]).reference
+    evaluator = Evaluator(model, noise, labels).with_reference([mine])
+    fine, own = evaluator.reference, evaluator.errors(mine)
     assert fine is not None  # it was just made
-    own = squared_errors(mine, fine.samples)
-    table = scores(model, nfe, noise, labels, fine.samples)
-    typical_errors = {name: typical(errors).value for name, errors in table.items()}
-    best = min(typical_errors, key=lambda name: typical_errors[name])
-    found = endings(own, table[best])
+    samples = dict(played(model, nfe, noise, labels))
+    table = {name: evaluator.errors(x) for name, x in samples.items()}
+    best = min(table, key=lambda name: typical(table[name]).value)
+    found = evaluator.compared(mine, samples[best])
     return {
         "nfe": nfe,
         "typical": None if found.error is None else found.error.to_dict(),

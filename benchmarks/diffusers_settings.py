@@ -9,7 +9,6 @@ import diffusers
 import torch
 from torch import Tensor
 
-from fewer.evaluate.statistics.paired import squared_errors
 from fewer.integrations.schedulers import calls_of, play_scheduler
 from fewer.models.model import Model
 
@@ -82,9 +81,8 @@ def steps_for(scheduler: Any, calls: int) -> int | None:
     return None
 
 
-def scores(model: Model, calls: int, noise: Tensor, labels: Any, target: Tensor) -> dict[str, Tensor]:
-    """Squared paired errors (n,) of every setting that runs at this number of calls."""
-    found = {}
+def played(model: Model, calls: int, noise: Tensor, labels: Any) -> Iterator[tuple[str, Tensor]]:
+    """Samples (n, *shape) of every setting that runs at this number of calls."""
     for name, scheduler in settings(model):
         steps = steps_for(scheduler, calls)
         if steps is None:
@@ -94,5 +92,4 @@ def scores(model: Model, calls: int, noise: Tensor, labels: Any, target: Tensor)
         except (ValueError, IndexError, RuntimeError):  # some settings cannot run so few steps
             continue
         if torch.isfinite(samples).all():
-            found[name] = squared_errors(samples, target)
-    return found
+            yield name, samples

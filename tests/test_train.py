@@ -16,6 +16,7 @@ from diffusers import DDIMScheduler, DiTTransformer2DModel, FlowMatchEulerDiscre
 from PIL import Image
 from torch import Tensor, nn
 
+import fewer
 from fewer.errors import InputError
 from fewer.models import bundled
 from fewer.train import Training, denoising_loss, train_denoiser
@@ -255,6 +256,16 @@ def test_conditional_samples_are_the_digits_asked_for(name: str) -> None:
 @pytest.mark.parametrize("name", ["digits", "dit-digits", bundled.CLASSIFIER])
 def test_bundled_models_are_small(name: str) -> None:
     assert sum(file.stat().st_size for file in (bundled.FOLDER / name).rglob("*")) <= MEGABYTES * 1e6
+
+
+def test_the_middle_sized_network_samples_images_of_its_classes() -> None:
+    """At most 12 MB of float16; samples under guidance have the spread of images in [-1, 1]."""
+    assert sum(file.stat().st_size for file in (bundled.FOLDER / "cifar16-unet").rglob("*")) <= 12e6
+    model = fewer.load("cifar16-unet")
+    assert (model.shape, model.classes, model.empty_label) == ((3, 16, 16), 10, 10)
+    x = fewer.sample(model, fewer.standard("unipc", model, nfe=12, steps="logsnr", guidance=2.0), n=4)
+    assert x.isfinite().all()
+    assert 0.2 < float(x.std()) < 1.0
 
 
 def test_an_unknown_name_lists_the_bundled_ones() -> None:

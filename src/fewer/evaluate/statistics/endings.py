@@ -41,6 +41,7 @@ from fewer.evaluate.statistics.wilson import wilson
 
 TRIM = 0.1  # share of the log ratios that is left out at each end
 GAP = 3.5  # spreads between the means of two groups of log errors that count as apart
+REACH = 2.0  # spreads within which the farther group lies
 ROUNDS = 100  # of expectation and maximisation, at most
 SETTLED = 1e-5  # change of a probability from round to round, below which they end
 ALPHA = 0.05
@@ -183,8 +184,9 @@ def gap(logs: Tensor) -> float | None:
 
     The groups are two normal distributions of one spread, the likelier of two fits by expectation and maximisation: from the
     split that leaves the least variance within its sides (Otsu 1979), and from the widest step between neighbours in the
-    upper half. They are apart where their means are `GAP` spreads apart and the farther one is not the larger; the border is
-    where both are as likely.
+    upper half. They are apart where their means are `GAP` spreads apart and the farther one is not the larger. The border is
+    where both are as likely, or `REACH` spreads before the mean of the farther group where that is further: how far another
+    mode is does not depend on the plan, how near its other samples are does.
     """
     ordered = np.sort(logs.double().numpy())
     n, half = len(ordered), len(ordered) // 2
@@ -221,7 +223,7 @@ def _two_groups(ordered: NDArray[np.float64], start: int) -> tuple[float, float,
         math.log(1 - share) - ((ordered - near) / spread) ** 2 / 2,
         math.log(share) - ((ordered - far) / spread) ** 2 / 2,
     )
-    return float(logs.sum() - n * math.log(spread)), (far - near) / spread, border
+    return float(logs.sum() - n * math.log(spread)), (far - near) / spread, max(border, far - REACH * spread)
 
 
 def trimmed(x: Tensor, alpha: float = ALPHA) -> Interval:
