@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +20,11 @@ SETTLED = 5.0  # seconds of work, before which no time left is shown
 class Report:
     """What a command says while it works: report(stage, done, total or None), and of a run that foresees its network
     evaluations report.overall(made, made and to come), from which the time left is estimated.
+
+    bound  seconds after which the run ends at the latest; None where it has no such bound
     """
+
+    bound: float | None = None
 
     def __init__(self) -> None:
         self.began = time.monotonic()
@@ -51,12 +56,13 @@ class Report:
         return self.done / self.total if self.total else 0.0
 
     def left(self) -> float | None:
-        """Seconds left at the pace so far; None where it is not known yet."""
+        """Seconds left at the pace so far, no more than the run may take; None where neither is known yet."""
         now = time.monotonic()
+        at_most = math.inf if self.bound is None else max(0.0, self.bound - (now - self.began))
         spent = now - (self.began if self.whole else self.entered)
-        if not self.share or (self.whole and spent < SETTLED):
-            return None
-        return spent / self.share * (1 - self.share)
+        known = self.share > 0 and not (self.whole and spent < SETTLED)
+        found = min(at_most, spent / self.share * (1 - self.share) if known else math.inf)
+        return None if math.isinf(found) else found
 
 
 class _Log(Report):
@@ -116,11 +122,17 @@ class _Bars(Report):
 
 
 @contextmanager
-def progress() -> Iterator[Report]:
-    """A report that draws a bar over the whole run and its stage beneath, or writes to a log what is being done."""
+def progress(bound: float | None = None) -> Iterator[Report]:
+    """A report that draws a bar over the whole run and its stage beneath, or writes to a log what is being done.
+
+    bound  seconds after which the run ends at the latest
+    """
     if not sys.stderr.isatty():
-        yield _Log(sys.stderr)
+        log = _Log(sys.stderr)
+        log.bound = bound
+        yield log
         return
     report = _Bars()
+    report.bound = bound
     with report.bars:
         yield report

@@ -96,7 +96,7 @@ def tune(
         print_forecast(foresee(network, calls, margin=figures["margin"], **request), [folder / name for name in names])
         return
     kept = f"the candidates found so far are kept in {folder}: --resume goes on with them"
-    with if_interrupted(lambda: kept if (folder / STUDY).exists() else NOTHING), progress() as report:
+    with if_interrupted(lambda: kept if (folder / STUDY).exists() else NOTHING), progress(time) as report:
         result = run(
             network, calls, resume=resume, force=force, out=folder, command=_command(), progress=report,
             overall=report.overall, **request, **figures,
