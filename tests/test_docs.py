@@ -80,7 +80,7 @@ def test_every_command_is_under_a_task_with_an_example(made: dict[str, str]) -> 
 def test_the_front_shows_what_is_on_record(made: dict[str, str]) -> None:
     """Figure and interval are those of the results file, on the first page and in the README."""
     row = json.loads((ROOT / "benchmarks/results/against_diffusers-digits.json").read_text())["rows"][0]
-    told = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**row["ratio"])
+    told = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**row["typical"])
     assert told in made["index.md"]
     assert told in made["../README.md"]
 

@@ -122,12 +122,15 @@ def test_known_modes_are_taken_as_they_are() -> None:
     assert endings(b, b, (torch.arange(128) < 125, none)).error is None
 
 
-def test_where_no_sample_ends_elsewhere_the_error_decides_alone() -> None:
+def test_where_no_sample_ends_elsewhere_under_one_plan_alone_the_error_decides() -> None:
     """Sixty samples could not show that the share is within 5 %, but none of them speaks against it."""
     b = logs(60, 0)[0].exp().square()
     found = endings(0.25 * b, b)
     assert found.elsewhere.high > 0.05
     assert found.decision(0.05) == "better"
+    both = torch.arange(60) < 20
+    assert endings(0.25 * b, b, (both, both)).decision(0.05) == "better"  # the same samples end elsewhere under both
+    assert endings(0.25 * b, b, (both, torch.zeros_like(both))).decision(0.05) == "worse"
 
 
 def test_a_plan_without_any_error_has_a_ratio_of_zero() -> None:

@@ -55,18 +55,20 @@ class Endings:
                fewer than 8 do
     elsewhere  share of a's samples that end elsewhere less that of b's, in [-1, 1]
     shares     these two shares, with 95 % intervals each
+    differing  number of samples that end elsewhere under one of the plans alone
     """
 
     error: Interval | None
     elsewhere: Interval
     shares: tuple[Interval, Interval]
+    differing: int
 
     def decision(self, margin: float) -> Decision:
         """Both figures together. `margin` is a share of the error, and of all samples for those that end elsewhere.
 
         "worse" where one is worse; "cannot tell" where one is undecided; "better" where one is better and the other at
         least not worse; else "not worse". Without an `error`, too few samples say anything. Where no sample ends elsewhere
-        under either plan, the error decides alone: it is of all samples then.
+        under one of the plans alone, the error decides alone: nothing speaks against the other figure then.
         """
         by_error = "cannot tell" if self.error is None else decide(self.error, margin)
         both = {by_error, self.by_share(margin)}
@@ -75,7 +77,7 @@ class Endings:
 
     def by_share(self, margin: float) -> Decision:
         """The decision by the samples that end elsewhere."""
-        return decide_share(self.elsewhere, margin) if any(share.value for share in self.shares) else "not worse"
+        return decide_share(self.elsewhere, margin) if self.differing else "not worse"
 
 
 def decide_share(difference: Interval, margin: float) -> Decision:
@@ -120,7 +122,9 @@ def endings(e_a: Tensor, e_b: Tensor, apart: tuple[Tensor, Tensor] | None = None
     error = (
         _factor(trimmed((log_a - log_b)[here], alpha / 2), e_a[here], e_b[here]) if int(here.sum()) >= LEAST else None
     )
-    return Endings(error, paired_shares(away_a, away_b, alpha / 2), (share(away_a), share(away_b)))
+    return Endings(
+        error, paired_shares(away_a, away_b, alpha / 2), (share(away_a), share(away_b)), int((away_a ^ away_b).sum())
+    )
 
 
 def elsewhere(e: Tensor, apart: Tensor | None = None) -> Interval:
