@@ -71,10 +71,13 @@ def sentence(record: dict[str, Any]) -> str:
     row = min(record["rows"], key=lambda row: row["nfe"])
     ratio, (own, theirs) = row["typical"], row["elsewhere"]
     figure = f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"
+    shares = (
+        f", and {100 * own['value']:.1f} % of its samples are other images, {100 * theirs['value']:.1f} % of that one's"
+    )
     return (
         f"**At the same {row['nfe']} calls a typical sample is {figure} times as far from the converged one** as under the\n"
-        f"best of {len(row['diffusers'])} diffusers scheduler settings, {row['best diffusers setting']}, and "
-        f"{100 * own['value']:.1f} % of the samples are other images, where {100 * theirs['value']:.1f} % of its are\n"
+        f"best of {len(row['diffusers'])} diffusers scheduler settings, {row['best diffusers setting']}"
+        f"{shares if own['value'] or theirs['value'] else ''}\n"
         f"({record['model']['name']}, {own['n']} held-out noises, 95 % interval; [how it is measured]"
         "(https://github.com/fewer-diffusion/fewer/blob/main/docs/evidence.md))."
     )
