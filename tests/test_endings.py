@@ -142,6 +142,13 @@ def test_a_plan_without_any_error_has_a_ratio_of_zero() -> None:
     assert (typical(torch.zeros(64)).high, typical_ratio(torch.zeros(64), b).high) == (0, 0)
 
 
+def test_a_few_wild_ratios_leave_an_end_without_bound() -> None:
+    wild = torch.tensor([1e-300, 1e300] * 4, dtype=torch.float64)
+    found = typical_ratio(wild, wild.flip(0), alpha=0.001)
+    assert found.low < 1e-200
+    assert found.high == math.inf
+
+
 def test_a_typical_error_is_a_geometric_mean_without_the_outermost_tenths() -> None:
     e = torch.tensor([1e-30, *[4.0] * 18, 1e30], dtype=torch.float64)
     assert math.isclose(typical(e).value, 2.0)

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.evaluate.statistics.interval import Interval
-from fewer.evaluate.statistics.paired import LEAST, Decision, checked, decide
+from fewer.evaluate.statistics.paired import LARGEST_LOG, LEAST, Decision, checked, decide
 from fewer.evaluate.statistics.wilson import wilson
 
 TRIM = 0.1  # share of the log ratios that is left out at each end
@@ -169,7 +169,8 @@ def _factor(logs: Interval, e_a: Tensor, e_b: Tensor) -> Interval:
 
 
 def _exp(logs: Interval) -> Interval:
-    return Interval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.n)
+    value, low, high = (math.exp(x) if x < LARGEST_LOG else math.inf for x in (logs.value, logs.low, logs.high))
+    return Interval(value, low, high, logs.n)
 
 
 def common_border(log_a: Tensor, log_b: Tensor) -> float:
