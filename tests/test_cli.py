@@ -186,20 +186,11 @@ def test_importing_fewer_imports_neither_torch_nor_diffusers() -> None:
 
 def test_interrupted_and_resumed(here: Path) -> None:
     """SIGINT while the search runs: status 130, and --resume ends it."""
-    command = [
-        sys.executable,
-        "-m",
-        "fewer",
-        "tune",
-        "my_models:good",
-        "--nfe",
-        "4-5",
-        "--out",
-        "made",
-        "--trials",
-        "4",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(here)}
+    few = "from few_standards import keep_few; keep_few(); import runpy; runpy.run_module('fewer', run_name='__main__')"
+    line = "tune my_models:good --nfe 4-5 --out made --trials 4"
+    command = [sys.executable, "-c", few, *line.split()]
+    places = [str(here), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     process = subprocess.Popen(
         command, cwd=here, env=environment, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in the background
