@@ -88,11 +88,10 @@ def pools(n: int) -> dict[str, Pool]:
     model = fewer.load("mixture16")
     noise = unit_noise(SEED, Stream.HELD_OUT.numbers(n), model.shape)
     evaluator = Evaluator(model, noise, batch=512)
-    plans = {
-        f"{nfe} {name}": fewer.standard(*name.split()[:1], model, nfe, name.split()[1])
-        for nfe in BUDGETS
-        for name in PLANS
-    }
+    plans = {}
+    for nfe, name in itertools.product(BUDGETS, PLANS):
+        solver, grid = name.split()
+        plans[f"{nfe} {name}"] = fewer.standard(solver, model, nfe, grid)
     samples = {name: evaluator.samples(plan) for name, plan in plans.items()}
     evaluator = evaluator.with_reference(list(samples.values()))
     found = {}

@@ -29,8 +29,7 @@ def test_a_log_gets_a_line_a_minute_with_the_time_left(monkeypatch: pytest.Monke
 def test_no_more_time_is_left_than_the_run_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    report = progress._Log(io.StringIO())
-    report.bound = 100.0
+    report = progress._Log(io.StringIO(), 100.0)
     assert report.left() == 100
     now = 10.0
     report.overall(1, 1000)  # at this pace it would take three hours

@@ -24,10 +24,8 @@ class Report:
     bound  seconds after which the run ends at the latest; None where it has no such bound
     """
 
-    bound: float | None = None
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
+    def __init__(self, bound: float | None = None) -> None:
+        self.began, self.bound = time.monotonic(), bound
         self.made, self.whole = 0, 0
         self.stage, self.done, self.total = "", 0, None  # type: tuple[str, int, int | None]
         self.entered = self.began
@@ -68,8 +66,8 @@ class Report:
 class _Log(Report):
     """At most one line a minute, so that a short command writes none."""
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
+    def __init__(self, stream: TextIO, bound: float | None = None) -> None:
+        super().__init__(bound)
         self.stream, self.wrote = stream, self.began
 
     def show(self) -> None:
@@ -103,8 +101,8 @@ class _Left(ProgressColumn):
 class _Bars(Report):
     """One bar over the whole run, and its stage beneath."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, bound: float | None = None) -> None:
+        super().__init__(bound)
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[of]}")
         self.bars = Progress(*columns, _Left(self), console=Console(stderr=True), transient=False)
         self.bar = self.bars.add_task("", total=1.0, of="")
@@ -128,11 +126,8 @@ def progress(bound: float | None = None) -> Iterator[Report]:
     bound  seconds after which the run ends at the latest
     """
     if not sys.stderr.isatty():
-        log = _Log(sys.stderr)
-        log.bound = bound
-        yield log
+        yield _Log(sys.stderr, bound)
         return
-    report = _Bars()
-    report.bound = bound
+    report = _Bars(bound)
     with report.bars:
         yield report

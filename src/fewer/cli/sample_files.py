@@ -36,19 +36,17 @@ def write_samples(
     npz  samples.npz with x (n, *shape) float32, as `fewer.sample` gives them, with labels (n,) where there are any, and seed
     npy  samples.npy, which is x alone
     """
-    if form is Format.NPY:
-        buffer = io.BytesIO()
-        np.save(buffer, samples.float().cpu().numpy())
-        write_atomically(folder / "samples.npy", buffer.getvalue())
-        return [folder / "samples.npy"]
-    if form is Format.NPZ:
+    if form is not Format.PNG:
         arrays: dict[str, Any] = {"x": samples.float().cpu().numpy(), "seed": np.int64(seed)}
         if labels is not None:
             arrays["labels"] = labels.cpu().numpy()
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        write_atomically(folder / "samples.npz", buffer.getvalue())
-        return [folder / "samples.npz"]
+        buffer, path = io.BytesIO(), folder / f"samples.{form.value}"
+        if form is Format.NPZ:
+            np.savez(buffer, **arrays)
+        else:
+            np.save(buffer, arrays["x"])
+        write_atomically(path, buffer.getvalue())
+        return [path]
     images = pixels(model, samples)
     single = [save_png(picture(image), folder / f"{i:05d}.png") for i, image in enumerate(images)]
     return [*single, save_png(grid(images), folder / "grid.png")]

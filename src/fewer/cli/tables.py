@@ -75,15 +75,8 @@ def print_tune(result: Result, folder: Path) -> None:
     for baseline in record.baselines:
         if baseline.kind == "pipeline":
             note = "" if baseline.name.startswith("pipeline") else " (as it is)"
-            table.add_row(
-                f"{baseline.name}{note}",
-                str(baseline.nfe),
-                figure(baseline.cost.ms),
-                _error(baseline),
-                _elsewhere(baseline),
-                "",
-                "",
-            )
+            cells = figure(baseline.cost.ms), _error(baseline), _elsewhere(baseline)
+            table.add_row(f"{baseline.name}{note}", str(baseline.nfe), *cells, "", "")
     out = console()
     out.print(record.summary, soft_wrap=True)
     out.print(table)

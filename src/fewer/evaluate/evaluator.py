@@ -171,9 +171,11 @@ class Evaluator:
 
     def compared(self, a: Tensor, b: Tensor, alpha: float = endings.ALPHA) -> Endings:
         """Samples a (m, *shape) with samples b (m, *shape) from the same first m noises."""
-        apart = self.elsewhere(a), self.elsewhere(b)
-        known = None if apart[0] is None or apart[1] is None else (apart[0], apart[1])
-        return endings.endings(self.errors(a), self.errors(b), known, alpha)
+        modes, apart = Modes.of(self.model), None
+        if modes is not None:
+            there = modes(self.target[: len(a)])
+            apart = modes(a) != there, modes(b) != there
+        return endings.endings(self.errors(a), self.errors(b), apart, alpha)
 
     def pair_figures(self, samples: Tensor) -> dict[str, Interval]:
         """RMSE and typical error of samples from the first noises, and the share that ends in another mode."""

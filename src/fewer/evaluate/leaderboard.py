@@ -23,15 +23,14 @@ from fewer.evaluate.own_pipeline import pipeline_noises, pipeline_rows
 from fewer.evaluate.probability_flow.likelihood import flow_nll
 from fewer.evaluate.reference import PROBE, Doubling, usual_evaluations
 from fewer.evaluate.scoring import DISTANCES, Quality, Scored, Scoring, scoring_of
-from fewer.evaluate.statistics.endings import typical
 from fewer.evaluate.verdict import Side, Verdict, decide
 from fewer.guidance.cfg import passes_at
-from fewer.integrations.as_it_is import ignored_guidance
+from fewer.integrations.as_it_is import guidance_notes
 from fewer.markup import joined, paragraph, table
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.plan import Plan
-from fewer.samplers import rows_for, short_of_guidance, standard_plans
+from fewer.samplers import rows_for, standard_plans
 from fewer.transfer import transferred
 
 STANDARD_BASELINES = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # standard plans that run on any model
@@ -181,10 +180,7 @@ def compare(
         report("likelihood of the data", 0, None)
         own = Quality({"nll": flow_nll(model, data, batch=batch or MICRO_BATCH).nats()})
     guidance = _guidance_of(plans) if guidance is None else guidance
-    if (note := ignored_guidance(model, guidance)) is not None:
-        notes.append(note)
-    if (note := short_of_guidance(guidance, *nfe)) is not None:
-        notes.append(note)
+    notes += guidance_notes(model, guidance, nfe)
     budgets = sorted({*nfe, *(cost.nfe for cost in costs)})
     rows_for(model, budgets[0], guidance)  # which says why a model cannot be guided
     standards = {budget: standard_plans(model, budget, guidance) for budget in budgets}
@@ -262,10 +258,11 @@ def _standard_rows(
             except InputError as error:
                 notes.append(f"{error}; it is left out")
                 continue
-            size = typical(evaluator.errors(samples)).value
+            quality = evaluator.quality(samples)
+            size = quality.figures[TYPICAL].value
             if budget not in best or size < best[budget][0]:
                 best[budget] = size, Side(plan.name, samples)
-            rows.append(Scored(plan.name, "standard", plan.nfe, evaluator.quality(samples)))
+            rows.append(Scored(plan.name, "standard", plan.nfe, quality))
         if budget not in best:
             raise InputError(f"no standard plan of {budget} evaluations gives finite samples of {evaluator.model.name}")
     return rows, {budget: side for budget, (_, side) in best.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from fewer.integrations.schedulers import calls_of, is_stochastic, play_schedule
 from fewer.models.model import Model
 from fewer.models.pipelines.defaults import own_scheduler
 from fewer.plan import Plan
-from fewer.samplers import guided
+from fewer.samplers import guided, short_of_guidance
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,12 @@ def as_it_is(model: Model, nfe: int | None = None, guidance: float | None = None
     if steps is None:
         return None
     return AsItIs(scheduler, steps, calls_of(scheduler, steps), guidance, _plan(model, scheduler, steps, guidance))
+
+
+def guidance_notes(model: Model, guidance: float | None, nfe: Sequence[int]) -> list[str]:
+    """Notes for the user where the pipeline's own scale is not used, and where budgets leave a row of a standard plan unguided."""
+    notes = ignored_guidance(model, guidance), short_of_guidance(guidance, *nfe)
+    return [note for note in notes if note is not None]
 
 
 def ignored_guidance(model: Model, guidance: float | None) -> str | None:

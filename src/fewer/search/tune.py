@@ -18,10 +18,9 @@ from fewer.evaluate.cost.pace import Forecast, batch_memory, timed_pace
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
 from fewer.evaluate.scoring import scoring_of
-from fewer.integrations.as_it_is import ignored_guidance
+from fewer.integrations.as_it_is import guidance_notes
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
-from fewer.samplers import short_of_guidance
 from fewer.search.deadline import Deadline
 from fewer.search.forecast import LEAST_NOISES, check_clocking, check_time, foreseen, within_time
 from fewer.search.outfolder import own_folder
@@ -322,5 +321,4 @@ def _notes(model: Model, request: Request) -> list[str]:
             f"{model.start / (1 - model.start):.3g}), not at the noisiest time: there the signal is so weak (alpha near zero) "
             "that a small error of the network's noise prediction becomes a large one of the image"
         )
-    short = short_of_guidance(request.guidance, *(budget.nfe for budget in request.budgets))
-    return notes + [note for note in (ignored_guidance(model, request.guidance), short) if note is not None]
+    return notes + guidance_notes(model, request.guidance, [budget.nfe for budget in request.budgets])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,10 +15,6 @@ from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
-
-if TYPE_CHECKING:
-    from fewer.models.model import Model
-    from fewer.plan import Plan
 
 EXAMPLES = opt.examples(
     "fewer sample digits --nfe 10 -n 64",
@@ -68,6 +64,7 @@ def sample(
     from fewer.cli.loading import load_model
     from fewer.engine import sample as run
     from fewer.evaluate.cost.pace import foreseen
+    from fewer.integrations.as_it_is import guidance_notes
     from fewer.plan import Plan
     from fewer.samplers import standard
     from fewer.transfer import transferred
@@ -91,7 +88,10 @@ def sample(
         with filled(out, "sample", tidy) as folder:
             made = sample_files.write_samples(network, samples, labels, common.seed, folder, form)
         files = [out / file.name for file in made]
-    warnings = [*warnings, *_unguided(network, loaded, scale, nfe or 20)]
+    if loaded is None:
+        warnings = [*warnings, *guidance_notes(network, scale, [nfe or 20])]
+    elif network.embedded_guidance is not None:  # which no plan file holds
+        warnings = [*warnings, *guidance_notes(network, scale, [])]
     for warning in warnings:
         print(f"fewer: {warning}", file=sys.stderr)
     record = {
@@ -100,16 +100,3 @@ def sample(
     }  # fmt: skip
     if not wrote_json(record, json_file):
         typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}: {sample_files.in_words(files)}")
-
-
-def _unguided(network: Model, plan: Plan | None, scale: float | None, nfe: int) -> list[str]:
-    """What there is to say where the pipeline's own scale is not used, or where a standard plan leaves a row unguided."""
-    from fewer.integrations.as_it_is import ignored_guidance
-    from fewer.samplers import short_of_guidance
-
-    said = []
-    if plan is None or network.embedded_guidance is not None:  # which no plan file holds
-        said.append(ignored_guidance(network, scale))
-    if plan is None:
-        said.append(short_of_guidance(scale, nfe))
-    return [each for each in said if each is not None]

@@ -59,13 +59,12 @@ def energy_difference(a: Tensor, b: Tensor, target: Tensor, z: float = Z) -> Int
     in which what the noises have in common cancels. Its interval is the normal one of the projection, of variance
     4 Var_i(mean_j h_ij) / n. Raises InputError for samples of other shapes, not finite, or fewer than 8.
     """
-    origin = target.flatten(1).double().mean(0)
-    a, b, t = (x.flatten(1).to(target.device, torch.float64) - origin for x in (a, b, target))
-    n = len(t)
-    if not a.shape == b.shape == t.shape or n < 8:
-        raise InputError(f"expected three times at least 8 samples, got {len(a)}, {len(b)} and {n} of them")
-    if not all(bool(x.isfinite().all()) for x in (a, b, t)):
-        raise InputError("samples are not finite")
+    n = len(target)
+    if not len(a) == len(b) == n:
+        raise InputError(f"samples must come from the same noises, got {len(a)}, {len(b)} and {n} of them")
+    (a, t), (b, _) = (two_samples(x.flatten(1), target.flatten(1), least=8) for x in (a, b))
+    origin = t.mean(0)
+    a, b, t = a - origin, b - origin, t - origin
 
     def means(x: Tensor) -> Tensor:
         """Mean over j != i of |x_i - t_j| + |x_j - t_i| - |x_i - x_j|, (n,)."""

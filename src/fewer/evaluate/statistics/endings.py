@@ -35,8 +35,8 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from fewer.errors import InputError
-from fewer.evaluate.statistics.interval import Interval
-from fewer.evaluate.statistics.paired import LARGEST_LOG, LEAST, Decision, checked, decide
+from fewer.evaluate.statistics.interval import Interval, exponential
+from fewer.evaluate.statistics.paired import LEAST, Decision, checked, decide
 from fewer.evaluate.statistics.wilson import wilson
 
 TRIM = 0.1  # share of the log ratios that is left out at each end
@@ -95,7 +95,7 @@ def typical(e: Tensor, alpha: float = ALPHA) -> Interval:
     Raises InputError for n < 8 and errors that are negative or not finite.
     """
     e = _errors(e)
-    return _exp(trimmed(_log(e, _least(e)), alpha)) if bool(e.any()) else Interval(0.0, 0.0, 0.0, len(e))
+    return exponential(trimmed(_log(e, _least(e)), alpha)) if bool(e.any()) else Interval(0.0, 0.0, 0.0, len(e))
 
 
 def typical_ratio(e_a: Tensor, e_b: Tensor, alpha: float = ALPHA) -> Interval:
@@ -165,12 +165,7 @@ def _log(e: Tensor, least: float) -> Tensor:
 
 def _factor(logs: Interval, e_a: Tensor, e_b: Tensor) -> Interval:
     """The factor between two errors; 0 where a alone has none at all."""
-    return _exp(logs) if bool(e_a.any()) or not bool(e_b.any()) else Interval(0.0, 0.0, 0.0, logs.n)
-
-
-def _exp(logs: Interval) -> Interval:
-    value, low, high = (math.exp(x) if x < LARGEST_LOG else math.inf for x in (logs.value, logs.low, logs.high))
-    return Interval(value, low, high, logs.n)
+    return exponential(logs) if bool(e_a.any()) or not bool(e_b.any()) else Interval(0.0, 0.0, 0.0, logs.n)
 
 
 def common_border(log_a: Tensor, log_b: Tensor) -> float:

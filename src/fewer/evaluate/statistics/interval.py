@@ -12,6 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 from fewer.errors import LONGEST, InputError
 
 LARGEST = 1e30  # larger numbers in files count as infinite
+LARGEST_LOG = 700.0  # of a figure; beyond it is infinite, as where one error is nearly all of a mean
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,9 @@ class Interval:
 def _read(number: Any, otherwise: float) -> float:
     value = otherwise if number is None else float(number)
     return value if abs(value) < LARGEST else otherwise
+
+
+def exponential(logs: Interval) -> Interval:
+    """The interval of a figure from that of its logarithm."""
+    value, low, high = (math.exp(x) if x < LARGEST_LOG else math.inf for x in (logs.value, logs.low, logs.high))
+    return Interval(value, low, high, logs.n)

@@ -28,12 +28,11 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError
-from fewer.evaluate.statistics.interval import Interval
+from fewer.evaluate.statistics.interval import Interval, exponential
 
 RESAMPLES = 1999
 AT_ONCE = 2**20  # resampled errors in memory at a time
 LEAST = 8
-LARGEST_LOG = 700.0  # of an end: beyond, the interval has none, as where one error is nearly all of the mean
 
 Decision = Literal["better", "not worse", "worse", "cannot tell"]
 
@@ -100,8 +99,7 @@ def _ratio(a: Tensor, b: Tensor) -> Interval:
         return Interval(0.0, 0.0, 0.0, n)
     theta, error = (figure.item() for figure in log_ratio(a, b))
     reach = _quantile(a, b, theta) * error if error > 0 else 0.0
-    high = math.exp(theta + reach) if theta + reach < LARGEST_LOG else math.inf
-    return Interval(math.exp(theta), math.exp(theta - reach), high, n)
+    return exponential(Interval(theta, theta - reach, theta + reach, n))
 
 
 def _quantile(a: Tensor, b: Tensor, theta: float) -> float:
