@@ -42,12 +42,7 @@ class LinearAG(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("label", "empty"):
-            values = getattr(self, name)
-            if not isinstance(values, tuple | list):
-                raise InputError(f"guidance {name} is {values!r}; expected a list of numbers")
-            for value in values:
-                finite(f"guidance {name}", value)
-            object.__setattr__(self, name, tuple(map(float, values)))
+            object.__setattr__(self, name, weights_of(name, getattr(self, name)))
 
     def output(self, passes: Passes) -> Tensor:
         """The guided u (n, *shape)."""
@@ -55,12 +50,22 @@ class LinearAG(Rule):
         without = self.label[0] * with_label if self.label else torch.zeros_like(with_label)
         for condition, weights in (("label", self.label[1:]), ("empty", self.empty)):
             for k, weight in enumerate(weights, 1):
-                without = without + weight * _pass(passes, passes.row - k, condition)
+                without = without + weight * past_pass(passes, passes.row - k, condition)
         passes.remember(empty=without)
         return guided(without, with_label, self.scale)
 
 
-def _pass(passes: Passes, row: int, condition: str) -> Tensor:
+def weights_of(name: str, values: object) -> tuple[float, ...]:
+    """Weights as a tuple of floats. Raises InputError for what is no list of finite numbers."""
+    if not isinstance(values, tuple | list):
+        raise InputError(f"guidance {name} is {values!r}; expected a list of numbers")
+    for value in values:
+        finite(f"guidance {name}", value)
+    return tuple(map(float, values))
+
+
+def past_pass(passes: Passes, row: int, condition: str) -> Tensor:
+    """u (n, *shape) of an earlier row's pass. Raises InputError where that pass was not made."""
     past = (passes.past or {}).get(row)
     if past is None or condition not in past.u:
         raise InputError(f"row {passes.row} weighs the {condition} pass of row {row}, which was not made")

@@ -28,7 +28,8 @@ def rows_from(rows: Sequence[Row], first: int) -> tuple[Row, ...]:
             k = (j if j >= first else _stand_in(rows, j, first, n)) - first
             b[k] = b[k] + value if k in b else value
         a = None if row.a is None else {j - first: value for j, value in row.a.items()}
-        rest.append(replace(row, a=a, b=b, blocks=_later(row.blocks, first)))
+        guidance = None if row.guidance is None else row.guidance.reaching(n - first)
+        rest.append(replace(row, a=a, b=b, guidance=guidance, blocks=_later(row.blocks, first)))
     return tuple(rest)
 
 

@@ -57,6 +57,9 @@ class Guidance(Protocol):
     def parameters(self) -> dict[str, Any]:
         """Parameters in the plan's file: numbers and tuples of numbers."""
 
+    def reaching(self, rows: int) -> Guidance:
+        """The rule in a run that has only so many rows before this one."""
+
     def output(self, passes: Any) -> Tensor:
         """The guided u (n, *shape) of a row; `passes` (fewer.guidance.passes) makes its network calls."""
 

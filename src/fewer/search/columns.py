@@ -10,13 +10,18 @@ from fewer.models.model import Model
 from fewer.search.objective import Objective
 from fewer.search.request import DEFAULT, Request
 from fewer.search.strategies.gauss_newton import nearest
+from fewer.search.strategies.guided_regression import GuidedRegression
 from fewer.search.strategies.guided_rows import GuidedRows
 from fewer.search.strategies.joint import Joint
 from fewer.search.strategies.networks import Networks
 from fewer.search.strategy import NUMBERS, SAVING, Candidate, Strategy
 
 STEPS_SHARE = 0.75  # of what a search may take that goes on to leave blocks out, which pays less often
-WHOLE: tuple[Strategy, ...] = (GuidedRows(), DEFAULT)  # for whole calls, by preference
+WHOLE: tuple[Strategy, ...] = (GuidedRegression(), DEFAULT)  # for whole calls, by preference
+SHARED: tuple[Strategy, ...] = (
+    GuidedRows(),
+    DEFAULT,
+)  # likewise where rows are made cheaper after: their rules have scales
 CHEAPER: tuple[Strategy, ...] = (Networks(), Joint())  # for rows that cost less than those
 
 
@@ -28,10 +33,11 @@ def strategies(request: Request, model: Model) -> tuple[Strategy, Strategy | Non
     if requested.columns & SAVING:
         return DEFAULT, requested
     saving = {"networks"} if model.others else request.free & {"blocks"}
-    whole = (
-        next(each for each in WHOLE if each.columns - request.free <= NUMBERS) if requested == DEFAULT else requested
-    )
-    return whole, next((each for each in CHEAPER if each.columns & saving), None)
+    cheaper = next((each for each in CHEAPER if each.columns & saving), None)
+    if requested != DEFAULT:
+        return requested, cheaper
+    usual = WHOLE if cheaper is None else SHARED
+    return next(each for each in usual if each.columns - request.free <= NUMBERS), cheaper
 
 
 def besides(strategy: Strategy) -> tuple[str, ...]:

@@ -18,10 +18,12 @@ from fewer.models.model import Model
 from fewer.registry import parts
 from fewer.search.deadline import REFERENCES
 from fewer.search.request import DEFAULT, Budget, Request, enough_noises
+from fewer.search.strategies.regression import RowsByRegression
 
 LEAST_CALLS = 64  # of a reference solution, the fewest that tell its error
 LIKELY = 4  # standard plans that tell how fine it must be
 RANKED = 18  # noises that a standard plan is ranked on, on average
+STEPS = 7  # on the levels from each start, with rows fitted anew
 ITERATIONS, TRIAL = 36, 12  # of Gauss-Newton, and those of them on a quarter of the noises
 BASELINES, ROUNDS = 5, 2  # plans that the judge plays, and how often the first held-out noises
 LEAST_NOISES = 16  # with which an interval of any figure can be had
@@ -92,14 +94,24 @@ def _searched(request: Request, budget: Budget, n: int, few: int) -> int:
     for strategy in names:
         most = min(request.trials or strategy.candidates, strategy.candidates)
         if strategy == DEFAULT:
+            total += _fits(DEFAULT.rows, nfe, n)
             trial = min(TRIAL, most)
             total += (trial * few + max(0, min(ITERATIONS, most) - trial) * n) * each
+        elif isinstance(strategy, RowsByRegression):
+            total += _fits(strategy, nfe, n)
         else:
             total += most * n * nfe
     if budget.limit is not None:
         total *= 2  # blocks or a second network besides
     bound = math.inf if request.evaluations is None else request.evaluations
     return int(min(total, bound))
+
+
+def _fits(rows: RowsByRegression, nfe: int, n: int) -> float:
+    """Evaluations of rows by regression: the way that they are fitted to, the grids, and steps on the levels."""
+    noises = min(rows.noises, n)
+    steps = rows.starts * min(STEPS, rows.iterations) * nfe * (1.2 + 0.5 * nfe)
+    return noises * (rows.levels + rows.grids * nfe + steps)
 
 
 def least(request: Request, model: Model) -> int:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
 from fewer.guidance.linear_ag import LinearAG
+from fewer.guidance.pass_weights import PassWeights
 from fewer.plan import Guidance, Plan
 from fewer.search.objective import Objective
 from fewer.search.space import Space
@@ -54,7 +55,7 @@ def pattern_of(plan: Plan) -> str:
 def _letter(rule: Guidance | None) -> str:
     if rule is None:
         return "1"
-    if isinstance(rule, ClassifierFree):
+    if isinstance(rule, ClassifierFree | PassWeights):
         return str(rule.passes)
     return "h" if isinstance(rule, LinearAG) and rule == LinearAG(rule.scale, *HELD) else ""
 

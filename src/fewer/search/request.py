@@ -19,13 +19,13 @@ from fewer.plan.file import SCHEMA, digest
 from fewer.registry import find
 from fewer.samplers import rows_for, standard
 from fewer.search.limit import Limit, limits
-from fewer.search.strategies.gauss_newton import GaussNewton
+from fewer.search.strategies.regression import Regression
 from fewer.search.strategy import NUMBERS, Column, Strategy
 
 Amounts = float | Sequence[float] | None
 
 MATCH_BUDGETS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40)
-DEFAULT = GaussNewton()
+DEFAULT = Regression()
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class Space:
     def vector(self, plan: Plan) -> Vector:
         """The vector of a plan that fits and has the same number of rows and the same rows guided."""
         levels = [float(level) for level in plan.levels]
-        numbers = [] if "steps" in self.keep else self._increments(levels[:-1])
+        numbers = [] if "steps" in self.keep else self.increments(levels[:-1])
         rows = []  # (row, the anchor's row, step in tau)
         if self.free or "solver" not in self.keep:
             anchored = self._anchored(places(self.model, levels[:-1]))
@@ -165,7 +165,7 @@ class Space:
             ]
         return np.array(numbers)
 
-    def _increments(self, taus: list[float]) -> list[float]:
+    def increments(self, taus: list[float]) -> list[float]:
         """theta_n = log (log s_{n-1} - log s_n) of falling levels, the first from the top."""
         logs = [math.log(s_of_tau(tau)) for tau in taus]
         gaps = [self._top - logs[0], *(a - b for a, b in itertools.pairwise(logs))]
@@ -178,7 +178,7 @@ class Space:
         if not np.isfinite(theta).all():
             raise InputError("the search left the finite numbers")
         numbers = iter(theta.tolist())
-        levels = self.base_levels if "steps" in self.keep else self._levels(itertools.islice(numbers, self.calls))
+        levels = self.base_levels if "steps" in self.keep else self.levels(itertools.islice(numbers, self.calls))
         steps = np.diff([*(level.tau for level in levels), 0.0]).tolist()
         anchored = self._anchored(levels)
         rows = []
@@ -199,7 +199,7 @@ class Space:
         made_for, others = self.model.signature, self.base.others
         return Plan(anchored.start, tuple(rows), 0.0, name, made_for, others=others, recipe=self.recipe)
 
-    def _levels(self, increments: Iterable[float]) -> list[Level]:
+    def levels(self, increments: Iterable[float]) -> list[Level]:
         """Levels of log s_n = log s_{n-1} - exp(theta_n)."""
         log_s, taus = self._top, []
         for theta in increments:

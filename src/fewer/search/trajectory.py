@@ -37,6 +37,24 @@ class Trajectory:
         """Data predictions (N, n, d), D = x - tau u."""
         return self.states[:-1] - torch.tensor(self.taus[:-1], dtype=torch.float32)[:, None, None] * self.outputs
 
+    def at(self, tau: float) -> Tensor:
+        """States (n, d) at a level from the first of `taus` down to 0.
+
+        Cubic between the two levels around it, by their states and slopes: dx/dtau = u along the flow. Below the last
+        level of a call the data prediction stands still, so that the state is linear.
+        """
+        if tau <= 0:
+            return self.states[-1]
+        i = int(np.searchsorted(-self.taus, -tau).clip(1, len(self.taus) - 1))  # tau is between levels i - 1 and i
+        top, low = float(self.taus[i - 1]), float(self.taus[i])
+        if low == 0:
+            return self.states[i - 1] + (tau - top) * self.outputs[i - 1]
+        h = low - top
+        w = (tau - top) / h
+        ends = (2 * w**3 - 3 * w**2 + 1) * self.states[i - 1] + (3 * w**2 - 2 * w**3) * self.states[i]
+        slopes = (w**3 - 2 * w**2 + w) * self.outputs[i - 1] + (w**3 - w**2) * self.outputs[i]
+        return ends + h * slopes
+
 
 def guidance_of(space: Space) -> float | None:
     """The scale that the space's first row is guided with."""

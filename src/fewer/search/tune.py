@@ -78,7 +78,7 @@ def tune(
     noises: int | None = None,
     fresh: int | None = None,
     evaluations: int | None = None,
-    strategy: str | Strategy = "gauss-newton",
+    strategy: str | Strategy = "regression",
     start_from: From = (),
     command: str = "",
     progress: Progress | None = None,
@@ -177,7 +177,7 @@ def requested(
     noises: int | None = None,
     fresh: int | None = None,
     evaluations: int | None = None,
-    strategy: str | Strategy = "gauss-newton",
+    strategy: str | Strategy = "regression",
     start_from: From = (),
     late: Callable[[], bool] = lambda: False,
 ) -> Callable[[float | None], Request]:

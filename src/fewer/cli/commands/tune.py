@@ -45,7 +45,7 @@ def tune(
     guidance: opt.GuidanceOrAuto = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Most candidates after the standard plans.")] = None,
     time: Annotated[float | None, typer.Option(help="Most seconds of the whole run.")] = None,
-    strategy: Annotated[str, typer.Option(help="A tuning method of `fewer methods`.")] = "gauss-newton",
+    strategy: Annotated[str, typer.Option(help="A tuning method of `fewer methods`.")] = "regression",
     start_from: Annotated[
         str | None,
         typer.Option(

@@ -135,8 +135,7 @@ class GaussNewton(Strategy):
 
     def choose(self, done: list[Candidate]) -> Candidate:
         """The last of the descent on all noises: no step is taken that raises the capped error. Before it, the best."""
-        last = done[-1].state["walks"][-1]
-        return done[-1] if math.isfinite(last["error"]) else min(done, key=lambda candidate: candidate.error)
+        return done[-1] if on_all_noises(done) else min(done, key=lambda candidate: candidate.error)
 
     def _begin(self, space: Space) -> list[_Descent]:
         """A descent from each start, and one more for that on all noises."""
@@ -145,7 +144,8 @@ class GaussNewton(Strategy):
         return [*descents, descents[0]]
 
     def _best(self, objective: Objective, space: Space, descents: list[_Descent]) -> tuple[_Descent, Tensor]:
-        """The descent that stands best on all noises, with its squared errors there."""
+        """The descent that stands best on all noises, with its squared errors there; or the best of the plans to begin with."""
+        descents = [*descents, *(_Descent.begin(space, plan) for plan in space.starts)]
         errors = [objective.squared_errors(descent.plan(space)) for descent in descents]
         best = nearest(errors)
         return replace(descents[best], damping=_DAMPING, error=float(errors[best].mean().sqrt()), width=0), errors[best]
@@ -157,20 +157,25 @@ class GaussNewton(Strategy):
         own, theta = descent.within(space), np.array(descent.theta)
         plan = own.plan(theta)
         errors = objective.squared_errors(plan) if errors is None else errors
-        cap = _cap(errors)
-        before = _loss(errors, cap)
+        cap = cap_of(errors)
+        before = capped(errors, cap)
         neighbours = _neighbours(own, theta, _WIDTHS[descent.width], objective.model.dtype)
         gram, slope = objective.normal_equations(plan, neighbours, errors <= cap)
         damping = descent.damping
         for _ in range(_TRIES):
             moved = theta + gauss_newton_step(gram, slope, damping)
             tried = objective.squared_errors(own.plan(moved))
-            loss = _loss(tried, cap)
+            loss = capped(tried, cap)
             if math.isfinite(loss) and loss < before:
                 little = loss > before * (1 - self.tolerance) ** 2
                 return descent.moved(moved, max(damping / _SHRINK, 1e-8), tried, little), tried
             damping *= _GROW
         return descent.moved(theta, _DAMPING, errors, little=True), errors
+
+
+def on_all_noises(done: Sequence[Candidate]) -> bool:
+    """Whether the descent on all noises has begun."""
+    return math.isfinite(done[-1].state["walks"][-1]["error"])
 
 
 def gauss_newton_step(gram: Tensor, slope: Tensor, damping: float) -> Vector:
@@ -213,15 +218,15 @@ def _neighbours(space: Space, theta: Vector, width: float, dtype: torch.dtype) -
 
 def nearest(errors: Sequence[Tensor]) -> int:
     """Index of the squared errors (n,) of least mean, each sample's error capped at 8 times the least median error."""
-    cap = min(_cap(e) for e in errors)
-    return min(range(len(errors)), key=lambda i: _loss(errors[i], cap))
+    cap = min(cap_of(e) for e in errors)
+    return min(range(len(errors)), key=lambda i: capped(errors[i], cap))
 
 
-def _cap(errors: Tensor) -> float:
+def cap_of(errors: Tensor) -> float:
     """The squared error above which a sample counts as having gone to another mode: 8 times the median error."""
     return 64 * float(errors.nanmedian())
 
 
-def _loss(errors: Tensor, cap: float) -> float:
+def capped(errors: Tensor, cap: float) -> float:
     """Mean squared error with every sample's part at most `cap`."""
     return float(errors.clamp(max=cap).mean())

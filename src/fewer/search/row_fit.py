@@ -1,0 +1,176 @@
+"""Rows fitted by least squares to the reference solution's way.
+
+Given the levels tau_0 > .. > tau_{N-1} of the calls, row n is the best linear prediction of the reference solution's state at
+the next level from all that the plan has so far: its state, and every pass of every row up to this one by itself,
+
+    x*(tau_{n+1})  ~  a_n x_n + sum_i w_ni u_i          least squares over n noises and all elements
+
+with a little ridge towards the first-order step, for passes that hardly differ. x_{n+1} is what the fitted row gives, so that
+later rows are fitted to the states that they will meet. A fit takes one evaluation a pass and noise: no derivative and no step
+size. Samples whose rest is far above the median's are on their way to another mode; the row is fitted to the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from fewer.engine import Step, begin, bind
+from fewer.engine.play import output
+from fewer.evaluate.statistics.paired import squared_errors
+from fewer.guidance.cfg import ClassifierFree
+from fewer.guidance.pass_weights import Conditions, pass_weights
+from fewer.plan import Guidance, Plan, Row, Start
+from fewer.search.objective import Objective
+from fewer.search.trajectory import Trajectory
+
+RIDGE = 1e-6  # of the regressors' squares
+FAR = 64.0  # times the median squared rest: 8 times the median error, as for whole samples
+
+WHOLE: Conditions = ("whole",)  # the output of its guidance rule
+LABEL: Conditions = ("label",)  # the pass with the label, by itself
+BOTH: Conditions = ("label", "empty")  # both passes of classifier-free guidance, each by itself
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Rows that were fitted at N levels, and what they gave on the n noises of the fit.
+
+    taus     (N,) falling
+    rows     the passes of each row
+    weights  of each row (1 + passes so far,), float64: of the state, then of each pass in turn
+    states   N + 1 of (n, *shape), where the last are the samples
+    passes   outputs u (n, *shape) of each row's passes
+    errors   (n,) squared errors of the samples to the reference solution's
+    """
+
+    taus: tuple[float, ...] = ()
+    rows: tuple[Conditions, ...] = ()
+    weights: tuple[Tensor, ...] = ()
+    states: tuple[Tensor, ...] = ()
+    passes: tuple[tuple[Tensor, ...], ...] = ()
+    errors: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+@dataclass(frozen=True)
+class RowFit:
+    """The fit of rows to a trajectory from the noises of an objective, whose samples are its target.
+
+    guidance  the rule that the trajectory was made under
+    """
+
+    objective: Objective
+    trajectory: Trajectory
+    guidance: Guidance | None = None
+    ridge: float = RIDGE
+
+    def __call__(
+        self, taus: Sequence[float], rows: Sequence[Conditions] | None = None, known: Fitted | None = None
+    ) -> Fitted:
+        """Rows at these levels, by default of whole outputs. Calls that an earlier fit has made at the same first levels are not
+        made again.
+        """
+        taus = tuple(map(float, taus))
+        rows = tuple(rows or [WHOLE] * len(taus))
+        known = known or Fitted()
+        same = _common(list(zip(taus, rows, strict=True)), list(zip(known.taus, known.rows, strict=True)))
+        fixed = max(same - 1, 0)  # rows whose next level is the same, too
+        rules = {"whole": self.guidance, "label": None, "empty": ClassifierFree(0.0)}
+        steps = {
+            name: bind(self.objective.model, _blank(taus, rules[name]))
+            for name in {each for row in rows for each in row}
+        }
+        start = begin(_blank(taus, None), self.objective.noise, torch.empty(0).clone)
+        states, passes = [start, *known.states[1 : fixed + 1]], list(known.passes[:same])
+        weights = list(known.weights[:fixed])
+        for n in range(fixed, len(taus)):
+            if n == len(passes):
+                passes.append(tuple(self._call(steps[name][n], states[n]) for name in rows[n]))
+            given = [states[n], *(u for made in passes[: n + 1] for u in made)]
+            usual = self._first_order(_step(taus, n), len(given), rows[n])
+            weights.append(least_squares(given, usual, self.target(taus, n), self.ridge))
+            states.append(_weighted(weights[n], given))
+        errors = squared_errors(states[-1], self.objective.target)
+        return Fitted(taus, rows, tuple(weights), tuple(states), tuple(passes), errors)
+
+    def target(self, taus: Sequence[float], n: int) -> Tensor:
+        """The reference solution's states (n, *shape) at the level after row n."""
+        if n + 1 == len(taus):
+            return self.objective.target
+        return self.trajectory.at(taus[n + 1]).view_as(self.objective.target)
+
+    def plan(self, fitted: Fitted) -> Plan:
+        """The plan of these rows."""
+        taus, rows = fitted.taus, []
+        for n, (tau, weights) in enumerate(zip(taus, fitted.weights, strict=True)):
+            step = _step(taus, n)
+            states = {n: float(weights[0])}
+            if all(row == WHOLE for row in fitted.rows):
+                rows.append(Row(tau, dict(enumerate(weights[1:].tolist())), states, guidance=self.guidance))
+            else:
+                rule = pass_weights((weights[1:] / step).tolist(), fitted.rows[: n + 1])
+                rows.append(Row(tau, {n: step}, states, guidance=rule))
+        return replace(_blank(taus, None), rows=tuple(rows), name="regression", model=self.objective.model.signature)
+
+    def _call(self, step: Step, x: Tensor) -> Tensor:
+        """The output u (n, *shape) of a row under its rule."""
+        objective, made = self.objective, []
+        for part in objective.parts():
+            labels = None if objective.labels is None else objective.labels[part]
+            objective.counter.add(step.row.passes * len(x[part]))
+            with torch.inference_mode():
+                made.append(output(step, x[part], labels))
+        return torch.cat(made)
+
+    def _first_order(self, step: float, size: int, row: Conditions) -> Tensor:
+        """Weights (size,) of the first-order step along the row's own output, guided where both passes are made."""
+        weights = torch.zeros(size, dtype=torch.float64)
+        weights[0] = 1.0
+        scale = self.guidance.scale if row == BOTH and isinstance(self.guidance, ClassifierFree) else 1.0
+        weights[-len(row) :] = step * torch.tensor([scale, 1 - scale][: len(row)], dtype=torch.float64)
+        return weights
+
+
+def least_squares(given: Sequence[Tensor], usual: Tensor, target: Tensor, ridge: float = RIDGE) -> Tensor:
+    """Weights (k,), float64, of the sum of k tensors (n, *shape) that is nearest to a target of this shape.
+
+    usual  (k,) weights that the ridge draws towards: ridge diag(G) is added to the regressors' squares G
+    """
+    inputs = torch.stack([x.flatten(1) for x in given], 2).double().cpu()  # (n, d, k)
+    rest = target.flatten(1).double().cpu() - inputs @ usual
+    gram, slope = inputs.mT @ inputs, (inputs.mT @ rest[:, :, None])[:, :, 0]  # of each sample (n, k, k) and (n, k)
+
+    def change(counted: Tensor) -> Tensor:
+        whole = gram[counted].sum(0)
+        drawn = torch.diag(ridge * whole.diagonal() + torch.finfo(torch.float64).tiny)
+        return torch.linalg.solve(whole + drawn, slope[counted].sum(0))
+
+    first = change(torch.ones(len(gram), dtype=torch.bool))
+    left = (rest - inputs @ first).square().mean(1)
+    return usual + change(left <= FAR * left.median())
+
+
+def _step(taus: Sequence[float], n: int) -> float:
+    """The step in tau of row n."""
+    return (taus[n + 1] if n + 1 < len(taus) else 0.0) - taus[n]
+
+
+def _blank(taus: Sequence[float], rule: Guidance | None) -> Plan:
+    """A plan of rows at these levels that move nothing."""
+    return Plan(Start(taus[0], taus[0]), tuple(Row(tau, {}, guidance=rule) for tau in taus))
+
+
+def _weighted(weights: Tensor, given: Sequence[Tensor]) -> Tensor:
+    """The sum of the tensors by their weights, float32."""
+    total = torch.zeros_like(given[0])
+    for weight, x in zip(weights.tolist(), given, strict=True):
+        total.add_(x, alpha=weight)
+    return total
+
+
+def _common(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many of their first members are the same."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -1,0 +1,180 @@
+"""Guided rows by regression: every pass is weighed by itself, and the fit tells which rows need both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from fewer.errors import InputError
+from fewer.guidance.cfg import ClassifierFree
+from fewer.guidance.pass_weights import Conditions
+from fewer.plan import Plan
+from fewer.plan.recipe import Recipe
+from fewer.registry import part
+from fewer.samplers import standard
+from fewer.search.elimination import eliminated
+from fewer.search.objective import Objective
+from fewer.search.pass_space import PassSpace, passes_of
+from fewer.search.row_fit import BOTH, LABEL, Fitted, RowFit
+from fewer.search.space import Space
+from fewer.search.strategies.gauss_newton import GaussNewton, on_all_noises
+from fewer.search.strategies.regression import RowsByRegression, Walk, row_fit, stepped
+from fewer.search.strategy import NUMBERS, Candidate, Strategy
+
+
+@part(
+    "guided-regression",
+    title="Which rows make both passes, and weights on each pass, by regression on the reference solution's way",
+    source="this package; backward elimination after Efroymson 1960; rows of one pass after Kynkaanniemi et al. 2024, "
+    "arXiv:2404.07724, weights on earlier passes after Castillo et al. 2023, arXiv:2312.12487",
+    papers=(105, 326),
+)
+@dataclass(frozen=True)
+class GuidedRegression(Strategy):
+    """Under P passes, N rows of which P - N make both, for every N from P / 2 to P - 1 and the levels of several grids.
+
+    For each N and grid, rows that all make both passes are fitted (`fewer.search.row_fit`, each pass a regressor), and the
+    second passes that are missed least are dropped (`fewer.search.elimination`). From the best of three numbers of rows,
+    second passes move to other rows as long as that lowers the error, then levels are moved as in `rows`. From the best of
+    all, and from plans that the space says to begin with, Gauss-Newton moves levels and all weights on the distance to the
+    reference solution.
+
+    Raises InputError for a base whose rows are not classifier-free guided.
+    """
+
+    rows: RowsByRegression = field(default_factory=lambda: RowsByRegression(grids=4))
+    descent: GaussNewton = field(default_factory=lambda: GaussNewton(starts=1, trial=1, candidates=40))
+    lengths: int = 6
+    swaps: int = 4
+
+    name = "guided-regression"
+    columns = NUMBERS | {"passes"}
+    from_plans = True
+
+    @property
+    def candidates(self) -> int:
+        """Patterns, rounds of swaps, steps on the levels, and steps of the descents."""
+        each = self.swaps + self.rows.iterations
+        return self.rows.grids * self.lengths + self.rows.starts * each + self.descent.candidates
+
+    def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """A candidate for each number of rows and grid, then one for each step from the best of them."""
+        if not isinstance(space.base.rows[0].guidance, ClassifierFree):
+            raise InputError(
+                f"{self.name} needs classifier-free guidance in all rows; plan {space.base.name!r} has none"
+            )
+        done = list(done)
+        for candidate in self._stages(objective, space, done, seed):
+            done.append(candidate)
+            yield candidate
+
+    def choose(self, done: list[Candidate]) -> Candidate:
+        """The best choice of the descents that came to all noises; before there is one, the best of all."""
+        starts = {c.state["start"] for c in of_stage(done, "descent")}
+        ends = [steps for n in starts if on_all_noises(steps := of_stage(done, "descent", n))]
+        return min([self.descent.choose(steps) for steps in ends] or done, key=lambda c: c.error)
+
+    def _stages(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        fit = row_fit(objective, space, self.rows.levels, self.rows.noises, self.rows.ridge)
+        shapes = self._shapes(space)
+        for taus in shapes[len(of_stage(done, "passes")) :]:
+            rows = eliminated(fit, fit(taus, [BOTH] * len(taus)), space.base.nfe)
+            yield self._candidate(fit, fit(taus, rows), {"stage": "passes"})
+        for n, start in enumerate(best_of_lengths(of_stage(done, "passes"))[: self.rows.starts]):
+            yield from self._swapped(fit, n, start, done)
+            if "steps" not in space.keep:
+                yield from self._moved(fit, space, n, start, done)
+        fits = [c for c in done if c.state["stage"] != "descent"]
+        for n, plan in enumerate((min(fits, key=lambda c: c.error).plan, *space.starts)):
+            own = PassSpace(space.model, (plan,), space.keep)
+            for step in self.descent.search(objective, own, of_stage(done, "descent", n), seed):
+                yield self._named(step.plan, step.error, {"stage": "descent", "start": n, **step.state})
+
+    def _shapes(self, space: Space) -> list[tuple[float, ...]]:
+        """Levels of every number of rows on every grid that places them."""
+        passes, shapes = space.base.nfe, []
+        lengths = range(-(-passes // 2), max(passes, 2))
+        every = max(1, -(-len(lengths) // self.lengths))
+        for plan in space.bases[: self.rows.grids]:
+            for rows in lengths[::every]:
+                shapes += levels_of(space, plan, rows)
+        return list(dict.fromkeys(shapes))
+
+    def _swapped(self, fit: RowFit, n: int, start: Candidate, done: list[Candidate]) -> Iterator[Candidate]:
+        """Second passes moved to other rows, the best move at a time, while one lowers the error."""
+        made = of_stage(done, "swap", n)
+        here = made[-1] if made else start
+        for _ in range(self.swaps - len(made)):
+            if made and made[-1].state["ended"]:
+                return
+            taus, rows = levels(here.plan), passes_of(here.plan)
+            found = min((fit(taus, moved) for moved in neighbours(rows)), key=error_of, default=None)
+            better = found is not None and error_of(found) < here.error
+            if better and found is not None:
+                here = self._candidate(fit, found, {"stage": "swap", "start": n, "ended": False})
+            else:
+                here = replace(here, state={"stage": "swap", "start": n, "ended": True})
+            yield here
+            if not better:
+                return
+
+    def _moved(self, fit: RowFit, space: Space, n: int, start: Candidate, done: list[Candidate]) -> Iterator[Candidate]:
+        """Levels moved from where the second passes of a start stand."""
+        made, from_here = of_stage(done, "levels", n), (of_stage(done, "swap", n) or [start])[-1].plan
+        around = Space(space.model, (from_here,), space.keep)
+        walk = Walk(**made[-1].state["walk"]) if made else Walk(around.increments(list(levels(from_here))))
+        if walk.ended or len(made) == self.rows.iterations:
+            return
+        fitted = fit(walk.taus(around), passes_of(from_here))
+        for _ in range(self.rows.iterations - len(made)):
+            if walk.ended:
+                return
+            walk, fitted = stepped(fit, around, walk, fitted, self.rows.tolerance)
+            yield self._candidate(fit, fitted, {"stage": "levels", "start": n, "walk": vars(walk)})
+
+    def _candidate(self, fit: RowFit, fitted: Fitted, state: dict[str, object]) -> Candidate:
+        return self._named(fit.plan(fitted), error_of(fitted), state)
+
+    def _named(self, plan: Plan, error: float, state: dict[str, object]) -> Candidate:
+        pattern = "".join(str(len(row)) for row in passes_of(plan))
+        return Candidate(replace(plan, recipe=Recipe(strategy=self.name, passes=pattern)), error, self.name, state)
+
+
+def of_stage(done: Sequence[Candidate], stage: str, start: int | None = None) -> list[Candidate]:
+    """The candidates of a stage, of all starts or of one."""
+    return [c for c in done if c.state["stage"] == stage and (start is None or c.state["start"] == start)]
+
+
+def best_of_lengths(found: Sequence[Candidate]) -> list[Candidate]:
+    """The best candidate of each number of rows, the best first."""
+    best: dict[int, Candidate] = {}
+    for candidate in sorted(found, key=lambda c: c.error):
+        best.setdefault(len(candidate.plan.rows), candidate)
+    return list(best.values())
+
+
+def levels(plan: Plan) -> tuple[float, ...]:
+    """The levels of a plan's rows."""
+    return tuple(float(row.tau) for row in plan.rows)
+
+
+def levels_of(space: Space, plan: Plan, rows: int) -> list[tuple[float, ...]]:
+    """The levels of so many rows on a plan's grid, once; none where it cannot place them."""
+    if plan.recipe.grid is None:
+        return []
+    try:
+        made = standard("ddim", space.model, rows, plan.recipe.grid)
+    except InputError:
+        return []
+    return [levels(made)] if len(made.rows) == rows else []
+
+
+def neighbours(rows: Sequence[Conditions]) -> list[tuple[Conditions, ...]]:
+    """The rows with one second pass moved to another row."""
+    pairs = [(i, j) for i, one in enumerate(rows) for j, other in enumerate(rows) if one == BOTH and other == LABEL]
+    return [tuple(LABEL if n == i else BOTH if n == j else row for n, row in enumerate(rows)) for i, j in pairs]
+
+
+def error_of(fitted: Fitted) -> float:
+    """Root mean squared error of a fit's samples."""
+    return float(fitted.errors.mean().sqrt())

@@ -1,0 +1,185 @@
+"""Rows by regression: weights by least squares on the reference solution's way, levels moved with that fit inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from fewer.plan.recipe import Recipe
+from fewer.registry import part
+from fewer.search.objective import Objective
+from fewer.search.row_fit import RIDGE, Fitted, RowFit
+from fewer.search.space import Space, Vector
+from fewer.search.strategies.gauss_newton import GaussNewton, cap_of, capped, gauss_newton_step, on_all_noises
+from fewer.search.strategy import NUMBERS, Candidate, Strategy
+from fewer.search.trajectory import reference_trajectories
+
+_DAMPING, _SHRINK, _GROW, _TRIES = 1e-2, 4.0, 6.0, 4
+_WIDTHS = (0.1, 0.02)  # of differences along the logarithms of the gaps of log s
+
+
+@part(
+    "rows-by-regression",
+    title="Each row fitted by least squares to the reference solution's way, levels moved with the fit inside",
+    source="this package; variable projection after Golub & Pereyra 1973, doi:10.1137/0710036",
+)
+@dataclass(frozen=True)
+class RowsByRegression(Strategy):
+    """Weights by the least-squares fit of `fewer.search.row_fit`, so that levels are all that is searched.
+
+    The levels of the `grids` best standard plans are fitted to the reference solution's way from the `noises` first noises, at
+    `levels` levels of it. From each of the `starts` best of them, one after the other, the gaps of log s are moved by
+    Gauss-Newton on the samples' distance to the reference solution, each neighbour fitted anew, until a step brings less than
+    `tolerance` with narrow differences, too, or after `iterations`. A fit of N rows takes N evaluations a noise, fewer where
+    its first levels are those of the present one. Samples far from the reference solution count little, as in
+    `fewer.search.strategies.gauss_newton`.
+
+    Where levels are kept, the grids are fitted as they are. Guided rows are fitted by their rule's outputs.
+    """
+
+    name = "rows-by-regression"
+    columns = NUMBERS
+
+    grids: int = 8
+    noises: int = 32
+    levels: int = 32
+    starts: int = 3
+    iterations: int = 12
+    tolerance: float = 1e-2
+    ridge: float = RIDGE
+
+    @property
+    def candidates(self) -> int:
+        """One a grid, and one an iteration from each start."""
+        return self.grids + self.starts * self.iterations
+
+    def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """A candidate for each grid, then one for each step on the levels."""
+        if "solver" in space.keep:
+            return
+        fit = row_fit(objective, space, self.levels, self.noises, self.ridge)
+        fits = [c for c in done if c.state["stage"] == "grid"]
+        for taus in grids_of(space)[len(fits) : self.grids]:
+            fits.append(self._candidate(fit, fit(taus), {"stage": "grid"}))
+            yield fits[-1]
+        if "steps" in space.keep:
+            return
+        for n, start in enumerate(sorted(fits, key=lambda c: c.error)[: self.starts]):
+            walks = [c.state["walk"] for c in done if c.state["stage"] == "levels" and c.state["start"] == n]
+            levels = [float(row.tau) for row in start.plan.rows]
+            walk = Walk(**walks[-1]) if walks else Walk(space.increments(levels))
+            if walk.ended or len(walks) == self.iterations:
+                continue
+            fitted = fit(walk.taus(space))
+            for _ in range(self.iterations - len(walks)):
+                if walk.ended:
+                    break
+                walk, fitted = stepped(fit, space, walk, fitted, self.tolerance)
+                yield self._candidate(fit, fitted, {"stage": "levels", "start": n, "walk": vars(walk)})
+
+    def _candidate(self, fit: RowFit, fitted: Fitted, state: dict[str, object]) -> Candidate:
+        plan = replace(fit.plan(fitted), recipe=Recipe(strategy=self.name))
+        return Candidate(plan, float(fitted.errors.mean().sqrt()), self.name, state)
+
+
+@part(
+    "regression",
+    title="Rows by regression, then levels and weights together on the distance to the reference solution",
+    source="this package; Golub & Pereyra 1973, doi:10.1137/0710036; Levenberg 1944, doi:10.1090/qam/10666",
+)
+@dataclass(frozen=True)
+class Regression(Strategy):
+    """The plan of `rows`, `fewer.search.strategies.gauss_newton` from it and from the best standard plan, and the best of them.
+
+    A row that is fitted to the reference solution's way is not the one from which later rows end nearest to it. Where the network
+    is rough in its time, what the end says of all numbers at once brings as much again.
+    """
+
+    rows: RowsByRegression = field(default_factory=RowsByRegression)
+    descent: GaussNewton = field(default_factory=GaussNewton)
+
+    name = "regression"
+    columns = NUMBERS
+    from_plans = True
+
+    @property
+    def candidates(self) -> int:
+        """Those of both."""
+        return self.rows.candidates + self.descent.candidates
+
+    def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """The candidates of `rows`, then those of the descents."""
+        fits = [c for c in done if c.state["stage"] != "descent"]
+        for fitted in self.rows.search(objective, space, list(fits), seed):
+            fits.append(replace(fitted, strategy=self.name))
+            yield fits[-1]
+        best = () if not fits else (min(fits, key=lambda c: c.error).plan,)
+        steps = [c for c in done if c.state["stage"] == "descent"]
+        for step in self.descent.search(objective, replace(space, starts=(*best, *space.starts)), steps, seed):
+            yield replace(step, strategy=self.name, state={"stage": "descent", **step.state})
+
+    def choose(self, done: list[Candidate]) -> Candidate:
+        """The descent's choice where it came to all noises; before, the best of all."""
+        steps = [c for c in done if c.state["stage"] == "descent"]
+        return self.descent.choose(steps) if steps and on_all_noises(steps) else min(done, key=lambda c: c.error)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Where a descent on levels stands: logarithms of the gaps of log s, damping, and the index of the differences' width."""
+
+    theta: Sequence[float]
+    damping: float = _DAMPING
+    width: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether even the narrowest differences brought little."""
+        return self.width == len(_WIDTHS)
+
+    def taus(self, space: Space, theta: Vector | None = None) -> list[float]:
+        """The levels here, or at other logarithms."""
+        return [level.tau for level in space.levels(self.theta if theta is None else theta.tolist())]
+
+
+def row_fit(objective: Objective, space: Space, levels: int, noises: int, ridge: float = RIDGE) -> RowFit:
+    """The fit of rows to the reference solution's way from the first noises, under the guidance of the space's rows."""
+    trajectory = reference_trajectories(objective, space, levels, noises)
+    few = objective.first(trajectory.states.shape[1])
+    return RowFit(few, trajectory, space.base.rows[0].guidance, ridge)
+
+
+def grids_of(space: Space) -> list[tuple[float, ...]]:
+    """The levels of the space's bases, each once."""
+    return list(dict.fromkeys(tuple(float(row.tau) for row in plan.rows) for plan in space.bases))
+
+
+def stepped(fit: RowFit, space: Space, walk: Walk, fitted: Fitted, tolerance: float) -> tuple[Walk, Fitted]:
+    """One Gauss-Newton step on the levels; where none lowers the error, the same with narrower differences."""
+    theta, rows = np.array(walk.theta), fitted.rows
+    cap = cap_of(fitted.errors)
+    counted = (fitted.errors <= cap).double()[:, None]
+    before = capped(fitted.errors, cap)
+
+    def moved(change: Vector) -> Fitted:
+        return fit(walk.taus(space, theta + change), rows, fitted)
+
+    def samples(one: Fitted) -> torch.Tensor:
+        return (one.states[-1].flatten(1).double().cpu() * counted).flatten()
+
+    here, width = samples(fitted), _WIDTHS[walk.width]
+    there = (fit.objective.target.flatten(1).double().cpu() * counted).flatten()
+    columns = torch.stack([(samples(moved(width * along)) - here) / width for along in np.eye(len(theta))])
+    gram, slope, damping = columns @ columns.T, columns @ (here - there), walk.damping
+    for _ in range(_TRIES):
+        change = gauss_newton_step(gram, slope, damping)
+        tried = moved(change)
+        loss = capped(tried.errors, cap)
+        if loss < before:
+            little = loss > before * (1 - tolerance) ** 2
+            return Walk((theta + change).tolist(), max(damping / _SHRINK, 1e-8), walk.width + little), tried
+        damping *= _GROW
+    return Walk(walk.theta, _DAMPING, walk.width + 1), fitted
