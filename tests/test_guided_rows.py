@@ -33,9 +33,10 @@ from fewer.search.request import Budget, Request
 from fewer.search.space import Space
 from fewer.search.strategies.autodiffusion import AutoDiffusion
 from fewer.search.strategies.evolution import Evolution
-from fewer.search.strategies.gauss_newton import GaussNewton
+from fewer.search.strategies.guided_regression import GuidedRegression
 from fewer.search.strategies.guided_rows import GuidedRows
 from fewer.search.strategies.joint import Joint
+from fewer.search.strategies.regression import Regression
 
 SCALE = 2.0
 
@@ -187,14 +188,14 @@ def test_guidance_that_is_kept_stays(model: Model) -> None:
 
 def test_only_guided_budgets_in_passes_or_multiply_adds_search_passes(model: Model) -> None:
     guided = Request((Budget(8),), guidance=SCALE)
-    passes, steps = GuidedRows(), GaussNewton()
+    passes, steps = GuidedRegression(), Regression()
     assert strategies(guided, model) == (passes, None)
     assert strategies(Request((Budget(8),)), model) == (steps, None)
     assert strategies(replace(guided, guidance=1.0), model) == (steps, None)
     assert strategies(replace(guided, keep=frozenset({"guidance"})), model) == (steps, None)
     assert strategies(replace(guided, strategy=Evolution()), model) == (Evolution(), None)
     work, clock = (replace(guided, budgets=(Budget(8, Limit(model, unit, 9.0)),)) for unit in ("macs", "ms"))  # type: ignore[arg-type]
-    assert strategies(work, model) == (passes, Joint())
+    assert strategies(work, model) == (GuidedRows(), Joint())
     assert strategies(replace(work, keep=frozenset({"blocks"})), model) == (passes, None)
     assert strategies(clock, model) == (steps, Joint())
     assert strategies(replace(work, strategy=AutoDiffusion()), model) == (steps, AutoDiffusion())

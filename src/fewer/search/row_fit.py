@@ -59,12 +59,13 @@ class Fitted:
 class RowFit:
     """The fit of rows to a trajectory from the noises of an objective, whose samples are its target.
 
-    guidance  the rule that the trajectory was made under
+    guidance  rule of each row whose whole output is weighed; the first, of all rows where a fit has another number of them, is
+              the one that the trajectory was made under
     """
 
     objective: Objective
     trajectory: Trajectory
-    guidance: Guidance | None = None
+    guidance: tuple[Guidance | None, ...] = (None,)
     ridge: float = RIDGE
 
     def __call__(
@@ -78,12 +79,16 @@ class RowFit:
         known = known or Fitted()
         same = _common(list(zip(taus, rows, strict=True)), list(zip(known.taus, known.rows, strict=True)))
         fixed = max(same - 1, 0)  # rows whose next level is the same, too
-        rules = {"whole": self.guidance, "label": None, "empty": ClassifierFree(0.0)}
+        rules = {
+            "whole": self._rules(len(taus)),
+            "label": [None] * len(taus),
+            "empty": [ClassifierFree(0.0)] * len(taus),
+        }
         steps = {
             name: bind(self.objective.model, _blank(taus, rules[name]))
             for name in {each for row in rows for each in row}
         }
-        start = begin(_blank(taus, None), self.objective.noise, torch.empty(0).clone)
+        start = begin(_blank(taus, [None] * len(taus)), self.objective.noise, torch.empty(0).clone)
         states, passes = [start, *known.states[1 : fixed + 1]], list(known.passes[:same])
         weights = list(known.weights[:fixed])
         for n in range(fixed, len(taus)):
@@ -104,16 +109,29 @@ class RowFit:
 
     def plan(self, fitted: Fitted) -> Plan:
         """The plan of these rows."""
-        taus, rows = fitted.taus, []
+        taus, rows, rules = fitted.taus, [], self._rules(len(fitted.taus))
         for n, (tau, weights) in enumerate(zip(taus, fitted.weights, strict=True)):
             step = _step(taus, n)
             states = {n: float(weights[0])}
             if all(row == WHOLE for row in fitted.rows):
-                rows.append(Row(tau, dict(enumerate(weights[1:].tolist())), states, guidance=self.guidance))
+                rows.append(
+                    Row(
+                        tau,
+                        dict(enumerate(weights[1:].tolist())),
+                        states,
+                        guidance=rules[n],
+                    )
+                )
             else:
                 rule = pass_weights((weights[1:] / step).tolist(), fitted.rows[: n + 1])
                 rows.append(Row(tau, {n: step}, states, guidance=rule))
-        return replace(_blank(taus, None), rows=tuple(rows), name="regression", model=self.objective.model.signature)
+        return replace(
+            _blank(taus, [None] * len(taus)), rows=tuple(rows), name="regression", model=self.objective.model.signature
+        )
+
+    def _rules(self, rows: int) -> Sequence[Guidance | None]:
+        """The rules of so many rows."""
+        return self.guidance if len(self.guidance) == rows else [self.guidance[0]] * rows
 
     def _call(self, step: Step, x: Tensor) -> Tensor:
         """The output u (n, *shape) of a row under its rule."""
@@ -129,7 +147,8 @@ class RowFit:
         """Weights (size,) of the first-order step along the row's own output, guided where both passes are made."""
         weights = torch.zeros(size, dtype=torch.float64)
         weights[0] = 1.0
-        scale = self.guidance.scale if row == BOTH and isinstance(self.guidance, ClassifierFree) else 1.0
+        rule = self.guidance[0]
+        scale = rule.scale if row == BOTH and isinstance(rule, ClassifierFree) else 1.0
         weights[-len(row) :] = step * torch.tensor([scale, 1 - scale][: len(row)], dtype=torch.float64)
         return weights
 
@@ -158,9 +177,10 @@ def _step(taus: Sequence[float], n: int) -> float:
     return (taus[n + 1] if n + 1 < len(taus) else 0.0) - taus[n]
 
 
-def _blank(taus: Sequence[float], rule: Guidance | None) -> Plan:
+def _blank(taus: Sequence[float], rules: Sequence[Guidance | None]) -> Plan:
     """A plan of rows at these levels that move nothing."""
-    return Plan(Start(taus[0], taus[0]), tuple(Row(tau, {}, guidance=rule) for tau in taus))
+    rows = tuple(Row(tau, {}, guidance=rule) for tau, rule in zip(taus, rules, strict=True))
+    return Plan(Start(taus[0], taus[0]), rows)
 
 
 def _weighted(weights: Tensor, given: Sequence[Tensor]) -> Tensor:

@@ -149,7 +149,7 @@ def row_fit(objective: Objective, space: Space, levels: int, noises: int, ridge:
     """The fit of rows to the reference solution's way from the first noises, under the guidance of the space's rows."""
     trajectory = reference_trajectories(objective, space, levels, noises)
     few = objective.first(trajectory.states.shape[1])
-    return RowFit(few, trajectory, space.base.rows[0].guidance, ridge)
+    return RowFit(few, trajectory, tuple(row.guidance for row in space.base.rows), ridge)
 
 
 def grids_of(space: Space) -> list[tuple[float, ...]]:
