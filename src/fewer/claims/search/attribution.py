@@ -15,6 +15,7 @@ from fewer.search.attribution import STRATA, coefficients, drawn
 
 BLOCKS, SEEDS, DRAWS = 20, 100, 80  # of the function; repetitions; masks of each
 Array = NDArray[np.float64]
+Masks = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Additive:
         pairs = [(*rng.choice(BLOCKS, 2, replace=False).tolist(), float(rng.exponential())) for _ in range(5)]
         return cls(weights, tuple(pairs))
 
-    def __call__(self, masks: Array) -> Array:
+    def __call__(self, masks: Masks) -> Array:
         """Of masks (n, K)."""
         return masks @ self.weights + sum(c * masks[:, k] * masks[:, j] for k, j, c in self.pairs)
 
@@ -47,7 +48,7 @@ class Additive:
 def stratified(function: Additive, draws: int, strata: Sequence[float], rng: np.random.Generator) -> Array:
     """The coefficients from as many masks in each stratum."""
     masks = [
-        np.stack([~drawn(BLOCKS, 2, share, rng)[:, 1] for _ in range(draws // len(strata))]).astype(np.float64)
+        np.stack([~drawn(BLOCKS, 2, share, rng)[:, 1] for _ in range(draws // len(strata))]).astype(np.int64)
         for share in strata
     ]
     found = [function(each) for each in masks]
@@ -57,7 +58,7 @@ def stratified(function: Additive, draws: int, strata: Sequence[float], rng: np.
 
 def uniform(function: Additive, draws: int, rng: np.random.Generator) -> Array:
     """The coefficients from masks that leave out each block with chance 1/2."""
-    masks = (rng.random((draws, BLOCKS)) < 0.5).astype(np.float64)
+    masks = (rng.random((draws, BLOCKS)) < 0.5).astype(np.int64)
     return coefficients(masks, function(masks), np.ones(draws))
 
 
