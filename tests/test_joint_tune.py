@@ -17,7 +17,7 @@ from fewer.blocks.find import at_granularity
 from fewer.cli.main import run
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs, plan_macs
-from fewer.search.attribution import STRATA, attribute, drawn, shares
+from fewer.search.attribution import STRATA, attribute, coefficients, drawn, shares
 
 
 @pytest.mark.usefixtures("few_standards")
@@ -47,6 +47,7 @@ def test_shares_of_what_adds_up_are_found(seed: int) -> None:
     scale = np.repeat(rng.uniform(0.5, 2, len(STRATA)), 6)
     found = shares(counts, counts @ weights, scale, rng)
     np.testing.assert_allclose([each.value for each in found], weights / weights.sum(), rtol=1e-6)
+    np.testing.assert_allclose(coefficients(counts, counts @ weights, scale), weights, rtol=1e-6)
     assert all(each.low <= each.value <= each.high for each in found)
 
 

@@ -7,7 +7,8 @@ each (Rashid et al. 2024 do so for images), and the mean squared change y of the
     min sum_draws ((y - sum_k w_k m_k) / mean y of the stratum)^2    over w_k >= 0
 
 with m_k the number of rows in which block k was left out; likewise for rows with the number of their blocks. The share of
-k is w_k / sum w.
+k is w_k / sum w. Every stratum counts alike, also those where few are left out: there blocks act apart, and w_k is nearly what
+leaving out k alone does. It is no Shapley value, which shares out what blocks only do together.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from scipy.optimize import nnls
 
 from fewer.evaluate.statistics.interval import Interval
 from fewer.plan import Plan
+from fewer.registry import part
 from fewer.results import Attribution, Share
 from fewer.search.ablation import Pattern, patterned, whole
 from fewer.search.objective import Objective
@@ -28,10 +30,21 @@ STRATA = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # shares of the block actions that are l
 RESAMPLED = 200
 
 
+@part(
+    "stratified-attribution",
+    title="Shares of blocks and rows in the change of samples, from stratified ablations",
+    source="Rashid et al. 2024, arXiv:2403.17742",
+    papers=(206,),
+    role="procedure",
+)
 def attribute(objective: Objective, plan: Plan, names: Sequence[str], draws: int, seed: int) -> Attribution:
     """Shares of blocks, and of rows after the first, each adding up to 1, with 95 % intervals (bootstrap over draws).
 
-    They come from `draws` random patterns a stratum: 4 draws rows evaluations a noise, and rows more.
+    They come from `draws` random patterns in each of four strata, in which 1/16 to 1/2 of the blocks of all rows are left out:
+    4 draws rows evaluations a noise, and rows more. With y the mean squared change of the samples and m_k the rows that left
+    out block k (likewise for rows),
+
+        min sum_draws ((y - sum_k w_k m_k) / mean y of the stratum)^2  over w_k >= 0,    share k = w_k / sum w
 
     Blocks must share no modules; every row must make all passes of the plan. The first row always runs.
     """
@@ -74,6 +87,17 @@ def drawn(blocks: int, rows: int, share: float, rng: np.random.Generator) -> Pat
     return runs
 
 
+def coefficients(
+    counts: NDArray[np.int64], changes: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """w (K,) >= 0 of least sum ((changes - counts w) / scale)^2, of counts (draws, K) and the others (draws,).
+
+    The exact ones where changes are counts w and the counts have rank K.
+    """
+    w: NDArray[np.float64] = nnls(counts / scale[:, None], changes / scale)[0]
+    return w
+
+
 def shares(
     counts: NDArray[np.int64], changes: NDArray[np.float64], scale: NDArray[np.float64], rng: np.random.Generator
 ) -> list[Interval]:
@@ -83,7 +107,7 @@ def shares(
     """
 
     def fit(draws: NDArray[np.int64]) -> NDArray[np.float64]:
-        w: NDArray[np.float64] = nnls(counts[draws] / scale[draws, None], changes[draws] / scale[draws])[0]
+        w = coefficients(counts[draws], changes[draws], scale[draws])
         return w / w.sum() if w.sum() > 0 else np.full(len(w), 1 / len(w))
 
     n = len(changes)
