@@ -24,6 +24,11 @@ ROOMS = (  # what is public beside the package's own names
         ("VarianceExploding", "Flow", "Discrete", "discrete", "betas", "Schedule"),
     ),
     ("Denoisers", "fewer.models.denoiser", ("Denoiser", "Clip")),
+    (
+        "Exact models with an error",
+        "fewer.models.flawed",
+        ("FlawedMixture", "Branch", "Rough", "smoothed", "reweighted", "weights_divergence", "fitted"),
+    ),
     ("Figures with intervals", "fewer.evaluate.statistics.interval", ("Interval",)),
     ("Results of a search", "fewer.search", ("Result",)),
     ("Parts", "fewer.registry", ("part", "parts", "find")),
