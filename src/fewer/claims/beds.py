@@ -20,7 +20,7 @@ from fewer.evaluate.distances.energy import energy_difference, energy_distance
 from fewer.evaluate.distances.precision_recall import precision_recall
 from fewer.evaluate.statistics.interval import Interval
 from fewer.guidance import guide
-from fewer.models.flawed import Branch, FlawedMixture, Rough, fitted, reweighted, smoothed
+from fewer.models.flawed import Branch, FlawedMixture, Rough, smoothed
 from fewer.models.schedules import Flow, Schedule, betas, discrete
 from fewer.noise import unit_noise
 
@@ -55,8 +55,6 @@ FLAWED: dict[str, Callable[[], FlawedMixture]] = {
     "weaker": lambda: _wide(CLASSES, 0.45),
     "underfit-overlapping": lambda: _wide(OVERLAPPING, 0.15),
     "underfit-saturated": lambda: _wide(_saturated(), 0.02),
-    "overfit": lambda: FlawedMixture(CLASSES, Branch(fitted(CLASSES, 64, 0.25)), Branch(fitted(CLASSES, 64, 0.5))),
-    "misweighted": lambda: FlawedMixture(CLASSES, Branch(reweighted(CLASSES, 0.5)), Branch(reweighted(CLASSES, 1.0))),
     "rough": lambda: _twice(CLASSES, Rough(0.3, seed=1), 2),
     "drifting": lambda: _twice(CLASSES, Rough(0.3, waves=4, periods=SLOW, seed=1), 1),
     "early": lambda: _twice(CLASSES, Rough(0.6, waves=4, periods=SLOW, seed=1, least=0.5), 1),
@@ -66,8 +64,6 @@ SAYS: Mapping[str, str] = {
     "underfit": "too wide by a variance of 0.15 with the label and of 0.45 without (data of variance 1.2)",
     "underfit-overlapping": "too wide by a variance of 0.15 with the label and of 0.45 without, classes that overlap",
     "underfit-saturated": "too wide by a variance of 0.02 with the label and of 0.06 without, data near the ends of [-1, 1]",
-    "overfit": "kernels around 64 images of each class, of deviation 0.25 with the label and 0.5 without",
-    "misweighted": "components' weights tilted by exp(z / 2) with the label and by exp(z) without",
     "rough": "an output that errs by 30 % with the label and 60 % without, by factors rough in the level",
     "early": "an output that errs by 60 % with the label and 120 % without, slowly in the level, above level 0.5 (s = 1) alone",
     "drifting": "an output that errs by 30 % with the label and 60 % without, by factors slow in the level",
