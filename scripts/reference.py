@@ -24,6 +24,11 @@ ROOMS = (  # what is public beside the package's own names
         ("VarianceExploding", "Flow", "Discrete", "discrete", "betas", "Schedule"),
     ),
     ("Denoisers", "fewer.models.denoiser", ("Denoiser", "Clip")),
+    (
+        "Exact models with an error",
+        "fewer.models.flawed",
+        ("FlawedMixture", "Branch", "Rough", "smoothed", "reweighted", "weights_divergence", "fitted"),
+    ),
     ("Figures with intervals", "fewer.evaluate.statistics.interval", ("Interval",)),
     ("Monge gap of plans and pairs", "fewer.evaluate.distances.monge_gap", ("plan_monge_gap", "pairs_gap")),
     ("Laws and their expectations", "fewer.evaluate.statistics.expectations", ("Law", "Expectations")),

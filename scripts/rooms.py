@@ -130,7 +130,8 @@ def claimed(name: str, result: Outcome) -> str:
     """A claim and what came out of it, as an item of a list."""
     asked = f"{_figure(result)}, expected {result.region}"
     told, against = (escaped(text).rstrip(".") for text in (result.statement, result.baseline))
-    return f"- **{result.status}** `{name}`: {told}. Against {against}. Measured {asked}."
+    more = f" {escaped(result.undecided)}".rstrip()
+    return f"- **{result.status}** `{name}`: {told}. Against {against}. Measured {asked}.{more}"
 
 
 def _joined(blocks: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fewer.claims import claim as register
 from fewer.claims import claims, of_part, recorded
 from fewer.claims.claim import Claim, Measured, registered
+from fewer.claims.region import Region
 from fewer.claims.repeated import geometric_mean, mean, share
 from fewer.claims.results import chosen
 from fewer.cli.main import run
@@ -131,3 +132,38 @@ def test_a_share_of_none_or_all_has_an_open_end(hits: int, of: int) -> None:
 def test_repetitions() -> None:
     assert mean([1.0, 2.0, 3.0]).high == pytest.approx(2 + 4.302653 / math.sqrt(3), rel=1e-6)  # Student's t, 2 degrees
     assert geometric_mean([0.5, 2.0]).value == pytest.approx(1)
+
+
+ENDS = st.one_of(st.none(), st.floats(-9, 9).map(lambda end: float(f"{end:g}")))
+
+
+@given(ENDS, ENDS)
+def test_a_region_is_read_back_from_its_text(above: float | None, below: float | None) -> None:
+    region = Region(-math.inf if above is None else above, math.inf if below is None else below)
+    assert Region.read(str(region)) == region
+
+
+@given(st.floats(-5, 5), st.floats(0.01, 3), st.floats(-5, 5), st.booleans(), st.integers(4, 10**6))
+def test_what_is_said_to_decide_a_claim_is_where_its_interval_meets_the_end(
+    value: float, reach: float, end: float, ratio: bool, n: int
+) -> None:
+    """An interval narrower by sqrt(n / enough), on the scale on which it was made, ends where the region does."""
+    scale = math.exp if ratio else float
+    figure = Interval(scale(value), scale(value - reach), scale(value + reach), n)
+    for region in (Region(below=scale(end)), Region(above=scale(end))):
+        enough = region.enough(figure)
+        if region.status(figure) != "cannot tell":
+            assert enough == n
+            assert region.undecided(figure) == ""
+        elif abs(value - end) < 1e-3 * reach:
+            assert enough > 0.9e6 * n
+        else:
+            narrow = reach * math.sqrt(n / enough)
+            assert narrow == pytest.approx(abs(value - end), rel=1e-6)
+            assert f"{n:,}" in region.undecided(figure)
+
+
+def test_a_figure_at_the_end_is_never_decided() -> None:
+    assert "no number" in Region(below=1.0).undecided(Interval(1.0, 0.8, 1.25, 99))
+    both = Interval(0.0, -2.0, 2.0, 100)
+    assert Region(-1.0, 0.5).enough(both) == pytest.approx(1600)  # the nearer end takes the more

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from fewer.claims.region import Region, Status
 from fewer.evaluate.statistics.interval import Interval
 from fewer.registry import find, parts
 
 Beside = Mapping[str, Interval | float]
-Status = Literal["holds", "not confirmed", "cannot tell"]
 Tier = Literal["quick", "full"]
 
 
@@ -59,13 +59,14 @@ class Claim:
     tier: Tier
     check: Check
 
+    @property
+    def region(self) -> Region:
+        """Where the figure lies if the claim is true."""
+        return Region(self.above, self.below)
+
     def status(self, figure: Interval) -> Status:
         """Holds where the whole interval lies in the region, not confirmed where all of it lies outside."""
-        if self.above <= figure.low and figure.high <= self.below:
-            return "holds"
-        if figure.high < self.above or figure.low > self.below:
-            return "not confirmed"
-        return "cannot tell"
+        return self.region.status(figure)
 
 
 _register: dict[str, Claim] = {}

@@ -50,14 +50,14 @@ def conditional(mixture: GaussianMixture, name: str = "mixture", hash: str = "")
 
 
 @cache
-def reference(seed: int, by_sigma: bool = False) -> Reference:
-    """The noises of this seed with the reference samples of the images."""
-    return Reference.of(images_by_sigma() if by_sigma else images(), seed, NOISES, CALLS)
+def reference(seed: int, by_sigma: bool = False, noises: int = NOISES) -> Reference:
+    """The first noises of this seed with the reference samples of the images."""
+    return Reference.of(images_by_sigma() if by_sigma else images(), seed, noises, CALLS)
 
 
-def against(plan: Plan, other: Plan, seed: int, by_sigma: bool = False) -> Interval:
+def against(plan: Plan, other: Plan, seed: int, by_sigma: bool = False, noises: int = NOISES) -> Interval:
     """RMSE of a plan over that of another, to the reference, from the same noise."""
-    return reference(seed, by_sigma).ratio(plan, other)
+    return reference(seed, by_sigma, noises).ratio(plan, other)
 
 
 def ratio_claim(
@@ -69,12 +69,14 @@ def ratio_claim(
     calls: int,
     by_sigma: bool = False,
     broken: Callable[[Plan, str, Model], Plan] | None = None,
+    noises: int = NOISES,
 ) -> None:
     """Register the claim that the first plan's error is below the other's, or, with no `broken` variant, at least 1 % above.
 
     plans        (solver, grid) of both
     by_sigma     under the variance-exploding process
     broken       of (plan, its solver, the model); where the plan is claimed to be worse, the other plan is
+    noises       of the comparison: more where the two are close
     """
 
     @claim(
@@ -89,4 +91,4 @@ def ratio_claim(
         mine, its = (standard(solver, model, calls, grid) for solver, grid in plans)
         if sabotage:
             mine = broken(mine, plans[0][0], model) if broken else its
-        return Measured(against(mine, its, seed, by_sigma))
+        return Measured(against(mine, its, seed, by_sigma, noises))

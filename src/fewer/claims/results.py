@@ -9,7 +9,8 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from fewer.claims.claim import Claim, Status, Tier, registered
+from fewer.claims.claim import Claim, Tier, registered
+from fewer.claims.region import Region, Status
 from fewer.errors import InputError
 from fewer.evaluate.statistics.interval import Interval
 from fewer.files import Record, checked, read_as
@@ -31,6 +32,11 @@ class Outcome(Record):
     command: str
     seconds: float
     versions: dict[str, str]
+
+    @property
+    def undecided(self) -> str:
+        """What would decide a result that cannot be told, in a sentence; "" for any other."""
+        return Region.read(self.region).undecided(self.measured)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,13 +29,7 @@ def result(claim: Claim, measured: Measured, seed: int, sabotage: bool, seconds:
     """What the record keeps of a claim that was run."""
     command = f"fewer claims {claim.name} --seed {seed}" + (" --sabotage" if sabotage else "")
     return Outcome(
-        of=claim.of, papers=claim.papers, statement=claim.statement, baseline=claim.baseline, region=region(claim),
+        of=claim.of, papers=claim.papers, statement=claim.statement, baseline=claim.baseline, region=str(claim.region),
         measured=measured.figure, beside=dict(measured.beside), status=claim.status(measured.figure), tier=claim.tier,
         command=command, seconds=round(seconds, 1), versions=versions(),
     )  # fmt: skip
-
-
-def region(claim: Claim) -> str:
-    """Where the figure lies if the claim is true, in words."""
-    ends = [(claim.above, "at least"), (claim.below, "at most")]
-    return " and ".join(f"{word} {end:g}" for end, word in ends if math.isfinite(end))

@@ -75,7 +75,7 @@ def print_method(method: Method) -> None:
     say("\nclaims" if _claims(method) else "\nno claim is on record")
     for name, outcome in _claims(method).items():
         say(f"  {outcome.status}: {name} = {outcome.measured}, {outcome.region} if true")
-        say(f"      {outcome.statement} Against: {outcome.baseline}.")
+        say(f"      {outcome.statement} Against: {outcome.baseline}." + f" {outcome.undecided}".rstrip())
         say(f"      {outcome.command}")
 
 

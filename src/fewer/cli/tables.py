@@ -195,10 +195,12 @@ def _faults(faults: list[dict[str, Any]]) -> Table:
 
 
 def print_claim(name: str, result: Outcome) -> None:
-    """What came out of one claim, in two lines and one more for each figure beside it."""
+    """What came out of one claim, in two lines, one more for what would decide it, and one for each figure beside it."""
     out = console()
     out.print(f"{result.status:<14} {name}: {figure(result.measured)}, {result.region} if true", soft_wrap=True)
     out.print(f"{'':<14} {result.statement} Against: {result.baseline}.", soft_wrap=True)
+    if result.undecided:
+        out.print(f"{'':<14} {result.undecided}", soft_wrap=True)
     for what, value in result.beside.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value) if isinstance(value, int) else figure(value)
         out.print(f"{'':<14} {what}: {text}", soft_wrap=True)

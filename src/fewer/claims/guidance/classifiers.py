@@ -75,7 +75,8 @@ def _by_classifier(rule: DataClassifier, seed: int) -> Tensor:
     plan, network = digits.plain(), digits_classifier()
     rules = [rule if float(row.tau) < BELOW else ClassifierFree(0.0) for row in plan.rows]
     plan = replace(plan, rows=tuple(replace(row, guidance=each) for row, each in zip(plan.rows, rules, strict=True)))
-    return digits.images(plan, seed, of=replace(load(digits.MODEL), classifier=lambda x, tau: network(x)))
+    model = replace(load(digits.MODEL), classifier=lambda x, tau: network(x))
+    return digits.images(plan, seed, 2 * digits.SAMPLES, model)
 
 
 def pool(seed: int) -> tuple[list[Tensor], Tensor]:

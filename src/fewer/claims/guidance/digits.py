@@ -21,8 +21,6 @@ from fewer.evaluate.statistics.interval import Interval
 from fewer.guidance import guide
 from fewer.guidance.apg import ProjectedGuidance
 from fewer.guidance.cfg_rescale import Rescaled
-from fewer.guidance.cfg_zero_star import ZeroStar, zero_init
-from fewer.guidance.dynamic_thresholding import Thresholded
 from fewer.guidance.fdg import BandScales, FrequencyDecoupled
 from fewer.guidance.mambo_g import MagnitudeAware
 from fewer.guidance.tcfg import Tangential
@@ -37,7 +35,6 @@ OTHER_NOISE = 1000  # added to the seed where a choice is made, so that it is no
 RULES: dict[str, tuple[Guidance, str]] = {
     "apg": (ProjectedGuidance(SCALE, 0.0, 2.0, -0.5), "parallel 0, norm 2 (a third of an image's), momentum -0.5"),
     "rescaled": (Rescaled(SCALE, 0.7), "share 0.7"),
-    "thresholded": (Thresholded(SCALE), "quantile 0.995"),
     "tangential": (Tangential(SCALE), "no further number"),
     "band-scales": (BandScales(SCALE, 0.5, 1.0), "the lower half of the frequencies scaled by 0.5"),
     "frequency-decoupled": (FrequencyDecoupled(SCALE, SCALE / 2), "half the scale on the coarse level"),
@@ -142,17 +139,3 @@ for name, (rule, numbers) in RULES.items():
         baseline=f"classifier-free guidance at scale {SCALE:g}, same {ROWS} rows and noise",
         below=0.0,
     )(partial(against_cfg, rule))
-
-
-@claim(
-    "zero-star/digits",
-    of=(("guidance", "zero-star"), ("guidance", "zero-init")),
-    statement=f"At scale {SCALE:g}, scaled by least squares and with the first row's velocity zero, images of {MODEL} are "
-    "nearer to the digits: difference of the Frechet distances on classifier features.",
-    baseline=f"classifier-free guidance at scale {SCALE:g}, same {ROWS} rows and noise",
-    below=0.0,
-)
-def zero_star(seed: int, sabotage: bool) -> Measured:
-    """The broken variant guides away from the label."""
-    scale = -SCALE if sabotage else SCALE
-    return nearer(images(zero_init(guide(plain(), ZeroStar(scale))), seed), constant(SCALE, seed), seed)

@@ -55,16 +55,3 @@ def diversity(seed: int, sabotage: bool) -> Measured:
         beside[f"{name}recall"] = precision_recall(digits.features(x), digits.data()).recall
         beside[f"{name}accuracy"] = digits.accuracy(x, labels)
     return Measured(mean([a - b for a, b in zip(one, other, strict=True)]), beside)
-
-
-@claim(
-    "cads/digits",
-    statement=f"At scale {digits.SCALE:g} ({ANNEALING}) images of {digits.MODEL} are nearer to the digits: difference of the "
-    "Frechet distances on classifier features.",
-    baseline=f"classifier-free guidance at scale {digits.SCALE:g}, same {digits.ROWS} rows, passes and noise",
-    below=0.0,
-)
-def nearer_digits(seed: int, sabotage: bool) -> Measured:
-    """Beside, the distance at scale 1, which has nothing to restore."""
-    measured = digits.nearer(made(seed, sabotage), digits.constant(digits.SCALE, seed), seed)
-    return measured.with_beside({"scale 1": mean(digits.distances(digits.constant(1.0, seed)))})

@@ -21,9 +21,9 @@ from fewer.guidance.autoguidance import Autoguidance
 from fewer.guidance.cfg import passes_at
 from fewer.guidance.cfg_zero_star import ZeroStar
 from fewer.guidance.mambo_g import MagnitudeAware
-from fewer.guidance.policies.cfg_plus_plus import manifold_constrained
 from fewer.guidance.policies.limited_interval import limited_interval
 from fewer.guidance.tcfg import Tangential
+from fewer.models.flawed import smoothed
 from fewer.noise import unit_noise
 from fewer.plan import Guidance
 
@@ -142,26 +142,6 @@ def interval_bias(seed: int, sabotage: bool) -> Measured:
     return measured.with_beside({"passes saved": float(everywhere.nfe - inside.nfe)})
 
 
-@claim(
-    "cfg++/bias",
-    statement="At equal mean surety of the class, log p(label | x), CFG++ leaves the class's true distribution less than "
-    "classifier-free guidance: difference of squared Frechet distances.",
-    baseline=f"classifier-free guidance of the scale of equal surety, found on other noise; DDIM of {ROWS} rows",
-    below=0.0,
-)
-def manifold_bias(seed: int, sabotage: bool) -> Measured:
-    """The broken variant renoises with the wrong sign of guidance."""
-    plan, strength = plain("ddim"), 0.8
-    mine = manifold_constrained(plan, strength)
-    scale = matched(mine, plan, seed + OTHER_NOISE)
-    if sabotage:
-        scales = [-row.guidance.parameters()["scale"] for row in mine.rows if row.guidance is not None]
-        rows = zip(mine.rows, scales, strict=True)
-        mine = replace(mine, rows=tuple(guide(replace(mine, rows=(row,)), w).rows[0] for row, w in rows))
-    measured = less_bias(drawn(mine, seed), drawn(guide(plan, scale), seed), seed)
-    return measured.with_beside({"scale of equal surety": scale})
-
-
 def matched(plan: Plan, plain_plan: Plan, seed: int) -> float:
     """The constant scale whose samples are as sure of their class as the plan's, by halving."""
     labels = torch.arange(3 * EACH) % 3
@@ -176,9 +156,7 @@ def matched(plan: Plan, plain_plan: Plan, seed: int) -> float:
 
 def blurred(variance: float) -> Model:
     """A network that saw the data through noise of this variance: every component is wider."""
-    exact = mixture()
-    wider = replace(exact, variances=exact.variances + variance, residual=exact.residual + variance)
-    return Model.from_mixture(wider, classes().schedule, conditional=True)
+    return Model.from_mixture(smoothed(mixture(), variance), classes().schedule, conditional=True)
 
 
 @claim(

@@ -12,7 +12,6 @@ from torch import Tensor
 from fewer import Model, load
 from fewer.claims.claim import Beside, Measured, claim
 from fewer.claims.guidance import digits
-from fewer.claims.guidance.best_scale import CHOOSING, SECOND
 from fewer.claims.guidance.classifiers import posterior
 from fewer.claims.guidance.exact_classes import MORE_BLUR, OTHER_NOISE, ROWS, bias, blurred, classes, drawn, plain
 from fewer.claims.repeated import mean, share
@@ -23,6 +22,8 @@ from fewer.models.bundled import digits_classifier
 from fewer.plan import Guidance
 
 SCALE, REPEATS = 2.0, 6
+SECOND = "digits"  # a UNet that predicts the noise
+CHOOSING = digits.SAMPLES // 2
 SCALES = {"gradient-free": (2.0, 4.0, 8.0), "cfg": (1.5, 2.0, 3.0)}  # the first is weighed down
 
 

@@ -18,6 +18,7 @@ from fewer.search.strategies.gauss_newton import GaussNewton
 
 TRIAL, ENOUGH = 4, 10  # iterations of a descent on few noises, and candidates of the search from standard plans
 SHRUNK = 0.8  # the other mixture's means, of which this one's are a fine-tune's
+CLOSE = 768  # noises of the comparison, whose sides are near each other
 
 
 def shrunk() -> Model:
@@ -51,6 +52,6 @@ def from_a_plan(seed: int, sabotage: bool) -> Measured:
     spent = of.evaluations
     begins = Space(of.model, (best,), starts=(reversed_weights(before) if sabotage else before,))
     warm = strategy.choose(spend(replace(strategy, candidates=100), of, begins, spent, seed))
-    untouched = against(before, cold.plan, seed)
+    untouched = against(before, cold.plan, seed, noises=CLOSE)
     beside: Beside = {"evaluations": float(spent), "the plan as it was tuned before": untouched}
-    return Measured(against(warm.plan, cold.plan, seed), beside)
+    return Measured(against(warm.plan, cold.plan, seed, noises=CLOSE), beside)

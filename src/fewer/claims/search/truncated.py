@@ -11,14 +11,15 @@ from torch import Tensor
 
 from fewer import GaussianMixture, Model, Plan, sample, standard
 from fewer.calibrate.gaussian_start import Gaussian
+from fewer.claims.beds import mean_of
 from fewer.claims.claim import Measured, claim
 from fewer.claims.exact import images, mixture_of
-from fewer.claims.repeated import mean
 from fewer.claims.search.fitted import HELD_OUT, digits_reference
 from fewer.dynamic.mixture_start import mixture_start
-from fewer.evaluate.distances.energy import energy_distance
+from fewer.evaluate.distances.energy import energy_difference, energy_distance
 from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.interval import Interval
 from fewer.levels import tau_of_s
 from fewer.models.schedules import VarianceExploding
 from fewer.noise import Stream, unit_noise
@@ -65,21 +66,24 @@ def from_gaussian(fitted: Gaussian) -> Starts:
     return plan
 
 
-def distance(plan: Plan, seed: int, repeat: int) -> float:
-    """Energy distance of samples to draws, both of this repeat."""
+def made(plan: Plan, seed: int, repeat: int) -> Tensor:
+    """Samples of this repeat's noises."""
     noise = unit_noise(seed + 1, range(repeat * SAMPLES, (repeat + 1) * SAMPLES), images().shape)
-    made = sample(imperfect(), plan, noise=noise)
-    return energy_distance(made.flatten(1), draws(1000 * seed + repeat, SAMPLES).flatten(1)).value
+    return sample(imperfect(), plan, noise=noise)
 
 
-def distances(plan: Plan, seed: int) -> list[float]:
-    """Those of all repeats."""
-    return [distance(plan, seed, repeat) for repeat in range(REPEATS)]
+def nearer(mine: Plan, its: Plan, seed: int) -> Interval:
+    """Energy distance to draws less that of another plan's samples from the same noise, over all repeats."""
+    return mean_of(
+        energy_difference(made(mine, seed, k), made(its, seed, k), draws(1000 * seed + k, SAMPLES))
+        for k in range(REPEATS)
+    )
 
 
 def best(starts: Starts, times: Sequence[float], seed: int) -> float:
     """The start of the least distance, on a repeat that nothing else uses."""
-    return min(times, key=lambda s: distance(starts(s), seed, REPEATS))
+    data = draws(1000 * seed + REPEATS, SAMPLES).flatten(1)
+    return min(times, key=lambda s: energy_distance(made(starts(s), seed, REPEATS).flatten(1), data).value)
 
 
 @claim(
@@ -96,10 +100,7 @@ def interior(seed: int, sabotage: bool) -> Measured:
     plan = from_noise(middle)
     if sabotage:
         plan = replace(plan, start=replace(plan.start, scale=0.5 * float(plan.start.tau)))
-    mine, figures = distances(plan, seed), {}
-    for end in (TOP, LOW):
-        pairs = zip(mine, distances(from_noise(end), seed), strict=True)
-        figures[f"less that at s = {end:g}"] = mean([a - b for a, b in pairs])
+    figures = {f"less that at s = {end:g}": nearer(plan, from_noise(end), seed) for end in (TOP, LOW)}
     return Measured(max(figures.values(), key=lambda figure: figure.value), {"best s": middle, **figures})
 
 
@@ -116,8 +117,7 @@ def fitted_start(seed: int, sabotage: bool) -> Measured:
     data = draws(1000 * seed + 99, 2000)
     starts = from_gaussian(Gaussian.principal(-data if sabotage else data, 64))
     here, there = best(starts, FROM_DENSITY, seed), best(from_noise, FROM_NOISE, seed)
-    pairs = zip(distances(starts(here), seed), distances(from_noise(there), seed), strict=True)
-    return Measured(mean([a - b for a, b in pairs]), {"best s": here, "best s from noise": there})
+    return Measured(nearer(starts(here), from_noise(there), seed), {"best s": here, "best s from noise": there})
 
 
 @claim(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fewer.claims.broken import reversed_weights
-from fewer.claims.exact import ratio_claim
+from fewer.claims.exact import NOISES, ratio_claim
 
 # solver, what it is held against, grid, calls, process by sigma
 PAIRS = (
@@ -40,6 +40,8 @@ PAIRS = (
     ("plms", "ddim", "uniform", 10, False),
 )
 
+CLOSE = {("unipc", "dpmpp-2m"): 1024, ("res-3m", "dpmpp-3m"): 1024}  # noises that two near each other take
+
 for solver, other, grid, calls, by_sigma in PAIRS:
     ratio_claim(
         f"{solver}/against-{other}",
@@ -49,4 +51,5 @@ for solver, other, grid, calls, by_sigma in PAIRS:
         calls=calls,
         by_sigma=by_sigma,
         broken=lambda plan, solver, model: reversed_weights(plan),
+        noises=CLOSE.get((solver, other), NOISES),
     )

@@ -39,7 +39,7 @@ def methods(
 ) -> None:
     """Every method and its claim; of one, its formula, source, settings and claims."""
     from fewer import catalogue
-    from fewer.claims.claim import Status
+    from fewer.claims.region import Status
     from fewer.cli import method_tables
     from fewer.registry import ROOMS
 
