@@ -63,7 +63,7 @@ class Difference:
         """What the intervals say."""
         if self.gap.high < 0:
             return "better"
-        if self.beyond.high <= 0:
+        if min(self.gap.high, self.beyond.high) <= 0:
             return "not worse"
         return "worse" if self.beyond.low > 0 else "cannot tell"
 
@@ -151,13 +151,13 @@ class ByFigure(Criterion):
         beyond = student([sign * (a - b) - allowed * b for a, b in zip(own, other, strict=True)], alpha=alpha)
         bound, ratio = abs(margin * sum(other) / len(other)), None if self.higher else fieller(own, other, alpha)
         if ratio is not None:
-            ends = (max(end, 0.0) if self.distance else end for end in (ratio.value, ratio.low, ratio.high))
-            ratio = Interval(*ends, n)
+            least = 0.0 if self.distance else -math.inf
+            ratio = Interval(max(ratio.value, least), max(ratio.low, least), max(ratio.high, least), n)
         return Difference(replace(value, n=n), _negated(value) if self.higher else value, beyond, bound, ratio)
 
     @property
     def _against(self) -> str:
-        return "the reference solution's samples" if self.scoring.data is None else "the data"
+        return "the reference solution" if self.scoring.data is None else "the data"
 
 
 @dataclass(frozen=True)
