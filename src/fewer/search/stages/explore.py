@@ -46,7 +46,8 @@ def rank(task: Task, run: Run, budget: Budget, objective: Objective) -> Ranked:
     study, space = task.study(budget), Space(task.model, (plans[0],))
     candidates = run.follow(task, study, quarter(objective), Standards(tuple(plans)), space, share=None, least=1)
     if late():
-        run.notes.append(f"at {budget.nfe} evaluations the time was enough for {len(candidates)} standard plans only")
+        plans_made = "one standard plan" if len(candidates) == 1 else f"{len(candidates)} standard plans"
+        run.notes.append(f"at {budget.nfe} evaluations the time was enough for {plans_made} only")
     return Ranked(budget, study, objective, sorted(candidates, key=lambda c: c.error))
 
 
