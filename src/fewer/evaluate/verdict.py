@@ -138,13 +138,9 @@ def in_words(verdict: Verdict, baseline: str = "") -> str:
     """
     baseline = baseline or verdict.against
     if verdict.difference is not None:
-        clear = verdict.ratio is not None and tells(verdict.ratio)
-        size = (
-            of_ratio(verdict.ratio, baseline)
-            if clear and verdict.ratio
-            else f"{verdict.difference} from that of {baseline}"
-        )
-        return f"its {verdict.figure} is {size}"
+        if verdict.ratio is not None and tells(verdict.ratio):
+            return f"its {verdict.figure} is {of_ratio(verdict.ratio, baseline)}"
+        return f"its {verdict.figure} less that of {baseline} is {verdict.difference}"
     if verdict.ratio is None and verdict.shares is None:
         return f"without error like {baseline}" if verdict.non_inferior else f"{baseline}, has no error, and it has"
     if verdict.ratio is None:
