@@ -94,7 +94,9 @@ def _check(plan: Plan, pipe: Any, network: Any) -> None:
 
 
 def _folder(pipe: Any) -> Path | None:
-    """The folder that the pipeline was loaded from, or its network where it was made of another's components; None where neither says."""
+    """The folder that the pipeline was loaded from, or its network where it is made of another's components; None where neither
+    says.
+    """
     named = getattr(pipe.config, "_name_or_path", None) or pipe.config.get("_name_or_path")
     if named:
         return Path(str(named))
