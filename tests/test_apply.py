@@ -368,6 +368,7 @@ def test_plans_for_other_models(tmp_path: Path) -> None:
         fewer.apply(plan, pipe)
         fewer.apply(plan, pipe, model)
         fewer.apply(replace(plan, model=None), pipe)
+        fewer.apply(plan, type(pipe)(**pipe.components))  # as a server has it, one a thread
     other = replace(plan, model={"name": "theirs", "hash": "0"})
     for given in (None, model):
         with pytest.warns(UserWarning, match="made for theirs, not for") as told:

@@ -86,6 +86,29 @@ class Budget(Record):
     guidance: Figure = None
     trials: int | None = None
     time: Figure = None
+    objective: Text = "paired"
+
+
+class Objective(Record):
+    """By what plans were judged: a figure of the qualities, its title, and whether higher is better."""
+
+    figure: Text = "typical_error"
+    title: Text = "typical error"
+    higher: bool = False
+
+    @property
+    def paired(self) -> bool:
+        """Whether plans were judged by errors of pairs."""
+        return self.figure == "typical_error"
+
+    def of(self, quality: Mapping[str, Score | None]) -> Score | None:
+        """The figure of a quality that plans are sorted by."""
+        return error_of(quality) if self.paired else quality.get(self.figure)
+
+    def loss(self, quality: Mapping[str, Score | None]) -> float:
+        """That figure's value, negated where higher is better; infinite where it is not measured."""
+        found = self.of(quality)
+        return math.inf if found is None else -found.value if self.higher else found.value
 
 
 class Cost(Record):
@@ -121,7 +144,7 @@ class Baseline(Record):
 
 
 class Verdict(Record):
-    """The comparison on held-out noise: ratio = error of the tuned plan / error of `against`.
+    """The comparison on held-out noise: ratio = error (or `figure`) of the tuned plan / that of `against`.
 
     The other figures as in `fewer.evaluate.verdict.Verdict`; files of before there were any have a ratio of RMSEs alone.
     """
@@ -134,6 +157,8 @@ class Verdict(Record):
     shares: Annotated[tuple[Measured, ...], Field(max_length=2)] | None = None
     rmse: Measured = None
     farther: Measured = None
+    difference: Measured = None
+    figure: Text = "error"
     recommended: Literal["tuned", "standard"] | None = None
     reason: Text | None = None
     seeds: SeedScan | None = None
@@ -206,6 +231,7 @@ class Results(Record):
     others: Annotated[tuple[ModelFacts, ...], Field(alias="with", max_length=100)] = ()
     seed: int
     budget: Budget
+    objective: Objective = Objective()
     cost: Cost
     quality: Quality
     reference: Reference

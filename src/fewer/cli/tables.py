@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,27 +54,32 @@ def figure(entry: Interval | dict[str, Any] | None) -> str:
 
 def print_tune(result: Result, folder: Path) -> None:
     """The front, the baselines and the verdict."""
-    from fewer.results import error_of
-
     record = result.record
+    by = record.objective
     guided = record.budget.guidance is not None  # a row may cost two evaluations then
-    title = f"{record.model.name}: distance to the reference solution, held-out noise, 95 % interval"
+    judged = "distance to the reference solution" if by.paired else f"judged by {by.title}"
+    title = f"{record.model.name}: {judged}, held-out noise, 95 % interval"
     evaluations = "nfe in rows" if guided else "nfe"
-    columns = ("plan", evaluations, "ms a sample", "typical error", "elsewhere", "of best standard", "decision")
+    own = () if by.paired else (by.figure,)
+    columns = ("plan", evaluations, "ms a sample", *own, "typical error", "elsewhere", "of best standard", "decision")
+
+    def figures(row: Entry | Baseline) -> list[str]:
+        return [*(figure(row.quality.get(name)) for name in own), _error(row), _elsewhere(row)]
+
     table = _table(title, ("plan", "decision"), *columns)
     for entry in record.front:
         table.add_row(
             Text(entry.name, "bold"), f"{entry.nfe} in {entry.cost.rows}" if guided else str(entry.nfe),
-            figure(entry.cost.ms), _error(entry), _elsewhere(entry), _ratio(entry.verdict.ratio), entry.verdict.decision,
+            figure(entry.cost.ms), *figures(entry), _ratio(entry.verdict.ratio), entry.verdict.decision,
         )  # fmt: skip
         standards = [b for b in record.baselines if b.nfe == entry.nfe and b.kind == "standard" and b.fresh]
-        standards.sort(key=lambda b: error.value if (error := error_of(b.quality)) else math.inf)
+        standards.sort(key=lambda b: by.loss(b.quality))
         for baseline in standards[:3]:
-            table.add_row(baseline.name, str(baseline.nfe), "-", _error(baseline), _elsewhere(baseline), "", "")
+            table.add_row(baseline.name, str(baseline.nfe), "-", *figures(baseline), "", "")
     for baseline in record.baselines:
         if baseline.kind == "pipeline":
             note = "" if baseline.name.startswith("pipeline") else " (as it is)"
-            cells = figure(baseline.cost.ms), _error(baseline), _elsewhere(baseline)
+            cells = figure(baseline.cost.ms), *figures(baseline)
             table.add_row(f"{baseline.name}{note}", str(baseline.nfe), *cells, "", "")
     out = console()
     out.print(record.summary, soft_wrap=True)
@@ -137,7 +141,7 @@ def print_board(board: Leaderboard, whole: bool = False) -> None:
     out = console()
     out.print(table)
     if any(shown < known for shown, known in counts.values()):
-        out.print(f"{'; '.join(map(shown_of, counts.items()))}, the lowest {board.sort} first. All of them: --all")
+        out.print(f"{'; '.join(map(shown_of, counts.items()))}, the best {board.sort} first. All of them: --all")
     if (nll := board.quality.figures.get("nll")) is not None:
         out.print(f"negative log-likelihood of the data under the model's flow: {nll} nats per dimension")
     for entry in board.plans:

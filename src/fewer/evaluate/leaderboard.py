@@ -45,7 +45,7 @@ Progress = Callable[[str, int, int | None], Any]
 
 @dataclass(frozen=True)
 class Leaderboard(Mapping[str, Any]):
-    """The result of `compare`: rows by evaluations, and among as many evaluations the lowest of the figure `sort` first.
+    """The result of `compare`: rows by evaluations, and among as many evaluations the best by the figure `sort` first.
 
     model      description of the model, and `reference` evaluations and error of the reference solution
     rows       one of each standard plan, each given plan, and the pipeline as it is
@@ -150,7 +150,8 @@ def compare(
     features  that the distances to `data` are on, instead of its principal components
     metric    one more figure of each, against `data` or else the reference solution
     nll       also the negative log-likelihood of `data` under the model's own flow, which no plan changes
-    sort      figure whose lowest values come first among as many evaluations: by default the metric, else the typical error
+    sort      figure whose best values come first among as many evaluations (the lowest, but for a metric that is higher where
+              better): by default the metric, else the typical error
 
     Returns a `Leaderboard`, a mapping with "model", "reference", "features", "quality", "sort", "rows", "plans" and "notes":
     `features` says by name what distances are on, `quality` holds what no plan changes (`nll`, nats per dimension, where
@@ -171,6 +172,7 @@ def compare(
     scoring = scoring_of(model, data, features, metric)
     scoring.check(n)
     sort = _sorting(model, scoring, sort)
+    higher = scoring.metric is not None and scoring.metric.higher and sort == scoring.metric.name
     report = progress or (lambda stage, done, total: None)
     plans, notes, costs = _transferred(model, plans)
     own = Quality()
@@ -200,7 +202,7 @@ def compare(
     assert reference is not None  # the evaluator was made with one
     return Leaderboard(
         model.describe(), {"nfe": reference.nfe, "error": reference.error},
-        tuple(sorted(rows, key=lambda row: (row.nfe, _size(row, sort), _size(row, TYPICAL)))), tuple(verdicts), sort,
+        tuple(sorted(rows, key=lambda row: (row.nfe, _size(row, sort, higher), _size(row, TYPICAL)))), tuple(verdicts), sort,
         evaluator.described, own, tuple(notes),
     )  # fmt: skip
 
@@ -224,10 +226,10 @@ def leaderboard_evaluations(
     return {what: count for what, count in made.items() if count}
 
 
-def _size(row: Scored, name: str) -> float:
-    """A figure of a row, infinite where it has none."""
+def _size(row: Scored, name: str, higher: bool = False) -> float:
+    """A figure of a row, negated where higher is better; infinite where it has none."""
     figure = row.quality.figures.get(name)
-    return math.inf if figure is None else figure.value
+    return math.inf if figure is None else -figure.value if higher else figure.value
 
 
 def _sorting(model: Model, scoring: Scoring, sort: str | None) -> str:

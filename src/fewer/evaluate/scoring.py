@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -80,6 +81,19 @@ class Scoring:
         self.distances(self.data[:n])
         if self.metric is not None:
             self.metric(self.data[:n], self.data[:n] if self.metric.paired else self.data)
+
+    def identity(self) -> dict[str, Any]:
+        """What tells it from another, of what JSON has: the data by their content, and the records of features and metric."""
+        data, features, metric = self.data, self.features, self.metric
+        content = None
+        if data is not None:
+            digest = hashlib.sha256(data.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+            content = [str(data.dtype), list(data.shape), digest]
+        return {
+            "data": content,
+            "features": None if features is None else features.describe(),
+            "metric": None if metric is None else [metric.name, metric.describe()],
+        }
 
     def features_of(self, n: int) -> Features:
         """The features that n samples are compared with the data on; fewer principal components where n is small."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from fewer.evaluate.statistics.endings import ALPHA
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import Decision
 
-Figure = Literal["error", "Frechet distance"]
+ERROR = "error"  # the figure of pairs
 
 WIDEST = 100.0  # times its low end that the high end of a ratio's interval around 1 may be and still say something
 
@@ -35,7 +35,10 @@ class Verdict:
     """Decision on a candidate compared with the baseline named `against`, with a non-inferiority `margin` (0.05 for 5 %).
 
     ratio      the candidate's `figure` over the baseline's; None where there is no such ratio: the baseline has no error, hardly a
-               sample ends where the reference does, or the candidate's samples are not finite
+               sample ends where the reference does, the candidate's samples are not finite, or the baseline's figure
+               is not shown to be above 0
+    difference the candidate's figure less the baseline's, where plans are judged by one figure of all samples
+               (`fewer.evaluate.by_figure`), which decides then
     elsewhere  share of its samples that end elsewhere less the baseline's, and `shares` these two; None without pairs
     rmse       ratio of RMSEs, which a few samples that end elsewhere decide
     farther    energy distance to the reference's samples less that of the baseline's, of as many as hold 2^24 numbers
@@ -45,11 +48,12 @@ class Verdict:
     margin: float
     decision: Decision
     ratio: Interval | None
-    figure: Figure = "error"
+    figure: str = ERROR
     elsewhere: Interval | None = None
     shares: tuple[Interval, Interval] | None = None
     rmse: Interval | None = None
     farther: Interval | None = None
+    difference: Interval | None = None
 
     @property
     def non_inferior(self) -> bool | None:
@@ -63,8 +67,11 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which has null where an interval has no end."""
-        figures = {"ratio": self.ratio, "elsewhere": self.elsewhere, "rmse": self.rmse, "farther": self.farther}
-        found = {"against": self.against, "margin": self.margin, "decision": self.decision}
+        names = ("ratio", "elsewhere", "rmse", "farther", "difference")
+        figures: dict[str, Interval | None] = {name: getattr(self, name) for name in names}
+        found: dict[str, Any] = {
+            "against": self.against, "margin": self.margin, "decision": self.decision, "figure": self.figure,
+        }  # fmt: skip
         found |= {name: None if each is None else each.to_dict() for name, each in figures.items()}
         return found | {"shares": None if self.shares is None else [each.to_dict() for each in self.shares]}
 
@@ -130,6 +137,10 @@ def in_words(verdict: Verdict, baseline: str = "") -> str:
     baseline  what the baseline is called there, by default its name
     """
     baseline = baseline or verdict.against
+    if verdict.difference is not None:
+        if verdict.ratio is not None and tells(verdict.ratio):
+            return f"its {verdict.figure} is {of_ratio(verdict.ratio, baseline)}"
+        return f"its {verdict.figure} less that of {baseline} is {verdict.difference}"
     if verdict.ratio is None and verdict.shares is None:
         return f"without error like {baseline}" if verdict.non_inferior else f"{baseline}, has no error, and it has"
     if verdict.ratio is None:

@@ -93,6 +93,18 @@ def _check(plan: Plan, pipe: Any, network: Any) -> None:
         raise InputError(f"plan {plan.name!r} names block {missing[0]!r}, which {type(network).__name__} has not")
 
 
+def _folder(pipe: Any) -> Path | None:
+    """The folder that the pipeline was loaded from, or its network where it is made of another's components; None where neither
+    says.
+    """
+    named = getattr(pipe.config, "_name_or_path", None) or pipe.config.get("_name_or_path")
+    if named:
+        return Path(str(named))
+    networks = [network for name in NETWORKS if isinstance(network := getattr(pipe, name, None), nn.Module)]
+    paths = [path for network in networks if (path := getattr(getattr(network, "config", None), "_name_or_path", None))]
+    return Path(str(paths[0])).parent if len(paths) == 1 else None
+
+
 def _warn_of_fit(plan: Plan, pipe: Any, model: Model | None, schedule: str) -> None:
     """Warn where the plan names a model by its hash, and the pipeline's model is another or unknown.
 
@@ -103,9 +115,9 @@ def _warn_of_fit(plan: Plan, pipe: Any, model: Model | None, schedule: str) -> N
     if model is not None:
         message = check_fit(model, plan)
     else:
-        folder = Path(str(getattr(pipe.config, "_name_or_path", None) or pipe.config.get("_name_or_path") or ""))
-        known = folder.is_dir() and (folder / "model_index.json").exists()
-        if known and hash_of(folder) == plan.model.get("hash"):
+        folder = _folder(pipe)
+        known = folder is not None and (folder / "model_index.json").is_file()
+        if folder is not None and known and hash_of(folder) == plan.model.get("hash"):
             return
         if not known and not plan.evidence and plan.model.get("schedule") == schedule:
             return

@@ -21,7 +21,7 @@ from fewer.report.folder import Folder, read_folder
 from fewer.report.samples import Sheet, read_sheets
 from fewer.report.table import Table, tabulate
 from fewer.report.templates import environment
-from fewer.results import Baseline, Cost, Entry, Quality, Results, Verdict, error_of
+from fewer.results import Baseline, Cost, Entry, Objective, Quality, Results, Verdict, error_of
 
 OTHER_QUALITY = ("elsewhere", "paired_rmse", "paired_rmse_images", "fd", "kid", "sw2", "energy", "nll")
 
@@ -81,8 +81,8 @@ def _view(found: Folder, folder: Path) -> dict[str, Any]:
         "chart": draw(lines),
         "unknown": len(lines) - len(known),
         "unmeasured": sum(not error.bounded for error in known),
-        "ratio_of": words.ratio_of(results.verdict.against, results.baselines).capitalize(),
-        **samplers(lines, default),
+        "ratio_of": words.capital(words.ratio_of(results.verdict, results.baselines)),
+        **samplers(lines, default, results.objective),
     }
 
 
@@ -91,13 +91,17 @@ def to_use(results: Results) -> int:
     return min(range(len(results.front)), key=lambda i: (abs(results.front[i].cost.nfe - results.cost.nfe), i))
 
 
-def samplers(lines: list[Ranked], entry: int) -> dict[str, Any]:
-    """What the template `samplers_table` shows of ranked lines, first the plan of an entry of the front: its arguments by name."""
+def samplers(lines: list[Ranked], entry: int, by: Objective) -> dict[str, Any]:
+    """What the template `samplers_table` shows of ranked lines, first the plan of an entry of the front: its arguments by name.
+
+    by  what the plans were judged by, whose figure stands first of those beside the typical error
+    """
+    names = list(dict.fromkeys(OTHER_QUALITY if by.paired else (by.figure, *OTHER_QUALITY)))
     return {
         "lines": sorted(lines, key=lambda line: line.entry != entry),
-        "others": [name for name in OTHER_QUALITY if any(line.quality.get(name) for line in lines)],
+        "others": [name for name in names if any(line.quality.get(name) for line in lines)],
         "timed": any(line.cost.ms for line in lines),
-        "places": _places(lines),
+        "places": _places(lines, names),
     }
 
 
@@ -141,11 +145,9 @@ def _value(quality: Quality) -> float:
     return math.inf if error is None else error.value
 
 
-def _places(lines: list[Ranked]) -> dict[str, int]:
+def _places(lines: list[Ranked], names: Sequence[str]) -> dict[str, int]:
     """Digits after the point for each column: three significant ones of its smallest figure."""
-    columns: dict[str, list[Interval | None]] = {
-        name: [line.quality.get(name) for line in lines] for name in OTHER_QUALITY
-    }
+    columns: dict[str, list[Interval | None]] = {name: [line.quality.get(name) for line in lines] for name in names}
     columns["error"] = [line.error for line in lines]
     columns["ms"] = [line.cost.ms for line in lines]
     sizes = {name: [abs(i.value) for i in column if i and i.value] for name, column in columns.items()}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fewer.evaluate.statistics.interval import Interval
 from fewer.report.words import figure
-from fewer.results import Baseline, Cost, Quality, Results, Verdict, error_of
+from fewer.results import Baseline, Cost, Quality, Results, Verdict
 
 SAID = {"typical_error": "error", "paired_rmse": "error", "fd": "Frechet distance"}
 FLAT = 0.05  # of a time, within which two are called about the same
@@ -33,39 +33,48 @@ def summary(results: Results) -> str:
 def _own(results: Results) -> Baseline | None:
     """The pipeline as it is, at its own number of steps; None where there is none, or it has no figure of the plan's."""
     own = next((b for b in results.baselines if b.kind == "pipeline"), None)
-    return own if own is not None and _common(results.quality, own.quality) else None
+    return own if own is not None and _common(results, own.quality) else None
 
 
-def _common(one: Quality, other: Quality) -> str | None:
-    """The first figure that both have."""
-    return next((name for name in SAID if one.get(name) and other.get(name)), None)
+def _common(results: Results, other: Quality) -> str | None:
+    """The first figure that both have: what plans were judged by, or else an error or a distance."""
+    names = (results.objective.figure, *SAID)
+    return next((name for name in names if results.quality.get(name) and other.get(name)), None)
+
+
+def _said(results: Results, name: str) -> str:
+    """A figure in words: "error", or the title of what plans were judged by."""
+    by = results.objective
+    return SAID.get(name, name) if by.paired or name != by.figure else by.title
 
 
 def _beside_pipeline(results: Results, own: Baseline) -> str:
-    name = _common(results.quality, own.quality)
+    name = _common(results, own.quality)
     assert name is not None  # `_own` has looked
     found, theirs = results.quality[name], own.quality[name]
     assert found is not None
     assert theirs is not None
     fewer = "in place of" if results.cost.nfe < own.nfe else "beside the pipeline's"
-    said = f"{calls(results.cost.nfe)} {fewer} {own.nfe}, at {_compared(found, theirs)} {SAID[name]}: "
+    said = f"{calls(results.cost.nfe)} {fewer} {own.nfe}, at {_compared(found, theirs)} {_said(results, name)}: "
     return said + f"{figure(found)} against {figure(theirs)}" + _speed(results.cost, own.cost)
 
 
 def _beside_standards(results: Results) -> str:
     """The plan beside the best other one of its cost that was played on the same noises."""
-    found, kept = error_of(results.quality), results.verdict.refused
+    by, kept = results.objective, results.verdict.refused
+    found = by.of(results.quality)
     if found is None:
         return calls(results.cost.nfe)
     entry = next((each for each in results.front if each.cost == results.cost), results.front[-1])
     same = (b for b in results.baselines if b.nfe == entry.nfe and b.name == results.verdict.against and b.fresh)
     against = next(same, None)
-    theirs = None if against is None else error_of(against.quality)
+    theirs = None if against is None else by.of(against.quality)
+    said = f"an error of {figure(found)}" if by.paired else f"{_article(by.title)} {by.title} of {figure(found)}"
     if kept or theirs is None:
-        return f"{calls(results.cost.nfe)} at an error of {figure(found)}"
+        return f"{calls(results.cost.nfe)} at {said}"
     ratio = results.verdict.ratio
     share = "" if ratio is None or results.verdict.decision != "better" else f", {_share(ratio)} less"
-    plain = f"{calls(results.cost.nfe)} at an error of {figure(found)}, against {figure(theirs)}"
+    plain = f"{calls(results.cost.nfe)} at {said}, against {figure(theirs)}"
     return f"{plain} of the best standard sampler, {results.verdict.against}{share}"
 
 
@@ -91,6 +100,10 @@ def _speed(cost: Cost, own: Cost) -> str:
     if abs(times - 1) <= FLAT:
         return "; as fast"
     return f"; {times:.2g} times as fast" if times < 10 else f"; {times:.0f} times as fast"
+
+
+def _article(word: str) -> str:
+    return "an" if word[:1] in "aeiou" else "a"
 
 
 def _share(ratio: Interval) -> str:

@@ -105,17 +105,24 @@ def baseline(against: str, baselines: Sequence[Baseline]) -> str:
     return f"the best standard sampler, {against}" if found.kind == "standard" else "the pipeline as it is"
 
 
-def ratio_of(against: str, baselines: Sequence[Baseline]) -> str:
+def ratio_of(verdict: Verdict, baselines: Sequence[Baseline]) -> str:
     """What the ratio is of: samplers that add noise have no paired error and are compared by distance."""
-    found = _named(against, baselines)
+    if verdict.figure != Verdict.model_fields["figure"].default:
+        return verdict.figure
+    found = _named(verdict.against, baselines)  # files of before a verdict named its figure
     by_distance = found is not None and not error_of(found.quality) and found.quality.get("fd")
     return "Frechet distance" if by_distance else "error"
+
+
+def capital(text: str) -> str:
+    """The text with its first letter a capital, the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def sentence(note: str) -> str:
     """A note as a sentence: with a capital, and a full stop."""
     text = note.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ":")) else ".")
+    return capital(text) + ("" if text.endswith((".", "!", "?", ":")) else ".")
 
 
 def verdict_sentence(
@@ -134,7 +141,7 @@ def verdict_sentence(
             "worse": f"is worse than {other}",
             "cannot tell": f"cannot be told from {other} at a margin of {margin}",
         }[verdict.decision]
-        + _size(verdict.ratio, ratio_of(verdict.against, baselines))
+        + _size(verdict.ratio, ratio_of(verdict, baselines), verdict.difference)
         + _ending_elsewhere(verdict)
     )
     cost = f"at {evaluations(nfe)} per sample"
@@ -168,5 +175,7 @@ def _ending_elsewhere(verdict: Verdict) -> str:
     return said
 
 
-def _size(ratio: Interval | None, what: str) -> str:
+def _size(ratio: Interval | None, what: str, difference: Interval | None = None) -> str:
+    if ratio is None and difference is not None:
+        return f": its {what} less that of the other is {figure(difference)}{_ends(difference)}"
     return "" if ratio is None else f": its {what} is {figure(ratio)} times as large{_ends(ratio)}"

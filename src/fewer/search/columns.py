@@ -53,8 +53,11 @@ def listed(*columns: str) -> str:
 def best_column(objective: Objective, candidates: Sequence[Candidate]) -> Candidate | None:
     """The best of the plans with and without other columns; None of none.
 
-    By `fewer.search.strategies.gauss_newton.nearest`: a few samples that went to another mode say little of either.
+    By the objective; of pairs by `fewer.search.strategies.gauss_newton.nearest`: a few samples that went to another mode say
+    little of either.
     """
     if len(candidates) < 2:
         return candidates[0] if candidates else None
+    if not objective.criterion.paired:
+        return min(candidates, key=lambda candidate: objective.score(candidate.plan))
     return candidates[nearest([objective.squared_errors(candidate.plan) for candidate in candidates])]

@@ -72,7 +72,8 @@ def foreseen(request: Request, model: Model, calls: int = USUAL) -> dict[str, in
         stages["the pipeline as it is"] = own * pipeline_noises(fresh, own)
     few = min(n, max(32, n // 4))
     for budget in request.budgets:
-        stages[stage(budget, "standard plans")] = standard_count(budget.nfe) * min(few, RANKED) * budget.nfe
+        ranked = min(few, RANKED) if request.objective.paired else few
+        stages[stage(budget, "standard plans")] = standard_count(budget.nfe) * ranked * budget.nfe
         stages[stage(budget, "search")] = _searched(request, budget, n, few)
         stages[stage(budget, "comparison")] = ROUNDS * (BASELINES * budget.nfe + fine // 2) * fresh
     return stages

@@ -83,8 +83,9 @@ class Limit:
                 f"{self.unit} is {self.most:.4g}, but torch counts none in {self.model.name}: give nfe or ms"
             )
         if one > self.most:
+            now = " on this machine as it is now" if self.unit == "ms" else ""
             raise InputError(
-                f"{self.unit} is {self.most:.4g}, less than the {one:.4g} that one call of {self.model.name} takes"
+                f"{self.unit} is {self.most:.4g}, less than the {one:.4g} that one call of {self.model.name} takes{now}"
             )
         n = min(MOST_CALLS, 1 + int((self.most - one) / max(two - one, 1e-30) + 1e-9))
         while n > 1 and self.at_most(plan_of(n)) > self.most:

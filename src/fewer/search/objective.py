@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fewer.engine import History
+from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.evaluate.evaluator import Evaluator
 from fewer.plan import Plan
 from fewer.plan.difference import same
@@ -19,7 +20,18 @@ from fewer.plan.difference import same
 
 @dataclass
 class Objective(Evaluator):
-    """The evaluator on the noises of a search, with the normal equations of a plan's residuals."""
+    """The evaluator on the noises of a search: scores of plans by the search's criterion, and the normal equations of a plan's
+    residuals.
+    """
+
+    criterion: Criterion = PAIRED
+
+    def score(self, plan: Plan, rmse: float | None = None) -> float:
+        """The number on all noises by which candidates are ranked, smaller for better plans: by default the paired RMSE.
+
+        rmse  the plan's, where it is known; inf where its samples are not finite
+        """
+        return self.criterion.score(self, plan, rmse)
 
     def normal_equations(
         self, plan: Plan, neighbours: list[tuple[Plan, float]], counted: Tensor | None = None

@@ -24,6 +24,7 @@ class LevelStrategy(Strategy):
 
     columns = frozenset({"steps", "solver"})
     candidates = len(SOLVERS)
+    by_objective = True
 
     @abstractmethod
     def levels_for(self, objective: Objective, space: Space, seed: int) -> Mapping[str, Sequence[float]]:
@@ -38,7 +39,7 @@ class LevelStrategy(Strategy):
         for solver, falling in taus.items():
             plan = on_levels(space, falling, solver, self.name)
             if plan.recipe not in known:
-                yield Candidate(plan, objective.rmse(plan), self.name, state)
+                yield Candidate(plan, objective.score(plan), self.name, state)
 
 
 def solvers(space: Space) -> tuple[str, ...]:

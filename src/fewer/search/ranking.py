@@ -13,6 +13,8 @@ A plan that stopped after n noises is ranked by the ratio estimate of its error 
 and likewise of its typical error, which takes out how hard the first n noises happen to be. Unlike successive halving, which
 drops a share of the plans whatever they are worth (and `fewer.evaluate.statistics.racing.race_all`, which needs all plans at
 once), plans come one by one, so that each is kept as soon as it is done.
+
+Where plans are judged by one figure of all samples (`fewer.evaluate.by_figure`) there is no race: each is played on all noises.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fewer.evaluate.criterion import played
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.endings import typical, typical_ratio
 from fewer.evaluate.statistics.interval import Interval
@@ -35,10 +38,16 @@ FIRST = 8
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures of a plan on the noises of a ranking: root mean squared and typical error."""
+    """Figures of a plan on the noises of a ranking: root mean squared and typical error, and its loss by another criterion."""
 
     rmse: Interval
     typical: Interval
+    loss: Interval | None = None
+
+    @property
+    def ranked_by(self) -> float:
+        """The number that plans are ranked by."""
+        return self.rmse.value if self.loss is None else self.loss.value
 
 
 @dataclass
@@ -53,6 +62,8 @@ class Ranking:
 
         `n` is how many noises it was played on. The interval of an estimate is bounded by the ends of both factors'.
         """
+        if not self.objective.criterion.paired:
+            return self._whole(plan)
         errors = torch.empty(0, dtype=torch.float64)
         for n, alpha in self._looks():
             errors = torch.cat([errors, self.objective.subset(len(errors), n).squared_errors(plan)])
@@ -63,6 +74,14 @@ class Ranking:
         if self.best is None or typical(errors).value < typical(self.best).value:
             self.best = errors
         return Scores(paired.rmse(errors), typical(errors))
+
+    def _whole(self, plan: Plan) -> Scores | None:
+        """Figures of all samples together, for which there is no race."""
+        samples = played(self.objective, plan)
+        if not samples.isfinite().all():
+            return None
+        errors = self.objective.errors(samples)
+        return Scores(paired.rmse(errors), typical(errors), self.objective.criterion.loss(self.objective, samples))
 
     def _looks(self) -> list[tuple[int, float]]:
         """The looks: numbers of noises 8, 16, 32, .. up to all, and the significance level of each."""

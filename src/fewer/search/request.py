@@ -11,6 +11,7 @@ from typing import Any
 
 from fewer.arguments import as_counts
 from fewer.errors import InputError
+from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
 from fewer.noise import MOST
@@ -26,6 +27,7 @@ Amounts = float | Sequence[float] | None
 
 MATCH_BUDGETS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40)
 DEFAULT = Regression()
+RANKED_ON = 32  # noises that standard plans are ranked on, at least where there are so many
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Budget:
 class Request:
     """The arguments of `fewer.tune` that define a search; `held_out` noises are its `fresh` ones.
 
-    `start_from` are strategies that run before `strategy`, `start_plans` plans that it begins with.
+    `start_from` are strategies that run before `strategy`, `start_plans` plans that it begins with; `objective` is by what all
+    are judged.
     """
 
     budgets: tuple[Budget, ...]
@@ -61,6 +64,7 @@ class Request:
     evaluations: int | None = None
     start_from: tuple[Strategy, ...] = ()
     start_plans: tuple[Plan, ...] = ()
+    objective: Criterion = PAIRED
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -161,6 +165,8 @@ def identity(request: Request, model: Model, budget: Budget) -> dict[str, Any]:
         defined["limit"] = [budget.limit.unit, budget.limit.most]
     if starts := [*map(_described, request.start_from), *map(digest, request.plans_of(budget.nfe))]:
         defined["start_from"] = starts
+    if (judged := request.objective.identity()) is not None:
+        defined["objective"] = judged
     if model.others:
         defined["with"] = [other.hash + other.encoders_hash for other in model.others]
     return defined | model.conditions
@@ -202,6 +208,7 @@ def check(request: Request, model: Model) -> None:
     for name, value in (("trials", request.trials), ("time", request.time), ("evaluations", request.evaluations)):
         if value is not None and not value > 0:
             raise InputError(f"{name} is {value}; expected a positive number")
+    request.objective.check(min(request.noises, request.held_out, RANKED_ON))
     if request.match and model.pipeline is None:
         raise InputError(f"match needs a pipeline with a scheduler of its own; {model.name} has none")
     _check_strategy("strategy", request.strategy, request, model)
@@ -217,6 +224,10 @@ def check(request: Request, model: Model) -> None:
 def _check_strategy(argument: str, strategy: Strategy, request: Request, model: Model) -> None:
     """Raise InputError where a strategy moves columns that the request does not let it move."""
     has, columns = f"{argument} has {strategy.name!r}", strategy.columns
+    if not (strategy.by_objective or request.objective.paired):
+        raise InputError(
+            f"{has}, which goes by paired errors alone; with objective {request.objective.name}, expected another strategy"
+        )
     unlimited = argument == "start_from" or not request.limits
     if not columns:
         raise InputError(f"{has}, which every search begins with; expected another strategy")

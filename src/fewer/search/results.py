@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from fewer.evaluate.cost import plans as cost
 from fewer.evaluate.cost.price import call_macs, plan_macs
+from fewer.evaluate.criterion import PAIRED
 from fewer.evaluate.equal_cost import costs_partial_calls
 from fewer.evaluate.own_pipeline import PIPELINE_EVALUATIONS, pipeline_rows
 from fewer.evaluate.statistics.interval import Interval
@@ -27,7 +28,7 @@ from fewer.plan import Plan
 from fewer.report.folder import RESULTS, Folder
 from fewer.report.html import write_page
 from fewer.report.summary import summary
-from fewer.results import Results, error_of
+from fewer.results import Results
 from fewer.search.outfolder import earlier_plans
 from fewer.search.stages.references import References
 from fewer.search.stages.run import Run, Task
@@ -35,6 +36,7 @@ from fewer.search.verdict import Outcome, in_images, of_luck
 from fewer.versions import versions
 
 SHOWN = 16  # samples in the report
+SEARCHED = {PAIRED.key: "paired_rmse"}  # the figure that candidates are scored by, where it is not the criterion's own
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ class Result:
 
     def __repr__(self) -> str:
         """One line: what was found, and how it stands."""
-        record, error = self.record, error_of(self.record.quality)
-        said = "" if error is None else f", typical error {error}"
+        record, by = self.record, self.record.objective
+        figure = by.of(record.quality)
+        said = "" if figure is None else f", {by.title} {figure}"
         return (
             f"Result({record.model.name!r}: {self.plan.name!r}, {self.plan.nfe} network evaluations{said}; "
             f"{record.verdict.decision} against {record.verdict.against!r})"
@@ -61,9 +64,10 @@ class Result:
 
     def _repr_html_(self) -> str:
         """The verdict, the front, and the picture of the plan, for notebooks."""
-        columns = ["plan", "decision", "nfe", "typical error", "of the standard's"]
+        by = self.record.objective
+        columns = ["plan", "decision", "nfe", by.title, "of the standard's"]
         front = [
-            [e.name, e.verdict.decision, e.nfe, error_of(e.quality) or "–", e.verdict.ratio or "–"]
+            [e.name, e.verdict.decision, e.nfe, by.of(e.quality) or "–", e.verdict.ratio or "–"]
             for e in self.record.front
         ]
         said = [self.record.verdict.reason or "", *self.record.notes]
@@ -103,7 +107,7 @@ def result_of(task: Task, run: Run, refs: References, outcomes: list[Outcome], c
 
 def make_results(task: Task, run: Run, refs: References, outcomes: list[Outcome], command: str) -> Results:
     """The content of results.json."""
-    request, model, judge = task.request, task.model, refs.judge
+    request, model, judge, by = task.request, task.model, refs.judge, task.request.objective
     baselines = _baselines(task, run, refs, outcomes)
     evaluations, seconds = run.counter.evaluations + judge.evaluations, run.seconds
     chosen = choose(outcomes, request.match)
@@ -128,7 +132,8 @@ def make_results(task: Task, run: Run, refs: References, outcomes: list[Outcome]
     front = [
         {
             "nfe": o.nfe, "name": o.plan.name, "plan": f"front/{o.nfe}.json", "cost": cost_of(o),
-            "quality": o.chosen.quality.to_dict(), "verdict": o.verdict.to_dict(), "searched": {"paired_rmse": o.searched},
+            "quality": o.chosen.quality.to_dict(), "verdict": o.verdict.to_dict(),
+            "searched": {SEARCHED.get(by.key, by.key): by.shown(o.searched)},
             "match": None if o.match is None else o.match.to_dict(), "contributions": o.contributions,
             "attribution": o.attribution,
         } | ({} if o.within is None else {"within": o.within})
@@ -144,8 +149,9 @@ def make_results(task: Task, run: Run, refs: References, outcomes: list[Outcome]
             "macs": [limit.most for limit in request.limits if limit.unit == "macs"],
             "ms": [limit.most for limit in request.limits if limit.unit == "ms"], "match": request.match,
             "margin": request.margin, "keep": sorted(request.keep), "guidance": request.guidance, "trials": request.trials,
-            "time": request.time,
+            "time": request.time, "objective": by.name,
         },
+        "objective": {"figure": by.key, "title": by.title, "higher": by.higher},
         "cost": cost_of(chosen), "quality": chosen.chosen.quality.to_dict(),
         "reference": {"nfe": reference.nfe, "error": reference.error},
         "features": judge.described,

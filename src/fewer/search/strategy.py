@@ -19,7 +19,9 @@ SAVING: frozenset[Column] = frozenset({"blocks", "networks"})  # by which a row 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A plan with its error on the search's noises (RMSE), and what its strategy needs to go on from it."""
+    """A plan with its score on the search's noises (`Objective.score`, by default the RMSE), and what its strategy needs to go on
+    from it.
+    """
 
     plan: Plan
     error: float
@@ -32,10 +34,12 @@ class Strategy(ABC):
 
     from_plans  whether it begins with plans that are given (`Space.starts`), too
     prepares    whether `prepare` fits solvers to the model
+    by_objective  whether its candidates' errors are their `Objective.score`, so that it can search by any objective
     """
 
     from_plans: bool = False
     prepares: bool = False
+    by_objective: bool = False
 
     @property
     @abstractmethod

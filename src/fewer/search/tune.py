@@ -15,8 +15,10 @@ from fewer.arguments import as_count, as_count_or_none, as_model, as_number, as_
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
 from fewer.evaluate.cost.pace import Forecast, batch_memory, timed_pace
+from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
+from fewer.evaluate.objectives import criterion_of
 from fewer.evaluate.scoring import scoring_of
 from fewer.integrations.as_it_is import guidance_notes
 from fewer.models.edge import in_own_precision
@@ -69,6 +71,7 @@ def tune(
     data: Tensor | None = None,
     features: Features | None = None,
     metric: OwnMetric | None = None,
+    objective: str = "paired",
     out: str | Path | None = None,
     trials: int | None = None,
     time: float | None = None,
@@ -107,6 +110,9 @@ def tune(
     features  that these distances are on, or their name, instead of the data's principal components
     metric    one more figure in the results, against the data or else the reference solution: a function of samples and these,
               or its name (see `OwnMetric`)
+    objective by what plans are ranked, the best of them is chosen and the verdict is made: "paired", the errors of samples from
+              the same noises; "energy" or "fd", the energy or Frechet distance of all samples to `data`, or else to the
+              reference solution's; "metric", the user's own. Gauss-Newton descends on paired errors all the same
     out       folder for plan.json, results.json, report.html, study.db, front/ and samples.npz; one search at a time has
               it, and what it writes there comes whole
     trials    most candidates after the standard plans, a budget
@@ -137,16 +143,18 @@ def tune(
     batch = as_count_or_none(batch, "batch")
     if resume:
         check_resumable(model)
+    scoring = scoring_of(model, data, features, metric)
+    criterion = criterion_of(objective, scoring)
     run = Run(progress or (lambda *_: None), Deadline(time), overall=overall or (lambda *_: None))
     if ms is not None and time is not None:  # clocking the network for milliseconds takes long itself
         check_clocking(time, model)
     request_at = requested(
         model, nfe, seed=seed, keep=keep, margin=margin, match=match, macs=macs, ms=ms, trials=trials, time=time,
-        noises=noises, fresh=fresh, evaluations=evaluations, strategy=strategy, start_from=start_from, late=run.deadline.late,
+        noises=noises, fresh=fresh, evaluations=evaluations, strategy=strategy, start_from=start_from, objective=criterion,
+        late=run.deadline.late,
     )  # fmt: skip
-    scoring = scoring_of(model, data, features, metric)
     if isinstance(guidance, str):
-        check_auto(guidance, model, scoring)
+        check_auto(guidance, model, scoring, criterion)
     request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
     scoring.check(request.held_out)
     defined = not isinstance(guidance, str) and time is None  # else its scale or noises are not known yet
@@ -179,6 +187,7 @@ def requested(
     evaluations: int | None = None,
     strategy: str | Strategy = "regression",
     start_from: From = (),
+    objective: Criterion = PAIRED,
     late: Callable[[], bool] = lambda: False,
 ) -> Callable[[float | None], Request]:
     """The checked request of these arguments of `tune` at a guidance scale; `late` ends the clocking of milliseconds.
@@ -201,6 +210,7 @@ def requested(
             noises=enough_noises(model, 96) if noises is None else noises,
             held_out=enough_noises(model, 64) if fresh is None else fresh,
             strategy=strategy_of(strategy, "strategy"), evaluations=evaluations, start_from=strategies, start_plans=plans,
+            objective=objective,
         )  # fmt: skip
         check(request, model)
         check_starts(request, model)
@@ -215,6 +225,10 @@ def foresee(
     *,
     guidance: float | Literal["auto"] | None = None,
     batch: int | None = None,
+    data: Tensor | None = None,
+    features: Features | None = None,
+    metric: OwnMetric | None = None,
+    objective: str = "paired",
     **options: Any,
 ) -> Forecast:
     """What `tune` with these arguments would take, from a timed play of the model; nothing is searched or written.
@@ -223,7 +237,11 @@ def foresee(
     Raises InputError as `tune` does.
     """
     scale = PLACEHOLDER if isinstance(guidance, str) else guidance
-    request, size = requested(model, nfe, **options)(scale), batch or MICRO_BATCH
+    scoring = scoring_of(model, data, features, metric)
+    criterion = criterion_of(objective, scoring)
+    if isinstance(guidance, str):
+        check_auto(guidance, model, scoring, criterion)
+    request, size = requested(model, nfe, objective=criterion, **options)(scale), batch or MICRO_BATCH
     check_time(request, model, timed_pace(model, scale, LEAST_NOISES))
     pace = timed_pace(model, scale, size)
     fitting = within_time(request, model, pace)
@@ -297,7 +315,7 @@ def beside_pipeline(task: Task, run: Run, refs: References, budget: Budget, outc
     """
     if refs.pipeline is None or not (task.request.match or budget.limit):
         return outcome
-    verdict = matches(refs.judge, outcome, refs.pipeline, task.request.margin)
+    verdict = matches(refs.judge, outcome, refs.pipeline, task.request.margin, task.request.objective)
     if budget.limit is None:
         return replace(outcome, match=verdict)
     if (sentence := refusal(str(budget.limit), verdict)) is not None:
@@ -306,8 +324,8 @@ def beside_pipeline(task: Task, run: Run, refs: References, budget: Budget, outc
 
 
 def _pipeline_error(refs: References) -> float:
-    """The pipeline's RMSE to the reference solution; infinite where it adds noise."""
-    if refs.pipeline is None or refs.pipeline.stochastic:
+    """The pipeline's RMSE to the reference solution; infinite where it adds noise, or plans are judged by something else."""
+    if refs.pipeline is None or refs.pipeline.stochastic or not refs.objective.criterion.paired:
         return math.inf
     return float(refs.judge.errors(refs.pipeline.samples).mean().sqrt())
 

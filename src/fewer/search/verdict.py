@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.own_pipeline import Pipeline
 from fewer.evaluate.scoring import Quality
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.seeds import SeedScan, seed_scan
-from fewer.evaluate.verdict import Side, Verdict, decide, in_words
+from fewer.evaluate.verdict import Side, Verdict, in_words
 from fewer.plan import Plan
 from fewer.results import Attribution, Contribution
 from fewer.search.strategy import Candidate
@@ -56,7 +57,7 @@ class Outcome:
 
     chosen         the plan to use
     standards      the other plans that were played on held-out noises: first the tuned plan's baseline, then by error
-    searched       the chosen plan's error on the search's noises
+    searched       the chosen plan's score on the search's noises
     ranked         all standard plans by their errors on those, best first
     match          the comparison with the pipeline as it is, where a match was requested
     contributions  what freeing each column brought, and `attribution` which rows and blocks of the plan matter, where
@@ -115,10 +116,12 @@ def in_images(evaluator: Evaluator, outcome: Outcome) -> str | None:
     )
 
 
-def matches(evaluator: Evaluator, outcome: Outcome, pipeline: Pipeline, margin: float) -> Recommendation:
+def matches(
+    evaluator: Evaluator, outcome: Outcome, pipeline: Pipeline, margin: float, by: Criterion = PAIRED
+) -> Recommendation:
     """The outcome's plan against the pipeline as it is."""
     plan = outcome.plan
-    verdict = decide(evaluator, Side(plan.name, outcome.chosen.samples, plan.stochastic), pipeline, margin)
+    verdict = by.decide(evaluator, Side(plan.name, outcome.chosen.samples, plan.stochastic), pipeline, margin)
     reason = f"at {outcome.nfe} evaluations {in_words(verdict, f'{pipeline.name} ({pipeline.nfe} evaluations)')}"
     recommended = "tuned" if verdict.non_inferior else "standard"
     return Recommendation(**vars(verdict), recommended=recommended, reason=reason)

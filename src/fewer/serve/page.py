@@ -10,6 +10,7 @@ from fewer.report.html import ranking, samplers, to_use
 from fewer.report.samples import SMALL_SIDE
 from fewer.report.table import tabulate
 from fewer.report.templates import environment
+from fewer.results import Objective
 from fewer.serve.studio import Studio
 
 
@@ -29,7 +30,7 @@ def page(studio: Studio) -> str:
         count=16 if max(model.shape[1:]) <= SMALL_SIDE and model.decode is None else 4,
         labels=_labels(studio),
         first=first,
-        **samplers(lines, first),
+        **samplers(lines, first, Objective() if results is None else results.objective),
     )
 
 

@@ -41,7 +41,7 @@ def compare(
     sort: Annotated[
         str | None,
         typer.Option(
-            metavar="FIGURE", help="The column whose lowest come first (default: --metric, else typical_error)."
+            metavar="FIGURE", help="The column whose best come first (default: --metric, else typical_error)."
         ),
     ] = None,
     json_file: opt.JsonFile = None,

@@ -20,6 +20,7 @@ from fewer.errors import InputError, one_line
 EXAMPLES = opt.examples(
     "fewer tune digits --nfe 5",
     "fewer tune dit-digits --nfe 4-8 --guidance 3 --time 600",
+    "fewer tune digits --nfe 5 --objective energy",
     "fewer tune ./my-pipeline --match --prompts prompts.txt",
     "fewer tune digits --nfe 5 --resume --json results.json",
 )
@@ -43,6 +44,14 @@ def tune(
     ] = None,
     keep: Annotated[str | None, typer.Option(help="What may not change: steps,solver,guidance,blocks.")] = None,
     guidance: opt.GuidanceOrAuto = None,
+    objective: Annotated[
+        str,
+        typer.Option(
+            metavar="METRIC",
+            help="By what plans are ranked, chosen and compared: paired (errors from the same noises), energy or fd (distance to "
+            "--data, or else to the reference solution's samples), metric (your --metric).",
+        ),
+    ] = "paired",
     trials: Annotated[int | None, typer.Option(min=1, help="Most candidates after the standard plans.")] = None,
     time: Annotated[float | None, typer.Option(help="Most seconds of the whole run.")] = None,
     strategy: Annotated[str, typer.Option(help="A tuning method of `fewer methods`.")] = "regression",
@@ -72,6 +81,7 @@ def tune(
     opt.writable(json_file, ("model", "budget", "verdict"))
     scale = opt.scale_or_auto(guidance, measures.data)
     from fewer.cli.loading import load_model, read_figures
+    from fewer.evaluate.objectives import check_objective
     from fewer.files import file_name
     from fewer.search import tune as run
     from fewer.search.outfolder import check_folder
@@ -80,6 +90,7 @@ def tune(
     from fewer.search.tune import foresee
 
     check_keep(opt.words(keep))
+    check_objective(objective, measures.metric is not None)
     if out is not None:
         check_folder(out, resume, force)
     if common.other is not None and work is None and clock is None:
@@ -90,10 +101,11 @@ def tune(
     request: dict[str, Any] = {
         "match": match, "macs": work, "ms": clock, "keep": opt.words(keep), "guidance": scale, "trials": trials, "time": time,
         "strategy": strategy, "start_from": opt.words(start_from), "seed": common.seed, "batch": common.batch,
+        "objective": objective,
     }  # fmt: skip
     if dry_run:
         names = ("plan.json", "results.json", "report.html", "study.db", "front/", "samples.npz")
-        print_forecast(foresee(network, calls, margin=figures["margin"], **request), [folder / name for name in names])
+        print_forecast(foresee(network, calls, **request, **figures), [folder / name for name in names])
         return
     kept = f"the candidates found so far are kept in {folder}: --resume goes on with them"
     with if_interrupted(lambda: kept if (folder / STUDY).exists() else NOTHING), progress(time) as report:

@@ -17,6 +17,7 @@ from fewer.registry import part
 ROWS = 1024
 
 Kernel = Callable[[Tensor, Tensor], Tensor]  # (..., n, d), (..., m, d) to (..., n, m)
+OfRows = Callable[[Tensor], float]  # a figure of the samples of these numbers
 
 
 @part("energy", title="Energy distance", source="Szekely & Rizzo 2004")
@@ -76,6 +77,45 @@ def energy_difference(a: Tensor, b: Tensor, target: Tensor, z: float = Z) -> Int
     h = means(a) - means(b)
     value, reach = float(h.mean()), 2 * z * float(h.std()) / math.sqrt(n)
     return Interval(value, value - reach, value + reach, n)
+
+
+def energy_of_pairs(x: Tensor, y: Tensor) -> OfRows:
+    """The energy distance between rows of x and of y (n, d), of which x_i and y_i are from the same noise, as a function of the
+    rows' numbers (m,), m >= 2.
+
+    The U-statistic over i != j: 0 where x = y, unbiased. Raises InputError as `energy_distance` does.
+    """
+    x, y = two_samples(x, y, least=8)
+    origin = y.mean(0)
+    x, y = x - origin, y - origin
+    cross = torch.cdist(x, y)
+    kernel = cross + cross.T - torch.cdist(x, x) - torch.cdist(y, y)
+    kernel.fill_diagonal_(0.0)
+    return lambda rows: float(kernel[rows][:, rows].sum()) / (len(rows) * (len(rows) - 1))
+
+
+def energy_of_rows(x: Tensor, y: Tensor, spread_of_y: float) -> OfRows:
+    """The energy distance of rows of x (n, d) to all of the data y (m, d), as a function of the rows' numbers.
+
+    spread_of_y  `spread(y)`
+    """
+    x, y = two_samples(x, y, least=8)
+    origin = y.mean(0)
+    x, y = x - origin, y - origin
+    to_data = torch.cat([torch.cdist(some, y).mean(1) for some in x.split(ROWS)])
+    own = torch.cdist(x, x).fill_diagonal_(0.0)
+
+    def of_rows(rows: Tensor) -> float:
+        among = float(own[rows][:, rows].sum()) / (len(rows) * (len(rows) - 1))
+        return 2 * float(to_data[rows].mean()) - among - spread_of_y
+
+    return of_rows
+
+
+def spread(y: Tensor) -> float:
+    """E|Y - Y'| of rows y (m, d), over all pairs."""
+    y = (y - y.mean(0)).double()
+    return float(_sums(y, y, torch.cdist, own=True).rows.sum()) / (len(y) * (len(y) - 1))
 
 
 def _sums(x: Tensor, y: Tensor, kernel: Kernel, own: bool = False) -> Sums:

@@ -67,12 +67,13 @@ def frechet_of_pairs(x: Tensor, y: Tensor, parts: int = 16) -> Interval:
 
     def figure(kept: list[int]) -> float:
         rows = torch.isin(numbers, torch.tensor(kept))
-        return float(_plug_in(x[rows], y[rows]))
+        return float(plug_in(x[rows], y[rows]))
 
     return jackknife(figure, parts)
 
 
-def _plug_in(x: Tensor, y: Tensor) -> Tensor:
+def plug_in(x: Tensor, y: Tensor) -> Tensor:
+    """Squared Frechet distance of the Gaussians that rows x (n, d) and y (m, d) themselves have."""
     gap = x.mean(0) - y.mean(0)
     return gap @ gap + covariance(x).trace() + covariance(y).trace() - 2 * _trace_of_root(x, y)
 

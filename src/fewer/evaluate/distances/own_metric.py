@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +27,8 @@ class OwnMetric:
 
     The function gets float32 copies in the model's data range; the reference is the data where there is any, and the
     reference solution else. A function with an attribute `paired` that is true always gets the reference solution, so that rows i
-    of both come from the same noise; plans that add noise then get no such figure.
+    of both come from the same noise; plans that add noise then get no such figure. An attribute `higher_is_better` that is true
+    says so; else lower is better.
     A number gets its interval from 8 disjoint random subsets of the samples, each with a subset of the reference (the
     same one's where both have the same number, so that pairs stay pairs): with t the quantile of Student's distribution
     of 7 degrees of freedom and sd the deviation of the subsets' figures,
@@ -69,6 +70,11 @@ class OwnMetric:
         """Whether rows of samples and reference must come from the same noise."""
         return getattr(self.function, "paired", False) is True
 
+    @property
+    def higher(self) -> bool:
+        """Whether larger figures are better."""
+        return getattr(self.function, "higher_is_better", False) is True
+
     def describe(self) -> dict[str, Any] | None:
         """What the figure is on, for records, where the function says so: as `Features.describe`."""
         describe = getattr(self.function, "describe", None)
@@ -78,10 +84,7 @@ class OwnMetric:
         """The figure with its interval. Raises InputError for what is no figure, ForeignError for what the function raises."""
         figure, n = self._run(samples, reference), len(samples)
         if isinstance(figure, tuple | list):
-            numbers = [self._number(entry) for entry in figure]
-            if len(numbers) != 3 or not numbers[1] <= numbers[0] <= numbers[2]:
-                raise InputError(f"metric {self.name} returned {_short(figure)}; expected (value, low, high) in order")
-            value, low, high = numbers
+            value, low, high = self._ends(figure)
             return Interval(value, low, high, n)
         value = self._number(figure)
         if min(n, len(reference)) < SUBSETS * LEAST:
@@ -97,6 +100,18 @@ class OwnMetric:
             for x, y in zip(order.tensor_split(SUBSETS), of_reference.tensor_split(SUBSETS), strict=True)
         ]
         return replace(student(parts, value), n=n)
+
+    def value(self, samples: Tensor, reference: Tensor) -> float:
+        """The figure alone. Raises as the call does."""
+        figure = self._run(samples, reference)
+        return self._ends(figure)[0] if isinstance(figure, tuple | list) else self._number(figure)
+
+    def _ends(self, figure: Sequence[Any]) -> list[float]:
+        """Value, low and high of what the function returned."""
+        numbers = [self._number(entry) for entry in figure]
+        if len(numbers) != 3 or not numbers[1] <= numbers[0] <= numbers[2]:
+            raise InputError(f"metric {self.name} returned {_short(figure)}; expected (value, low, high) in order")
+        return numbers
 
     def _run(self, samples: Tensor, reference: Tensor) -> Any:
         with foreign(f"metric {self.name}"), torch.no_grad():

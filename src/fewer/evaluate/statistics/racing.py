@@ -243,6 +243,11 @@ class Ahead:
         undecided = found.by_share(self.margin) == "cannot tell" and self.n < self.most
         return undecided and two._power(share.value, (share.high - share.low) / 2, self.margin) < FUTILE
 
+    def futile_difference(self, gap: Interval, bound: float) -> bool:
+        """Whether a difference would hardly be shown to lie on one side of the bound by then."""
+        reach = (gap.high - gap.low) / 2
+        return self.n < self.most and reach > 0 and self._power(gap.value, reach, bound) < FUTILE
+
     def _power(self, theta: float, reach: float, bound: float) -> float:
         """Chance that the last look's interval of theta lies on one side of the bound."""
         now, then = (

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fewer.evaluate.cost.plans import clock
+from fewer.evaluate.criterion import Criterion
 from fewer.evaluate.statistics.interval import Interval
 from fewer.plan import Plan
 from fewer.samplers import standard
@@ -80,7 +81,7 @@ def kept_within(
             break
         run.notes.append(_disturbed(best, limit.most, refitted))
         at = refitted
-        best = _better(_clocked(task, run, at, again(at)), best, limit.most)
+        best = _better(_clocked(task, run, at, again(at)), best, limit.most, task.request.objective)
     if not _well_used(best, limit.most):
         run.notes.append(_in_words(best, limit.most))
     return best
@@ -121,8 +122,8 @@ def _refitted(task: Task, budget: Budget, outcome: Outcome, attempt: int) -> Bud
     return Budget(paid.nfe, limit if share == 1 else aimed, attempt)
 
 
-def _better(new: Outcome, old: Outcome, most: float) -> Outcome:
-    """Of two outcomes the one within the budget, of two within it that of the smaller error, else the faster one."""
+def _better(new: Outcome, old: Outcome, most: float, by: Criterion) -> Outcome:
+    """Of two outcomes the one within the budget, of two within it the better one, else the faster one."""
     assert new.ms is not None
     assert old.ms is not None
     within_new, within_old = new.within != "no", old.within != "no"
@@ -130,7 +131,7 @@ def _better(new: Outcome, old: Outcome, most: float) -> Outcome:
         return new if within_new else old
     if not within_new:
         return min(new, old, key=lambda outcome: outcome.ms.value if outcome.ms is not None else most)
-    return min(new, old, key=lambda outcome: outcome.chosen.quality.figures["typical_error"].value)
+    return min(new, old, key=lambda outcome: by.size(outcome.chosen.quality))
 
 
 def _disturbed(outcome: Outcome, most: float, refitted: Budget) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from fewer.search.columns import STEPS_SHARE, besides, best_column, listed, strategies
 from fewer.search.forecast import stage
 from fewer.search.objective import Objective
-from fewer.search.request import Budget
+from fewer.search.request import RANKED_ON, Budget
 from fewer.search.space import Space, fits
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.joint import names_of
@@ -21,7 +21,7 @@ COMPILED = 0.1  # share of a budget's time in which its standard plans are made
 
 @dataclass(frozen=True)
 class Ranked:
-    """The study of a budget and its standard plans, best first by their error on a quarter of the noises."""
+    """The study of a budget and its standard plans, best first by their score on a quarter of the noises."""
 
     budget: Budget
     study: Study
@@ -46,7 +46,8 @@ def rank(task: Task, run: Run, budget: Budget, objective: Objective) -> Ranked:
     study, space = task.study(budget), Space(task.model, (plans[0],))
     candidates = run.follow(task, study, quarter(objective), Standards(tuple(plans)), space, share=None, least=1)
     if late():
-        run.notes.append(f"at {budget.nfe} evaluations the time was enough for {len(candidates)} standard plans only")
+        plans_made = "one standard plan" if len(candidates) == 1 else f"{len(candidates)} standard plans"
+        run.notes.append(f"at {budget.nfe} evaluations the time was enough for {plans_made} only")
     return Ranked(budget, study, objective, sorted(candidates, key=lambda c: c.error))
 
 
@@ -56,7 +57,7 @@ def search(task: Task, run: Run, ranked: Ranked) -> Found:
     moving, saving = strategies(task.request, task.model)
     starts = _starts(task, run, ranked)
     few = quarter(ranked.objective)
-    ranking = [*ranked.standards, *(replace(c, error=few.rmse(c.plan)) for c in starts)]
+    ranking = [*ranked.standards, *(replace(c, error=few.score(c.plan)) for c in starts)]
     space = _space(task, run, sorted(ranking, key=lambda c: c.error))
     best: list[Candidate] = []
     cheaper: dict[str, Candidate] = {}
@@ -122,4 +123,4 @@ def _cheaper(
 
 def quarter(objective: Objective) -> Objective:
     """The noises that plans are ranked on: a quarter of them, at least 32."""
-    return objective.first(max(32, len(objective) // 4))
+    return objective.first(max(RANKED_ON, len(objective) // 4))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fewer.calibrate.nearest_scale import Distance, Scales, nearest_scale
 from fewer.errors import InputError
+from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.held_out import HeldOut, held_out_noise
 from fewer.evaluate.scoring import Scoring
@@ -39,8 +40,10 @@ EACH, TIME_SHARE = (
 NOISES = 512  # from which samples with and without guidance are compared with the data
 
 
-def check_auto(guidance: str, model: Model, scoring: Scoring) -> None:
-    """Raise InputError for another word, models that cannot be guided, no data, and a metric that is of pairs."""
+def check_auto(guidance: str, model: Model, scoring: Scoring, objective: Criterion = PAIRED) -> None:
+    """Raise InputError for another word, models that cannot be guided, no data, a metric that is of pairs, and an objective that
+    is another distance than the scale's.
+    """
     if guidance != AUTO:
         raise InputError(f"guidance is {guidance!r}; expected a finite scale such as 4, or {AUTO!r}")
     if model.classes is None or model.empty_label is None:
@@ -50,6 +53,13 @@ def check_auto(guidance: str, model: Model, scoring: Scoring) -> None:
     if scoring.metric is not None and scoring.metric.paired:
         raise InputError(
             f"metric {scoring.metric.name} is of pairs; guidance auto needs a distance between samples and data"
+        )
+    if scoring.metric is not None and scoring.metric.higher:
+        raise InputError(f"metric {scoring.metric.name} is higher where better; guidance auto needs a distance to data")
+    name = distance_to_data(scoring)[0]
+    if not objective.paired and objective.key != name:
+        raise InputError(
+            f"guidance auto searches the scale by {name}, and objective is {objective.name}: leave one of them out"
         )
 
 
@@ -121,7 +131,7 @@ def or_unguided(task: Task, run: Run, refs: References, budget: Budget, outcome:
     reason = "without guidance " + sentence.format(unguided, outcome.plan.name, guided)
     chosen = _unguided(refs.judge, plain, nfe, len(outcome.chosen.samples))
     verdict = replace(outcome.verdict, recommended="standard", reason=reason)
-    return replace(outcome, chosen=chosen, searched=refs.objective.rmse(plain), verdict=verdict)
+    return replace(outcome, chosen=chosen, searched=refs.objective.score(plain), verdict=verdict)
 
 
 def _unguided(judge: HeldOut, plan: Plan, nfe: int, n: int) -> Measured:

@@ -38,14 +38,7 @@ class _Kept(BaseModel):
 
 def scale_identity(model: Model, scoring: Scoring, seed: int, noises: int) -> dict[str, Any]:
     """Definition of the search of a scale: model, data by their content, the distance, and the noises."""
-    data, features, metric = scoring.data, scoring.features, scoring.metric
-    assert data is not None  # it is checked
-    content = hashlib.sha256(data.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-    return {
-        "model": model.hash, "seed": seed, "noises": noises, "data": [str(data.dtype), list(data.shape), content],
-        "features": None if features is None else features.describe(),
-        "metric": None if metric is None else [metric.name, metric.describe()], **model.conditions,
-    }  # fmt: skip
+    return {"model": model.hash, "seed": seed, "noises": noises, **scoring.identity(), **model.conditions}
 
 
 def kept_scale(folder: Path | None, resume: bool, defined: dict[str, Any], search: Callable[[], Scales]) -> Scales:

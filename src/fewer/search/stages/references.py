@@ -57,7 +57,13 @@ def _objective(task: Task, run: Run, standards: Sequence[Plan]) -> Objective:
     noise = unit_noise(request.seed, Stream.SAMPLES.numbers(request.noises), model.shape, device=model.device)
     data = None if model.decode is not None else task.scoring.data  # images, which are no samples of a latent model
     objective = Objective(
-        model, noise, model.labels(len(noise)), batch=task.batch, scoring=Scoring(data), counter=run.counter
+        model,
+        noise,
+        model.labels(len(noise)),
+        batch=task.batch,
+        scoring=Scoring(data),
+        counter=run.counter,
+        criterion=request.objective,
     )
     few = objective.first(enough_noises(model, 16, 64))
     plans = [plan for plan in standards if plan.recipe in LIKELY_BEST] or standards[:1]

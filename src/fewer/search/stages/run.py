@@ -162,6 +162,6 @@ class Run:
                 break
             study.add(candidate)
             done.append(candidate)
-            log.debug("%s: candidate %d, error %.6g on the search's noises", strategy.name, len(done), candidate.error)
+            log.debug("%s: candidate %d, score %.6g on the search's noises", strategy.name, len(done), candidate.error)
             self.progress(f"{space.base.nfe} evaluations: {strategy.name}", len(done), most)
         return done

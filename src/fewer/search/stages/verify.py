@@ -41,7 +41,7 @@ def verify(
     missing = (
         "the time was up before the search made a plan" if run.deadline.late(SEARCHED) else "nothing was free to move"
     )
-    terms = Terms(refs.fresh, request.margin, request.guidance, run.deadline.late, missing)
+    terms = Terms(refs.fresh, request.margin, request.guidance, run.deadline.late, missing, request.objective)
     cheaper = _cheaper(task, ranked.budget, before)
     outcome = judge_plans(judge, nfe, found.best, ranked.standards, terms, cheaper)
     limit = ranked.budget.limit

@@ -37,8 +37,8 @@ class AutoDiffusion(Strategy):
     of the `keep` best of them, all layers running, and goes on from the `keep` best of its own: a child comes with
     probability 1/2 by mutation (each time drawn anew, each layer of each row switched, with probability `mutation`),
     else by crossover (each row's time and layers from either parent), and skips further layers at random until the
-    budget holds. The paper's fitness is the Frechet distance of generated images; here it is the paired error, as for
-    every strategy, and every candidate may become a parent at once.
+    budget holds. The paper's fitness is the Frechet distance of generated images; here it is the search's objective, by
+    default the paired error, and every candidate may become a parent at once.
 
     limit  the budget
     names  of layers that may be skipped and share no modules; by default the finest of the network
@@ -46,6 +46,7 @@ class AutoDiffusion(Strategy):
 
     name = "autodiffusion"
     columns = frozenset({"steps", "blocks"})
+    by_objective = True
 
     limit: Limit | None = None
     names: tuple[str, ...] = ()
@@ -72,7 +73,7 @@ class AutoDiffusion(Strategy):
             if len(pool) >= self.population:
                 parents = [genes for _, genes in sorted(pool, key=lambda entry: entry[0])[: self.keep]]
             plan, genes = self._child(whole, names, parents, np.random.default_rng([seed, k]))
-            error = objective.rmse(plan)
+            error = objective.score(plan)
             pool.append((error, genes))
             yield Candidate(plan, error, self.name, {"times": genes[0], "runs": genes[1].astype(int).tolist()})
 

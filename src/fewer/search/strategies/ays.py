@@ -73,7 +73,7 @@ class AlignYourSteps(LevelStrategy):
         least, best, waited = np.inf, from_the_start(space.model, interpolated(log_s, space.calls)[:-1]), 0
         for at in self.descent(costs, log_s, space.calls):
             taus = from_the_start(space.model, interpolated(log_s[at], space.calls)[:-1])
-            error = few.rmse(on_levels(space, taus, solvers(space)[0], self.name))
+            error = few.score(on_levels(space, taus, solvers(space)[0], self.name))
             waited += 1
             if error < least:
                 least, best, waited = error, taus, 0

@@ -39,6 +39,7 @@ class DPMv3(Strategy):
     name = "dpm-v3"
     columns = frozenset({"steps", "solver"})
     prepares = True
+    by_objective = True
 
     places: int = 60
     noises: int = 64
@@ -54,7 +55,7 @@ class DPMv3(Strategy):
         known = {candidate.plan.recipe for candidate in done}
         for plan in self.plans(space, prepared or self.prepare(objective, space, seed)):
             if plan.recipe not in known:
-                yield Candidate(plan, objective.rmse(plan), self.name)
+                yield Candidate(plan, objective.score(plan), self.name)
 
     def prepare(self, objective: Objective, space: Space, seed: int) -> Mapping[str, Anchor]:
         """The variants with this model's statistics, by name. Raises InputError where the solver is kept."""

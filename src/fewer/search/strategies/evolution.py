@@ -29,7 +29,7 @@ Times = list[float]
 )
 @dataclass(frozen=True)
 class Evolution(Strategy):
-    """A candidate is a falling list of network times, played with one solver and scored by its paired error.
+    """A candidate is a falling list of network times, played with one solver and scored by the search's objective.
 
     After `population` random lists, each further one comes from the `keep` best so far: with probability 1/2 by
     mutation (each time drawn anew with probability `mutation`), else by crossover (each time from either parent).
@@ -39,6 +39,7 @@ class Evolution(Strategy):
 
     name = "evolution"
     columns = frozenset({"steps"})
+    by_objective = True
 
     population: int = 50
     keep: int = 10
@@ -51,7 +52,7 @@ class Evolution(Strategy):
         for k in range(len(pool), self.candidates):
             times = self._next(pool, space, np.random.default_rng([seed, k]))
             plan = self.plan(space, times)
-            error = objective.rmse(plan)
+            error = objective.score(plan)
             pool.append((error, times))
             yield Candidate(plan, error, self.name, {"times": times})
 

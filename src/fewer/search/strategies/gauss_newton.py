@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from fewer.search.strategy import NUMBERS, Candidate, Strategy
 _SHRINK, _GROW, _TRIES = 4.0, 6.0, 6
 _DAMPING = 1e-2
 _NOTHING = 1e-200  # stands for 0 where no number changes anything, as guidance of passes that agree
+SCORED = "scored"  # key of the state of candidates whose errors are not those of the descent
 _WIDTHS = (0.1, 0.01, 0.0)  # of differences along the levels, at least that of the weights
 
 
@@ -91,7 +93,8 @@ class GaussNewton(Strategy):
     first noises (a quarter where that is more), then from where the error on all noises is lowest, until the narrowest
     differences bring less than `tolerance` too. From there on steps need not be exact on straight lines any more: the
     state's weight and the sum of the outputs' become free, until that ends in the same way, or after `candidates`
-    iterations in all. With `consistent` they stay exact. Where the space says plans to begin with, these and the best
+    iterations in all. With `consistent` they stay exact. By another objective than pairs the descent is the same, and the candidate
+    of the best score is chosen. Where the space says plans to begin with, these and the best
     standard one are descended from.
     """
 
@@ -104,6 +107,7 @@ class GaussNewton(Strategy):
 
     columns = NUMBERS
     from_plans = True
+    by_objective = True
 
     @property
     def name(self) -> str:
@@ -130,11 +134,18 @@ class GaussNewton(Strategy):
                 descents[at], errors[at] = self._iterate(noises, space, descents[at], errors.get(at))
             plan = descents[at].plan(space)
             recipe = replace(plan.recipe, strategy=plan.recipe.strategy or self.name, parents=(descents[at].parent,))
-            state = {"walks": [vars(descent) for descent in descents]}
-            yield Candidate(replace(plan, recipe=recipe), descents[at].error, self.name, state)
+            state: dict[str, Any] = {"walks": [vars(descent) for descent in descents]}
+            if not objective.criterion.paired:
+                state[SCORED] = True
+            plan = replace(plan, recipe=recipe)
+            yield Candidate(plan, objective.score(plan, descents[at].error), self.name, state)
 
     def choose(self, done: list[Candidate]) -> Candidate:
-        """The last of the descent on all noises: no step is taken that raises the capped error. Before it, the best."""
+        """The last of the descent on all noises: no step is taken that raises the capped error. Before it, and of candidates
+        that were scored by another criterion, the best.
+        """
+        if SCORED in done[-1].state:
+            return super().choose(done)
         return done[-1] if on_all_noises(done) else min(done, key=lambda candidate: candidate.error)
 
     def _begin(self, space: Space) -> list[_Descent]:

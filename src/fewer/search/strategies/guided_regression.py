@@ -17,7 +17,7 @@ from fewer.search.objective import Objective
 from fewer.search.pass_space import PassSpace, passes_of
 from fewer.search.row_fit import BOTH, LABEL, Fitted, RowFit
 from fewer.search.space import Space
-from fewer.search.strategies.gauss_newton import GaussNewton, on_all_noises
+from fewer.search.strategies.gauss_newton import SCORED, GaussNewton, on_all_noises
 from fewer.search.strategies.regression import RowsByRegression, Walk, row_fit, stepped
 from fewer.search.strategy import NUMBERS, Candidate, Strategy
 
@@ -50,6 +50,7 @@ class GuidedRegression(Strategy):
     name = "guided-regression"
     columns = NUMBERS | {"passes"}
     from_plans = True
+    by_objective = True
 
     @property
     def candidates(self) -> int:
@@ -72,7 +73,8 @@ class GuidedRegression(Strategy):
         """The best choice of the descents that came to all noises; before there is one, the best of all."""
         starts = {c.state["start"] for c in of_stage(done, "descent")}
         ends = [steps for n in starts if on_all_noises(steps := of_stage(done, "descent", n))]
-        return min([self.descent.choose(steps) for steps in ends] or done, key=lambda c: c.error)
+        scored = [c for c in done if SCORED in c.state] or done  # fits go by pairs, whatever the objective
+        return min([self.descent.choose(steps) for steps in ends] or scored, key=lambda c: c.error)
 
     def _stages(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         fit = row_fit(objective, space, self.rows.levels, self.rows.noises, self.rows.ridge)

@@ -42,6 +42,7 @@ class GuidedRows(Strategy):
     name = "guided-rows"
     columns = NUMBERS | {"passes"}
     from_plans = True
+    by_objective = True
 
     grids: int = 2
     few: int = 16
@@ -79,7 +80,9 @@ class GuidedRows(Strategy):
 
     def choose(self, done: list[Candidate]) -> Candidate:
         """The best end of a descent on all noises; before there is one, the best of all."""
-        return min(_ends(done, "all").values() or done, key=lambda c: c.error)
+        ends = _ends(done, "all")
+        best = [GaussNewton().choose([c for c in done if _is(c, "all", pattern)]) for pattern in ends]
+        return min(best or done, key=lambda c: c.error)
 
     def _race(
         self, objective: Objective, short: Objective, space: Space, scale: float, done: list[Candidate]
@@ -94,7 +97,7 @@ class GuidedRows(Strategy):
                 continue
             remade = (with_rows(space.model, base, len(pattern)) for base in space.bases[: self.grids])
             plans = [scaled(few, passing(plan, pattern, scale)) for plan in remade if plan is not None]
-            scores = [(score.rmse.value, n) for n, plan in enumerate(plans) if (score := race.score(plan)) is not None]
+            scores = [(score.ranked_by, n) for n, plan in enumerate(plans) if (score := race.score(plan)) is not None]
             if scores:
                 error, n = min(scores)
                 yield Candidate(plans[n], error, self.name, {"stage": "race", "pattern": pattern})
@@ -115,7 +118,7 @@ class GuidedRows(Strategy):
     def _finals(self, objective: Objective, done: list[Candidate]) -> dict[str, Plan]:
         """The first descents' ends that are best on all noises, by pattern."""
         plans = {pattern: c.plan for pattern, c in _ends(done, "few").items()}
-        errors = {pattern: objective.rmse(plan) for pattern, plan in plans.items()}
+        errors = {pattern: objective.score(plan) for pattern, plan in plans.items()}
         return {pattern: plans[pattern] for pattern in sorted(errors, key=errors.__getitem__)[: self.finals]}
 
     def _descend(
@@ -127,6 +130,10 @@ class GuidedRows(Strategy):
         for step in strategy.search(objective, space, descent, seed) if space.names else ():
             recipe = replace(step.plan.recipe, strategy=self.name, passes=state["pattern"])
             yield Candidate(replace(step.plan, recipe=recipe), step.error, self.name, step.state | state)
+
+
+def _is(candidate: Candidate, stage: str, pattern: str) -> bool:
+    return candidate.state.get("stage") == stage and candidate.state["pattern"] == pattern
 
 
 def _ends(done: list[Candidate], stage: str) -> dict[str, Candidate]:

@@ -39,6 +39,8 @@ class MoreRows(Strategy):
     candidates  at most
     """
 
+    by_objective = True
+
     limit: Limit | None
     longer: tuple[float, ...]
     drift: int
@@ -178,7 +180,8 @@ class Joint(MoreRows):
 
     def pays(self, objective: Objective, space: Space, error: float) -> bool:
         """Whether the error is at most `worth` times that of the best standard plan of whole calls."""
-        return error <= self.worth * objective.rmse(space.base)
+        base = objective.score(space.base)
+        return error <= (self.worth * base if base >= 0 else base / self.worth)
 
     def with_cheaper_rows(self, objective: Objective, space: Space, rows: int) -> Candidate | None:
         """The best standard plan of so many rows with its best pattern; None where there is none within the budget."""
@@ -200,7 +203,7 @@ class Joint(MoreRows):
         if runs is None:
             return None
         plan = ablation.patterned(plan, runs)
-        return Candidate(plan, objective.rmse(plan), self.name, {"rows": rows})
+        return Candidate(plan, objective.score(plan), self.name, {"rows": rows})
 
     def room(self, plan: Plan, names: Sequence[str]) -> tuple[float, list[float]]:
         """The part of the budget that is left for running blocks in the plan's rows, and the cost of a pass of each block."""
@@ -226,7 +229,7 @@ def best_standard(objective: Objective, space: Space, rows: int, passes: str = "
     plans = [plan for base in space.bases[:FIRST] if (plan := with_rows(space.model, base, rows)) is not None]
     if passes:
         plans = [passing(plan, stretched(passes, rows), scale_of(plan)) for plan in plans]
-    scores = [(score.rmse.value, i) for i, plan in enumerate(plans) if (score := race.score(plan)) is not None]
+    scores = [(score.ranked_by, i) for i, plan in enumerate(plans) if (score := race.score(plan)) is not None]
     return plans[min(scores)[1]] if scores else None
 
 

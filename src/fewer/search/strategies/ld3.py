@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fewer.engine import begin, bind, play, times
 from fewer.errors import ForeignError, InputError, first_line, out_of_memory
+from fewer.evaluate.criterion import PAIRED
 from fewer.levels import log_s, tau_of_log_s
 from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
@@ -105,6 +106,7 @@ class LearnedTimes(Strategy):
 
     name = "learned-times"
     columns = frozenset({"steps"})
+    by_objective = True
 
     radius: float = 3e-3
     rounds: int = 4
@@ -131,7 +133,7 @@ class LearnedTimes(Strategy):
             for step in descent.search(softened.objective, times, list(steps), seed):
                 steps.append(step)
                 state = {"round": r, "descent": step.state}
-                yield Candidate(step.plan, objective.rmse(step.plan), self.name, state)
+                yield Candidate(step.plan, objective.score(step.plan), self.name, state)
             plan = descent.choose(steps).plan
             if r + 1 < self.rounds:
                 softened.move(plan)
@@ -142,7 +144,9 @@ class Softened:
 
     def __init__(self, objective: Objective, radius: float) -> None:
         self.origin = objective.noise
-        self.objective = replace(objective, noise=objective.noise.clone(), target=objective.target.clone())
+        self.objective = replace(
+            objective, noise=objective.noise.clone(), target=objective.target.clone(), criterion=PAIRED
+        )
         self.radius = radius * math.sqrt(objective.noise[0].numel())
         self.lengths = torch.full((len(objective),), self.radius, dtype=torch.float32, device=objective.noise.device)
 

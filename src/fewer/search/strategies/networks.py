@@ -75,7 +75,7 @@ class Networks(MoreRows):
         few = objective.first(self.few)
         assigned = [cheapest(sensitivities(few, plan, known), costs, room), first, last]
         plans = [given_away(plan, space.model, each) for each in dict.fromkeys(map(tuple, filter(None, assigned)))]
-        candidates = [Candidate(each, objective.rmse(each), self.name, {"rows": rows}) for each in plans]
+        candidates = [Candidate(each, objective.score(each), self.name, {"rows": rows}) for each in plans]
         return min(candidates, key=lambda candidate: candidate.error, default=None)
 
     def costs(self, plan: Plan) -> tuple[list[Costs], float]:

@@ -42,6 +42,7 @@ class RowsByRegression(Strategy):
 
     name = "rows-by-regression"
     columns = NUMBERS
+    by_objective = True
 
     grids: int = 8
     noises: int = 32
@@ -82,7 +83,8 @@ class RowsByRegression(Strategy):
 
     def _candidate(self, fit: RowFit, fitted: Fitted, state: dict[str, object]) -> Candidate:
         plan = replace(fit.plan(fitted), recipe=Recipe(strategy=self.name))
-        return Candidate(plan, float(fitted.errors.mean().sqrt()), self.name, state)
+        error = fit.objective.score(plan, float(fitted.errors.mean().sqrt()))
+        return Candidate(plan, error, self.name, state)
 
 
 @part(
@@ -104,6 +106,7 @@ class Regression(Strategy):
     name = "regression"
     columns = NUMBERS
     from_plans = True
+    by_objective = True
 
     @property
     def candidates(self) -> int:

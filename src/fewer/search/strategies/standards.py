@@ -75,6 +75,7 @@ class Standards(Strategy):
 
     name = "standard"
     columns = frozenset()
+    by_objective = True
 
     plans: tuple[Plan, ...] = ()
 
@@ -96,7 +97,9 @@ class Standards(Strategy):
                     yield Candidate(plan, math.inf, self.name)
                 else:
                     state = {"paired_rmse": scores.rmse.to_dict(), "typical_error": scores.typical.to_dict()}
-                    yield Candidate(plan, scores.rmse.value, self.name, state)
+                    if scores.loss is not None:
+                        state[objective.criterion.ranked_as] = scores.loss.to_dict()
+                    yield Candidate(plan, scores.ranked_by, self.name, state)
 
 
 def by_grid(plans: list[Plan]) -> tuple[Plan, ...]:

@@ -59,6 +59,7 @@ class Truncated(Strategy):
     name = "truncated"
     columns = frozenset({"steps", "solver"})
     prepares = True
+    by_objective = True
 
     samples: int = 512
     calls: int = 12
@@ -84,7 +85,7 @@ class Truncated(Strategy):
                 for choice in options:
                     plan = self.plan(space, gaussians, choice)
                     if plan is not None and choice.name not in errors:
-                        errors[choice.name] = objective.rmse(plan)
+                        errors[choice.name] = objective.score(plan)
                         yield Candidate(plan, errors[choice.name], self.name, {"choice": choice.name})
                 at = min([at, *options], key=lambda choice: errors.get(choice.name, math.inf))
 
