@@ -21,6 +21,8 @@ import fewer
 from fewer.errors import InputError
 from fewer.guidance.apg import ProjectedGuidance
 from fewer.guidance.cfg import ClassifierFree
+from fewer.guidance.pass_weights import PassWeights
+from fewer.guidance.rule import Rule
 from fewer.integrations.scheduler import FewerScheduler, in_play
 from fewer.plan import Plan, Shortcut
 
@@ -114,11 +116,24 @@ def batch(args: Any, kwargs: Any) -> int:
     return len(args[0] if args else kwargs["hidden_states"])
 
 
+def projected(row: int) -> ProjectedGuidance:
+    return ProjectedGuidance(4.0, parallel=0.2, norm=1.0, momentum=-0.5)
+
+
+def weighed(row: int) -> PassWeights:
+    """Both passes in the first row and the last, which weighs those of earlier rows, too."""
+    return [
+        PassWeights((3.0,), (-2.0,)),
+        PassWeights((1.2, 0.3), (0.0, -0.5)),
+        PassWeights((2.0, 0.4), (-1.0, 0.0, -0.4)),
+    ][row]
+
+
 @text
-def test_rules_that_remember(case: Case) -> None:
+@pytest.mark.parametrize("rule", [projected, weighed])
+def test_rules_that_remember(case: Case, rule: Callable[[int], Rule]) -> None:
     plan = gentle(case.model)
-    rule = ProjectedGuidance(4.0, parallel=0.2, norm=1.0, momentum=-0.5)
-    plan = replace(plan, rows=tuple(replace(row, guidance=rule) for row in plan.rows))
+    plan = replace(plan, rows=tuple(replace(row, guidance=rule(n)) for n, row in enumerate(plan.rows)))
     fewer.apply(plan, case.pipe)
     assert_same(case.run(3, guidance_scale=2.0), ours(case, plan))
 

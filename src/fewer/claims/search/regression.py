@@ -17,6 +17,7 @@ from fewer.search.strategies.regression import Regression, RowsByRegression
 from fewer.search.strategies.standards import by_grid
 from fewer.search.strategy import Candidate, Strategy
 
+COMPARED = 1024  # held-out noises: a few samples have most of the squared error
 BASELINE = (
     "the plan of gauss-newton from the best standard plans of three grids, same noises; exact 16x16 image mixture"
 )
@@ -42,15 +43,16 @@ def compared(strategy: Strategy, seed: int, sabotage: bool, equal: bool = False)
     plan, evaluations = searched(strategy, astray, seed)
     baseline, more = searched(GaussNewton(), of, seed, evaluations if equal else math.inf)
     return Measured(
-        against(plan, baseline, seed), {"evaluations": float(evaluations), "evaluations of the baseline": float(more)}
+        against(plan, baseline, seed, noises=COMPARED),
+        {"evaluations": float(evaluations), "evaluations of the baseline": float(more)},
     )
 
 
 @claim(
     "rows-by-regression/at-equal-evaluations",
-    statement=f"At {NFE} calls fitted rows, levels moved, have at most half the error of Gauss-Newton after as many evaluations.",
+    statement=f"At {NFE} calls fitted rows, levels moved, have a lower error than Gauss-Newton's after as many evaluations.",
     baseline=BASELINE,
-    below=0.5,
+    below=1.0,
 )
 def fitted(seed: int, sabotage: bool) -> Measured:
     """Ranking the standard plans comes to both besides."""
