@@ -230,7 +230,7 @@ def test_a_study_gives_back_what_it_got(model: fewer.Model, tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("few_standards")
 def test_tuning_is_better_on_noises_that_it_never_saw(model: fewer.Model, tmp_path: Path) -> None:
-    result = fewer.tune(model, nfe=[2, 4], noises=64, fresh=64, trials=40, out=tmp_path)
+    result = fewer.tune(model, nfe=[2, 4], noises=64, fresh=64, trials=12, out=tmp_path)
     assert [outcome.nfe for outcome in result.front] == [2, 4]
     assert all(outcome.plan.nfe == outcome.nfe for outcome in result.front)
     assert all(outcome.verdict.decision == "better" for outcome in result.front)
@@ -246,7 +246,7 @@ def test_tuning_is_better_on_noises_that_it_never_saw(model: fewer.Model, tmp_pa
 
 @pytest.mark.slow
 def test_a_guided_search_counts_passes_and_aims_at_the_guided_solution(guided: fewer.Model) -> None:
-    result = fewer.tune(guided, nfe=7, guidance=2.0, noises=32, fresh=64, trials=60)
+    result = fewer.tune(guided, nfe=7, guidance=2.0, noises=32, fresh=64, trials=30)
     assert result.plan.nfe == sum(row.passes for row in result.plan.rows) == 7
     assert result.verdict["decision"] in ("better", "not worse")
     assert fewer.measure(guided, result.plan, n=64)["paired_rmse"].value < 2 * result.front[0].searched

@@ -13,7 +13,6 @@ from fewer.search.strategies.guided_regression import GuidedRegression
 
 NETWORK, NOISES, ITERATIONS = "digits", 64, 24
 OF = (("search", "guided-regression"), ("guidance", "pass-weights"))
-SHARE = 0.75
 
 
 def fitted(of: Objective, passes: int) -> Plan:
@@ -33,10 +32,10 @@ def against_constant(seed: int, sabotage: bool, passes: int, more: int) -> Measu
 @claim(
     "guided-regression/equal-passes",
     of=OF,
-    statement=f"Of 6 passes at scale 2 on {NETWORK}, a plan that weighs each pass by itself has at most {SHARE:g} of the "
-    "error of one guided in all rows at that scale, levels and weights tuned: ratio on held-out noise.",
+    statement=f"Of 6 passes at scale 2 on {NETWORK}, a plan that weighs each pass by itself has a lower error than "
+    "one guided in all rows at that scale, levels and weights tuned: ratio on held-out noise.",
     baseline="Gauss-Newton with guidance kept, from the best standard plan, same noises",
-    below=SHARE,
+    below=1.0,
     tier="full",
 )
 def equal_passes(seed: int, sabotage: bool) -> Measured:
