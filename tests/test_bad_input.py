@@ -188,7 +188,7 @@ SEARCHES = [
     *each(TUNE, "--time", [*NO_NUMBER, "0", "-1"]),
     *each(TUNE, "--strategy", ["x", "", "standard", "joint", "networks", "guided-rows", "evolution,ays", ESCAPE],
     "strategy|search"),
-    *each(TUNE, "--start-from", ["x", "gauss-newton", "ays,ays", "missing.json", "plan-truncated.json", "plan.json", "folder.json",
+    *each(TUNE, "--start-from", ["x", "regression", "ays,ays", "missing.json", "plan-truncated.json", "plan.json", "folder.json",
                                  "joint", ESCAPE], "start_from|search|plan"),
     *each(TUNE, "--with", ["no-such-model", GOOD, ""], "--with"),
     *each(f"tune {GOOD} --macs 1e9 --out out", "--with", ["no-such-model", "", "mixture16"], "no folder|second model|macs"),

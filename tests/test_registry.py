@@ -135,7 +135,9 @@ def test_a_part_without_a_role_is_refused():
 
     with pytest.raises(ValueError, match="plays no role: a solver needs order, steps, run; "):
         part("nothing", title="x", source="x")(Nothing)
-    with pytest.raises(ValueError, match=r"plays no role: a strategy needs from_plans, prepares, name, [\w, ]*$"):
+    with pytest.raises(
+        ValueError, match=r"plays no role: a strategy needs from_plans, prepares, by_objective, name, [\w, ]*$"
+    ):
         part("nothing", title="x", source="x", room="search")(Nothing)
     with pytest.raises(ValueError, match="rooms are grids, solvers"):
         part("nothing", title="x", source="x", room="attic", role=PROCEDURE)(Nothing)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from fewer.guidance.passes import Passes, finite
-from fewer.plan import Guidance
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,6 @@ class Rule(ABC):
         """The fields: numbers, and tuples of numbers."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value if isinstance(value, tuple) else float(value) for name, value in values.items()}
-
-    def reaching(self, rows: int) -> Guidance:
-        """The rule in a run with only so many rows before this one: itself, unless it looks back and can do without."""
-        return self
 
     @abstractmethod
     def output(self, passes: Passes) -> Tensor:

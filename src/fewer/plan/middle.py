@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from fewer.plan.row import Row, Shortcut, is_zero
+from fewer.plan.row import LooksBack, Row, Shortcut, is_zero
 from fewer.plan.values import Coefficient
 
 
@@ -28,7 +28,7 @@ def rows_from(rows: Sequence[Row], first: int) -> tuple[Row, ...]:
             k = (j if j >= first else _stand_in(rows, j, first, n)) - first
             b[k] = b[k] + value if k in b else value
         a = None if row.a is None else {j - first: value for j, value in row.a.items()}
-        guidance = None if row.guidance is None else row.guidance.reaching(n - first)
+        guidance = row.guidance.reaching(n - first) if isinstance(row.guidance, LooksBack) else row.guidance
         rest.append(replace(row, a=a, b=b, guidance=guidance, blocks=_later(row.blocks, first)))
     return tuple(rest)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import Field, PlainValidator
 from torch import Tensor
@@ -57,11 +57,16 @@ class Guidance(Protocol):
     def parameters(self) -> dict[str, Any]:
         """Parameters in the plan's file: numbers and tuples of numbers."""
 
-    def reaching(self, rows: int) -> Guidance:
-        """The rule in a run that has only so many rows before this one."""
-
     def output(self, passes: Any) -> Tensor:
         """The guided u (n, *shape) of a row; `passes` (fewer.guidance.passes) makes its network calls."""
+
+
+@runtime_checkable
+class LooksBack(Protocol):
+    """A guidance rule that weighs earlier rows and can do without them."""
+
+    def reaching(self, rows: int) -> Guidance:
+        """The rule in a run that has only so many rows before this one."""
 
 
 @dataclass(frozen=True)

@@ -94,12 +94,13 @@ def _searched(request: Request, budget: Budget, n: int, few: int) -> int:
     total = 0.0
     for strategy in names:
         most = min(request.trials or strategy.candidates, strategy.candidates)
-        if strategy == DEFAULT:
-            total += _fits(DEFAULT.rows, nfe, n)
+        if isinstance(strategy, RowsByRegression):
+            total += _fits(strategy, nfe, n, most)
+        elif strategy == DEFAULT:
+            total += _fits(DEFAULT.rows, nfe, n, most)
+            most = max(0, most - DEFAULT.rows.grids - DEFAULT.rows.starts * STEPS)
             trial = min(TRIAL, most)
             total += (trial * few + max(0, min(ITERATIONS, most) - trial) * n) * each
-        elif isinstance(strategy, RowsByRegression):
-            total += _fits(strategy, nfe, n)
         else:
             total += most * n * nfe
     if budget.limit is not None:
@@ -108,11 +109,11 @@ def _searched(request: Request, budget: Budget, n: int, few: int) -> int:
     return int(min(total, bound))
 
 
-def _fits(rows: RowsByRegression, nfe: int, n: int) -> float:
-    """Evaluations of rows by regression: the way that they are fitted to, the grids, and steps on the levels."""
-    noises = min(rows.noises, n)
-    steps = rows.starts * min(STEPS, rows.iterations) * nfe * (1.2 + 0.5 * nfe)
-    return noises * (rows.levels + rows.grids * nfe + steps)
+def _fits(rows: RowsByRegression, nfe: int, n: int, most: int) -> float:
+    """Evaluations of rows by regression: the way that they are fitted to, and at most so many grids and steps on the levels."""
+    grids = min(rows.grids, most)
+    steps = min(rows.starts * min(STEPS, rows.iterations), most - grids)
+    return min(rows.noises, n) * (rows.levels + nfe * (grids + steps * (1.2 + 0.5 * nfe)))
 
 
 def least(request: Request, model: Model) -> int:
