@@ -1,6 +1,6 @@
 """The README's picture: a model's samples from the same noises at equal seconds, from a folder that `fewer tune` has written.
 
-python -m scripts.readme_picture digits demo docs/same-noise.png
+python -m scripts.readme_picture cifar16-unet c16 docs/same-noise.png --which 0,4,7,8,9
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from fewer.evaluate.held_out import held_out_noise
 from fewer.images import grid, pixels
 from fewer.integrations.as_it_is import as_it_is
 
-SHOWN, SIDE, GAP, HEAD = 5, 44, 18, 40
-CLOCKED = 64  # samples a run on the clock
+SHOWN, SIDE, GAP, HEAD = 5, 56, 18, 40
+CLOCKED = 16  # samples a run on the clock
 
 
 def main() -> None:
@@ -29,12 +29,16 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "--which", default="", help="numbers of the samples to show, such as 1,4,7: the first ones by default"
+    )
     arguments = parser.parse_args()
     results = json.loads((arguments.folder / "results.json").read_text())
     samples = np.load(arguments.folder / "samples.npz", allow_pickle=False)
     model, plan = fewer.load(arguments.model), fewer.Plan.load(arguments.folder / "plan.json")
     nfe, seed = plan.nfe, results["seed"]
-    stock = as_it_is(model, nfe)
+    shown = [int(n) for n in arguments.which.split(",")] if arguments.which else list(range(SHOWN))
+    stock = as_it_is(model, nfe, results["budget"].get("guidance"))
     if stock is None:
         raise fewer.InputError(f"{model.name} has no scheduler of its own that makes {nfe} calls")
     noise, labels = held_out_noise(model, CLOCKED, seed), model.labels(CLOCKED)
@@ -43,21 +47,26 @@ def main() -> None:
             "stock": lambda: stock.samples(model, noise, labels, seed, CLOCKED),
             "plan": lambda: fewer.sample(model, plan, noise=noise, labels=labels, batch=CLOCKED),
         },
-        repeats=30,
+        repeats=12,
     )
-    ms = {name: f"{1e3 * interval.value / CLOCKED:.2g} ms" for name, interval in seconds.items()}
-    own = pixels(model, stock.samples(model, noise[:SHOWN], None if labels is None else labels[:SHOWN], seed, SHOWN))
+    ms = {name: f"{_digits(1e3 * interval.value / CLOCKED)} ms" for name, interval in seconds.items()}
+    own = pixels(model, stock.samples(model, noise, labels, seed, CLOCKED))
     sheets = {
         f"{stock.name.split(',')[0]}\n{nfe} calls, {ms['stock']}": own,
         f"fewer\n{nfe} calls, {ms['plan']}": samples[f"front/{nfe}"],
         f"converged\n{results['reference']['nfe']} calls": samples["reference"],
     }
-    save(sheets, arguments.out)
+    save({title: sheet[shown] for title, sheet in sheets.items()}, arguments.out)
+
+
+def _digits(value: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
 
 
 def save(sheets: dict[str, Any], out: Path) -> None:
-    """One row: the first samples of each sheet, enlarged, under the sheet's title of two lines."""
-    rows = [grid(sheet[:SHOWN], columns=SHOWN, least=SIDE).convert("RGB") for sheet in sheets.values()]
+    """One row: each sheet's samples, enlarged, under its title of two lines."""
+    rows = [grid(sheet, columns=len(sheet), least=SIDE).convert("RGB") for sheet in sheets.values()]
     whole = Image.new("RGB", (sum(row.width for row in rows) + GAP * (len(rows) - 1), rows[0].height + HEAD), "white")
     draw, font, x = ImageDraw.Draw(whole), ImageFont.load_default(14), 0
     for title, row in zip(sheets, rows, strict=True):
