@@ -36,7 +36,7 @@ from fewer.registry import find, parts
 from fewer.samplers import standard
 from fewer.solvers.integrals import lagrange
 
-NAMES = [part.name for part in parts("blocks") if part.name != "small-network"]  # whose column is another one
+NAMES = [part.name for part in parts("blocks") if part.role == "block policy" and part.name != "small-network"]
 UNETS_ONLY, TRANSFORMERS_ONLY = {"deep-features"}, {"first-block"}
 
 

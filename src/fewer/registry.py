@@ -9,6 +9,7 @@ import for that, or functions to call. An object of one's own that plays a part'
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import json
@@ -80,6 +81,7 @@ class Role:
         return f"a call with ({', '.join(takes)})" + (gives and f" that returns {gives}")
 
 
+LISTED = 20  # names in an error, those that are like the given one first
 PROCEDURE = "procedure"  # of parts with a call of their own, which say so in their registration
 ROLES = {
     role.name: role
@@ -262,8 +264,11 @@ def find(room: str, name: str) -> Part:
     if (room, name) not in _register:
         read_entry_points()
     if (room, name) not in _register:
-        known = ", ".join(p.name for p in parts(room))
-        raise InputError(f"{room} has no {name!r}; there are: {known}")
+        known = [p.name for p in parts(room)]
+        rest = f", .. ({len(known)} in all: fewer methods --room {room})" if len(known) > LISTED else ""
+        first = difflib.get_close_matches(str(name), known, LISTED, 0.6) if rest else []
+        listed = [*first, *(each for each in known if each not in first)][:LISTED]
+        raise InputError(f"{room} has no {name!r}; there are: {', '.join(listed)}{rest}")
     return _register[room, name]
 
 

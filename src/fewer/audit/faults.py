@@ -148,9 +148,10 @@ def off_levels(case: Case) -> Fault | None:
     """A step ends on another level than the one that the next call takes its input to be at.
 
     Where N is no multiple of n, DDIM with trailing spacing steps down by N // n and rounds its times otherwise. Tables
-    that add noise are not looked at: for data of some width their noise need not be that of a point.
+    that add noise are not looked at: for data of some width their noise need not be that of a point. Nor are those whose
+    weights a search has found on the model: the best prediction of a state is nearer to the mean than the state.
     """
-    if case.plan.stochastic:
+    if case.plan.stochastic or case.plan.recipe.strategy is not None:
         return None
     data, noise = point_mass(case.plan)
     named = [float(tau) for tau in case.plan.levels]
@@ -175,7 +176,9 @@ def _off(data: float, noise: float, tau: float) -> float:
 
 
 def residual_noise(case: Case) -> Fault | None:
-    """The last step ends above level 0, so that noise is left in the result."""
+    """The last step ends above level 0, so that noise is left in the result; not told of weights that a search has found."""
+    if case.plan.recipe.strategy is not None:
+        return None
     data, noise = point_mass(case.plan)
     left = float(noise[-1])
     if left <= RESIDUE:
