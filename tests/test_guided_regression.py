@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -15,14 +16,17 @@ from fewer.guidance.pass_weights import PassWeights, pass_weights
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan
+from fewer.search.columns import strategies
 from fewer.search.elimination import eliminated
 from fewer.search.objective import Objective
 from fewer.search.pass_space import PassSpace, passes_of
 from fewer.search.passes import passing
+from fewer.search.request import Budget, Request
 from fewer.search.row_fit import BOTH, LABEL
 from fewer.search.space import Space
 from fewer.search.strategies.gauss_newton import GaussNewton
 from fewer.search.strategies.guided_regression import GuidedRegression, neighbours
+from fewer.search.strategies.guided_rows import GuidedRows
 from fewer.search.strategies.regression import RowsByRegression, row_fit
 
 VP = discrete(betas("scaled_linear", 1000, 0.00085, 0.012), name="scaled_linear")
@@ -135,7 +139,7 @@ def test_so_many_passes_are_left(model: fewer.Model, noises: Objective, passes: 
     fit = row_fit(noises, around(model), 32, 16)
     taus = [0.9, 0.6, 0.3, 0.1]
     rows = eliminated(fit, fit(taus, [BOTH] * 4), passes)
-    assert sum(map(len, rows)) == max(passes, 5)
+    assert sum(map(len, rows)) == passes
     assert set(rows) <= {BOTH, LABEL}
 
 
@@ -165,6 +169,27 @@ def test_plans_to_begin_with_are_descended_from(model: fewer.Model, noises: Obje
     found = list(QUICK.search(noises, around(model, starts=(start,)), [], 0))
     assert [c for c in found if c.state["stage"] == "descent" and c.state["start"] == 1]
     assert QUICK.choose(found) in found
+
+
+@pytest.mark.parametrize("passes", [1, 2, 3])
+def test_the_fewest_passes_are_kept_to(model: fewer.Model, noises: Objective, passes: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a row that is not guided
+        space = around(model, passes)
+    found = list(QUICK.search(noises, space, [], 0))
+    assert {c.plan.nfe for c in found} == {passes}
+
+
+@pytest.mark.parametrize("kept", ["solver", "steps,solver"])
+def test_kept_weights_leave_the_search_to_another_strategy(model: fewer.Model, kept: str) -> None:
+    request = Request((Budget(6),), guidance=SCALE, keep=frozenset(kept.split(",")))
+    assert strategies(request, model) == (GuidedRows(), None)
+    assert strategies(replace(request, keep=frozenset({"steps"})), model) == (GuidedRegression(), None)
+
+
+def test_kept_weights_are_not_fitted(model: fewer.Model, noises: Objective) -> None:
+    kept = replace(around(model), keep=frozenset({"solver"}))
+    assert not list(QUICK.search(noises, kept, [], 0))
 
 
 def test_another_rule_is_refused(model: fewer.Model, noises: Objective) -> None:

@@ -18,10 +18,8 @@ from fewer.search.strategy import NUMBERS, SAVING, Candidate, Strategy
 
 STEPS_SHARE = 0.75  # of what a search may take that goes on to leave blocks out, which pays less often
 WHOLE: tuple[Strategy, ...] = (GuidedRegression(), DEFAULT)  # for whole calls, by preference
-SHARED: tuple[Strategy, ...] = (
-    GuidedRows(),
-    DEFAULT,
-)  # likewise where rows are made cheaper after: their rules have scales
+# likewise where weights are kept, or rows are made cheaper after: their rules have scales
+SCALED: tuple[Strategy, ...] = (GuidedRows(), DEFAULT)
 CHEAPER: tuple[Strategy, ...] = (Networks(), Joint())  # for rows that cost less than those
 
 
@@ -36,7 +34,7 @@ def strategies(request: Request, model: Model) -> tuple[Strategy, Strategy | Non
     cheaper = next((each for each in CHEAPER if each.columns & saving), None)
     if requested != DEFAULT:
         return requested, cheaper
-    usual = WHOLE if cheaper is None else SHARED
+    usual = WHOLE if cheaper is None and "solver" in request.free else SCALED
     return next(each for each in usual if each.columns - request.free <= NUMBERS), cheaper
 
 

@@ -59,7 +59,7 @@ def normal_equations(fit: RowFit, fitted: Fitted) -> list[Normal]:
 def eliminated(fit: RowFit, fitted: Fitted, passes: int) -> tuple[Conditions, ...]:
     """The passes of each row, `passes` in all, that a fit of rows with both passes each can spare the least.
 
-    Every row keeps the label's pass, and one row at least both.
+    Every row keeps the label's pass.
     """
     equations = normal_equations(fit, fitted)
     without: frozenset[int] = frozenset()
@@ -68,6 +68,6 @@ def eliminated(fit: RowFit, fitted: Fitted, passes: int) -> tuple[Conditions, ..
         return sum(row.rest(dropped, fit.ridge) for row in equations)
 
     rows = range(len(fitted.taus))
-    while 2 * len(rows) - len(without) > max(passes, len(rows) + 1):
+    while 2 * len(rows) - len(without) > max(passes, len(rows)):
         without = min((without | {n} for n in rows if n not in without), key=rest)
     return tuple(LABEL if n in without else BOTH for n in rows)

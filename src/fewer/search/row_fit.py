@@ -79,11 +79,8 @@ class RowFit:
         known = known or Fitted()
         same = _common(list(zip(taus, rows, strict=True)), list(zip(known.taus, known.rows, strict=True)))
         fixed = max(same - 1, 0)  # rows whose next level is the same, too
-        rules = {
-            "whole": self._rules(len(taus)),
-            "label": [None] * len(taus),
-            "empty": [ClassifierFree(0.0)] * len(taus),
-        }
+        every = len(taus)
+        rules = {"whole": self._rules(every), "label": [None] * every, "empty": [ClassifierFree(0.0)] * every}
         steps = {
             name: bind(self.objective.model, _blank(taus, rules[name]))
             for name in {each for row in rows for each in row}
@@ -114,14 +111,7 @@ class RowFit:
             step = _step(taus, n)
             states = {n: float(weights[0])}
             if all(row == WHOLE for row in fitted.rows):
-                rows.append(
-                    Row(
-                        tau,
-                        dict(enumerate(weights[1:].tolist())),
-                        states,
-                        guidance=rules[n],
-                    )
-                )
+                rows.append(Row(tau, dict(enumerate(weights[1:].tolist())), states, guidance=rules[n]))
             else:
                 rule = pass_weights((weights[1:] / step).tolist(), fitted.rows[: n + 1])
                 rows.append(Row(tau, {n: step}, states, guidance=rule))

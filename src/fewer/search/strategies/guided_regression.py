@@ -59,11 +59,13 @@ class GuidedRegression(Strategy):
         return self.rows.grids * self.lengths + self.rows.starts * each + self.descent.candidates
 
     def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
-        """A candidate for each number of rows and grid, then one for each step from the best of them."""
+        """A candidate for each number of rows and grid, then one for each step from the best; none where weights are kept."""
         if not isinstance(space.base.rows[0].guidance, ClassifierFree):
             raise InputError(
                 f"{self.name} needs classifier-free guidance in all rows; plan {space.base.name!r} has none"
             )
+        if "solver" in space.keep:
+            return
         done = list(done)
         for candidate in self._stages(objective, space, done, seed):
             done.append(candidate)
