@@ -54,6 +54,11 @@ class Fitted:
     passes: tuple[tuple[Tensor, ...], ...] = ()
     errors: Tensor = field(default_factory=lambda: torch.empty(0))
 
+    @property
+    def rmse(self) -> float:
+        """Root mean squared error of the samples."""
+        return float(self.errors.mean().sqrt())
+
 
 @dataclass(frozen=True)
 class RowFit:

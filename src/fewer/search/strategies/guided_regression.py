@@ -18,7 +18,7 @@ from fewer.search.pass_space import PassSpace, passes_of
 from fewer.search.row_fit import BOTH, LABEL, Fitted, RowFit
 from fewer.search.space import Space
 from fewer.search.strategies.gauss_newton import SCORED, GaussNewton, on_all_noises
-from fewer.search.strategies.regression import RowsByRegression, Walk, row_fit, stepped
+from fewer.search.strategies.regression import RowsByRegression, levels_of, row_fit
 from fewer.search.strategy import NUMBERS, Candidate, Strategy
 
 
@@ -101,7 +101,7 @@ class GuidedRegression(Strategy):
         every = max(1, -(-len(lengths) // self.lengths))
         for plan in space.bases[: self.rows.grids]:
             for rows in lengths[::every]:
-                shapes += levels_of(space, plan, rows)
+                shapes += placed(space, plan, rows)
         return list(dict.fromkeys(shapes))
 
     def _swapped(self, fit: RowFit, n: int, start: Candidate, done: list[Candidate]) -> Iterator[Candidate]:
@@ -111,9 +111,9 @@ class GuidedRegression(Strategy):
         for _ in range(self.swaps - len(made)):
             if made and made[-1].state["ended"]:
                 return
-            taus, rows = levels(here.plan), passes_of(here.plan)
-            found = min((fit(taus, moved) for moved in neighbours(rows)), key=error_of, default=None)
-            better = found is not None and error_of(found) < here.error
+            taus, rows = levels_of(here.plan), passes_of(here.plan)
+            found = min((fit(taus, moved) for moved in neighbours(rows)), key=lambda each: each.rmse, default=None)
+            better = found is not None and found.rmse < here.error
             if better and found is not None:
                 here = self._candidate(fit, found, {"stage": "swap", "start": n, "ended": False})
             else:
@@ -126,18 +126,11 @@ class GuidedRegression(Strategy):
         """Levels moved from where the second passes of a start stand."""
         made, from_here = of_stage(done, "levels", n), (of_stage(done, "swap", n) or [start])[-1].plan
         around = Space(space.model, (from_here,), space.keep)
-        walk = Walk(**made[-1].state["walk"]) if made else Walk(around.increments(list(levels(from_here))))
-        if walk.ended or len(made) == self.rows.iterations:
-            return
-        fitted = fit(walk.taus(around), passes_of(from_here))
-        for _ in range(self.rows.iterations - len(made)):
-            if walk.ended:
-                return
-            walk, fitted = stepped(fit, around, walk, fitted, self.rows.tolerance)
+        for walk, fitted in self.rows.moved(fit, around, from_here, passes_of(from_here), made):
             yield self._candidate(fit, fitted, {"stage": "levels", "start": n, "walk": vars(walk)})
 
     def _candidate(self, fit: RowFit, fitted: Fitted, state: dict[str, object]) -> Candidate:
-        return self._named(fit.plan(fitted), error_of(fitted), state)
+        return self._named(fit.plan(fitted), fitted.rmse, state)
 
     def _named(self, plan: Plan, error: float, state: dict[str, object]) -> Candidate:
         pattern = "".join(str(len(row)) for row in passes_of(plan))
@@ -157,12 +150,7 @@ def best_of_lengths(found: Sequence[Candidate]) -> list[Candidate]:
     return list(best.values())
 
 
-def levels(plan: Plan) -> tuple[float, ...]:
-    """The levels of a plan's rows."""
-    return tuple(float(row.tau) for row in plan.rows)
-
-
-def levels_of(space: Space, plan: Plan, rows: int) -> list[tuple[float, ...]]:
+def placed(space: Space, plan: Plan, rows: int) -> list[tuple[float, ...]]:
     """The levels of so many rows on a plan's grid, once; none where it cannot place them."""
     if plan.recipe.grid is None:
         return []
@@ -170,15 +158,10 @@ def levels_of(space: Space, plan: Plan, rows: int) -> list[tuple[float, ...]]:
         made = standard("ddim", space.model, rows, plan.recipe.grid)
     except InputError:
         return []
-    return [levels(made)] if len(made.rows) == rows else []
+    return [levels_of(made)] if len(made.rows) == rows else []
 
 
 def neighbours(rows: Sequence[Conditions]) -> list[tuple[Conditions, ...]]:
     """The rows with one second pass moved to another row."""
     pairs = [(i, j) for i, one in enumerate(rows) for j, other in enumerate(rows) if one == BOTH and other == LABEL]
     return [tuple(LABEL if n == i else BOTH if n == j else row for n, row in enumerate(rows)) for i, j in pairs]
-
-
-def error_of(fitted: Fitted) -> float:
-    """Root mean squared error of a fit's samples."""
-    return float(fitted.errors.mean().sqrt())

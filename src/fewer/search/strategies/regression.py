@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from fewer.guidance.pass_weights import Conditions
+from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
 from fewer.registry import part
 from fewer.search.objective import Objective
@@ -69,21 +71,27 @@ class RowsByRegression(Strategy):
         if "steps" in space.keep:
             return
         for n, start in enumerate(sorted(fits, key=lambda c: c.error)[: self.starts]):
-            walks = [c.state["walk"] for c in done if c.state["stage"] == "levels" and c.state["start"] == n]
-            levels = [float(row.tau) for row in start.plan.rows]
-            walk = Walk(**walks[-1]) if walks else Walk(space.increments(levels))
-            if walk.ended or len(walks) == self.iterations:
-                continue
-            fitted = fit(walk.taus(space))
-            for _ in range(self.iterations - len(walks)):
-                if walk.ended:
-                    break
-                walk, fitted = stepped(fit, space, walk, fitted, self.tolerance)
+            made = [c for c in done if c.state["stage"] == "levels" and c.state["start"] == n]
+            for walk, fitted in self.moved(fit, space, start.plan, None, made):
                 yield self._candidate(fit, fitted, {"stage": "levels", "start": n, "walk": vars(walk)})
+
+    def moved(
+        self, fit: RowFit, space: Space, start: Plan, rows: Sequence[Conditions] | None, made: Sequence[Candidate]
+    ) -> Iterator[tuple[Walk, Fitted]]:
+        """Levels moved from those of a plan, with these passes in its rows, on from the steps that were made before."""
+        walk = Walk(**made[-1].state["walk"]) if made else Walk(space.increments(list(levels_of(start))))
+        if walk.ended or len(made) == self.iterations:
+            return
+        fitted = fit(walk.taus(space), rows)
+        for _ in range(self.iterations - len(made)):
+            if walk.ended:
+                return
+            walk, fitted = stepped(fit, space, walk, fitted, self.tolerance)
+            yield walk, fitted
 
     def _candidate(self, fit: RowFit, fitted: Fitted, state: dict[str, object]) -> Candidate:
         plan = replace(fit.plan(fitted), recipe=Recipe(strategy=self.name))
-        error = fit.objective.score(plan, float(fitted.errors.mean().sqrt()))
+        error = fit.objective.score(plan, fitted.rmse)
         return Candidate(plan, error, self.name, state)
 
 
@@ -157,7 +165,12 @@ def row_fit(objective: Objective, space: Space, levels: int, noises: int, ridge:
 
 def grids_of(space: Space) -> list[tuple[float, ...]]:
     """The levels of the space's bases, each once."""
-    return list(dict.fromkeys(tuple(float(row.tau) for row in plan.rows) for plan in space.bases))
+    return list(dict.fromkeys(map(levels_of, space.bases)))
+
+
+def levels_of(plan: Plan) -> tuple[float, ...]:
+    """The levels of a plan's rows."""
+    return tuple(float(row.tau) for row in plan.rows)
 
 
 def stepped(fit: RowFit, space: Space, walk: Walk, fitted: Fitted, tolerance: float) -> tuple[Walk, Fitted]:
