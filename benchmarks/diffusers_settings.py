@@ -9,7 +9,7 @@ import diffusers
 import torch
 from torch import Tensor
 
-from fewer.integrations.schedulers import calls_of, play_scheduler
+from fewer.integrations.schedulers import at_steps, calls_of, play_scheduler
 from fewer.models.model import Model
 
 _SIGMAS: dict[str, dict[str, Any]] = {
@@ -88,7 +88,7 @@ def played(model: Model, calls: int, noise: Tensor, labels: Any) -> Iterator[tup
         if steps is None:
             continue
         try:
-            samples = play_scheduler(model, scheduler, steps, noise, labels)
+            samples = play_scheduler(model, at_steps(scheduler, steps), noise, labels)
         except (ValueError, IndexError, RuntimeError):  # some settings cannot run so few steps
             continue
         if torch.isfinite(samples).all():

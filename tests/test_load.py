@@ -19,7 +19,7 @@ from torch import Tensor
 import fewer
 from fewer.errors import ForeignError, InputError
 from fewer.images import pixels
-from fewer.integrations.schedulers import calls_of, is_stochastic, play_scheduler
+from fewer.integrations.schedulers import at_steps, calls_of, is_stochastic, play_scheduler
 from fewer.models.pipelines.folder import make_scheduler, schedule_of
 from fewer.models.schedules import Discrete, Flow, VarianceExploding, betas, discrete
 
@@ -146,7 +146,7 @@ def test_the_standard_plan_gives_the_folders_own_samples(
     tau = float(plan.start.tau)
     c = float(model.schedule.scale(tau)) if model.predicts != "edm" else 1 / (1 - tau)
     sigma = tau * c if name == "DDIM" else tau / (1 - tau)
-    expected = play_scheduler(model, own, first, noise * (sigma / scale))
+    expected = play_scheduler(model, at_steps(own, first), noise * (sigma / scale))
     found = fewer.sample(model, plan, noise=noise)
     assert float((found - expected).abs().max()) < 2e-3 * float(expected.square().mean().sqrt())
 
@@ -186,7 +186,9 @@ def test_options_that_a_scheduler_does_not_know_change_nothing(copied: Path) -> 
     model = fewer.load(copied)
     assert model.clip is None
     noise = torch.randn(2, *model.shape)
-    assert play_scheduler(model, make_scheduler("EulerDiscreteScheduler", model.pipeline.config), 3, noise).shape
+    assert play_scheduler(
+        model, at_steps(make_scheduler("EulerDiscreteScheduler", model.pipeline.config), 3), noise
+    ).shape
 
 
 # ---- where to start
@@ -276,15 +278,20 @@ def test_learned_variances_are_dropped(make: Any, tmp_path: Path) -> None:
         assert whole.shape == (2, 2, 8, 8)
         torch.testing.assert_close(model(x, 7.0, labels), whole[:, :1])
     assert fewer.sample(model, fewer.standard("ddim", model, 3), n=2).shape == (2, 1, 8, 8)
-    assert play_scheduler(model, own, 5, torch.randn(2, 1, 8, 8)).isfinite().all()
+    assert play_scheduler(model, at_steps(own, 5), torch.randn(2, 1, 8, 8)).isfinite().all()
     # a scheduler that knows nothing of variances gets the prediction alone
-    assert play_scheduler(model, diffusers.DDIMScheduler(**LINEAR), 5, torch.randn(2, 1, 8, 8)).shape == (2, 1, 8, 8)
+    assert play_scheduler(model, at_steps(diffusers.DDIMScheduler(**LINEAR), 5), torch.randn(2, 1, 8, 8)).shape == (
+        2,
+        1,
+        8,
+        8,
+    )
 
 
 def test_a_scheduler_that_cannot_play_the_network_is_bad_input(folder: Path) -> None:
     own = diffusers.DDPMScheduler(**LINEAR, variance_type="learned_range")
     with pytest.raises(InputError, match="DDPMScheduler cannot take a step of plain"):
-        play_scheduler(fewer.load(folder), own, 4, torch.randn(2, 1, 8, 8))
+        play_scheduler(fewer.load(folder), at_steps(own, 4), torch.randn(2, 1, 8, 8))
     with pytest.raises(InputError, match="DDPMScheduler cannot be set to 2000 steps"):
         calls_of(own, 2000)
 
@@ -624,6 +631,6 @@ def test_which_schedulers_add_noise() -> None:
         assert is_stochastic(own) == expected
         model = fewer.Model.from_denoiser(lambda x, t, y: 0.5 * x, schedule_of(own)[0], (1, 4, 4))
         noise = torch.randn(3, 1, 4, 4)
-        runs = [play_scheduler(model, own, 6, noise, seed=seed) for seed in (0, 0, 1)]
+        runs = [play_scheduler(model, at_steps(own, 6), noise, seed=seed) for seed in (0, 0, 1)]
         assert torch.equal(runs[0], runs[1])
         assert torch.equal(runs[0], runs[2]) != expected

@@ -26,7 +26,7 @@ from fewer.report.chart import ORDER, Point, draw
 from fewer.report.html import ranking
 from fewer.report.samples import difference, sheet
 from fewer.report.words import evaluations, figure, span, verdict_sentence
-from fewer.results import Baseline, Verdict
+from fewer.results import Baseline, Objective, Verdict
 
 STANDARD = [f"{solver} {steps}" for solver in ("ddim", "dpmpp-2m", "dpmpp-3m", "unipc", "ipndm", "deis", "euler")
             for steps in ("uniform", "karras", "logsnr", "exponential")]  # fmt: skip
@@ -388,7 +388,7 @@ def test_the_best_standard_sampler_is_the_best_for_its_cost() -> None:
 
     given = [baseline("a", 4, 0.9), baseline("b", 5, 0.5), baseline("c", 5, 0.7), baseline("d", 6, 0.6),
              baseline("e", 8, 0.2), baseline("f", 3, None)]  # fmt: skip
-    lines = ranking(given, [])
+    lines = ranking(given, [], Objective())
     assert [line.name for line in lines] == ["e", "b", "d", "c", "a", "f"]
     assert [line.name for line in lines if line.kind == "best"] == ["e", "b", "a"]
 
@@ -399,7 +399,7 @@ def test_samplers_ranked_on_the_search_s_noises_do_not_pass_for_measured_ones() 
         quality = {"paired_rmse": {"value": value, **ends}}
         return Baseline.model_validate({"name": name, "nfe": 5, "cost": {"nfe": 5}, "quality": quality})
 
-    lines = ranking([baseline("ranked", 0.50, False), baseline("measured", 0.52, True)], [])
+    lines = ranking([baseline("ranked", 0.50, False), baseline("measured", 0.52, True)], [], Objective())
     assert [line.name for line in lines if line.kind == "best"] == ["measured"]
 
 
@@ -420,7 +420,7 @@ def test_the_chart_leaves_out_only_what_blows_up_and_counts_it() -> None:
     chart = draw([point("tuned", "tuned", 5, 0.1), point("best", "best", 5, 0.3), point("near", "standard", 5, 0.8),
                   point("far", "standard", 5, 174.0)])  # fmt: skip
     assert chart is not None
-    assert chart.above == 1
+    assert chart.beyond == 1
     for svg in (chart.wide, chart.narrow):
         marks = {name: float(y) for name, y in re.findall(r"<title>(\w+)\n.*?cy=\"([\d.]+)\"", svg, re.S)}
         assert marks["tuned"] > marks["best"] > marks["near"]
@@ -440,8 +440,37 @@ def test_any_chart_stays_in_its_frame(drawn: list[tuple[Any, int, float, float]]
     assert chart is not None
     shown = re.findall(r'<circle cx="([-\d.]+)" cy="([-\d.]+)"', str(chart.wide))
     diamonds = str(chart.wide).count("<polygon")
-    assert len(shown) + diamonds + chart.above == len(points)
+    assert len(shown) + diamonds + chart.beyond == len(points)
     assert all(0 <= float(x) <= 940 and 0 <= float(y) <= 440 for x, y in shown)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(ORDER), st.integers(1, 10**6), st.floats(-1e6, 1e6), st.floats(0, 1e6)), min_size=1
+    ),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_figure_of_any_sign_is_drawn_whole_and_the_right_way_up(
+    drawn: list[tuple[Any, int, float, float]], higher: bool
+) -> None:
+    points = [Point(f"p{i}", kind, nfe, Interval(value, value - reach, value + reach, 64))
+              for i, (kind, nfe, value, reach) in enumerate(drawn)]  # fmt: skip
+    chart = draw(points, Objective(figure="metric", title="sharpness", higher=higher))
+    assert chart is not None
+    svg = str(chart.wide)
+    assert "sharpness" in svg
+    assert "typical error" not in svg
+    heights = {
+        int(i): float(y)
+        for i, y in re.findall(r'<title>p(\d+)\n[^<]*</title><circle cx="[-\d.]+" cy="([-\d.]+)"', svg, re.S)
+    }
+    assert len(heights) + svg.count("<polygon") + chart.beyond == len(points)
+    assert all(0 <= y <= 440 for y in heights.values())
+    for (i, a), (j, b) in pairwise(sorted(heights.items(), key=lambda pair: drawn[pair[0]][2])):
+        assert a >= b, (drawn[i], drawn[j])
+    kept = [drawn[i][2] for i, (kind, *_) in enumerate(drawn) if kind in ("tuned", "best")]
+    assert sum(drawn[i][0] in ("tuned", "best") for i in heights) == len(kept)
 
 
 @pytest.mark.parametrize("budgets", [(5,), (4, 5, 6), range(4, 13), (5, 50), (1, 2, 50), (4, 5, 6, 1000)])

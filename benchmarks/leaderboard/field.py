@@ -17,7 +17,7 @@ from benchmarks.diffusers_settings import settings, steps_for
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.files import write_atomically
-from fewer.integrations.schedulers import play_scheduler
+from fewer.integrations.schedulers import at_steps, play_scheduler
 from fewer.models.model import Model
 from fewer.plan import Plan
 
@@ -106,7 +106,7 @@ def diffusers_field(model: Model, nfe: int) -> dict[str, Player]:
         def play(
             noise: Tensor, labels: Tensor | None, scheduler: Any = scheduler, steps: int = steps, unit: bool = unit
         ) -> Tensor:
-            return play_scheduler(model, scheduler, steps, noise * sigma_T if unit else noise, labels)
+            return play_scheduler(model, at_steps(scheduler, steps), noise * sigma_T if unit else noise, labels)
 
         found[name] = play
     return found

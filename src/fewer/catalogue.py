@@ -59,20 +59,23 @@ class Method:
         return [form.format(each) for sort, form in IDENTIFIERS.items() for each in sort.findall(self.source)]
 
 
-def methods() -> list[Method]:
-    """All methods, fewer's own and those of installed packages, by room and name."""
-    own = [method for names in PACKAGES.values() for package in names for method in _declared_in(package)]
+def methods(name: str | None = None) -> list[Method]:
+    """All methods, fewer's own and those of installed packages, by room and name; with `name` those that are called so."""
+    own = [method for names in PACKAGES.values() for package in names for method in _declared_in(package, name or "")]
     registry.read_entry_points()
     others = [part for part in registry.registered() if not part.make.__module__.startswith("fewer.")]
     found = {(each.room, each.name): each for each in [*own, *map(_of_part, others)]}
-    return sorted(found.values(), key=lambda each: (ROOMS.index(each.room), each.name))
+    chosen = [each for each in found.values() if name in (None, each.name)]
+    return sorted(chosen, key=lambda each: (ROOMS.index(each.room), each.name))
 
 
-def _declared_in(package: str) -> list[Method]:
-    """The methods in the files of a package or module."""
+def _declared_in(package: str, word: str) -> list[Method]:
+    """The methods in those files of a package or module that have the word in them; parsing the others takes half a second."""
     path = ROOT.joinpath(*package.split(".")[1:])
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-    return [method for file in files if re.search(r"\b(part|variant)\(", file.read_text()) for method in _read(file)]
+    texts = {file: file.read_text() for file in files}
+    declaring = [file for file, text in texts.items() if word in text and re.search(r"\b(part|variant)\(", text)]
+    return [method for file in declaring for method in _read(file)]
 
 
 def _read(file: Path) -> list[Method]:

@@ -42,7 +42,7 @@ class Claim:
 
     name       as the command line knows it: the method, a slash, what is claimed of it (`ipndm/order`)
     of         (room, part) of the methods that it is a claim of: the one that its name begins with, unless given
-    papers     numbers of the bibliography: those of the methods, unless given
+    papers     numbers of the bibliography: those of the methods
     statement  what is claimed, in a sentence with the figure's meaning
     baseline   what the method is held against
     above, below  the figure's region if the claim is true
@@ -78,12 +78,11 @@ def claim(
     statement: str,
     baseline: str,
     of: tuple[tuple[str, str], ...] | None = None,
-    papers: tuple[int, ...] | None = None,
     above: float = -math.inf,
     below: float = math.inf,
     tier: Tier = "quick",
 ) -> Callable[[Check], Check]:
-    """Register a function as a claim of the part that its name begins with, or of the parts in `of`.
+    """Register a function as a claim of the part that its name begins with, or of the parts in `of`, and of their papers.
 
     Raises ValueError where there is no such part, where another claim has the name, and for a region without an end, since
     such a claim could not fail.
@@ -99,7 +98,7 @@ def claim(
             raise ValueError(f"claim {name!r} is of no part that there is")
         known = tuple(dict.fromkeys(paper for part in own for paper in part.papers))
         _register[name] = Claim(
-            name, tuple((part.room, part.name) for part in own), known if papers is None else papers,
+            name, tuple((part.room, part.name) for part in own), known,
             statement, baseline, above, below, tier, check,
         )  # fmt: skip
         return check

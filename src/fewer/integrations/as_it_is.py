@@ -12,7 +12,7 @@ from fewer.engine import sample
 from fewer.errors import InputError
 from fewer.guidance.cfg import passes_at
 from fewer.integrations.probe import from_diffusers
-from fewer.integrations.schedulers import calls_of, is_stochastic, play_scheduler
+from fewer.integrations.schedulers import at_steps, calls_of, is_stochastic, play_scheduler
 from fewer.models.model import Model
 from fewer.models.pipelines.defaults import own_scheduler
 from fewer.plan import Plan
@@ -51,9 +51,8 @@ class AsItIs:
         """Samples (n, *shape) from unit noise; InputError where the scheduler cannot play the model."""
         if self.plan is not None:
             return sample(model, self.plan, noise=noise, labels=labels, seed=seed, batch=batch)
-        return play_scheduler(
-            model, self.scheduler, self.steps, noise, labels, guidance=self.guidance, seed=seed, batch=batch
-        )
+        scheduler = at_steps(self.scheduler, self.steps)
+        return play_scheduler(model, scheduler, noise, labels, guidance=self.guidance, seed=seed, batch=batch)
 
 
 def as_it_is(model: Model, nfe: int | None = None, guidance: float | None = None) -> AsItIs | None:

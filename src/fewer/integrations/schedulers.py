@@ -27,11 +27,11 @@ def is_stochastic(scheduler: Any) -> bool:
 
 def calls_of(scheduler: Any, steps: int) -> int:
     """Network calls that the scheduler makes for this number of steps."""
-    return len(_set(scheduler, steps).timesteps)
+    return len(at_steps(scheduler, steps).timesteps)
 
 
-def _set(scheduler: Any, steps: int) -> Any:
-    """A copy of the scheduler, set to this number of steps."""
+def at_steps(scheduler: Any, steps: int) -> Any:
+    """A copy of the scheduler, set to this number of steps; InputError where it cannot be."""
     mine = copy.deepcopy(scheduler)
     try:
         mine.set_timesteps(steps)
@@ -46,7 +46,6 @@ def _set(scheduler: Any, steps: int) -> Any:
 def play_scheduler(
     model: Model,
     scheduler: Any,
-    steps: int,
     noise: Tensor,
     labels: Any = None,
     *,
@@ -54,10 +53,10 @@ def play_scheduler(
     seed: int = 0,
     batch: int | None = None,
 ) -> Tensor:
-    """Samples (n, *shape) float32 of the scheduler's own loop from unit noise (n, *shape).
+    """Samples (n, *shape) float32 of the loop of a scheduler set by `at_steps`, from unit noise (n, *shape).
 
     The scheduler's scale_model_input and timesteps give the network's inputs; outputs of two passes are combined at
-    scale `guidance`. A copy of the scheduler is used. Noise of stochastic schedulers comes from `seed`.
+    scale `guidance`. Copies of the scheduler are used. Noise of stochastic schedulers comes from `seed`.
     Raises InputError where the scheduler cannot play the model, such as learned variances that it does not give.
     """
     all_labels = model.labels(len(noise), labels)
@@ -69,7 +68,7 @@ def play_scheduler(
         for at in range(0, len(noise), size):
             part = noise[at : at + size].to(device=model.device, dtype=torch.float32)
             own = None if all_labels is None else all_labels[at : at + size]
-            done.append(_loop(model, _set(scheduler, steps), part, own, guidance, seed + at))
+            done.append(_loop(model, copy.deepcopy(scheduler), part, own, guidance, seed + at))
     return torch.cat(done)
 
 

@@ -1,4 +1,6 @@
-"""Quality against cost as inline SVG: typical error (log) over network evaluations, with 95 % intervals of what matters.
+"""Quality against cost as inline SVG: what plans were judged by over network evaluations, with 95 % intervals of what matters.
+
+Errors and distances stand on a logarithmic axis; a figure that can be 0 or below, or of which more is better, on an even one.
 
 At each cost the plan found stands right of the middle and the best standard sampler left of it, and the other standard
 samplers spread further to the left, so that no mark covers another; their intervals are in their tooltips and in the table.
@@ -18,21 +20,24 @@ from typing import Literal
 from markupsafe import Markup
 
 from fewer.evaluate.statistics.interval import Interval
-from fewer.report.axis import Axis, BrokenAxis, count_ticks, log_ticks
-from fewer.report.words import figure, span
+from fewer.report.axis import Axis, BrokenAxis, count_ticks, even_ticks, log_ticks
+from fewer.report.words import capital, figure, span
+from fewer.results import Objective
 
 Kind = Literal["standard", "best", "pipeline", "tuned"]
 ORDER: tuple[Kind, ...] = ("standard", "best", "pipeline", "tuned")
+PAIRED = Objective()  # errors of pairs
 LEAST = 1e-30  # an error below this is zero, which a logarithmic axis cannot show
 DODGE = 8.0  # most pixels between a mark and the middle of its cost
 LETTER = 7.2  # pixels of a letter of a label, on the safe side
 SPACING = 5.4  # pixels between the marks of two standard samplers
+WIDE, NARROW = (940, 440), (330, 330)  # pixels; marks have labels at the first only
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 30, 44  # margins of the plot in pixels
 
 
 @dataclass(frozen=True)
 class Point:
-    """One plan in the chart: x = its cost, y = `error.value`. `entry` is the budget that the slider selects it by.
+    """One plan in the chart: x = its cost, y = `drawn.value`. `entry` is the budget that the slider selects it by.
 
     whole_calls  how many whole calls have the plan's multiply-adds, where blocks are left out; else `nfe`
     """
@@ -40,7 +45,7 @@ class Point:
     name: str
     kind: Kind
     nfe: int
-    error: Interval | None
+    drawn: Interval | None
     entry: int | None = None
     whole_calls: float | None = None
 
@@ -51,35 +56,38 @@ class Point:
 
     @property
     def y(self) -> float:
-        """The value; > LEAST for every point that is drawn."""
-        return 0.0 if self.error is None else self.error.value
+        """The value; nan where there is none, which is not drawn."""
+        return math.nan if self.drawn is None else self.drawn.value
 
-    @property
-    def title(self) -> str:
-        """The tooltip."""
-        ends = f"95 % interval {span(self.error)}"
+    def title(self, what: str) -> str:
+        """The tooltip; `what` is the figure's name."""
+        ends = f"95 % interval {span(self.drawn)}"
         cost = "" if self.x == self.nfe else f", with the multiply-adds of {figure(self.x)}"
-        return f"{self.name}\n{self.nfe:,} network evaluations{cost}\ntypical error {figure(self.error)}, {ends}"
+        return f"{self.name}\n{self.nfe:,} network evaluations{cost}\n{what} {figure(self.drawn)}, {ends}"
 
 
 @dataclass(frozen=True)
 class Chart:
-    """The drawing at two widths, and the number of points above its top."""
+    """The drawing at two widths, and the number of points far beyond its end."""
 
     wide: Markup
     narrow: Markup
-    above: int
+    beyond: int
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Both axes. Tuned plans stand `dodge` pixels to the right and standard ones to the left of their cost."""
+    """Both axes. Tuned plans stand `dodge` pixels to the right and standard ones to the left of their cost.
+
+    what  the name of the figure that is drawn
+    """
 
     x: BrokenAxis
     y: Axis
     dodge: float
     width: int
     base: float
+    what: str
 
     def place(self, point: Point) -> tuple[float, float]:
         """The pixels of a point that has no neighbours."""
@@ -101,51 +109,80 @@ class Frame:
         return [next(places[point.x]) for point in points]
 
 
-def draw(points: Sequence[Point]) -> Chart | None:
-    """The chart of all points with a positive value; None where there is none.
+def draw(points: Sequence[Point], by: Objective = PAIRED) -> Chart | None:
+    """The chart of all points with a finite value, of errors a positive one; None where there is none.
 
-    The axis ends 10 times above the worst of the plans that matter (tuned, best standard, pipeline), so that a
-    sampler that blows up does not flatten the rest; `above` counts the points left out for that.
+    by  what is drawn: its title, and whether higher is better
+
+    The axis ends 10 times above the worst of the plans that matter (tuned, best standard, pipeline), an even axis 3 times their
+    range beyond it, so that a sampler that blows up does not flatten the rest; `beyond` counts the points left out for that.
     """
-    points = [p for p in points if p.y > LEAST]
-    if not points:
+    finite = [p for p in points if math.isfinite(p.y) and (p.y > LEAST or not by.paired)]
+    if not finite:
         return None
-    ceiling = 10 * max((p.y for p in points if p.kind != "standard"), default=math.inf)
-    shown = sorted((p for p in points if p.y <= ceiling), key=lambda p: (ORDER.index(p.kind), p.x, p.y))
-    return Chart(_svg(shown, 940, 440, True), _svg(shown, 330, 330, False), len(points) - len(shown))
+    log = not by.higher and all(p.y > LEAST for p in finite)
+    shown = sorted(_near(finite, by.higher, log), key=lambda p: (ORDER.index(p.kind), p.x, p.y))
+    wide, narrow = (_svg(shown, size, log, by.title) for size in (WIDE, NARROW))
+    return Chart(wide, narrow, len(finite) - len(shown))
 
 
-def _svg(points: list[Point], width: int, height: int, labels: bool) -> Markup:
-    frame = _frame(points, width, height)
+def _near(points: list[Point], higher: bool, log: bool) -> list[Point]:
+    """The points that are not far worse than the worst of those that matter."""
+    sign = -1 if higher else 1
+    losses = [sign * p.y for p in points if p.kind != "standard"]
+    if not losses:
+        return points
+    worst = max(losses)
+    end = 10 * worst if log else worst + 3 * (worst - min(losses) or abs(worst) or 1.0)
+    return [p for p in points if sign * p.y <= end]
+
+
+def _svg(points: list[Point], size: tuple[int, int], log: bool, what: str) -> Markup:
+    frame = _frame(points, size, log, what)
+    height = size[1]
     parts = _axes(frame, [p.nfe for p in points if p.x == p.nfe], height)
     others = [p for p in points if p.kind == "standard"]
-    parts += [_mark(p, *place) for p, place in zip(others, frame.spread(others), strict=True)]
+    parts += [_mark(p, what, *place) for p, place in zip(others, frame.spread(others), strict=True)]
     for kind in ("best", "tuned"):
         places = [frame.place(p) for p in points if p.kind == kind]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(Markup('<polyline class="line {}" points="{}"/>').format(kind, path))
     for p in (p for p in points if p.kind != "standard"):
-        parts += [_whisker(p, frame), _mark(p, *frame.place(p))]
-    parts += _labels(points, frame) if labels else []
-    title = "Typical error against network evaluations per sample"
-    head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, title)
+        parts += [_whisker(p, frame), _mark(p, what, *frame.place(p))]
+    parts += _labels(points, frame) if size == WIDE else []
+    title = f"{capital(what)} against network evaluations per sample"
+    head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(*size, title)
     return head + Markup("\n").join(parts) + Markup("</svg>")
 
 
-def _frame(points: list[Point], width: int, height: int) -> Frame:
+def _frame(points: list[Point], size: tuple[int, int], log: bool, what: str) -> Frame:
+    width, height = size
     x = BrokenAxis(sorted({p.x for p in points}), LEFT, width - RIGHT)
-    # an interval that reaches far, or below 0, ends at the edge instead of setting the scale
-    tuned = [p for p in points if p.kind != "standard"]
-    ends = [end for p in tuned if p.error for end in (p.error.low, p.error.high) if p.y / 3 < end < p.y * 3]
-    values = [p.y for p in points] + ends
-    y = Axis(min(values) / 1.3, max(values) * 1.2, height - BOTTOM, TOP, True)
-    return Frame(x, y, min(DODGE, x.room / 2.5), width, height - BOTTOM)
+    low, high = _ends(points, log)
+    return Frame(x, Axis(low, high, height - BOTTOM, TOP, log), min(DODGE, x.room / 2.5), width, height - BOTTOM, what)
+
+
+def _ends(points: list[Point], log: bool) -> tuple[float, float]:
+    """The ends of the upright axis. An interval that reaches far ends at its edge instead of setting the scale."""
+    values = [p.y for p in points]
+    reach = max(values) - min(values)
+    for p in points:
+        if p.kind != "standard" and p.drawn is not None:
+            far = (p.y / 3, p.y * 3) if log else (p.y - reach, p.y + reach)
+            values += [end for end in (p.drawn.low, p.drawn.high) if far[0] < end < far[1]]
+    low, high = min(values), max(values)
+    if log:
+        return low / 1.3, high * 1.2
+    room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - room, high + room
 
 
 def _axes(frame: Frame, calls: list[int], height: int) -> list[Markup]:
     end = frame.width - RIGHT
-    parts = [_text("axis-title", 0, 12, "start", "typical error (data units, log scale)")]
-    for value in log_ticks(frame.y.low, frame.y.high, 7):
+    units = ", ".join(["data units"] * (frame.what == PAIRED.title) + ["log scale"] * frame.y.log)
+    parts = [_text("axis-title", 0, 12, "start", f"{frame.what} ({units})" if units else frame.what)]
+    ticks = log_ticks if frame.y.log else even_ticks
+    for value in ticks(frame.y.low, frame.y.high, 7):
         y = frame.y(value)
         parts += [_line("rule", LEFT, y, end, y), _text("tick", LEFT - 8, y + 4, "end", f"{value:.3g}")]
     parts.append(_line("axis", LEFT, frame.base, end, frame.base))
@@ -162,15 +199,15 @@ def _axes(frame: Frame, calls: list[int], height: int) -> list[Markup]:
 
 def _whisker(point: Point, frame: Frame) -> Markup:
     """The interval of a point, nothing where it has none."""
-    if point.error is None or not point.error.bounded:
+    if point.drawn is None or not point.drawn.bounded:
         return Markup("")
     x = frame.place(point)[0]
-    line = _line("whisker", x, frame.y(point.error.low), x, frame.y(point.error.high))
+    line = _line("whisker", x, frame.y(point.drawn.low), x, frame.y(point.drawn.high))
     return Markup('<g class="mark {}">{}</g>').format(point.kind, line)
 
 
-def _mark(point: Point, x: float, y: float) -> Markup:
-    parts = [Markup("<title>{}</title>").format(point.title)]
+def _mark(point: Point, what: str, x: float, y: float) -> Markup:
+    parts = [Markup("<title>{}</title>").format(point.title(what))]
     if point.kind == "pipeline":
         corners = f"{x:.1f},{y - 6:.1f} {x + 6:.1f},{y:.1f} {x:.1f},{y + 6:.1f} {x - 6:.1f},{y:.1f}"
         parts.append(Markup('<polygon points="{}"/>').format(corners))

@@ -33,6 +33,11 @@ class Ranked(Point):
     cost: Cost = field(kw_only=True)
     quality: Quality = field(kw_only=True)
 
+    @property
+    def error(self) -> Interval | None:
+        """The typical error; None where it is not measured."""
+        return error_of(self.quality)
+
 
 def write_report(folder: Path) -> Path:
     """Write report.html into a folder that `tune` wrote; returns its path.
@@ -62,13 +67,13 @@ def _template() -> Template:
 
 def _view(found: Folder, folder: Path) -> dict[str, Any]:
     results = found.results
-    lines = ranking(results.baselines, results.front)
+    lines = ranking(results.baselines, results.front, results.objective)
     tables = [tabulate(plan) for plan in found.front]
     own = tabulate(found.plan)
     default = to_use(results)
     sheets = read_sheets(folder / "samples.npz", _sheet_names(results.front))
     budgets = [_budget(i, entry, found, tables[i], sheets, lines) for i, entry in enumerate(results.front)]
-    known = [line.error for line in lines if line.error is not None]
+    known = [line.drawn for line in lines if line.drawn is not None]
     own_steps = next((b for b in results.baselines if b.kind == "pipeline"), None)  # written before other budgets
     return {
         "r": results,
@@ -78,9 +83,9 @@ def _view(found: Folder, folder: Path) -> dict[str, Any]:
         "default": default,
         "pipeline": next((line for line in lines if own_steps and line.name == own_steps.name), None),
         "sheets": sheets,
-        "chart": draw(lines),
+        "chart": draw(lines, results.objective),
         "unknown": len(lines) - len(known),
-        "unmeasured": sum(not error.bounded for error in known),
+        "unmeasured": sum(not figure.bounded for figure in known),
         "ratio_of": words.capital(words.ratio_of(results.verdict, results.baselines)),
         **samplers(lines, default, results.objective),
     }
@@ -99,6 +104,7 @@ def samplers(lines: list[Ranked], entry: int, by: Objective) -> dict[str, Any]:
     names = list(dict.fromkeys(OTHER_QUALITY if by.paired else (by.figure, *OTHER_QUALITY)))
     return {
         "lines": sorted(lines, key=lambda line: line.entry != entry),
+        "by": by,
         "others": [name for name in names if any(line.quality.get(name) for line in lines)],
         "timed": any(line.cost.ms for line in lines),
         "places": _places(lines, names),
@@ -109,28 +115,30 @@ def _sentence(verdict: Verdict, cost: Cost, plan: Plan, baselines: Sequence[Base
     return words.verdict_sentence(verdict, cost.nfe, plan.name, baselines, whole_calls(cost, baselines))
 
 
-def ranking(baselines: Sequence[Baseline], front: Sequence[Entry]) -> list[Ranked]:
-    """The plans found, standard samplers and the pipeline by typical error, those without a finite figure last.
+def ranking(baselines: Sequence[Baseline], front: Sequence[Entry], by: Objective) -> list[Ranked]:
+    """The plans found, standard samplers and the pipeline by what plans were judged by, those without a finite figure last.
 
     A standard sampler is 'best' where no standard sampler of its cost or less comes closer. Where some have
     intervals only these compete: the others were ranked on the search's noises, the plans were measured on fresh ones.
     """
     standards = [b for b in baselines if b.kind == "standard"]
     standards = [b for b in standards if b.fresh] or standards
-    competing = [b for b in standards if (error := error_of(b.quality)) and error.bounded] or standards
+    competing = [b for b in standards if (figure := by.of(b.quality)) and figure.bounded] or standards
     best: list[Baseline] = []
-    for b in sorted(competing, key=lambda b: (b.nfe, _value(b.quality))):
-        if _value(b.quality) < min((_value(other.quality) for other in best), default=math.inf):
+    for b in sorted(competing, key=lambda b: (b.nfe, by.loss(b.quality))):
+        if by.loss(b.quality) < min((by.loss(other.quality) for other in best), default=math.inf):
             best.append(b)
     chosen = {id(b) for b in best}
-    lines = [_ranked(b, "best" if id(b) in chosen else b.kind) for b in baselines]
-    lines += [_ranked(e, "tuned", i, whole_calls(e.cost, baselines)) for i, e in enumerate(front)]
-    return sorted(lines, key=lambda line: (_value(line.quality), line.nfe, line.name))
+    lines = [_ranked(b, by, "best" if id(b) in chosen else b.kind) for b in baselines]
+    lines += [_ranked(e, by, "tuned", i, whole_calls(e.cost, baselines)) for i, e in enumerate(front)]
+    return sorted(lines, key=lambda line: (by.loss(line.quality), line.nfe, line.name))
 
 
-def _ranked(row: Baseline | Entry, kind: Kind, entry: int | None = None, whole_calls: float | None = None) -> Ranked:
+def _ranked(
+    row: Baseline | Entry, by: Objective, kind: Kind, entry: int | None = None, whole_calls: float | None = None
+) -> Ranked:
     return Ranked(
-        row.name, kind, row.cost.nfe, error_of(row.quality), entry, whole_calls, cost=row.cost, quality=row.quality
+        row.name, kind, row.cost.nfe, by.of(row.quality), entry, whole_calls, cost=row.cost, quality=row.quality
     )
 
 
@@ -138,11 +146,6 @@ def whole_calls(cost: Cost, baselines: Sequence[Baseline]) -> float | None:
     """How many whole calls have these multiply-adds; None where either is not known."""
     calls = next((b.cost.macs / b.nfe for b in baselines if b.cost.macs), None)
     return None if calls is None or cost.macs is None else cost.macs / calls
-
-
-def _value(quality: Quality) -> float:
-    error = error_of(quality)
-    return math.inf if error is None else error.value
 
 
 def _places(lines: list[Ranked], names: Sequence[str]) -> dict[str, int]:

@@ -18,7 +18,8 @@ def page(studio: Studio) -> str:
     """The page of a studio as it is now."""
     model, results = studio.model, None if studio.folder is None else studio.folder.results
     first = 0 if results is None else to_use(results)
-    lines = [] if results is None else ranking(results.baselines, results.front)
+    by = Objective() if results is None else results.objective
+    lines = [] if results is None else ranking(results.baselines, results.front, by)
     return _template().render(
         model=model,
         results=results,
@@ -30,7 +31,7 @@ def page(studio: Studio) -> str:
         count=16 if max(model.shape[1:]) <= SMALL_SIDE and model.decode is None else 4,
         labels=_labels(studio),
         first=first,
-        **samplers(lines, first, Objective() if results is None else results.objective),
+        **samplers(lines, first, by),
     )
 
 

@@ -68,13 +68,12 @@ class Costly:
     claimed: str
     above: float = -math.inf
     below: float = math.inf
-    papers: tuple[int, ...] = ()
 
 
 COSTLY = (
     Costly(
         "late start", partial(ddim, spacing="leading"), 5, (AUDIT, ("grids", "leading"), ("grids", "trailing")),
-        "DDIM with leading spacing has a larger error than with trailing spacing", above=1.0, papers=(210,),
+        "DDIM with leading spacing has a larger error than with trailing spacing", above=1.0,
     ),
     Costly(
         "residual noise", partial(ddim, set_alpha_to_one=False), 50, (AUDIT,),
@@ -136,7 +135,6 @@ for what in COSTLY:
     claim(
         f"audit/{what.fault.lower().replace(' ', '-')}",
         of=what.of,
-        papers=what.papers,
         statement=f"At {what.steps} steps {what.claimed} ({FIGURES.get(what.fault, RATIO)}).",
         baseline="the same scheduler's table with this one fault repaired, same noise; exact 16x16 image mixture",
         above=what.above,

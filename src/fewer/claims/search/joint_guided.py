@@ -80,7 +80,6 @@ for word, (title, baseline) in BASELINES.items():
     claim(
         f"joint/guided-against-{word}-{NAME}",
         of=(("search", "joint"), ("search", "guided-rows")),
-        papers=(18, 105, 160, 259, 326),
         statement=f"On {NAME} at scale {SCALE[NAME]:g}, within the multiply-adds of {PASSES} passes, the plan with steps, passes "
         f"and blocks free is at most 5 % worse than the best of {title} (ratio of paired RMSE; below 1 it is better).",
         baseline=f"{title}, with the same budget and {SPENT:,} network evaluations, on held-out noise",

@@ -46,14 +46,13 @@ def methods(
     opt.writable(json_file, ("name", "room", "papers"))
     _known("room", room, ROOMS)
     _known("status", status, (*get_args(Status), "none"))
-    entries = [(method, _entry(method)) for method in catalogue.methods()]
-    if name is not None:
-        _known("method", name, tuple(dict.fromkeys(method.name for method, _ in entries)))
+    found = catalogue.methods(name)
+    if not found:
+        _known("method", name, tuple(dict.fromkeys(method.name for method in catalogue.methods())))
     chosen = [
         (method, entry)
-        for method, entry in entries
-        if (name is None or method.name == name)
-        and (room is None or method.room == room)
+        for method, entry in [(method, _entry(method)) for method in found]
+        if (room is None or method.room == room)
         and (paper is None or paper in method.papers)
         and (status is None or entry["claim"]["status"] == status)
     ]
