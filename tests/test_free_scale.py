@@ -192,6 +192,15 @@ def test_a_plan_without_guidance_is_taken_where_it_is_nearer(model: Model) -> No
     assert outcome.plan.evidence["guidance"] == 1
 
 
+@pytest.mark.slow
+def test_an_objective_of_the_scale_s_own_distance_judges_the_plans_too(model: Model, tmp_path: Path) -> None:
+    _, content, _ = searched(model, tmp_path / "out", objective="fd")
+    assert abs(content["budget"]["guidance"] - 2) < 0.5
+    assert content["objective"]["figure"] == "fd"
+    assert content["verdict"]["figure"] == content["objective"]["title"]
+    assert content["verdict"]["difference"] is not None
+
+
 def test_a_metric_of_the_users_is_the_distance_where_it_is_given(model: Model) -> None:
     metric = OwnMetric("mine", lambda x, y: float((x.mean() - y.mean()).abs()))
     name, distance = distance_to_data(Scoring(data(model, 1.0, 64), metric=metric))
@@ -208,6 +217,7 @@ def test_bad_input(model: Model) -> None:
         (model, {}, "give data too"),
         (plain, {"data": known}, "guidance auto needs a model with labels"),
         (model, {"data": known, "metric": pairs}, "metric pairs is of pairs"),
+        (model, {"data": known, "objective": "energy"}, "searches the scale by fd, and objective is energy"),
         (model, {"data": known, "guidance": "most"}, "guidance is 'most'; expected a finite scale"),
     ):
         with pytest.raises(InputError, match=says):

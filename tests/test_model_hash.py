@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -213,3 +214,21 @@ def test_load_takes_it_for_a_function(tmp_path: Path, monkeypatch: pytest.Monkey
     assert fewer.load("formulas:made", hash="v2").hash == "v2"
     with pytest.raises(InputError, match="known by its files"):
         fewer.load("mixture16", hash="v2")
+
+
+def test_a_file_called_like_a_module_of_python_is_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tabnanny.py").write_text(
+        "import fewer, torch\nfrom fewer.models.schedules import Flow\nlayer = torch.nn.Conv2d(1, 1, 1)\n"
+        "def net(x, t, labels): return layer(x)\n"
+        "def made(): return fewer.Model.from_denoiser(net, Flow(), (1, 4, 4), 'flow')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tabnanny", raising=False)
+    hashes = set()
+    for weight in (0.0, 1.0):
+        fewer.load("tabnanny:made")
+        nn.init.constant_(sys.modules["tabnanny"].layer.weight, weight)
+        nn.init.constant_(sys.modules["tabnanny"].layer.bias, 0.0)
+        hashes.add(fewer.load("tabnanny:made").hash)
+    assert len(hashes) == 2
+    assert "" not in hashes

@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
+import sysconfig
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -23,7 +25,8 @@ from torch import Tensor, nn
 
 DEPTH = 16
 # packages whose code holds no weights of a user's
-LIBRARIES = {*sys.stdlib_module_names, "torch", "numpy", "scipy", "diffusers", "transformers", "accelerate", "fewer"}
+LIBRARIES = {"torch", "numpy", "scipy", "diffusers", "transformers", "accelerate", "fewer"}
+STANDARD = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 REGISTRIES = ("_parameters", "_buffers", "_modules", "training")  # of an nn.Module, which its state_dict covers
 
 NUMBERS = (bool, int, float, complex, np.number, np.bool_)
@@ -151,7 +154,7 @@ class _Walk:
             value = function.__globals__[name]
             if not isinstance(value, ModuleType):
                 yield value
-            elif _package(value.__name__) not in LIBRARIES:
+            elif not _of_library(value.__name__):
                 yield from (vars(value)[each] for each in sorted(names & vars(value).keys()))
 
     def _members(self, kind: type) -> Iterator[Any]:
@@ -163,9 +166,9 @@ class _Walk:
 
     def _read(self, code: FunctionType | type) -> bool:
         """Whether code is read: of no library, and of one package."""
-        package = _package(str(code.__module__))
-        if package in LIBRARIES:
+        if _of_library(str(code.__module__)):
             return False
+        package = _package(str(code.__module__))
         self.home = self.home or package
         return package == self.home
 
@@ -198,7 +201,7 @@ def _parts(thing: Any, names: frozenset[str]) -> Iterable[Any]:
 def _unregistered(module: nn.Module) -> Iterator[Any]:
     """Attributes that the state_dict does not know, and classes, of a module of the user's and of those inside of one."""
     for each in module.modules():
-        if _package(type(each).__module__) in LIBRARIES:
+        if _of_library(type(each).__module__):
             continue
         for name, value in vars(each).items():
             if name not in REGISTRIES and "hook" not in name and not isinstance(value, NUMBERS):
@@ -236,3 +239,16 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 def _package(module: str) -> str:
     return module.partition(".")[0]
+
+
+@functools.cache
+def _of_library(module: str) -> bool:
+    """Whether a module is of a library, or of Python: a file of the user's own may be called like one of Python's."""
+    package = _package(module)
+    if package not in sys.stdlib_module_names:
+        return package in LIBRARIES
+    file = getattr(sys.modules.get(package), "__file__", None)
+    if file is None:
+        return True
+    folders = Path(file).resolve().parents
+    return "site-packages" not in Path(file).parts and any(folder in folders for folder in STANDARD)
