@@ -313,7 +313,8 @@ def test_searches_see_blocks() -> None:
     other = with_blocks(plan, {2: {"after.1": reuse(1)}})
     assert first_change(plan, other) == (2, True)
     problem = Objective(model, unit_noise(0, range(3), model.shape), model.labels(3), torch.zeros(3, 1, 8, 8))
-    gram, _ = problem.normal_equations(plan, [(moved, 1e-2)])
+    here = problem.rollout(plan)
+    gram, _ = problem.jacobian(here, [(moved, 1e-2)]).equations(here.samples)
     part = slice(0, 3)
     column = (problem.run(moved, part) - problem.run(plan, part)).double() / 1e-2
     assert float(gram) == pytest.approx(float(column.square().mean()), rel=1e-6)

@@ -115,7 +115,7 @@ WAYS: dict[str, Callable[[Objective, Plan], object]] = {
     "errors": lambda e, p: e.squared_errors(p),
     "slice": lambda e, p: e.subset(4, 12).first(3).rmse(p),
     "history": with_history,
-    "neighbours": lambda e, p: e.normal_equations(p, [(moved(e.model, p, row), 0.1) for row in range(4)]),
+    "neighbours": lambda e, p: e.jacobian(e.rollout(p), [(moved(e.model, p, row), 0.1) for row in range(4)]),
     "extension": lambda e, p: Played.on(e, p, 8).errors(20),
     "reference": lambda e, p: e.with_reference([e.samples(p)], guidance=None),
     "race": race,

@@ -33,7 +33,7 @@ from fewer.search.strategies.ays import (
 from fewer.search.strategies.equidistribution import Equidistributed, Spread, equidistribute
 from fewer.search.strategies.gits import DynamicProgram, cheapest_path, euler_costs
 from fewer.search.strategies.ld3 import LearnedTimes, Softened, Times, soft_errors
-from fewer.search.trajectory import reference_trajectories
+from fewer.search.trajectory import guidance_of, reference_trajectories
 
 VP = discrete(betas("scaled_linear", 1000, 0.00085, 0.012), name="scaled_linear")
 QUICK = {
@@ -150,7 +150,7 @@ def test_no_path_is_cheaper(seed: int, steps: int, gamma: float) -> None:
 @pytest.mark.parametrize("metric", ["l1", "l2", "deviation"])
 def test_an_euler_step_costs_nothing_where_the_flow_is_straight(metric: str) -> None:
     model = fewer.Model.from_denoiser(lambda x, t, y: torch.full_like(x, 0.3), VP, (4,), predicts="data")
-    way = reference_trajectories(problem(model, 8), around(model), 12, 8)
+    way = reference_trajectories(problem(model, 8), guidance_of(around(model)), 12, 8)
     costs = euler_costs(way, metric)  # type: ignore[arg-type]
     above = np.triu(np.ones_like(costs), 1) > 0
     assert np.abs(costs[above]).max() < 1e-4
@@ -160,7 +160,7 @@ def test_an_euler_step_costs_nothing_where_the_flow_is_straight(metric: str) -> 
 def test_an_euler_step_costs_what_it_is_off_by(model: fewer.Model) -> None:
     """Of l2, from the first level to 0: the first data prediction against the sample."""
     task = problem(model, 16)
-    way = reference_trajectories(task, around(model), 16, 16)
+    way = reference_trajectories(task, guidance_of(around(model)), 16, 16)
     costs = euler_costs(way, "l2")
     off = torch.linalg.vector_norm(way.data[0] - way.states[-1], dim=1).mean()
     assert costs[0, -1] == pytest.approx(float(off), rel=1e-5)

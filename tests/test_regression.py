@@ -18,7 +18,7 @@ from fewer.search.row_fit import BOTH, LABEL, least_squares
 from fewer.search.space import Space
 from fewer.search.strategies.gauss_newton import GaussNewton
 from fewer.search.strategies.regression import Regression, RowsByRegression, row_fit
-from fewer.search.trajectory import reference_trajectories
+from fewer.search.trajectory import guidance_of, reference_trajectories
 
 VP = discrete(betas("scaled_linear", 1000, 0.00085, 0.012), name="scaled_linear")
 QUICK = Regression(RowsByRegression(grids=2, starts=1, iterations=2, noises=16), GaussNewton(trial=1, candidates=4))
@@ -100,11 +100,11 @@ def test_n_calls_are_exact_for_a_gaussian_of_n_plus_one_variances(schedule: obje
 def test_the_way_is_followed_between_its_levels(model: fewer.Model) -> None:
     """By cubics: half the levels' distance makes a sixteenth of the error, where the levels are many enough."""
     noises, space = problem(model, 8), around(model)
-    fine = reference_trajectories(noises, space, 512, 8)
+    fine = reference_trajectories(noises, guidance_of(space), 512, 8)
     middle = [math.sqrt(a * b) for a, b in zip(fine.taus[:-2:8], fine.taus[8::8], strict=False)][8:-8]
     errors = []
     for levels in (32, 64):
-        way = reference_trajectories(noises, space, levels, 8)
+        way = reference_trajectories(noises, guidance_of(space), levels, 8)
         errors.append(max(float((way.at(tau) - fine.at(tau)).abs().max()) for tau in middle))
         assert torch.equal(way.at(float(way.taus[3])), way.states[3])
     assert errors[1] < errors[0] / 4
@@ -159,7 +159,7 @@ def test_kept_levels_stay(model: fewer.Model) -> None:
 def test_kept_weights_are_not_fitted(model: fewer.Model) -> None:
     space = around(model, keep=frozenset({"solver"}), solver="dpmpp-2m")
     assert not list(RowsByRegression().search(problem(model), space, [], 0))
-    assert {c.state["stage"] for c in QUICK.search(problem(model), space, [], 0)} == {"descent"}
+    assert {c.state["stage"] for c in QUICK.search(problem(model), space, [], 0)} == {"from standard plans"}
 
 
 def test_a_search_that_is_resumed_finds_the_same(model: fewer.Model) -> None:

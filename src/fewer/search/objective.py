@@ -1,4 +1,4 @@
-"""The objective of a search: the distance of a plan's samples to the reference solution, and its normal equations.
+"""The objective of a search: the distance of a plan's samples to the reference solution, and how they change with its numbers.
 
 A plan that differs from one played before only from some row on is played from there, with the states and outputs that
 were kept.
@@ -6,25 +6,35 @@ were kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
-from torch import Tensor
 
 from fewer.engine import History
 from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.evaluate.evaluator import Evaluator
 from fewer.plan import Plan
 from fewer.plan.difference import same
+from fewer.search.jacobian import Jacobian, Rollout
+from fewer.search.trajectory import Trajectory
 
 
 @dataclass
 class Objective(Evaluator):
-    """The evaluator on the noises of a search: scores of plans by the search's criterion, and the normal equations of a plan's
-    residuals.
+    """The evaluator on the noises of a search: scores of plans by the search's criterion, and how a plan's samples change with
+    its numbers.
+
+    trajectory  the reference solution's way from the first of the noises, where it was kept
     """
 
     criterion: Criterion = PAIRED
+    trajectory: Trajectory | None = None
+
+    def subset(self, first: int, last: int) -> Self:
+        """The noises of numbers first .. last - 1, with the same counter."""
+        way = None if self.trajectory is None else self.trajectory.subset(first, last)
+        return replace(super().subset(first, last), trajectory=way)
 
     def score(self, plan: Plan, rmse: float | None = None) -> float:
         """The number on all noises by which candidates are ranked, smaller for better plans: by default the paired RMSE.
@@ -33,28 +43,21 @@ class Objective(Evaluator):
         """
         return self.criterion.score(self, plan, rmse)
 
-    def normal_equations(
-        self, plan: Plan, neighbours: list[tuple[Plan, float]], counted: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """J'J and J'r of the plan's residuals along the neighbours, by forward differences.
+    def rollout(self, plan: Plan) -> Rollout:
+        """The plan played from all noises, with what was made on the way; the samples are not checked to be finite."""
+        histories = tuple(History() for _ in self.parts())
+        samples = [self.run(plan, part, history) for part, history in zip(self.parts(), histories, strict=True)]
+        return Rollout(plan, torch.cat(samples), histories)
 
-        neighbours  (plan moved by a step h along one parameter, h); r is the residual divided by sqrt(n d), so that
-                    r'r is the mean squared error
-        counted     (n,) which samples count; all by default
+    def jacobian(self, here: Rollout, neighbours: list[tuple[Plan, float]]) -> Jacobian:
+        """What the samples change along the neighbours, by forward differences.
+
+        neighbours  (plan moved by a step h along one parameter, h)
         """
-        size = len(neighbours)
-        gram = torch.zeros(size, size, dtype=torch.float64)
-        slope = torch.zeros(size, dtype=torch.float64)
-        counted = torch.ones(len(self), dtype=torch.float32) if counted is None else counted
-        scale = self.target.numel() ** -0.5
-        for part in self.parts():
-            base = History()
-            samples = self.run(plan, part, base)
-            weight = scale * counted[part].double().repeat_interleave(samples[0].numel())
-            r = (samples - self.target[part]).flatten().double().cpu() * weight
-            columns = torch.empty(size, r.numel(), dtype=torch.float64)
-            for i, (moved, h) in enumerate(neighbours):
-                first, redo = first_change(plan, moved)
+        changes = torch.empty(len(neighbours), len(self), self.noise[0].numel())
+        for part, base in zip(self.parts(), here.histories, strict=True):
+            for i, (moved, _) in enumerate(neighbours):
+                first, redo = first_change(here.plan, moved)
                 last = first - 1 if redo else first  # whose call need not be made again
                 outputs = {n: u for n, u in base.outputs.items() if n <= last}
                 branches = {n: dict(given) for n, given in base.branches.items() if n <= last}
@@ -62,11 +65,9 @@ class Objective(Evaluator):
                 history = History(
                     {n: x for n, x in base.states.items() if n <= first}, outputs, branches, past=past, first=first
                 )
-                change = self.run(moved, part, history) - samples
-                columns[i] = change.flatten().double().cpu() * weight / h
-            gram += columns @ columns.T
-            slope += columns @ r
-        return gram, slope
+                changes[i, part] = (self.run(moved, part, history) - here.samples[part]).flatten(1).cpu()
+        widths = torch.tensor([width for _, width in neighbours], dtype=torch.float64)
+        return Jacobian(changes, widths, self.parts())
 
 
 def first_change(plan: Plan, moved: Plan) -> tuple[int, bool]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from fewer.engine import History
+from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.reference import reference_plan
 from fewer.grids import Levels
 from fewer.levels import log_s, tau_of_log_s
 from fewer.models.model import Model
-from fewer.search.objective import Objective
 from fewer.search.space import Space
 
 NUMBERS = 1 << 26  # of states that are kept at once
@@ -31,6 +31,13 @@ class Trajectory:
     taus: Levels
     states: Tensor
     outputs: Tensor
+
+    def __len__(self) -> int:
+        return self.states.shape[1]
+
+    def subset(self, first: int, last: int) -> Trajectory:
+        """Samples of numbers first .. last - 1."""
+        return Trajectory(self.taus, self.states[:, first:last], self.outputs[:, first:last])
 
     @property
     def data(self) -> Tensor:
@@ -73,15 +80,14 @@ def from_the_start(model: Model, log_levels: Levels) -> list[float]:
     return [model.start, *tau_of_log_s(log_levels[1:]).tolist()]
 
 
-def reference_trajectories(objective: Objective, space: Space, levels: int, noises: int) -> Trajectory:
+def reference_trajectories(evaluator: Evaluator, guidance: float | None, levels: int, noises: int) -> Trajectory:
     """The reference solution's way at levels regular in log s, of the first `noises` noises, fewer where samples are large.
 
     Costs `levels` calls a noise.
     """
-    model = space.model
-    fitting = NUMBERS // (2 * levels * objective.noise[0].numel())
-    few = objective.first(min(noises, len(objective), max(8, fitting)))
-    plan = reference_plan(model, levels, guidance_of(space))
+    fitting = NUMBERS // (2 * levels * evaluator.noise[0].numel())
+    few = evaluator.first(min(noises, len(evaluator), max(8, fitting)))
+    plan = reference_plan(evaluator.model, levels, guidance)
     states, outputs = [], []
     for part in few.parts():
         history = History()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torch import Tensor
-
 from fewer import Plan, standard
 from fewer.claims.broken import KeepsTheWorst
 from fewer.claims.claim import Measured, claim
@@ -14,6 +12,7 @@ from fewer.claims.exact import CALLS, against, images
 from fewer.claims.reference import Reference
 from fewer.noise import Stream
 from fewer.samplers import standard_plans
+from fewer.search.jacobian import Jacobian, Rollout
 from fewer.search.objective import Objective
 from fewer.search.space import Space, fits
 from fewer.search.strategies.evolution import Evolution
@@ -28,12 +27,10 @@ NFE, NOISES = 5, 64
 class Uphill(Objective):
     """A problem that tells Gauss-Newton the wrong sign of the slope."""
 
-    def normal_equations(
-        self, plan: Plan, neighbours: list[tuple[Plan, float]], kept: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """J'J and -J'r."""
-        gram, slope = super().normal_equations(plan, neighbours, kept)
-        return gram, -slope
+    def jacobian(self, here: Rollout, neighbours: list[tuple[Plan, float]]) -> Jacobian:
+        """-J."""
+        true = super().jacobian(here, neighbours)
+        return replace(true, changes=-true.changes)
 
 
 @dataclass(frozen=True)

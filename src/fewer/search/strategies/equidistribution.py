@@ -16,7 +16,7 @@ from fewer.registry import find, part
 from fewer.search.objective import Objective
 from fewer.search.on_levels import LevelStrategy, solvers
 from fewer.search.space import Space
-from fewer.search.trajectory import Trajectory, from_the_start, log_range, reference_trajectories
+from fewer.search.trajectory import Trajectory, from_the_start, guidance_of, log_range, reference_trajectories
 
 
 @part(
@@ -51,7 +51,7 @@ class Equidistributed(LevelStrategy):
 
     def levels_for(self, objective: Objective, space: Space, seed: int) -> Mapping[str, Sequence[float]]:
         """Levels for each solver by its order."""
-        trajectory = reference_trajectories(objective, space, self.levels, self.noises)
+        trajectory = reference_trajectories(objective, guidance_of(space), self.levels, self.noises)
         spread = Spread.of(objective.target.flatten(1).cpu())
         taus = {}
         for solver in solvers(space):

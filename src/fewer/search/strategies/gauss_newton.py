@@ -14,11 +14,13 @@ from torch import Tensor
 from fewer.plan import Plan
 from fewer.plan.file import digest
 from fewer.registry import part
+from fewer.search.deadline import OutOfTime
+from fewer.search.jacobian import Rollout
 from fewer.search.objective import Objective
 from fewer.search.space import Space, Vector
 from fewer.search.strategy import NUMBERS, Candidate, Strategy
 
-_SHRINK, _GROW, _TRIES = 4.0, 6.0, 6
+_SHRINK, _GROW, _TRIES, _AGAIN = 4.0, 6.0, 6, 2  # the last, tries of a step by an updated J
 _DAMPING = 1e-2
 _NOTHING = 1e-200  # stands for 0 where no number changes anything, as guidance of passes that agree
 SCORED = "scored"  # key of the state of candidates whose errors are not those of the descent
@@ -87,7 +89,8 @@ class GaussNewton(Strategy):
     first (a tenth of a level's gap), and narrower where a step brings less than `tolerance`. The damping is divided
     by 4 after a step that lowers the error and multiplied by 6 before another try. A sample that is more than 8 times
     the median error away has gone to another mode, where no small step brings it back from: its part of the error is
-    capped there.
+    capped there. After a step J is good for `secant` more, updated after each by what that has changed (Broyden 1965), as long as
+    they bring more than `tolerance`: such a step takes one play where J takes one for each number.
 
     Descends from each of the `starts` best standard plans (of different grids) for `trial` iterations on the `few`
     first noises (a quarter where that is more), then from where the error on all noises is lowest, until the narrowest
@@ -104,6 +107,7 @@ class GaussNewton(Strategy):
     tolerance: float = 1e-2
     candidates: int = 100
     consistent: bool = False
+    secant: int = 0
 
     columns = NUMBERS
     from_plans = True
@@ -115,23 +119,23 @@ class GaussNewton(Strategy):
         return "gauss-newton-consistent" if self.consistent else "gauss-newton"
 
     def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
-        """One candidate an iteration, the best so far of its descent: of each start in turn, then of the best on all noises."""
+        """One candidate a Jacobian, the best so far of its descent: of each start in turn, then of the best on all noises."""
         descents = [_Descent(**each) for each in done[-1].state["walks"]] if done else self._begin(space)
         last = len(descents) - 1
-        errors: dict[int, Tensor] = {}  # squared errors where the descents stand, as far as they are known
+        known: dict[int, Rollout] = {}  # where the descents stand, as far as they were played
         few = objective.first(max(self.few, len(objective) // 4))
         for n in range(len(done), self.candidates):
             at = min(n // self.trial, last)
             if n == last * self.trial:
-                descents[last], errors[last] = self._best(objective, space, descents[:last])
+                descents[last], known[last] = self._best(objective, space, descents[:last])
             if at == last and descents[at].ended:
                 if descents[at].free or self.consistent or "solver" in space.keep:
                     return
                 descents[at] = descents[at].freed(space)
-                errors.pop(at, None)
+                known.pop(at, None)
             if not descents[at].ended:
                 noises = objective if at == last else few
-                descents[at], errors[at] = self._iterate(noises, space, descents[at], errors.get(at))
+                descents[at], known[at] = self._iterate(noises, space, descents[at], known.get(at))
             plan = descents[at].plan(space)
             recipe = replace(plan.recipe, strategy=plan.recipe.strategy or self.name, parents=(descents[at].parent,))
             state: dict[str, Any] = {"walks": [vars(descent) for descent in descents]}
@@ -154,39 +158,56 @@ class GaussNewton(Strategy):
         descents = [_Descent.begin(space, plan) for plan in (*space.starts, *bases)]
         return [*descents, descents[0]]
 
-    def _best(self, objective: Objective, space: Space, descents: list[_Descent]) -> tuple[_Descent, Tensor]:
-        """The descent that stands best on all noises, with its squared errors there; or the best of the plans to begin with."""
+    def _best(self, objective: Objective, space: Space, descents: list[_Descent]) -> tuple[_Descent, Rollout]:
+        """The descent that stands best on all noises, with its samples; or the best of the plans to begin with."""
         descents = [*descents, *(_Descent.begin(space, plan) for plan in space.starts)]
-        errors = [objective.squared_errors(descent.plan(space)) for descent in descents]
+        played = [objective.rollout(descent.plan(space)) for descent in descents]
+        errors = [objective.errors(each.samples) for each in played]
         best = nearest(errors)
-        return replace(descents[best], damping=_DAMPING, error=float(errors[best].mean().sqrt()), width=0), errors[best]
+        return replace(descents[best], damping=_DAMPING, error=float(errors[best].mean().sqrt()), width=0), played[best]
 
     def _iterate(
-        self, objective: Objective, space: Space, descent: _Descent, errors: Tensor | None
-    ) -> tuple[_Descent, Tensor]:
-        """The descent after one step, and the squared errors there; `errors` are those where it stands, if known."""
-        own, theta = descent.within(space), np.array(descent.theta)
-        plan = own.plan(theta)
-        errors = objective.squared_errors(plan) if errors is None else errors
-        cap = cap_of(errors)
-        before = capped(errors, cap)
-        neighbours = _neighbours(own, theta, _WIDTHS[descent.width], objective.model.dtype)
-        gram, slope = objective.normal_equations(plan, neighbours, errors <= cap)
-        damping = descent.damping
-        for _ in range(_TRIES):
-            moved = theta + gauss_newton_step(gram, slope, damping)
-            tried = objective.squared_errors(own.plan(moved))
-            loss = capped(tried, cap)
-            if math.isfinite(loss) and loss < before:
-                little = loss > before * (1 - self.tolerance) ** 2
-                return descent.moved(moved, max(damping / _SHRINK, 1e-8), tried, little), tried
-            damping *= _GROW
-        return descent.moved(theta, _DAMPING, errors, little=True), errors
+        self, objective: Objective, space: Space, descent: _Descent, here: Rollout | None
+    ) -> tuple[_Descent, Rollout]:
+        """The descent after the steps of one Jacobian, and its samples there; `here` are those where it stands, if known."""
+        own, theta, damping = descent.within(space), np.array(descent.theta), descent.damping
+        here = objective.rollout(own.plan(theta)) if here is None else here
+        jacobian = objective.jacobian(here, _neighbours(own, theta, _WIDTHS[descent.width], objective.model.dtype))
+        little, steps = True, 0
+        while steps <= self.secant:
+            errors = objective.errors(here.samples)
+            cap = cap_of(errors)
+            before, (gram, slope) = (
+                capped(errors, cap),
+                jacobian.equations(here.samples - objective.target, errors <= cap),
+            )
+            for tried in range(_AGAIN if steps else _TRIES):
+                change = gauss_newton_step(gram, slope, damping * _GROW**tried)
+                try:
+                    there = objective.rollout(own.plan(theta + change))
+                except OutOfTime:
+                    if not steps:
+                        raise
+                    return descent.moved(theta, damping, objective.errors(here.samples), little), here
+                after = capped(objective.errors(there.samples), cap)
+                if math.isfinite(after) and after < before:
+                    break
+            else:
+                break
+            if steps < self.secant:
+                scale = gram.diagonal().sqrt().clamp(min=_NOTHING)
+                jacobian = jacobian.updated(torch.from_numpy(change), there.samples - here.samples, scale)
+            theta, here, steps = theta + change, there, steps + 1
+            damping = max(damping * _GROW**tried / _SHRINK, 1e-8)
+            if after > before * (1 - self.tolerance) ** 2:
+                break
+            little = False
+        return descent.moved(theta, damping if steps else _DAMPING, objective.errors(here.samples), little), here
 
 
 def on_all_noises(done: Sequence[Candidate]) -> bool:
     """Whether the descent on all noises has begun."""
-    return math.isfinite(done[-1].state["walks"][-1]["error"])
+    return bool(done) and math.isfinite(done[-1].state["walks"][-1]["error"])
 
 
 def gauss_newton_step(gram: Tensor, slope: Tensor, damping: float) -> Vector:

@@ -16,7 +16,7 @@ from fewer.registry import part
 from fewer.search.objective import Objective
 from fewer.search.on_levels import LevelStrategy, solvers
 from fewer.search.space import Space
-from fewer.search.trajectory import Trajectory, reference_trajectories
+from fewer.search.trajectory import Trajectory, guidance_of, reference_trajectories
 
 Matrix = NDArray[np.float64]
 Metric = Literal["l1", "l2", "deviation"]
@@ -50,7 +50,7 @@ class DynamicProgram(LevelStrategy):
 
     def levels_for(self, objective: Objective, space: Space, seed: int) -> Mapping[str, Sequence[float]]:
         """The levels of the cheapest path, for every solver."""
-        trajectory = reference_trajectories(objective, space, max(self.levels, space.calls), self.noises)
+        trajectory = reference_trajectories(objective, guidance_of(space), max(self.levels, space.calls), self.noises)
         path = cheapest_path(euler_costs(trajectory, self.metric), space.calls, self.gamma)
         return dict.fromkeys(solvers(space), trajectory.taus[path[:-1]].tolist())
 

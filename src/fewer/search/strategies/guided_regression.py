@@ -18,7 +18,7 @@ from fewer.search.pass_space import PassSpace, passes_of
 from fewer.search.row_fit import BOTH, LABEL, Fitted, RowFit
 from fewer.search.space import Space
 from fewer.search.strategies.gauss_newton import SCORED, GaussNewton, on_all_noises
-from fewer.search.strategies.regression import RowsByRegression, levels_of, row_fit
+from fewer.search.strategies.regression import RowsByRegression, levels_of, of_stage, row_fit
 from fewer.search.strategy import NUMBERS, Candidate, Strategy
 
 
@@ -43,7 +43,7 @@ class GuidedRegression(Strategy):
     """
 
     rows: RowsByRegression = field(default_factory=lambda: RowsByRegression(grids=4))
-    descent: GaussNewton = field(default_factory=lambda: GaussNewton(starts=1, trial=1, candidates=12))
+    descent: GaussNewton = field(default_factory=lambda: GaussNewton(starts=1, trial=1, candidates=12, secant=6))
     lengths: int = 6
     swaps: int = 4
 
@@ -135,11 +135,6 @@ class GuidedRegression(Strategy):
     def _named(self, plan: Plan, error: float, state: dict[str, object]) -> Candidate:
         pattern = "".join(str(len(row)) for row in passes_of(plan))
         return Candidate(replace(plan, recipe=Recipe(strategy=self.name, passes=pattern)), error, self.name, state)
-
-
-def of_stage(done: Sequence[Candidate], stage: str, start: int | None = None) -> list[Candidate]:
-    """The candidates of a stage, of all starts or of one."""
-    return [c for c in done if c.state["stage"] == stage and (start is None or c.state["start"] == start)]
 
 
 def best_of_lengths(found: Sequence[Candidate]) -> list[Candidate]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from fewer.evaluate.statistics.endings import typical
 from fewer.guidance.pass_weights import Conditions
 from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
@@ -17,9 +18,10 @@ from fewer.search.row_fit import RIDGE, Fitted, RowFit
 from fewer.search.space import Space, Vector
 from fewer.search.strategies.gauss_newton import GaussNewton, cap_of, capped, gauss_newton_step, on_all_noises
 from fewer.search.strategy import NUMBERS, Candidate, Strategy
-from fewer.search.trajectory import reference_trajectories
+from fewer.search.trajectory import guidance_of, reference_trajectories
 
 _DAMPING, _SHRINK, _GROW, _TRIES = 1e-2, 4.0, 6.0, 4
+DESCENTS = ("descent", "from standard plans")
 _WIDTHS = (0.1, 0.02)  # of differences along the logarithms of the gaps of log s
 
 
@@ -102,14 +104,18 @@ class RowsByRegression(Strategy):
 )
 @dataclass(frozen=True)
 class Regression(Strategy):
-    """The plan of `rows`, `fewer.search.strategies.gauss_newton` from it and from the best standard plan, and the best of them.
+    """The best plan of `rows`, then `fewer.search.strategies.gauss_newton` from it, and from standard plans.
 
-    A row that is fitted to the reference solution's way is not the one from which later rows end nearest to it. Where the network
-    is rough in its time, what the end says of all numbers at once brings as much again.
+    A row that is fitted to the reference solution's way is not the one from which later rows end nearest to it: what the end
+    says of all numbers at once brings as much again. It moves the levels, too, so that by default `rows` fits the grids alone.
+    On networks that are rough in their time the descent from a fit can end in another valley than one from a standard plan:
+    where the first does not come below `enough` times the best standard plan's typical error, the standard plans are descended
+    from as well, and the better end is taken.
     """
 
-    rows: RowsByRegression = field(default_factory=RowsByRegression)
-    descent: GaussNewton = field(default_factory=GaussNewton)
+    rows: RowsByRegression = field(default_factory=lambda: RowsByRegression(grids=6, starts=0))
+    descent: GaussNewton = field(default_factory=lambda: GaussNewton(trial=2, secant=6))
+    enough: float = 0.1
 
     name = "regression"
     columns = NUMBERS
@@ -118,24 +124,52 @@ class Regression(Strategy):
 
     @property
     def candidates(self) -> int:
-        """Those of both."""
-        return self.rows.candidates + self.descent.candidates
+        """Those of the fits, and of two descents."""
+        return self.rows.candidates + 2 * self.descent.candidates
 
     def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         """The candidates of `rows`, then those of the descents."""
-        fits = [c for c in done if c.state["stage"] != "descent"]
+        fits = [c for c in done if c.state["stage"] not in DESCENTS]
         for fitted in self.rows.search(objective, space, list(fits), seed):
             fits.append(replace(fitted, strategy=self.name))
             yield fits[-1]
-        best = () if not fits else (min(fits, key=lambda c: c.error).plan,)
-        steps = [c for c in done if c.state["stage"] == "descent"]
-        for step in self.descent.search(objective, replace(space, starts=(*best, *space.starts)), steps, seed):
-            yield replace(step, strategy=self.name, state={"stage": "descent", **step.state})
+        known = (min(fits, key=lambda c: c.error).plan, *space.starts) if fits else space.starts
+        steps = of_stage(done, "descent")
+        if known:
+            for step in self._descended(
+                objective, replace(space, bases=known[:1], starts=known[1:]), steps, "descent", seed
+            ):
+                steps.append(step)
+                yield step
+        if not steps or self._falls_short(objective, self.descent.choose(steps).plan, space.base):
+            bare = replace(space, starts=())
+            yield from self._descended(
+                objective, bare, of_stage(done, "from standard plans"), "from standard plans", seed
+            )
 
     def choose(self, done: list[Candidate]) -> Candidate:
-        """The descent's choice where it came to all noises; before, the best of all."""
-        steps = [c for c in done if c.state["stage"] == "descent"]
-        return self.descent.choose(steps) if steps and on_all_noises(steps) else min(done, key=lambda c: c.error)
+        """The better of the descents' choices where they came to all noises; before, the best of all."""
+        ends = [steps for stage in DESCENTS if on_all_noises(steps := of_stage(done, stage))]
+        return min([self.descent.choose(steps) for steps in ends] or done, key=lambda c: c.error)
+
+    def _falls_short(self, objective: Objective, plan: Plan, baseline: Plan) -> bool:
+        """Whether a plan's typical error is not below `enough` times the baseline's, or one is not finite."""
+        errors = [objective.squared_errors(each) for each in (plan, baseline)]
+        if not all(each.isfinite().all() for each in errors):
+            return True
+        own, its = (typical(each).value for each in errors)
+        return own > self.enough * its
+
+    def _descended(
+        self, objective: Objective, space: Space, done: list[Candidate], stage: str, seed: int
+    ) -> Iterator[Candidate]:
+        for step in self.descent.search(objective, space, list(done), seed):
+            yield replace(step, strategy=self.name, state={"stage": stage, **step.state})
+
+
+def of_stage(done: Sequence[Candidate], stage: str, start: int | None = None) -> list[Candidate]:
+    """The candidates of a stage, of all starts or of one."""
+    return [c for c in done if c.state["stage"] == stage and (start is None or c.state["start"] == start)]
 
 
 @dataclass(frozen=True)
@@ -157,10 +191,11 @@ class Walk:
 
 
 def row_fit(objective: Objective, space: Space, levels: int, noises: int, ridge: float = RIDGE) -> RowFit:
-    """The fit of rows to the reference solution's way from the first noises, under the guidance of the space's rows."""
-    trajectory = reference_trajectories(objective, space, levels, noises)
-    few = objective.first(trajectory.states.shape[1])
-    return RowFit(few, trajectory, tuple(row.guidance for row in space.base.rows), ridge)
+    """The fit of rows to the reference solution's way from the first noises (that which the objective knows, where there is one, or
+    else one of so many levels), under the guidance of the space's rows."""
+    way = objective.trajectory or reference_trajectories(objective, guidance_of(space), levels, noises)
+    few = objective.first(min(noises, len(way)))
+    return RowFit(few, way.subset(0, len(few)), tuple(row.guidance for row in space.base.rows), ridge)
 
 
 def grids_of(space: Space) -> list[tuple[float, ...]]:
