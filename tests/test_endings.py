@@ -122,6 +122,17 @@ def test_known_modes_are_taken_as_they_are() -> None:
     assert endings(b, b, (torch.arange(128) < 125, none)).error is None
 
 
+@pytest.mark.parametrize(
+    ("mine", "its", "decision"), [(10, 122, "better"), (122, 10, "worse"), (121, 122, "cannot tell")]
+)
+def test_where_hardly_a_sample_ends_at_the_reference_the_share_decides(mine: int, its: int, decision: str) -> None:
+    """Under either plan; a smaller share is better, about the same share says nothing of the rest."""
+    b, at = logs(128, 0)[0].exp().square(), torch.arange(128)
+    found = endings(b, b, (at >= 128 - mine, at < its))
+    assert found.error is None
+    assert found.decision(0.05) == decision
+
+
 def test_where_no_sample_ends_elsewhere_under_one_plan_alone_the_error_decides() -> None:
     """Sixty samples could not show that the share is within 5 %, but none of them speaks against it."""
     b = logs(60, 0)[0].exp().square()

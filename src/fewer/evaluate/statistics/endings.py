@@ -67,11 +67,16 @@ class Endings:
         """Both figures together. `margin` is a share of the error, and of all samples for those that end elsewhere.
 
         "worse" where one is worse; "cannot tell" where one is undecided; "better" where one is better and the other at
-        least not worse; else "not worse". Without an `error`, too few samples say anything. Where no sample ends elsewhere
-        under one of the plans alone, the error decides alone: nothing speaks against the other figure then.
+        least not worse; else "not worse". Where no sample ends elsewhere under one of the plans alone, the error decides
+        alone: nothing speaks against the other figure then. Without an `error`, since hardly a sample ends where the reference
+        does under both, fewer of a's that end elsewhere are enough for "better"; nothing else is told then.
         """
-        by_error = "cannot tell" if self.error is None else decide(self.error, margin)
-        both = {by_error, self.by_share(margin)}
+        by_share = self.by_share(margin)
+        if self.error is None:
+            by_error: Decision = "not worse" if by_share == "better" else "cannot tell"
+        else:
+            by_error = decide(self.error, margin)
+        both = {by_error, by_share}
         order: tuple[Decision, ...] = ("worse", "cannot tell", "better", "not worse")
         return next(decision for decision in order if decision in both)
 
