@@ -15,7 +15,7 @@ ONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 demo: .venv/installed
 	rm -rf demo
-	$(BIN)/fewer tune digits --nfe 5 --out demo
+	$(BIN)/fewer tune digits --nfe 5 --evaluations 40000 --out demo
 	@echo "open demo/report.html"
 
 check: .venv/installed

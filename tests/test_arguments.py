@@ -40,7 +40,7 @@ def test_names_files_and_numbers_stand_for_what_they_name(plan_file: Path) -> No
     assert torch.equal(fewer.sample(MODEL, PLAN, noise=NOISE.numpy()), fewer.sample(MODEL, PLAN, noise=NOISE))
     assert fewer.standard("ddim", "mixture16", 2.0) == PLAN
     assert fewer.Model.from_denoiser(lambda x, t, y: x, MODEL.schedule, [3, 4.0, 4], labels=2.0).shape == (3, 4, 4)
-    result = fewer.tune("mixture16", nfe=1.0, keep="guidance,blocks", trials=1, noises=8, fresh=8, evaluations=100)
+    result = fewer.tune("mixture16", nfe=1.0, keep="guidance,blocks", trials=1, noises=8, fresh=8, evaluations=2500)
     assert result.plan.nfe == 1
     assert fewer.compare("mixture16", 1, plan_file, n=8)["plans"]
 

@@ -186,6 +186,7 @@ SEARCHES = [
     *each(TUNE, "--keep", ["x", "steps,x", "STEPS", ESCAPE]),
     *each(TUNE, "--trials", [*NO_WHOLE[:-1], "-1"]),
     *each(TUNE, "--time", [*NO_NUMBER, "0", "-1"]),
+    *each(TUNE, "--evaluations", [*NO_WHOLE[:-1], "0", "-1", "100"]),
     *each(TUNE, "--strategy", ["x", "", "standard", "joint", "networks", "guided-rows", "evolution,ays", ESCAPE],
     "strategy|search"),
     *each(TUNE, "--start-from", ["x", "regression", "ays,ays", "missing.json", "plan-truncated.json", "plan.json", "folder.json",

@@ -146,7 +146,7 @@ def gap(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         (1, OwnMetric("gap", gap), {"nfe": 4, "noises": 16, "fresh": 16}),
         (2, None, {"nfe": [2, 3], "noises": 8, "fresh": 16}),
         (3, OwnMetric("gap", gap), {"nfe": 2, "noises": 16, "fresh": 32, "time": 5.0}),
-        (4, None, {"nfe": 4, "noises": 16, "fresh": 16, "evaluations": 500}),
+        (4, None, {"nfe": 4, "noises": 16, "fresh": 16, "evaluations": 2500}),
     ],
 )
 def test_no_small_search_saves_a_plan_that_another_of_its_table_clearly_beats(

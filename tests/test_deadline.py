@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import fewer
 from fewer.engine import MICRO_BATCH
@@ -14,7 +17,8 @@ from fewer.evaluate.scoring import Scoring
 from fewer.models.model import Model
 from fewer.models.schedules import Flow
 from fewer.search.deadline import Deadline
-from fewer.search.forecast import LEAST_TIME, foreseen, least
+from fewer.search.forecast import LEAST_TIME, foreseen, least, within
+from fewer.search.request import Request, notes_for_large
 from fewer.search.stages.run import Run, Task
 from fewer.search.tune import requested, searched, timed
 
@@ -38,7 +42,7 @@ class Slow:
 
     def run(self, nfe: int | list[int], seconds: float | None, **options: object) -> tuple[Run, fewer.Result]:
         request = requested(self.model, nfe, time=seconds, **options)(None)  # type: ignore[arg-type]
-        run = Run(deadline=Deadline(seconds, lambda: self.now))
+        run = Run(deadline=Deadline(seconds, lambda: self.now, request.evaluations))
         task = timed(Task(self.model, request, Scoring(), MICRO_BATCH), run)
         return run, searched(task, run)
 
@@ -72,6 +76,72 @@ def test_a_time_in_which_nothing_can_be_done_is_refused_at_once(nfe: int | list[
     request = requested(slow.model, nfe, time=seconds)(None)
     assert COST * least(request, slow.model) > LEAST_TIME * seconds
     assert slow.now < 1.0
+
+
+@pytest.mark.parametrize(
+    ("nfe", "evaluations"), [(3, 4_000), (5, 8_000), ([2, 4, 6], 20_000), (20, 12_000), (2, 3_500)]
+)
+def test_a_search_ends_in_its_evaluations_and_has_a_plan(nfe: int | list[int], evaluations: int) -> None:
+    """All of them are counted: the reference solution, the ranking, the search and the comparison."""
+    slow = Slow()
+    run, result = slow.run(nfe, None, evaluations=evaluations)
+    made = result.results["evaluations"]
+    assert made == run.evaluations <= slow.evaluations <= 1.1 * evaluations
+    assert made > 0.5 * evaluations
+    assert len(result.front) == (1 if isinstance(nfe, int) else len(nfe))
+    assert result.results["quality"]["typical_error"]["value"] > 0
+    assert any(f"in {evaluations:,} evaluations: " in note for note in result.results["notes"])
+    foretold = foreseen(run_request(slow.model, nfe, evaluations), slow.model)
+    assert sum(foretold.values()) <= evaluations
+
+
+def run_request(model: Model, nfe: int | list[int], evaluations: int) -> Request:
+    """The request of so many evaluations, with the noises that they allow."""
+    return within(requested(model, nfe, evaluations=evaluations)(None), model, math.inf)
+
+
+def test_more_evaluations_leave_a_smaller_error() -> None:
+    """On one model, between 4,000 and 40,000."""
+    errors = [
+        Slow(2).run(5, None, evaluations=n)[1].results["quality"]["typical_error"]["value"] for n in (4_000, 40_000)
+    ]
+    assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize(("nfe", "evaluations"), [(5, 1_000), ([5, 10], 2_000), (10_000, 100_000)])
+def test_evaluations_in_which_nothing_can_be_done_are_refused(nfe: int | list[int], evaluations: int) -> None:
+    slow = Slow()
+    with pytest.raises(InputError, match=r"evaluations is [\d,]+; .* take at least [\d,]+ evaluations in all"):
+        slow.run(nfe, None, evaluations=evaluations)
+    assert slow.evaluations == 0
+
+
+class Huge(nn.Module):
+    """A network of two hundred million weights that take no memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(1).expand(200_000_000), requires_grad=False)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.parametrize(("options", "most"), [
+    ({}, 8_000), ({"nfe": [4, 6]}, 16_000), ({"nfe": 20}, 16_000),
+    ({"trials": 3}, None), ({"time": 60.0}, None), ({"noises": 64}, None),
+    ({"evaluations": 50_000}, 50_000),
+])  # fmt: skip
+def test_a_search_of_a_large_network_is_bounded_unless_its_cost_is_given(
+    options: dict[str, Any], most: int | None
+) -> None:
+    model = Model.from_denoiser(Huge(), Flow(), (2,), "flow", hash="huge")
+    assert model.parameters == 200_000_000
+    request = requested(model, **{"nfe": 5, **options})(None)
+    assert request.evaluations == most
+    noted = notes_for_large(request, model)
+    assert bool(noted) == (most in (8_000, 16_000))
+    assert requested(Slow().model, 5)(None).evaluations is None
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_rows_measured_otherwise_are_measured_again(model, models, tmp_path, mon
     (path / f"{NAME}.json").write_text(json.dumps(models[NAME]))
     seen = []
     monkeypatch.setattr(board, "_row", lambda model, nfe, *rest: seen.append(nfe) or {"asked": {}})
-    monkeypatch.setattr(board, "reference", lambda model, noise, *rest: Reference(noise, 1, 1, 0.1, 1))
+    monkeypatch.setattr(board, "reference", lambda model, noise, *rest: Reference(noise, 1, 1, 0.1, 1, 1))
     measured(path, model, (2,), Asked(noises=20, screen=8, keep=2))
     measured(path, model, (3,), Asked(noises=16, screen=8, keep=2, tuned=(3,)))
     assert seen == [2, 3]

@@ -57,7 +57,7 @@ class Court:
         self.evaluator = self.noises(FRESH)
 
     def noises(self, n: int) -> HeldOut:
-        return HeldOut.of(self.source, n, Reference(torch.empty(0), 64, 64, 0.0, 0), Scoring())
+        return HeldOut.of(self.source, n, Reference(torch.empty(0), 64, 64, 0.0, 0, 64), Scoring())
 
     def of(self, tuned: Plan | None, standards: list[Plan], margin: float = 0.05):
         candidate = None if tuned is None else Candidate(tuned, 0.1, "made")

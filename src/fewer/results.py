@@ -86,6 +86,7 @@ class Budget(Record):
     guidance: Figure = None
     trials: int | None = None
     time: Figure = None
+    evaluations: int | None = None
     objective: Text = "paired"
 
 

@@ -18,7 +18,7 @@ def print_forecast(forecast: Forecast, writes: Sequence[Path | str]) -> None:
 
     for stage, made in forecast.evaluations.items():
         typer.echo(f"{made:>12,}  {stage}")
-    bound = "at most " if forecast.most is not None else "about "
+    bound = "at most " if forecast.most is not None or forecast.limit is not None else "about "
     typer.echo(f"{bound}{forecast.total:,} network evaluations of single samples")
     if forecast.seconds is not None and forecast.pace is not None:
         typer.echo(

@@ -33,6 +33,8 @@ class Reference:
 
     `error` is the RMSE between this solution and the one with half the calls, which bounds what is left from above
     for a method of first order or better. `evaluations` counts all that were spent, each of a single sample.
+
+    enough  the fewest calls whose solution is known to be near enough: half of them where `error` is as small as was asked for
     """
 
     samples: Tensor
@@ -40,6 +42,7 @@ class Reference:
     nfe: int
     error: float
     evaluations: int
+    enough: int
 
 
 def usual_evaluations(n: int, probe: int, guidance: float | None, calls: int = USUAL) -> int:
@@ -122,7 +125,8 @@ def reference_solution(
     progress(f"reference solution, {calls} calls, all noises")
     plan = reference_plan(model, calls, guidance)
     samples = torch.cat([fine, play(plan, probe, n)]) if n > probe else fine
-    return Reference(samples, calls, plan.nfe, change, (spent + calls * (n - probe)) * (plan.nfe // calls))
+    evaluations = (spent + calls * (n - probe)) * (plan.nfe // calls)
+    return Reference(samples, calls, plan.nfe, change, evaluations, calls // 2 if change <= least else calls)
 
 
 def _least_rmse(candidates: Sequence[Tensor], target: Tensor) -> float:

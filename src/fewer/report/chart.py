@@ -133,8 +133,16 @@ def _near(points: list[Point], higher: bool, log: bool) -> list[Point]:
     if not losses:
         return points
     worst = max(losses)
-    end = 10 * worst if log else worst + 3 * (worst - min(losses) or abs(worst) or 1.0)
+    end = 10 * worst if log else worst + 3 * _range(points)
     return [p for p in points if sign * p.y <= end]
+
+
+def _range(points: list[Point]) -> float:
+    """What differences between the plans that matter are seen against on an even axis: their range, or their intervals."""
+    matter = [p for p in points if p.kind != "standard"] or points
+    values = [p.y for p in matter]
+    halves = [(p.drawn.high - p.drawn.low) / 2 for p in matter if p.drawn is not None and p.drawn.bounded]
+    return max(values) - min(values) or min(halves, default=0.0) or abs(values[0]) or 1.0
 
 
 def _svg(points: list[Point], size: tuple[int, int], log: bool, what: str) -> Markup:
@@ -164,8 +172,7 @@ def _frame(points: list[Point], size: tuple[int, int], log: bool, what: str) -> 
 
 def _ends(points: list[Point], log: bool) -> tuple[float, float]:
     """The ends of the upright axis. An interval that reaches far ends at its edge instead of setting the scale."""
-    values = [p.y for p in points]
-    reach = max(values) - min(values)
+    values, reach = [p.y for p in points], 1.5 * _range(points)
     for p in points:
         if p.kind != "standard" and p.drawn is not None:
             far = (p.y / 3, p.y * 3) if log else (p.y - reach, p.y + reach)

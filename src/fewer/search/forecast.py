@@ -1,7 +1,7 @@
 """What a run will take, before it begins: network evaluations of each stage, time from a timed run of a plan, and memory.
 
 The search ends when it stops to gain, so that its evaluations are foreseen from what searches of exact and trained models took
-(24 to 60 iterations of Gauss-Newton; the median is foreseen), and the total is meant to be right within a factor of 2.
+(some nine Jacobians of Gauss-Newton on all noises), and the total is meant to be right within a factor of 2.
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ from dataclasses import dataclass, field, replace
 from fewer.errors import InputError
 from fewer.evaluate.cost.pace import in_words, timed_pace
 from fewer.evaluate.own_pipeline import FEWEST, pipeline_noises
-from fewer.evaluate.reference import USUAL, usual_evaluations
+from fewer.evaluate.reference import USUAL
 from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
 from fewer.registry import parts
-from fewer.search.deadline import REFERENCES
-from fewer.search.request import DEFAULT, Budget, Request, enough_noises
+from fewer.search.deadline import BUDGETS, REFERENCES, SEARCHED
+from fewer.search.deadline import RANKED as RANKED_BY
+from fewer.search.request import DEFAULT, RANKED_ON, Budget, Request, enough_noises
 from fewer.search.strategies.regression import RowsByRegression
 
 LEAST_CALLS = 64  # of a reference solution, the fewest that tell its error
 LIKELY = 4  # standard plans that tell how fine it must be
-RANKED = 18  # noises that a standard plan is ranked on, on average
+RANKED = 12  # noises that a standard plan is ranked on, on average
 STEPS = 7  # on the levels from each start, with rows fitted anew
-ITERATIONS, TRIAL = 36, 12  # of Gauss-Newton, and those of them on a quarter of the noises
-BASELINES, ROUNDS = 5, 2  # plans that the judge plays, and how often the first held-out noises
+CYCLES, TRIAL = 9, 4  # of Gauss-Newton, a Jacobian each, on all noises and on a quarter of them
+BASELINES, ROUNDS = 5, 1.25  # plans that the judge plays, and how often the first held-out noises
 LEAST_NOISES = 16  # with which an interval of any figure can be had
+LEAST_PROBES = 8  # with which the calls of a reference solution can be found
+SPARE = 0.9  # of a window that what is to fit into it may take, since the ranking before can take longer
 TABLE = 2000  # evaluations that clock a network's calls, about
 LEAST_TIME = 2.0  # times the time that was asked for, beyond which a run that needs more is refused
 
@@ -57,14 +60,32 @@ def stage(budget: Budget, what: str) -> str:
     return f"{budget.nfe} evaluations: {what}"
 
 
-def foreseen(request: Request, model: Model, calls: int = USUAL) -> dict[str, int]:
-    """Evaluations of each stage of a run, in their order; `calls` of the reference solution's rows."""
+def foreseen(request: Request, model: Model, pace: float = math.inf) -> dict[str, int]:
+    """Evaluations of each stage of a run, in their order, fewer where time at this `pace` or evaluations are bounded."""
+    most = bound(request, pace)
+    stages = _unbounded(request, model, USUAL)
+    if sum(stages.values()) <= most:
+        return stages
+    stages = _unbounded(request, model, LEAST_CALLS)
+    first = sum(made for name, made in stages.items() if not _of_budget(name))
+    share = max(0.0, most - first) / max(1, sum(stages.values()) - first)
+    return {name: int(min(1.0, share) * made) if _of_budget(name) else made for name, made in stages.items()}
+
+
+def _of_budget(name: str) -> bool:
+    """Whether a stage is of a budget, not of all."""
+    return name[0].isdigit()
+
+
+def _unbounded(request: Request, model: Model, calls: int) -> dict[str, int]:
+    """Evaluations of each stage where nothing is bounded; `calls` of the reference solution's rows."""
     n, fresh = request.noises, request.held_out
-    probe = min(n, enough_noises(model, 16, 64))
-    fine = calls * passes_at(request.guidance)
+    probe, passes = probes(model, request), passes_at(request.guidance)
+    fine = passes * (calls // 2 if request.bounded else calls)  # of the solution that is compared with
     begin = LIKELY * probe * min(request.budgets[-1].nfe, 10)
+    doubling = passes * (3 * calls // 2 if request.bounded else calls) * probe
     stages = {
-        "reference solution": begin + usual_evaluations(n, probe, request.guidance, calls),
+        "reference solution": begin + doubling + fine * n,
         "reference solution of held-out noises": fine * fresh,
     }
     if model.pipeline is not None:
@@ -75,21 +96,26 @@ def foreseen(request: Request, model: Model, calls: int = USUAL) -> dict[str, in
         ranked = min(few, RANKED) if request.objective.paired else few
         stages[stage(budget, "standard plans")] = standard_count(budget.nfe) * ranked * budget.nfe
         stages[stage(budget, "search")] = _searched(request, budget, n, few)
-        stages[stage(budget, "comparison")] = ROUNDS * (BASELINES * budget.nfe + fine // 2) * fresh
+        stages[stage(budget, "comparison")] = int(ROUNDS * (BASELINES * budget.nfe + fine // 2) * fresh)
     return stages
+
+
+def probes(model: Model, request: Request) -> int:
+    """Noises on which the calls of the reference solution are found: a quarter of all where evaluations or time are few."""
+    usual = min(request.noises, enough_noises(model, 16, 64))
+    return max(LEAST_PROBES, min(usual, request.noises // 4)) if request.bounded else usual
 
 
 def standard_count(nfe: int) -> int:
     """About how many standard plans a budget has: grids coincide for few calls."""
     pairs = sum(part.ranked for part in parts("solvers")) * sum(part.ranked for part in parts("grids"))
-    return max(1, round(pairs * min(1.0, (nfe - 1) / 4)))
+    return max(1, round(pairs * min(0.8, (nfe - 1) / 5)))
 
 
 def _searched(request: Request, budget: Budget, n: int, few: int) -> int:
     """Evaluations of the search of a budget."""
     nfe = budget.nfe
-    numbers = nfe - 1 + nfe * (nfe - 1) // 2
-    each = nfe * (2.3 + 0.4 * numbers)  # of an iteration: the tries, and the differences along each number
+    each = cycle(nfe)
     names = (request.strategy, *request.start_from)
     total = 0.0
     for strategy in names:
@@ -98,45 +124,58 @@ def _searched(request: Request, budget: Budget, n: int, few: int) -> int:
             total += _fits(strategy, nfe, n, most)
         elif strategy == DEFAULT:
             total += _fits(DEFAULT.rows, nfe, n, most)
-            most = max(0, most - DEFAULT.rows.grids - DEFAULT.rows.starts * STEPS)
+            most = max(0, most - DEFAULT.rows.grids)
             trial = min(TRIAL, most)
-            total += (trial * few + max(0, min(ITERATIONS, most) - trial) * n) * each
+            total += (trial * few + min(CYCLES, most - trial) * n) * each
         else:
             total += most * n * nfe
     if budget.limit is not None:
         total *= 2  # blocks or a second network besides
-    bound = math.inf if request.evaluations is None else request.evaluations
-    return int(min(total, bound))
+    return int(total)
+
+
+def cycle(nfe: int) -> float:
+    """Evaluations a noise of a Jacobian of Gauss-Newton, with the steps that it serves."""
+    numbers = nfe - 1 + nfe * (nfe + 1) // 2
+    return nfe * (5 + 0.4 * numbers)
+
+
+def step_on_levels(nfe: int) -> float:
+    """Evaluations a noise of a step on the levels, with rows fitted anew."""
+    return nfe * (1.2 + 0.5 * nfe)
 
 
 def _fits(rows: RowsByRegression, nfe: int, n: int, most: int) -> float:
     """Evaluations of rows by regression: the way that they are fitted to, and at most so many grids and steps on the levels."""
     grids = min(rows.grids, most)
     steps = min(rows.starts * min(STEPS, rows.iterations), most - grids)
-    return min(rows.noises, n) * (rows.levels + nfe * (grids + steps * (1.2 + 0.5 * nfe)))
+    return min(rows.noises, n) * (rows.levels + nfe * grids + steps * step_on_levels(nfe))
 
 
 def least(request: Request, model: Model) -> int:
     """Evaluations that a run of 16 noises makes at least: a coarse reference, and one standard plan of each budget."""
     passes, n = passes_at(request.guidance), LEAST_NOISES
-    fine = LEAST_CALLS * passes * (2 * n) + LEAST_CALLS // 2 * passes * n
+    fine = passes * (LEAST_CALLS // 2 * 2 * n + 3 * LEAST_CALLS // 2 * LEAST_PROBES)
     if request.match and model.pipeline is not None:
         fine += FEWEST * model.pipeline.steps * passes
     return fine + sum(2 * n * budget.nfe for budget in request.budgets)
 
 
-def check_time(request: Request, model: Model, pace: float) -> None:
-    """Raise InputError where even the least run would take more than twice the time that was asked for.
+def check_room(request: Request, model: Model, pace: float) -> None:
+    """Raise InputError where even the least run would take more than twice the time that was asked for, or more evaluations.
 
     pace  evaluations a second of 16 samples at a time, as that run has them
     """
     needed = least(request, model)
+    take = (
+        f"{len(request.budgets)} budget{'s' if len(request.budgets) > 1 else ''} of up to {request.budgets[-1].nfe} evaluations "
+        f"take at least {needed:,} evaluations"
+    )
     if request.time is not None and needed / pace > LEAST_TIME * request.time:
-        raise InputError(
-            f"time is {request.time:g} s; {len(request.budgets)} budget{'s' if len(request.budgets) > 1 else ''} of up to "
-            f"{request.budgets[-1].nfe} evaluations take at least {needed:,} evaluations, about "
-            f"{in_words(needed / pace)} here: give more time, or fewer budgets"
-        )
+        about = in_words(needed / pace)
+        raise InputError(f"time is {request.time:g} s; {take}, about {about} here: give more time, or fewer budgets")
+    if request.evaluations is not None and needed > request.evaluations:
+        raise InputError(f"evaluations is {request.evaluations:,}; {take} in all: give more, or fewer budgets")
 
 
 def check_clocking(time: float, model: Model) -> None:
@@ -150,18 +189,36 @@ def check_clocking(time: float, model: Model) -> None:
         )
 
 
-def within_time(request: Request, model: Model, pace: float) -> Request:
-    """The request with as many noises as let the reference solutions be done in their share of the time, at least 16."""
-    if request.time is None:
-        return request
-    room, fitting = REFERENCES * request.time * pace, request
+def within(request: Request, model: Model, pace: float) -> Request:
+    """The request with as many noises as let the reference solutions be done in their share of the time and of the evaluations, at
+    least 16, and the search of each budget make as many Jacobians as it mostly does, at least 32, or fewer where one needs it.
+
+    pace  evaluations a second
+    """
+    room, fitting = REFERENCES * bound(request, pace), request
     while max(fitting.noises, fitting.held_out) > LEAST_NOISES and _references(fitting, model) > room:
-        noises, fresh = (min(n, max(LEAST_NOISES, n // 2)) for n in (fitting.noises, fitting.held_out))
-        fitting = replace(fitting, noises=noises, held_out=fresh)
-    return fitting
+        if fitting.noises >= fitting.held_out:
+            fitting = replace(fitting, noises=max(LEAST_NOISES, fitting.noises // 2))
+        else:
+            fitting = replace(fitting, held_out=max(LEAST_NOISES, fitting.held_out // 2))
+    if not math.isfinite(room):
+        return fitting
+    left, nfe = BUDGETS * bound(request, pace) - _references(fitting, model), request.budgets[-1].nfe
+    of_search = (SEARCHED - RANKED_BY) * left * nfe / sum(budget.nfe for budget in request.budgets)
+    most = max(RANKED_ON, int(of_search / (CYCLES * cycle(nfe))))
+    once = int(SPARE * of_search / (cycle(nfe) + DEFAULT.rows.grids * nfe))
+    if LEAST_NOISES <= once < most:
+        most = once
+    return replace(fitting, noises=min(fitting.noises, most))
+
+
+def bound(request: Request, pace: float) -> float:
+    """Evaluations that the request allows in all, at so many a second."""
+    by_time = math.inf if request.time is None else pace * request.time
+    return by_time if request.evaluations is None else min(by_time, request.evaluations)
 
 
 def _references(request: Request, model: Model) -> int:
     """Evaluations before the first budget, with a reference solution of the fewest calls."""
-    stages = foreseen(replace(request, budgets=request.budgets[-1:]), model, LEAST_CALLS)
-    return sum(made for name, made in stages.items() if not name[0].isdigit())
+    stages = _unbounded(replace(request, budgets=request.budgets[-1:]), model, LEAST_CALLS)
+    return sum(made for name, made in stages.items() if not _of_budget(name))

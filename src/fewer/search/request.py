@@ -27,6 +27,8 @@ Amounts = float | Sequence[float] | None
 
 MATCH_BUDGETS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40)
 DEFAULT = Regression()
+LARGE = 100_000_000  # weights of a network above which a search is bounded unless its cost is given
+FOR_LARGE = 8_000  # evaluations that it has then for each budget of up to 10 rows, for each pass; in proportion above
 RANKED_ON = 32  # noises that standard plans are ranked on, at least where there are so many
 
 
@@ -65,6 +67,11 @@ class Request:
     start_from: tuple[Strategy, ...] = ()
     start_plans: tuple[Plan, ...] = ()
     objective: Criterion = PAIRED
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the run may take so many seconds or evaluations only."""
+        return self.time is not None or self.evaluations is not None
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -106,6 +113,23 @@ def strategy_of(given: str | Strategy, argument: str) -> Strategy:
 def enough_noises(model: Model, least: int, most: int = 256) -> int:
     """A number of noises whose samples hold 16384 numbers: far more than what is free in a plan."""
     return max(least, min(most, 16384 // math.prod(model.shape)))
+
+
+def for_large(model: Model, budgets: Sequence[Budget], guidance: float | None) -> int | None:
+    """Evaluations that a search of these budgets has where its cost is not given: None but for large networks."""
+    if (model.parameters or 0) <= LARGE:
+        return None
+    passes = passes_at(guidance)
+    return round(sum(FOR_LARGE * max(passes, budget.nfe / 10) for budget in budgets))
+
+
+def notes_for_large(request: Request, model: Model) -> tuple[str, ...]:
+    """A note where the request has the evaluations of large networks."""
+    given = request.evaluations
+    if given is None or given != for_large(model, request.budgets, request.guidance):
+        return ()
+    size = f"{model.name} has {(model.parameters or 0) / 1e6:,.0f} million weights"
+    return (f"at most {given:,} evaluations in all, since {size}: evaluations (--evaluations) gives the search more",)
 
 
 def evaluations_of(nfe: int | Sequence[int] | None, match: bool) -> tuple[Budget, ...]:

@@ -149,7 +149,7 @@ def make_results(task: Task, run: Run, refs: References, outcomes: list[Outcome]
             "macs": [limit.most for limit in request.limits if limit.unit == "macs"],
             "ms": [limit.most for limit in request.limits if limit.unit == "ms"], "match": request.match,
             "margin": request.margin, "keep": sorted(request.keep), "guidance": request.guidance, "trials": request.trials,
-            "time": request.time, "objective": by.name,
+            "time": request.time, "evaluations": request.evaluations, "objective": by.name,
         },
         "objective": {"figure": by.key, "title": by.title, "higher": by.higher},
         "cost": cost_of(chosen), "quality": chosen.chosen.quality.to_dict(),

@@ -24,7 +24,7 @@ from fewer.integrations.as_it_is import guidance_notes
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.search.deadline import Deadline
-from fewer.search.forecast import LEAST_NOISES, check_clocking, check_time, foreseen, within_time
+from fewer.search.forecast import LEAST_NOISES, check_clocking, check_room, foreseen, within
 from fewer.search.outfolder import own_folder
 from fewer.search.request import (
     Budget,
@@ -33,8 +33,10 @@ from fewer.search.request import (
     check_resumable,
     enough_noises,
     evaluations_of,
+    for_large,
     identity,
     limited,
+    notes_for_large,
     paid_by,
     strategy_of,
 )
@@ -120,15 +122,17 @@ def tune(
               noises, with a coarser reference solution and fewer standard plans, which the notes say
     resume    go on with the search in `out`, of a model that has a hash
     force     write into `out` whatever it holds, and begin anew: otherwise it is new, empty, or holds an earlier search
-    noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 256;
+    noises    starting noises of the search: by default as many as hold 16384 numbers, from 64 to 128;
               `fresh` other ones that the comparison begins with, from 64 to 256, of up to four times as many
-    evaluations  most network evaluations of the search (of single samples), all budgets together
+    evaluations  most network evaluations of the whole run, of single samples, all budgets together: likewise. Without it, `time`,
+              `trials` and `noises`, a network of over 100 million weights has 8,000 for each budget of up to 10 calls, 16,000
+              where rows are guided, and in proportion above
     strategy  what moves the plans, of the tuning methods (`fewer methods`): by default times and coefficients together,
               under guidance with the passes too ("guided-rows"), and for macs and ms, unless blocks are kept, "joint"
               besides, from rows of the passes that were found and from rows that all make both, or else the one that is
               named and leaves blocks out; with a second network "networks" besides. Or a strategy of one's own
               (`fewer.search.strategy.Strategy`)
-    start_from  strategies that run before it, one after another, each within `trials` and all within `evaluations`: it
+    start_from  strategies that run before it, one after another, each within `trials`: it
               starts from the best of their plans and the standard ones, and the best of what all have chosen is taken.
               And plans (`fewer.Plan`, or their files, by a path or a word that ends in .json) of as many evaluations as a
               budget, such as one tuned before this model was fine-tuned: Gauss-Newton begins with them, too
@@ -156,8 +160,9 @@ def tune(
     if isinstance(guidance, str):
         check_auto(guidance, model, scoring, criterion)
     request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
+    run.deadline.evaluations = request.evaluations
     scoring.check(request.held_out)
-    defined = not isinstance(guidance, str) and time is None  # else its scale or noises are not known yet
+    defined = not isinstance(guidance, str) and not run.deadline.bounded  # else its scale or noises are not known yet
     searches = {
         f"nfe-{budget.nfe}": identity(request, model, budget) if defined else None
         for budget in request.budgets[: 1 if match else None]
@@ -202,15 +207,16 @@ def requested(
     blocks = names_of(model) if "blocks" not in kept and not model.others and (macs, ms) != (None, None) else ()
     limits = limited(model, blocks, nfe, match, macs, ms, late)
     strategies, plans = split(start_from, model)
+    unbounded = all(given is None for given in (evaluations, time, trials, noises))
 
     def request_at(scale: float | None) -> Request:
+        budgets = paid_by(model, limits, scale) if limits else evaluations_of(nfe, match)
         request = Request(
-            paid_by(model, limits, scale) if limits else evaluations_of(nfe, match),
-            seed=seed, guidance=scale, keep=kept, margin=margin, trials=trials, time=time, match=match,
-            noises=enough_noises(model, 96) if noises is None else noises,
+            budgets, seed=seed, guidance=scale, keep=kept, margin=margin, trials=trials, time=time, match=match,
+            noises=enough_noises(model, 64, 128) if noises is None else noises,
             held_out=enough_noises(model, 64) if fresh is None else fresh,
-            strategy=strategy_of(strategy, "strategy"), evaluations=evaluations, start_from=strategies, start_plans=plans,
-            objective=objective,
+            strategy=strategy_of(strategy, "strategy"), start_from=strategies, start_plans=plans, objective=objective,
+            evaluations=for_large(model, budgets, scale) if unbounded else evaluations,
         )  # fmt: skip
         check(request, model)
         check_starts(request, model)
@@ -242,13 +248,20 @@ def foresee(
     if isinstance(guidance, str):
         check_auto(guidance, model, scoring, criterion)
     request, size = requested(model, nfe, objective=criterion, **options)(scale), batch or MICRO_BATCH
-    check_time(request, model, timed_pace(model, scale, LEAST_NOISES))
+    check_room(request, model, timed_pace(model, scale, LEAST_NOISES))
     pace = timed_pace(model, scale, size)
-    fitting = within_time(request, model, pace)
+    fitting = within(request, model, pace)
     kept = 4 * math.prod(model.shape) * 3 * (fitting.noises + 4 * fitting.held_out)  # noises, targets and samples
     memory = batch_memory(model, scale, size) + kept
     found = {"guidance scale": EACH * NOISES} if isinstance(guidance, str) else {}
-    return Forecast(found | foreseen(fitting, model), pace, memory, most=request.time)
+    return Forecast(
+        found | foreseen(fitting, model, pace),
+        pace,
+        memory,
+        request.time,
+        request.evaluations,
+        notes_for_large(request, model),
+    )
 
 
 def timed(task: Task, run: Run) -> Task:
@@ -257,19 +270,36 @@ def timed(task: Task, run: Run) -> Task:
     Raises InputError where the time is too short for any run.
     """
     request, model = task.request, task.model
-    if request.time is not None:
-        check_time(request, model, timed_pace(model, request.guidance, LEAST_NOISES, run.deadline.clock))
-        run.pace = timed_pace(model, request.guidance, task.batch, run.deadline.clock)
-        request = within_time(request, model, run.pace)
+    if run.deadline.bounded:
+        if request.time is not None:
+            run.pace = timed_pace(model, request.guidance, task.batch, run.deadline.clock)
+        few = (
+            run.pace if request.time is None else timed_pace(model, request.guidance, LEAST_NOISES, run.deadline.clock)
+        )
+        check_room(request, model, few)
+        request = within(request, model, run.pace)
         if task.folder is not None and task.resume:
             request = replace(request, noises=noises_of(task.folder / STUDY) or request.noises)
-        if request != task.request:
-            run.notes.append(
-                f"in {request.time:g} s: {request.noises} noises in place of {task.request.noises} in the search, and "
-                f"{request.held_out} in place of {task.request.held_out} fresh ones: more time makes the figures surer"
-            )
-    run.expected.stages.update(foreseen(request, model) | {"clocking": 0})
+        run.notes += _fewer_noises(task.request, request)
+    run.notes += notes_for_large(request, model)
+    run.expected.stages.update(foreseen(request, model, run.pace) | {"clocking": 0})
     return replace(task, request=request)
+
+
+def _fewer_noises(asked: Request, request: Request) -> list[str]:
+    """A note where the request has fewer noises than was asked for."""
+    pairs = (
+        ("{} noises in place of {} in the search", request.noises, asked.noises),
+        ("{} held-out ones in place of {}", request.held_out, asked.held_out),
+    )
+    less = [words.format(now, before) for words, now, before in pairs if now != before]
+    return [f"in {_bounds(request)}: {', and '.join(less)}: more makes the figures surer"] if less else []
+
+
+def _bounds(request: Request) -> str:
+    """What the request allows, in words."""
+    bounds = {"s": request.time, "evaluations": request.evaluations}
+    return " and ".join(f"{most:,g} {unit}" for unit, most in bounds.items() if most is not None)
 
 
 def searched(task: Task, run: Run, command: str = "", free_scale: bool = False) -> Result:

@@ -54,6 +54,14 @@ def tune(
     ] = "paired",
     trials: Annotated[int | None, typer.Option(min=1, help="Most candidates after the standard plans.")] = None,
     time: Annotated[float | None, typer.Option(help="Most seconds of the whole run.")] = None,
+    evaluations: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most network evaluations of the whole run, all of single samples; 8,000 a budget without it where a network has "
+            "over 100 million weights.",
+        ),
+    ] = None,
     strategy: Annotated[str, typer.Option(help="A tuning method of `fewer methods`.")] = "regression",
     start_from: Annotated[
         str | None,
@@ -100,8 +108,8 @@ def tune(
     folder = out or Path(f"fewer-{file_name(network.name)}")
     request: dict[str, Any] = {
         "match": match, "macs": work, "ms": clock, "keep": opt.words(keep), "guidance": scale, "trials": trials, "time": time,
-        "strategy": strategy, "start_from": opt.words(start_from), "seed": common.seed, "batch": common.batch,
-        "objective": objective,
+        "evaluations": evaluations, "strategy": strategy, "start_from": opt.words(start_from), "seed": common.seed,
+        "batch": common.batch, "objective": objective,
     }  # fmt: skip
     if dry_run:
         names = ("plan.json", "results.json", "report.html", "study.db", "front/", "samples.npz")

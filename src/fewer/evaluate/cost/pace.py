@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Forecast:
     pace         evaluations a second on this device, as timed now; None where nothing could be timed
     memory       bytes at the peak, about; None where it is not known
     most         seconds that were asked for at most
+    limit        evaluations that were asked for at most
     notes        sentences beside
     """
 
@@ -35,12 +37,13 @@ class Forecast:
     pace: float | None = None
     memory: int | None = None
     most: float | None = None
+    limit: int | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
-        """All evaluations; of a bounded time, at most as many as it has room for."""
-        whole = sum(self.evaluations.values())
+        """All evaluations, at most as many as were asked for, or as a bounded time has room for."""
+        whole = min(sum(self.evaluations.values()), self.limit or sys.maxsize)
         return whole if self.pace is None or self.most is None else min(whole, int(self.pace * self.most))
 
     @property

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from fewer.search.columns import STEPS_SHARE, besides, best_column, listed, strategies
-from fewer.search.forecast import stage
+from fewer.search.deadline import RANKED, SEARCHED
+from fewer.search.forecast import cycle, stage, step_on_levels
 from fewer.search.objective import Objective
-from fewer.search.request import RANKED_ON, Budget
+from fewer.search.request import DEFAULT, RANKED_ON, Budget
 from fewer.search.space import Space, fits
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.joint import names_of
@@ -55,6 +56,8 @@ def search(task: Task, run: Run, ranked: Ranked) -> Found:
     """Follow the strategies to start from, then the one that moves steps, and one that makes rows cheaper where it may."""
     run.enter(stage(ranked.budget, "search"))
     moving, saving = strategies(task.request, task.model)
+    if moving == DEFAULT:
+        moving = _affordable(run, ranked)
     starts = _starts(task, run, ranked)
     few = quarter(ranked.objective)
     ranking = [*ranked.standards, *(replace(c, error=few.score(c.plan)) for c in starts)]
@@ -72,6 +75,18 @@ def search(task: Task, run: Run, ranked: Ranked) -> Found:
     steps = min([*best, *starts], key=lambda c: c.error, default=None)
     columns = ({} if steps is None else {listed("steps", *besides(moving)): steps}) | cheaper
     return Found(best_column(ranked.objective, list(columns.values())), {} if saving is None else columns)
+
+
+def _affordable(run: Run, ranked: Ranked) -> Strategy:
+    """The usual strategy where a Jacobian of Gauss-Newton fits into what is left for the budget's search, after the fits that it
+    begins from; else the fits, with their levels moved where two steps fit, so that the comparison has what they leave.
+    """
+    nfe, few, rows = ranked.budget.nfe, len(quarter(ranked.objective)), DEFAULT.rows
+    fits = rows.grids * nfe
+    for strategy, more in ((DEFAULT, cycle(nfe)), (replace(rows, starts=1), 2 * step_on_levels(nfe))):
+        if run.affords(few * (fits + more), (SEARCHED - RANKED) / (1 - RANKED)):
+            return strategy
+    return rows
 
 
 def _starts(task: Task, run: Run, ranked: Ranked) -> list[Candidate]:

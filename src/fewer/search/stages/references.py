@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+
+import torch
 
 from fewer.evaluate.held_out import HeldOut, Source
 from fewer.evaluate.own_pipeline import FEWEST, PIPELINE_EVALUATIONS, Pipeline, finite, play_pipeline
-from fewer.evaluate.reference import Doubling, reference_plan
+from fewer.evaluate.reference import Doubling, Reference, reference_plan
 from fewer.evaluate.scoring import Scoring
 from fewer.guidance.cfg import passes_at
 from fewer.noise import Stream, unit_noise
 from fewer.plan import Plan
-from fewer.search.forecast import LEAST_NOISES
+from fewer.search.forecast import LEAST_NOISES, probes
 from fewer.search.objective import Objective
-from fewer.search.request import enough_noises
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.standards import LIKELY_BEST
+from fewer.search.trajectory import reference_trajectories
 
 # A tuned plan's error is about a third of a standard one's, and the reference is to be 10 times better than that: its error,
 # independent of the plan's, then makes the plan's look half a percent larger.
@@ -65,13 +67,28 @@ def _objective(task: Task, run: Run, standards: Sequence[Plan]) -> Objective:
         counter=run.counter,
         criterion=request.objective,
     )
-    few = objective.first(enough_noises(model, 16, 64))
+    few = objective.first(probes(model, request))
     plans = [plan for plan in standards if plan.recipe in LIKELY_BEST] or standards[:1]
     doubling = Doubling(TUNED_SHARE, REFERENCE_SHARE, len(few), lambda made: run.affords(made, HALF))
-    return objective.with_reference(
+    found = (few if run.deadline.bounded else objective).with_reference(
         [few.samples(plan) for plan in plans], guidance=request.guidance, doubling=doubling,
         progress=lambda stage: run.progress(stage, 0, None),
     )  # fmt: skip
+    return _on_its_way(objective, found.reference, request.guidance) if run.deadline.bounded else found
+
+
+def _on_its_way(objective: Objective, reference: Reference | None, guidance: float | None) -> Objective:
+    """The objective with the samples of the fewest calls that are enough, and the way to them, which rows are fitted to: once for
+    both, where evaluations are few.
+    """
+    assert reference is not None  # it was found on the first noises
+    way = reference_trajectories(objective, guidance, reference.enough, len(objective))
+    target = way.states[-1].view_as(objective.noise[: len(way)]).to(objective.noise)
+    if len(way) < len(objective):
+        rest = objective.samples(reference_plan(objective.model, reference.enough, guidance), len(way))
+        target = torch.cat([target, rest])
+    coarse = replace(reference, samples=target, calls=reference.enough, nfe=reference.enough * passes_at(guidance))
+    return replace(objective, target=target, reference=coarse, trajectory=way)
 
 
 def _held_out(task: Task, run: Run, objective: Objective) -> HeldOut:
@@ -95,9 +112,9 @@ def _pipeline(task: Task, run: Run, judge: HeldOut) -> Pipeline | None:
     most = MATCH_EVALUATIONS if task.request.match else PIPELINE_EVALUATIONS
     least = FEWEST * task.model.pipeline.steps * passes_at(task.request.guidance)
     if not task.request.match and not run.affords(least):
-        run.notes.append("the pipeline as it is is left out: the time was too short for it")
+        run.notes.append("the pipeline as it is is left out: time or evaluations were too few for it")
         return None
-    most = int(max(least, min(most, run.deadline.left * run.pace)))
+    most = int(max(least, min(most, run.deadline.left(run.pace))))
     pipeline = play_pipeline(judge, task.request.guidance, task.request.seed, most)
     if pipeline is not None and not finite(pipeline.samples):
         run.notes.append(f"{pipeline.name} gives values that are not finite on this model; it is left out")

@@ -26,7 +26,7 @@ from fewer.search.study import STUDY, Study
 Progress = Callable[[str, int, int | None], Any]
 Overall = Callable[[int, int], Any]
 
-BEYOND = 1.1  # times the time that was asked for, by when all is done
+BEYOND = 1.1  # times what was asked for, by when all is done
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,9 @@ class Run:
     pace: float = math.inf
     _stage: str = ""
 
+    def __post_init__(self) -> None:
+        self.deadline.made = lambda: self.evaluations
+
     @property
     def seconds(self) -> float:
         """Since the run began."""
@@ -93,20 +96,13 @@ class Run:
         """Begin a stage of what is expected."""
         self.expected.enter(stage, self.evaluations)
 
-    def spent(self, request: Request, share: float) -> bool:
-        """Whether this share of the evaluations that were asked for is used up."""
-        return request.evaluations is not None and self.counter.evaluations > share * request.evaluations
-
     def affords(self, evaluations: float, share: float = 1.0) -> bool:
-        """Whether so many evaluations fit into this share of what is left of the present window of time."""
-        return self.deadline.seconds is None or evaluations <= share * self.deadline.left * self.pace
+        """Whether so many evaluations fit into this share of what is left of the present window."""
+        return not self.deadline.bounded or evaluations <= share * self.deadline.left(self.pace)
 
     def has_room(self, evaluations: int) -> bool:
-        """Whether so many evaluations fit into what is left of all of the time, and a tenth more."""
-        deadline = self.deadline
-        if deadline.seconds is None:
-            return True
-        return evaluations <= self.pace * (BEYOND * deadline.seconds - deadline.spent)
+        """Whether so many evaluations fit into what is left of the whole, and a tenth more."""
+        return not self.deadline.bounded or evaluations <= self.deadline.left_of_all(self.pace, BEYOND)
 
     @contextmanager
     def stopping(self, at: Callable[[], bool]) -> Iterator[None]:
@@ -132,11 +128,11 @@ class Run:
         share: float | None = 1.0,
         least: int = 0,
     ) -> list[Candidate]:
-        """The candidates of a strategy, on from those that the study holds, as far as trials and this share of evaluations
-        and of the budget's time for the search allow; None: all of them in the time for the ranking. Where memory is too
-        small it goes on with micro-batches of half the size.
+        """The candidates of a strategy, on from those that the study holds, as far as trials and this share of the budget's
+        window for the search allow; None: all of them in the window for the ranking. Where memory is too small it goes on with
+        micro-batches of half the size.
 
-        least  candidates that are made even where the time is up
+        least  candidates that are made even where that is over
         """
         request, done = task.request, study.candidates(strategy.name)
         most = strategy.candidates if share is None else min(request.trials or strategy.candidates, strategy.candidates)
@@ -146,7 +142,7 @@ class Run:
         def late() -> bool:
             return len(done) >= least and self.deadline.late(until)
 
-        while len(done) < most and not late() and not (share is not None and done and self.spent(request, share)):
+        while len(done) < most and not late():
             try:
                 with self.stopping(late), guarded("search", strategy):
                     candidate = next(search, None)
