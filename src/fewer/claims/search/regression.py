@@ -66,5 +66,5 @@ def fitted(seed: int, sabotage: bool) -> Measured:
     below=1.0,
 )
 def begun(seed: int, sabotage: bool) -> Measured:
-    """All of it, at about the baseline's evaluations."""
+    """All of it; both evaluations are beside."""
     return compared(Regression(), seed, sabotage)
