@@ -124,7 +124,8 @@ def step_numbers(case: str) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(
-    "schedule", ["linear", pytest.param("scaled_linear", marks=pytest.mark.slow), "squaredcos_cap_v2"]
+    "schedule",
+    ["linear", *(pytest.param(name, marks=pytest.mark.slow) for name in ("scaled_linear", "squaredcos_cap_v2"))],
 )
 @pytest.mark.parametrize("case", CASES)
 def test_tables(case: str, schedule: str) -> None:
