@@ -1,138 +1,175 @@
-"""Quality against evaluations: what each search has found after so many network evaluations, on noises that none saw.
+"""Quality against evaluations: what `tune` hands out after so many network evaluations in all, on noises that it never saw.
 
     python -m benchmarks.search_cost mixture16 digits --nfe 5,8 --seeds 2 --out build/search-cost.json
-    python -m benchmarks.search_cost --draw build/search-cost.json --svg docs/search-cost.svg
+    python -m benchmarks.search_cost --draw benchmarks/results/search-cost.json    # docs/search-cost.svg and .md
 
-Every search has the same noises, reference solution and ranked standard plans, whose evaluations count for each of them; those of
-the held-out noises do not. After every candidate the plan that the search would hand out is noted with the evaluations so far.
+All evaluations of a run are counted: the reference solutions, the ranking of standard plans, the search and the comparison. A
+point is one run; where no tuned plan was shown to be as good, it is the standard plan that was kept. Beside the default at
+several bounds and without one stands `gauss-newton` without one, which was the default before.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import torch
 
 import fewer
-from fewer.evaluate.statistics.endings import typical
+from fewer.evaluate.evaluator import Evaluator
+from fewer.evaluate.statistics.endings import elsewhere, typical
 from fewer.noise import Stream, unit_noise
-from fewer.samplers import standard_plans
-from fewer.search.objective import Objective
-from fewer.search.space import Space, fits
-from fewer.search.strategies.gauss_newton import GaussNewton
-from fewer.search.strategies.ld3 import LearnedTimes
-from fewer.search.strategies.regression import Regression, RowsByRegression
-from fewer.search.strategies.standards import Standards, by_grid
-from fewer.search.strategy import Strategy
+from fewer.plan import Plan
+from fewer.search.request import enough_noises
 
-SEARCHES: dict[str, Strategy] = {
-    "regression": Regression(),
-    "rows-by-regression": RowsByRegression(),
-    "gauss-newton": GaussNewton(),
-    "learned-times": LearnedTimes(),
-}
-FRESH = 192  # held-out noises
+BOUNDS: tuple[int | None, ...] = (8_000, 16_000, 40_000, None)
+BEFORE = "gauss-newton"
+ACROSS = 4  # panels beside each other
+FRESH = 512  # noises that no search sees
 
 
 @dataclass(frozen=True)
-class Bed:
-    """A model at a number of calls, with a search's noises and ranked plans, and held-out noises."""
+class Point:
+    """A run of `tune`: its evaluations, its verdict, and the plan's figures on the fresh noises, each (value, low, high)."""
 
-    objective: Objective
-    held_out: Objective
-    standards: list[fewer.Plan]
-
-    @classmethod
-    def of(cls, model: fewer.Model, nfe: int, seed: int, noises: int) -> Bed:
-        """The noises of a seed with their reference solutions."""
-
-        def problem(stream: Stream, n: int) -> Objective:
-            noise = unit_noise(seed, stream.numbers(n), model.shape)
-            return Objective(model, noise, model.labels(n)).with_reference([])
-
-        objective = problem(Stream.SAMPLES, noises)
-        plans = tuple(standard_plans(model, nfe))
-        ranked = Standards(plans).search(objective.first(32), Space(model, plans[:1]), [], seed)
-        best = [candidate.plan for candidate in sorted(ranked, key=lambda candidate: candidate.error)]
-        return cls(objective, problem(Stream.CHOICE, FRESH), best)
-
-    def error(self, plan: fewer.Plan) -> dict[str, float]:
-        """Typical error and RMSE on the held-out noises."""
-        errors = self.held_out.squared_errors(plan)
-        return {"typical": typical(errors).value, "rmse": float(errors.mean().sqrt())}
+    search: str
+    bound: int | None
+    evaluations: int
+    seconds: float
+    decision: str
+    typical: tuple[float, float, float]
+    elsewhere: tuple[float, float, float]
+    rmse: float
 
 
-def curve(bed: Bed, strategy: Strategy, most: int) -> list[dict[str, float]]:
-    """Evaluations so far and held-out errors of the plan that would be handed out, whenever that is another."""
-    own = bed.objective.apart()
-    own.counter.add(bed.objective.evaluations)
-    space = Space(own.model, by_grid([plan for plan in bed.standards if fits(plan)]))
-    points: list[dict[str, float]] = []
-    done: list[Any] = []
-    last = None
-    for candidate in strategy.search(own, space, [], 0):
-        done.append(candidate)
-        plan = strategy.choose(done).plan
-        if plan != last:
-            points.append({"evaluations": own.evaluations, **bed.error(plan)})
-            last = plan
-        if own.evaluations > most:
-            break
-    return points
+def judge_of(model: fewer.Model, n: int) -> Evaluator:
+    """Fresh noises with their reference solution."""
+    noise = unit_noise(1, Stream.CHOICE.numbers(n), model.shape)
+    return Evaluator(model, noise, model.labels(n)).with_reference([])
 
 
-def measure(models: list[str], calls: list[int], seeds: int, noises: int, most: int, out: Path) -> None:
-    """Write the curves of all searches, after each of them; those that the file has are not made again."""
+def measured(judge: Evaluator, nfe: int, seed: int, search: str, bound: int | None) -> Point:
+    """The plan of one run, on the fresh noises; the default before had 96 noises or more."""
+    noises = enough_noises(judge.model, 96) if search == BEFORE else None
+    result = fewer.tune(judge.model, nfe, seed=seed, strategy=search, evaluations=bound, noises=noises)
+    record = result.record
+    return Point(
+        search, bound, record.evaluations, record.seconds, record.verdict.decision, **figures(judge, result.plan)
+    )  # fmt: skip
+
+
+def figures(judge: Evaluator, plan: Plan) -> dict[str, tuple[float, float, float] | float]:
+    """Typical error, share of other images and RMSE of a plan."""
+    samples = judge.samples(plan)
+    errors = judge.errors(samples)
+    both = {"typical": typical(errors), "elsewhere": elsewhere(errors, judge.elsewhere(samples))}
+    return {name: (i.value, i.low, i.high) for name, i in both.items()} | {"rmse": float(errors.mean().sqrt())}
+
+
+def measure(given: argparse.Namespace) -> None:
+    """Write the points of all runs, after each of them; those that the file has are not made again."""
+    out: Path = given.out
     found = json.loads(out.read_text()) if out.exists() else {}
-    for name in models:
+    bounds = [None if word == "none" else int(word) for word in given.bounds.split(",")] if given.bounds else BOUNDS
+    runs = [("regression", bound) for bound in bounds] + ([] if given.only else [(BEFORE, None)])
+    for name in given.models:
         model = fewer.load(name)
-        for nfe in calls:
-            for seed in range(seeds):
-                left = [each for each in SEARCHES if f"{name}/{nfe}/{seed}/{each}" not in found]
-                if not left:
-                    continue
-                bed = Bed.of(model, nfe, seed, noises)
-                found[f"{name}/{nfe}/{seed}/standard"] = [
-                    {"evaluations": bed.objective.evaluations, **bed.error(bed.standards[0])}
-                ]
-                for each in left:
-                    found[f"{name}/{nfe}/{seed}/{each}"] = curve(bed, SEARCHES[each], most)
+        judge = judge_of(model, given.fresh)
+        for nfe in map(int, given.nfe.split(",")):
+            for seed in range(given.seeds):
+                for search, bound in runs:
+                    key = f"{Path(name).name}/{nfe}/{seed}/{search}/{bound or 'unbounded'}"
+                    if key in found:
+                        continue
+                    found[key] = asdict(measured(judge, nfe, seed, search, bound))
                     out.parent.mkdir(parents=True, exist_ok=True)
                     out.write_text(json.dumps(found, indent=1))
-                    print(f"{name} {nfe} seed {seed} {each}: {found[f'{name}/{nfe}/{seed}/{each}'][-1]}", flush=True)
+                    point = found[key]
+                    print(
+                        f"{key}: {point['evaluations']} evaluations, typical {point['typical']}, {point['decision']}",
+                        flush=True,
+                    )
 
 
-def draw(found: dict[str, list[dict[str, float]]], svg: Path) -> None:
-    """A panel for each model and number of calls; typical errors by evaluations, a line a search and seed."""
+def draw(found: dict[str, dict[str, object]], svg: Path) -> None:
+    """A panel for each model and number of calls; typical errors by evaluations, a line for the default of each seed."""
+    import matplotlib
+
     matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
-    panels = sorted({tuple(key.split("/")[:2]) for key in found}, key=lambda panel: (panel[0], int(panel[1])))
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(4 * len(panels), 3.4), squeeze=False)
-    for axis, (name, nfe) in zip(axes[0], panels, strict=True):
-        for n, search in enumerate(SEARCHES):
-            for key in [key for key in found if key.startswith(f"{name}/{nfe}/") and key.endswith(f"/{search}")]:
-                points = found[key]
-                label = search if key.split("/")[2] == "0" else None
-                axis.plot(
-                    [p["evaluations"] for p in points], [p["typical"] for p in points], f"C{n}", lw=1.2, label=label
+    points = {tuple(key.split("/")): Point(**point) for key, point in found.items()}  # type: ignore[arg-type]
+    panels = sorted({key[:2] for key in points}, key=lambda panel: (panel[0], int(panel[1])))
+    rows = -(-len(panels) // ACROSS)
+    figure, axes = pyplot.subplots(rows, ACROSS, figsize=(3.4 * ACROSS, 3 * rows), squeeze=False, sharex=True)
+    for axis in axes.flat[len(panels) :]:
+        axis.axis("off")
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        own = {key: point for key, point in points.items() if key[:2] == panel}
+        for n, search in enumerate(("regression", BEFORE)):
+            for seed in sorted({key[2] for key in own}):
+                line = sorted((p for key, p in own.items() if key[2:4] == (seed, search)), key=lambda p: p.evaluations)
+                middle = [p.typical[0] for p in line]
+                reach = [[p.typical[0] - p.typical[1] for p in line], [p.typical[2] - p.typical[0] for p in line]]
+                label = {"regression": "tune", BEFORE: f"tune --strategy {BEFORE}"}[search] if seed == "0" else None
+                axis.errorbar(
+                    [p.evaluations for p in line], middle, reach, fmt="o-", color=f"C{n}", ms=4, lw=1, label=label
                 )
-        levels = [
-            points[0]["typical"]
-            for key, points in found.items()
-            if key.startswith(f"{name}/{nfe}/") and "standard" in key
-        ]
-        axis.axhline(sum(levels) / len(levels), color="grey", ls=":", label="best standard plan")
-        axis.set(xscale="log", yscale="log", title=f"{name}, {nfe} calls", xlabel="network evaluations")
-    axes[0][0].set_ylabel("typical error, held-out noises")
-    axes[0][-1].legend(fontsize=8)
+        axis.set(xscale="log", yscale="log", title=f"{panel[0]}, {panel[1]} calls", xlabel="network evaluations in all")
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0)))
+        axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x / 1000:g}k"))
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+        for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            which(ticker.FuncFormatter(lambda y, _: f"{y:.3g}"))
+        axis.tick_params(labelsize=7, which="both", labelbottom=True)
+        axis.legend(fontsize=7)
+    for row in axes:
+        row[0].set_ylabel("typical error, fresh noises")
     figure.tight_layout()
     figure.savefig(svg)
+
+
+PAGE = """# What a search costs
+
+`fewer tune --evaluations N` bounds all network evaluations of a run, each of a single sample: the reference solutions, the ranking
+of standard plans, the search, and the comparison on held-out noises. `--time` bounds the seconds likewise, and `--dry-run` says
+beforehand what a run takes on this device. Without a bound a search goes on until it stops to gain; a network of over 100 million
+weights has 8,000 evaluations a budget (16,000 where rows are guided) unless its cost is given.
+
+![typical error over network evaluations]({svg})
+
+What `tune` handed out, on {fresh} noises that it never saw: the [typical error](evidence.md) with its 95 % interval, the share of
+samples that end at another image, and the verdict of the run itself. `gauss-newton` without a bound was the default before rows
+were fitted by regression. Where the verdict is *cannot tell*, the best standard plan was kept: with few evaluations there are few
+held-out noises, and whether as few samples end elsewhere is the last thing that they tell.
+
+{table}
+
+Made by `python -m benchmarks.search_cost`; all figures are in `benchmarks/results/search-cost.json`.
+"""
+
+
+def table(found: dict[str, dict[str, object]]) -> str:
+    """The points as a markdown table, by model and number of calls."""
+    lines = [
+        "| network | calls | search | evaluations in all | typical error | elsewhere | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    points = {tuple(key.split("/")): Point(**point) for key, point in found.items()}  # type: ignore[arg-type]
+    for key in sorted(
+        points, key=lambda key: (key[0], int(key[1]), int(key[2]), key[3] == BEFORE, points[key].evaluations)
+    ):
+        point = points[key]
+        middle, low, high = (f"{value:.3g}" for value in point.typical)
+        bound = "no bound" if point.bound is None else f"`--evaluations {point.bound}`"
+        search = bound if key[3] != BEFORE else f"`{BEFORE}`, no bound"
+        lines.append(
+            f"| {key[0]} | {key[1]} | {search} | {point.evaluations:,} | {middle} [{low}, {high}] | {point.elsewhere[0]:.1%} "
+            f"| {point.decision} |"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -141,17 +178,21 @@ def main() -> None:
     parser.add_argument("models", nargs="*")
     parser.add_argument("--nfe", default="5")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--noises", type=int, default=96)
-    parser.add_argument("--most", type=int, default=150_000, help="evaluations after which a search is stopped")
+    parser.add_argument("--fresh", type=int, default=FRESH)
+    parser.add_argument("--bounds", help="evaluations, such as 8000,none, in place of the usual ones")
+    parser.add_argument("--only", action="store_true", help="the default alone")
     parser.add_argument("--out", type=Path, default=Path("build/search-cost.json"))
     parser.add_argument("--draw", type=Path)
     parser.add_argument("--svg", type=Path, default=Path("docs/search-cost.svg"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.models:
-        measure(given.models, [int(n) for n in given.nfe.split(",")], given.seeds, given.noises, given.most, given.out)
+        measure(given)
     if given.draw:
-        draw(json.loads(given.draw.read_text()), given.svg)
+        found = json.loads(given.draw.read_text())
+        draw(found, given.svg)
+        page = PAGE.format(svg=given.svg.name, table=table(found), fresh=FRESH)
+        given.svg.with_suffix(".md").write_text(page)
 
 
 if __name__ == "__main__":
