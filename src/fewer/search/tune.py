@@ -122,7 +122,7 @@ def tune(
               noises, with a coarser reference solution and fewer standard plans, which the notes say
     resume    go on with the search in `out`, of a model that has a hash
     force     write into `out` whatever it holds, and begin anew: otherwise it is new, empty, or holds an earlier search
-    noises    starting noises of the search: by default as many as hold 16384 numbers, from 64 to 128;
+    noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 128;
               `fresh` other ones that the comparison begins with, from 64 to 256, of up to four times as many
     evaluations  most network evaluations of the whole run, of single samples, all budgets together: likewise. Without it, `time`,
               `trials` and `noises`, a network of over 100 million weights has 8,000 for each budget of up to 10 calls, 16,000
@@ -213,7 +213,7 @@ def requested(
         budgets = paid_by(model, limits, scale) if limits else evaluations_of(nfe, match)
         request = Request(
             budgets, seed=seed, guidance=scale, keep=kept, margin=margin, trials=trials, time=time, match=match,
-            noises=enough_noises(model, 64, 128) if noises is None else noises,
+            noises=enough_noises(model, 96, 128) if noises is None else noises,
             held_out=enough_noises(model, 64) if fresh is None else fresh,
             strategy=strategy_of(strategy, "strategy"), start_from=strategies, start_plans=plans, objective=objective,
             evaluations=for_large(model, budgets, scale) if unbounded else evaluations,
