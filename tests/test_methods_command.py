@@ -27,6 +27,13 @@ def test_the_list_is_read_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_one_method_is_read_as_it_is_in_the_list() -> None:
+    """From those files alone that have its name in them."""
+    for name in dict.fromkeys(method.name for method in READ.values()):
+        assert catalogue.methods(name) == [method for method in READ.values() if method.name == name]
+    assert catalogue.methods("no such method") == []
+
+
 def test_what_is_read_is_what_the_register_has() -> None:
     assert set(READ) == {(part.room, part.name) for part in REGISTERED}
 

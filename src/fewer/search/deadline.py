@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 Clock = Callable[[], float]
 
@@ -33,7 +33,7 @@ class Deadline:
     seconds: float | None = None
     clock: Clock = time.monotonic
     evaluations: int | None = None
-    made: Callable[[], int] = field(default=lambda: 0)
+    made: Callable[[], int] = lambda: 0
 
     def __post_init__(self) -> None:
         self.began = self.clock()
@@ -57,11 +57,12 @@ class Deadline:
 
     def left(self, pace: float) -> float:
         """Evaluations until the present window is over, that of the references or of a budget; `pace` is those a second."""
-        return self._evaluations(self._to, pace)
+        return self.until(self._to, pace)
 
-    def left_of_all(self, pace: float, share: float = 1.0) -> float:
+    def until(self, share: float, pace: float) -> float:
         """Evaluations until this share of the whole is used up."""
-        return self._evaluations(share, pace)
+        by_time = math.inf if self.seconds is None else pace * (share * self.seconds - self.spent)
+        return by_time if self.evaluations is None else min(by_time, share * self.evaluations - self.made())
 
     def open(self, budgets: Sequence[int], match: bool = False) -> None:
         """Begin the window of the first of the budgets that are left, in evaluations: its part of what is left for all."""
@@ -76,8 +77,3 @@ class Deadline:
     def over(self) -> bool:
         """Whether all is used up."""
         return self.bounded and self.now > 1
-
-    def _evaluations(self, until: float, pace: float) -> float:
-        """Evaluations until a share of the whole is used up."""
-        by_time = math.inf if self.seconds is None else pace * (until * self.seconds - self.spent)
-        return by_time if self.evaluations is None else min(by_time, until * self.evaluations - self.made())

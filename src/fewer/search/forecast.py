@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fewer.errors import InputError
 from fewer.evaluate.cost.pace import in_words, timed_pace
 from fewer.evaluate.own_pipeline import FEWEST, pipeline_noises
-from fewer.evaluate.reference import USUAL
+from fewer.evaluate.reference import USUAL, usual_evaluations
 from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
 from fewer.registry import parts
@@ -81,11 +81,14 @@ def _unbounded(request: Request, model: Model, calls: int) -> dict[str, int]:
     """Evaluations of each stage where nothing is bounded; `calls` of the reference solution's rows."""
     n, fresh = request.noises, request.held_out
     probe, passes = probes(model, request), passes_at(request.guidance)
-    fine = passes * (calls // 2 if request.bounded else calls)  # of the solution that is compared with
+    compared = calls // 2 if request.bounded else calls  # of the solution that plans are compared with
+    fine = passes * compared
     begin = LIKELY * probe * min(request.budgets[-1].nfe, 10)
-    doubling = passes * (3 * calls // 2 if request.bounded else calls) * probe
+    finer = (
+        usual_evaluations(0, probe, request.guidance, calls) if request.bounded else 0
+    )  # which tell that those are enough
     stages = {
-        "reference solution": begin + doubling + fine * n,
+        "reference solution": begin + finer + usual_evaluations(n, probe, request.guidance, compared),
         "reference solution of held-out noises": fine * fresh,
     }
     if model.pipeline is not None:

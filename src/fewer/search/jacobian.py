@@ -54,7 +54,7 @@ class Jacobian:
         v = scale^2 s / |scale s|^2.
 
         scale  (K,) what a unit of each parameter amounts to
-        Source: Broyden 1965, doi:10.1090/S0025-5718-1965-0198670-6, eq. 4.5, in scaled parameters.
+        Source: Broyden 1965, doi:10.1090/S0025-5718-1965-0198670-6, in scaled parameters.
         """
         along = (step / self.widths).float()
         missed = change.flatten(1).float().cpu() - torch.einsum("k,knd->nd", along, self.changes)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,7 +129,7 @@ def tune(
               `trials` and `noises`, a network of over 100 million weights has 8,000 for each budget of up to 10 calls, 16,000
               where rows are guided, and in proportion above
     strategy  what moves the plans, of the tuning methods (`fewer methods`): by default times and coefficients together,
-              under guidance with the passes too ("guided-rows"), and for macs and ms, unless blocks are kept, "joint"
+              under guidance with the passes too ("guided-regression"), and for macs and ms, unless blocks are kept, "joint"
               besides, from rows of the passes that were found and from rows that all make both, or else the one that is
               named and leaves blocks out; with a second network "networks" besides. Or a strategy of one's own
               (`fewer.search.strategy.Strategy`)
@@ -254,14 +255,8 @@ def foresee(
     kept = 4 * math.prod(model.shape) * 3 * (fitting.noises + 4 * fitting.held_out)  # noises, targets and samples
     memory = batch_memory(model, scale, size) + kept
     found = {"guidance scale": EACH * NOISES} if isinstance(guidance, str) else {}
-    return Forecast(
-        found | foreseen(fitting, model, pace),
-        pace,
-        memory,
-        request.time,
-        request.evaluations,
-        notes_for_large(request, model),
-    )
+    stages, notes = found | foreseen(fitting, model, pace), notes_for_large(request, model)
+    return Forecast(stages, pace, memory, most=request.time, limit=request.evaluations, notes=notes)
 
 
 def timed(task: Task, run: Run) -> Task:
@@ -271,12 +266,10 @@ def timed(task: Task, run: Run) -> Task:
     """
     request, model = task.request, task.model
     if run.deadline.bounded:
+        pace = partial(timed_pace, model, request.guidance, clock=run.deadline.clock)
+        check_room(request, model, math.inf if request.time is None else pace(LEAST_NOISES))
         if request.time is not None:
-            run.pace = timed_pace(model, request.guidance, task.batch, run.deadline.clock)
-        few = (
-            run.pace if request.time is None else timed_pace(model, request.guidance, LEAST_NOISES, run.deadline.clock)
-        )
-        check_room(request, model, few)
+            run.pace = pace(task.batch)
         request = within(request, model, run.pace)
         if task.folder is not None and task.resume:
             request = replace(request, noises=noises_of(task.folder / STUDY) or request.noises)
@@ -298,8 +291,10 @@ def _fewer_noises(asked: Request, request: Request) -> list[str]:
 
 def _bounds(request: Request) -> str:
     """What the request allows, in words."""
-    bounds = {"s": request.time, "evaluations": request.evaluations}
-    return " and ".join(f"{most:,g} {unit}" for unit, most in bounds.items() if most is not None)
+    time = "" if request.time is None else f"{request.time:g} s"
+    return " and ".join(
+        filter(None, (time, "" if request.evaluations is None else f"{request.evaluations:,} evaluations"))
+    )
 
 
 def searched(task: Task, run: Run, command: str = "", free_scale: bool = False) -> Result:

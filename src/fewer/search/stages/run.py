@@ -102,7 +102,7 @@ class Run:
 
     def has_room(self, evaluations: int) -> bool:
         """Whether so many evaluations fit into what is left of the whole, and a tenth more."""
-        return not self.deadline.bounded or evaluations <= self.deadline.left_of_all(self.pace, BEYOND)
+        return not self.deadline.bounded or evaluations <= self.deadline.until(BEYOND, self.pace)
 
     @contextmanager
     def stopping(self, at: Callable[[], bool]) -> Iterator[None]:

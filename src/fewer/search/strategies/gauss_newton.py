@@ -173,14 +173,11 @@ class GaussNewton(Strategy):
         own, theta, damping = descent.within(space), np.array(descent.theta), descent.damping
         here = objective.rollout(own.plan(theta)) if here is None else here
         jacobian = objective.jacobian(here, _neighbours(own, theta, _WIDTHS[descent.width], objective.model.dtype))
-        little, steps = True, 0
+        errors, little, steps = objective.errors(here.samples), True, 0
         while steps <= self.secant:
-            errors = objective.errors(here.samples)
             cap = cap_of(errors)
-            before, (gram, slope) = (
-                capped(errors, cap),
-                jacobian.equations(here.samples - objective.target, errors <= cap),
-            )
+            before = capped(errors, cap)
+            gram, slope = jacobian.equations(here.samples - objective.target, errors <= cap)
             for tried in range(_AGAIN if steps else _TRIES):
                 change = gauss_newton_step(gram, slope, damping * _GROW**tried)
                 try:
@@ -188,21 +185,23 @@ class GaussNewton(Strategy):
                 except OutOfTime:
                     if not steps:
                         raise
-                    return descent.moved(theta, damping, objective.errors(here.samples), little), here
-                after = capped(objective.errors(there.samples), cap)
+                    return descent.moved(theta, damping, errors, little), here
+                found = objective.errors(there.samples)
+                after = capped(found, cap)
                 if math.isfinite(after) and after < before:
                     break
             else:
                 break
-            if steps < self.secant:
-                scale = gram.diagonal().sqrt().clamp(min=_NOTHING)
-                jacobian = jacobian.updated(torch.from_numpy(change), there.samples - here.samples, scale)
-            theta, here, steps = theta + change, there, steps + 1
+            moved = there.samples - here.samples
+            theta, here, errors, steps = theta + change, there, found, steps + 1
             damping = max(damping * _GROW**tried / _SHRINK, 1e-8)
             if after > before * (1 - self.tolerance) ** 2:
                 break
             little = False
-        return descent.moved(theta, damping if steps else _DAMPING, objective.errors(here.samples), little), here
+            if steps <= self.secant:
+                scale = gram.diagonal().sqrt().clamp(min=_NOTHING)
+                jacobian = jacobian.updated(torch.from_numpy(change), moved, scale)
+        return descent.moved(theta, damping if steps else _DAMPING, errors, little), here
 
 
 def on_all_noises(done: Sequence[Candidate]) -> bool:

@@ -21,7 +21,7 @@ from fewer.search.strategy import NUMBERS, Candidate, Strategy
 from fewer.search.trajectory import guidance_of, reference_trajectories
 
 _DAMPING, _SHRINK, _GROW, _TRIES = 1e-2, 4.0, 6.0, 4
-DESCENTS = ("descent", "from standard plans")
+FROM_FIT, FROM_STANDARDS = "descent", "from standard plans"  # stages of the descents
 _WIDTHS = (0.1, 0.02)  # of differences along the logarithms of the gaps of log s
 
 
@@ -129,27 +129,23 @@ class Regression(Strategy):
 
     def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         """The candidates of `rows`, then those of the descents."""
-        fits = [c for c in done if c.state["stage"] not in DESCENTS]
+        fits = [c for c in done if c.state["stage"] not in (FROM_FIT, FROM_STANDARDS)]
         for fitted in self.rows.search(objective, space, list(fits), seed):
             fits.append(replace(fitted, strategy=self.name))
             yield fits[-1]
         known = (min(fits, key=lambda c: c.error).plan, *space.starts) if fits else space.starts
-        steps = of_stage(done, "descent")
+        steps = of_stage(done, FROM_FIT)
         if known:
-            for step in self._descended(
-                objective, replace(space, bases=known[:1], starts=known[1:]), steps, "descent", seed
-            ):
+            own = replace(space, bases=known[:1], starts=known[1:])
+            for step in self._descended(objective, own, done, FROM_FIT, seed):
                 steps.append(step)
                 yield step
         if not steps or self._falls_short(objective, self.descent.choose(steps).plan, space.base):
-            bare = replace(space, starts=())
-            yield from self._descended(
-                objective, bare, of_stage(done, "from standard plans"), "from standard plans", seed
-            )
+            yield from self._descended(objective, replace(space, starts=()), done, FROM_STANDARDS, seed)
 
     def choose(self, done: list[Candidate]) -> Candidate:
         """The better of the descents' choices where they came to all noises; before, the best of all."""
-        ends = [steps for stage in DESCENTS if on_all_noises(steps := of_stage(done, stage))]
+        ends = [steps for stage in (FROM_FIT, FROM_STANDARDS) if on_all_noises(steps := of_stage(done, stage))]
         return min([self.descent.choose(steps) for steps in ends] or done, key=lambda c: c.error)
 
     def _falls_short(self, objective: Objective, plan: Plan, baseline: Plan) -> bool:
@@ -163,7 +159,8 @@ class Regression(Strategy):
     def _descended(
         self, objective: Objective, space: Space, done: list[Candidate], stage: str, seed: int
     ) -> Iterator[Candidate]:
-        for step in self.descent.search(objective, space, list(done), seed):
+        """The steps of a stage, on from those that were made before."""
+        for step in self.descent.search(objective, space, of_stage(done, stage), seed):
             yield replace(step, strategy=self.name, state={"stage": stage, **step.state})
 
 
@@ -191,8 +188,10 @@ class Walk:
 
 
 def row_fit(objective: Objective, space: Space, levels: int, noises: int, ridge: float = RIDGE) -> RowFit:
-    """The fit of rows to the reference solution's way from the first noises (that which the objective knows, where there is one, or
-    else one of so many levels), under the guidance of the space's rows."""
+    """The fit of rows to the reference solution's way from the first noises, under the guidance of the space's rows.
+
+    The way is that which the objective has kept, or else one of so many levels.
+    """
     way = objective.trajectory or reference_trajectories(objective, guidance_of(space), levels, noises)
     few = objective.first(min(noises, len(way)))
     return RowFit(few, way.subset(0, len(few)), tuple(row.guidance for row in space.base.rows), ridge)
