@@ -93,14 +93,16 @@ def measure(given: argparse.Namespace) -> None:
                     )
 
 
-def draw(found: dict[str, dict[str, object]], svg: Path) -> None:
+Points = dict[tuple[str, ...], Point]  # by model, calls, seed, search and bound
+
+
+def draw(points: Points, svg: Path) -> None:
     """A panel for each model and number of calls; typical errors by evaluations, a line for the default of each seed."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot, ticker
 
-    points = {tuple(key.split("/")): Point(**point) for key, point in found.items()}  # type: ignore[arg-type]
     panels = sorted({key[:2] for key in points}, key=lambda panel: (panel[0], int(panel[1])))
     rows = -(-len(panels) // ACROSS)
     figure, axes = pyplot.subplots(rows, ACROSS, figsize=(3.4 * ACROSS, 3 * rows), squeeze=False, sharex=True)
@@ -151,13 +153,12 @@ Made by `python -m benchmarks.search_cost`; all figures are in `benchmarks/resul
 """
 
 
-def table(found: dict[str, dict[str, object]]) -> str:
+def table(points: Points) -> str:
     """The points as a markdown table, by model and number of calls."""
     lines = [
         "| network | calls | search | evaluations in all | typical error | elsewhere | verdict |",
         "|---|---|---|---|---|---|---|",
     ]
-    points = {tuple(key.split("/")): Point(**point) for key, point in found.items()}  # type: ignore[arg-type]
     for key in sorted(
         points, key=lambda key: (key[0], int(key[1]), int(key[2]), key[3] == BEFORE, points[key].evaluations)
     ):
@@ -189,9 +190,9 @@ def main() -> None:
     if given.models:
         measure(given)
     if given.draw:
-        found = json.loads(given.draw.read_text())
-        draw(found, given.svg)
-        page = PAGE.format(svg=given.svg.name, table=table(found), fresh=FRESH)
+        points = {tuple(key.split("/")): Point(**point) for key, point in json.loads(given.draw.read_text()).items()}
+        draw(points, given.svg)
+        page = PAGE.format(svg=given.svg.name, table=table(points), fresh=FRESH)
         given.svg.with_suffix(".md").write_text(page)
 
 
