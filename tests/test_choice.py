@@ -127,6 +127,41 @@ def test_a_standard_plan_that_the_search_missed_is_played_where_its_figure_says_
     assert outcome.plan.name == "missed 2"
 
 
+@pytest.mark.parametrize("standards", [1, 6])
+def test_a_plan_that_is_no_better_than_the_best_of_many_is_hardly_ever_said_to_be(standards: int) -> None:
+    """The baseline is chosen on the noises that compare it; 5 % of the verdicts may be wrong, of 60 no more than 9 then."""
+    plan = fewer.standard("ddim", mixture(0), 2, "logsnr")
+    names = [f"standard {i}" for i in range(standards)]
+    ranked = [Candidate(plan.named(name), 0.1, "standard") for name in names]
+    wrong = 0
+    for seed in range(60):
+        generator = torch.Generator().manual_seed(seed)
+        spread = torch.randn(standards + 1, LONGEST * FIRST, generator=generator, dtype=torch.float64)
+        errors = dict(zip(["tuned", *names], spread.exp(), strict=True))
+        outcome = judge(Scores(errors), 2, Candidate(plan.named("tuned"), 0.1, "made"), ranked, Terms(FIRST, 0.0))
+        wrong += outcome.verdict.decision == "better"
+    assert wrong <= 9
+
+
+def test_the_last_look_is_where_the_evaluations_end() -> None:
+    """With one look the whole chance of error is that look's, so that more is decided by as few noises."""
+    plan = fewer.standard("ddim", mixture(0), 2, "logsnr")
+    noise = torch.randn(2, LONGEST * FIRST, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    errors = {"tuned": (noise[0] - 1).exp(), "standard": noise[1].exp()}
+    ranked = [Candidate(plan.named("standard"), 0.1, "standard")]
+    intervals = []
+    for most in (None, FIRST, FIRST - 1):
+        terms = Terms(FIRST, late=lambda: True, most=most)
+        outcome = judge(Scores(errors), 2, Candidate(plan.named("tuned"), 0.1, "made"), ranked, terms)
+        assert len(outcome.chosen.samples) == FIRST
+        intervals.append(outcome.verdict.ratio)
+    spent, whole, least = intervals
+    assert spent is not None
+    assert whole is not None
+    assert whole == least
+    assert spent.low < whole.low < whole.high < spent.high
+
+
 def test_an_interval_that_says_nothing_is_put_into_words() -> None:
     wide = Interval(0.3, 1e-9, 432560718.964, 64)
     assert not tells(wide)

@@ -18,6 +18,7 @@ from fewer.evaluate.distances.energy import energy_difference
 from fewer.evaluate.modes import Modes
 from fewer.evaluate.statistics.endings import (
     TRIM,
+    Endings,
     common_border,
     decide_share,
     endings,
@@ -30,6 +31,7 @@ from fewer.evaluate.statistics.endings import (
 )
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import squared_errors
+from fewer.evaluate.verdict import Verdict, in_words, settled
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import Flow
@@ -209,6 +211,32 @@ def test_the_difference_of_energy_distances_holds_the_truth() -> None:
                                                         (0.06, 0.2, "worse"), (-0.1, 0.2, "cannot tell")])  # fmt: skip
 def test_a_difference_of_shares_is_decided_by_its_interval(low: float, high: float, decision: str) -> None:
     assert decide_share(Interval((low + high) / 2, low, high, 100), 0.05) == decision
+
+
+ERRORS = {"better": (0.4, 0.6), "not worse": (0.9, 1.02), "worse": (1.1, 1.3), "cannot tell": (0.8, 1.3)}
+SHARES = {"better": (-0.2, -0.1), "fewer": (-0.2, 0.1), "more": (-0.1, 0.2), "worse": (0.06, 0.2)}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("shares", SHARES)
+@pytest.mark.parametrize("farther", [(-2.0, -1.0), (-1.0, 1.0), (1.0, 2.0)])
+def test_the_distribution_decides_where_only_the_share_is_open(
+    error: str, shares: str, farther: tuple[float, float]
+) -> None:
+    """A candidate of which no more samples end elsewhere, and whose samples as a whole are nearer, is judged by its error."""
+    low, high = SHARES[shares]
+    wilson = Interval(0.1, 0.0, 0.3, 48)
+    found = Endings(
+        Interval(math.prod(ERRORS[error]) ** 0.5, *ERRORS[error], 48),
+        Interval((low + high) / 2, low, high, 48),
+        (wilson, wilson),
+        4,
+    )
+    decision = settled(found, 0.05, Interval(sum(farther) / 2, *farther, 48))
+    open_only = shares == "fewer" and farther[1] < 0
+    assert decision == (error if open_only else found.decision(0.05))
+    verdict = Verdict("x", 0.05, decision, found.error, elsewhere=found.elsewhere, shares=found.shares)
+    assert ("nearer to the reference" in in_words(verdict)) == (open_only and error in ("better", "not worse"))
 
 
 def test_trimming_leaves_out_a_tenth_at_each_end() -> None:

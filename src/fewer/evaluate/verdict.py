@@ -17,7 +17,7 @@ from torch import Tensor
 from fewer.evaluate.distances.energy import energy_difference
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.statistics import paired
-from fewer.evaluate.statistics.endings import ALPHA
+from fewer.evaluate.statistics.endings import ALPHA, Endings
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import Decision
 
@@ -64,6 +64,12 @@ class Verdict:
     def worse_by_distribution(self) -> bool:
         """Whether its samples are clearly farther from the reference's as a whole, whatever the pairs say."""
         return self.farther is not None and self.farther.low > 0
+
+    @property
+    def settled_by_distribution(self) -> bool:
+        """Whether it is not worse although the share of its samples that end elsewhere was not decided."""
+        undecided = self.elsewhere is not None and self.elsewhere.value < 0 and self.elsewhere.high > self.margin
+        return undecided and self.non_inferior is True
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which has null where an interval has no end."""
@@ -113,11 +119,23 @@ def of_pairs(
         return Verdict(name, margin, "worse" if errors.any() else "not worse", None)
     found = evaluator.compared(samples, of_baseline, alpha)
     few = slice(max(paired.LEAST, MOST_NUMBERS // samples[0].numel()))
+    farther = energy_difference(samples[few], of_baseline[few], evaluator.target[: len(samples)][few])
     return Verdict(
-        name, margin, found.decision(margin), found.error, elsewhere=found.elsewhere, shares=found.shares,
-        rmse=paired.ratio(errors, theirs),
-        farther=energy_difference(samples[few], of_baseline[few], evaluator.target[: len(samples)][few]),
+        name, margin, settled(found, margin, farther), found.error, elsewhere=found.elsewhere, shares=found.shares,
+        rmse=paired.ratio(errors, theirs), farther=farther,
     )  # fmt: skip
+
+
+def settled(found: Endings, margin: float, farther: Interval) -> Decision:
+    """The decision by both figures; where the share that ends elsewhere is all that is open, no more of the candidate's samples
+    do, and they are clearly nearer to the reference's as a whole, its error decides.
+
+    What an other image can harm is the distribution: a nearer one is not harmed.
+    """
+    decision = found.decision(margin)
+    if decision != "cannot tell" or found.error is None or found.by_share(margin) != decision:
+        return decision
+    return paired.decide(found.error, margin) if found.elsewhere.value <= 0 and farther.high < 0 else decision
 
 
 def distance_ratio(a: Interval, b: Interval) -> Interval:
@@ -150,6 +168,8 @@ def in_words(verdict: Verdict, baseline: str = "") -> str:
     if verdict.shares is not None and any(share.value for share in verdict.shares):
         own, theirs = (f"{100 * share.value:.3g} %" for share in verdict.shares)
         said += f", and {own} of its samples end elsewhere, where {theirs} of the baseline's do"
+    if verdict.settled_by_distribution:
+        said += "; by energy distance its samples as a whole are nearer to the reference's"
     if verdict.worse_by_distribution and verdict.non_inferior:
         said += "; by energy distance its samples as a whole are farther from the reference's"
     return said

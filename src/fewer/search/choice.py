@@ -2,10 +2,10 @@
 
 The tuned plan and the k plans that it is held against are played on the same held-out noises: on the first ones, and on
 more, up to four times as many, while the race is undecided. The baseline is the best one by the search's criterion (of pairs,
-that of least typical error) on all noises of the last look. That it is the best of k on these very noises is allowed for: the
-figures of the tuned plan against all k (`fewer.evaluate.statistics.endings`, `fewer.evaluate.by_figure`) hold together, over all
-looks, with 95 % chance (the levels of `fewer.evaluate.statistics.spending`, divided by k after Bonferroni), so that those against
-the baseline do, whichever it is.
+that of least typical error) on all noises of the last look. The figures of the tuned plan against it
+(`fewer.evaluate.statistics.endings`, `fewer.evaluate.by_figure`) hold together, over all looks, with 95 % chance (the levels of
+`fewer.evaluate.statistics.spending`). They need no more for there being k: that the baseline is the best of k on these very noises
+makes it look better than it is, which speaks against the tuned plan only.
 
 The tuned plan is taken where it is shown to be better or not worse, and no other plan is clearly better on these noises. Else
 the baseline is kept, which no plan clearly beats, since none is better here. Intervals of the qualities beside are each plan's
@@ -37,6 +37,7 @@ LEAST, MOST = 3, 6  # standard plans played on held-out noises, besides those th
 class Terms:
     """How plans are compared: on the `first` held-out noises and up to four times as many, with a `margin` of non-inferiority.
 
+    most      noises beyond which there is neither time nor evaluations; None for four times the first
     guidance  scale of the reference solution, which goes on record in the plan
     late      whether the time is up, so that nothing more is played than the comparison cannot do without
     missing   why there is no tuned plan, where there is none
@@ -49,6 +50,12 @@ class Terms:
     late: Callable[[], bool] = lambda: False
     missing: str = "nothing was free to move"
     by: Criterion = PAIRED
+    most: int | None = None
+
+    @property
+    def longest(self) -> int:
+        """Noises of the last look."""
+        return LONGEST * self.first if self.most is None else max(self.first, min(self.most, LONGEST * self.first))
 
 
 def judge(
@@ -168,9 +175,8 @@ def _compared(
 
 
 def _raced(moved: Played, field: list[Played], terms: Terms) -> tuple[Recommendation, int]:
-    """The race of the tuned plan against all others: its verdict, and the noises that it took."""
-    most = LONGEST * terms.first
-    planned = [(n, alpha / len(field)) for n, alpha in looks(most, terms.first)]
+    """The race of the tuned plan against the best of the others at each look: its verdict, and the noises that it took."""
+    most, planned = terms.longest, looks(terms.longest, terms.first)
     evaluator, by = moved.evaluator, terms.by
     for n, alpha in planned:
         best = _best(field, n, by)

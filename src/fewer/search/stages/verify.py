@@ -13,7 +13,7 @@ from fewer.integrations.as_it_is import as_it_is
 from fewer.plan import Plan
 from fewer.results import Contribution
 from fewer.search.attribution import attribute
-from fewer.search.choice import Terms
+from fewer.search.choice import Terms, contenders
 from fewer.search.choice import judge as judge_plans
 from fewer.search.deadline import SEARCHED
 from fewer.search.forecast import stage
@@ -41,14 +41,26 @@ def verify(
     missing = (
         "the time was up before the search made a plan" if run.deadline.late(SEARCHED) else "nothing was free to move"
     )
-    terms = Terms(refs.fresh, request.margin, request.guidance, run.deadline.late, missing, request.objective)
     cheaper = _cheaper(task, ranked.budget, before)
+    most = _affordable(run, refs, nfe, len(contenders(ranked.standards, request.objective)) + len(cheaper) + 1)
+    terms = Terms(refs.fresh, request.margin, request.guidance, run.deadline.late, missing, request.objective, most)
     outcome = judge_plans(judge, nfe, found.best, ranked.standards, terms, cheaper)
     limit = ranked.budget.limit
     if limit is None or not found.columns:
         return outcome
     plans = {name: candidate.plan for name, candidate in found.columns.items()}
     return _explained(task, run, refs, limit, plans, outcome)
+
+
+def _affordable(run: Run, refs: References, nfe: int, plans: int) -> int | None:
+    """Held-out noises that so many plans can be played on in what is left, the first of which have their reference solution; None
+    where nothing is bounded.
+    """
+    if not run.deadline.bounded:
+        return None
+    left, each = run.deadline.left(run.pace) - refs.fresh * plans * nfe, plans * nfe
+    fine = 0 if refs.judge.source is None else refs.judge.source.plan.nfe
+    return refs.fresh + max(0, int(left / (each + fine)))
 
 
 def _cheaper(task: Task, budget: Budget, before: Sequence[Outcome]) -> list[Plan]:
