@@ -10,7 +10,7 @@ from dataclasses import dataclass
 Clock = Callable[[], float]
 
 # by when, as shares of the whole, the reference solutions are done, and all budgets; the rest is for clocking and writing
-REFERENCES, BUDGETS = 0.4, 0.9
+REFERENCES, BUDGETS = 0.4, 0.95
 # by when, as shares of a budget's part, its standard plans are ranked, and its search has ended; the rest is for the judge
 RANKED, SEARCHED = 0.2, 0.8
 AHEAD = 0.25  # of what is left, for each budget of a match, which ends at the first that is good enough

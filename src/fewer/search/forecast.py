@@ -27,9 +27,11 @@ RANKED = 12  # noises that a standard plan is ranked on, on average
 STEPS = 7  # on the levels from each start, with rows fitted anew
 CYCLES, TRIAL = 9, 4  # of Gauss-Newton, a Jacobian each, on all noises and on a quarter of them
 BASELINES, ROUNDS = 5, 1.25  # plans that the judge plays, and how often the first held-out noises
+BEGINNING = 4  # Jacobians, with which a bounded search comes near its end
+FEWEST_NOISES = 8  # of a search
+NUMBERS_EACH = 16  # numbers that the samples of a search are to hold for each that is free in a plan
 LEAST_NOISES = 16  # with which an interval of any figure can be had
 LEAST_PROBES = 8  # with which the calls of a reference solution can be found
-SPARE = 0.9  # of a window that what is to fit into it may take, since the ranking before can take longer
 TABLE = 2000  # evaluations that clock a network's calls, about
 LEAST_TIME = 2.0  # times the time that was asked for, beyond which a run that needs more is refused
 
@@ -137,10 +139,14 @@ def _searched(request: Request, budget: Budget, n: int, few: int) -> int:
     return int(total)
 
 
+def numbers(nfe: int) -> int:
+    """Levels and weights of a plan of so many rows, as far as they are free."""
+    return nfe - 1 + nfe * (nfe + 1) // 2
+
+
 def cycle(nfe: int) -> float:
     """Evaluations a noise of a Jacobian of Gauss-Newton, with the steps that it serves."""
-    numbers = nfe - 1 + nfe * (nfe + 1) // 2
-    return nfe * (5 + 0.4 * numbers)
+    return nfe * (5 + 0.4 * numbers(nfe))
 
 
 def step_on_levels(nfe: int) -> float:
@@ -193,26 +199,34 @@ def check_clocking(time: float, model: Model) -> None:
 
 
 def within(request: Request, model: Model, pace: float) -> Request:
-    """The request with as many noises as let the reference solutions be done in their share of the time and of the evaluations, at
-    least 16, and the search of each budget make as many Jacobians as it mostly does, at least 32, or fewer where one needs it.
+    """The request with as many noises as its time and evaluations allow: of the search, as many as let each budget make the
+    Jacobians that it begins with, and held-out ones, at least 16, whose reference solution is done in time.
+
+    Few noises and many steps end nearer to the reference solution than many noises and few steps, as long as the samples hold
+    many more numbers than the plan does.
 
     pace  evaluations a second
     """
-    room, fitting = REFERENCES * bound(request, pace), request
-    while max(fitting.noises, fitting.held_out) > LEAST_NOISES and _references(fitting, model) > room:
+    allowed = bound(request, pace)
+    if not math.isfinite(allowed):
+        return request
+    fitting = replace(request, noises=min(request.noises, _searchable(request, model, allowed)))
+    while max(fitting.noises, fitting.held_out) > LEAST_NOISES and _references(fitting, model) > REFERENCES * allowed:
         if fitting.noises >= fitting.held_out:
             fitting = replace(fitting, noises=max(LEAST_NOISES, fitting.noises // 2))
         else:
-            fitting = replace(fitting, held_out=max(LEAST_NOISES, fitting.held_out // 2))
-    if not math.isfinite(room):
-        return fitting
-    left, nfe = BUDGETS * bound(request, pace) - _references(fitting, model), request.budgets[-1].nfe
-    of_search = (SEARCHED - RANKED_BY) * left * nfe / sum(budget.nfe for budget in request.budgets)
-    most = max(RANKED_ON, int(of_search / (CYCLES * cycle(nfe))))
-    once = int(SPARE * of_search / (cycle(nfe) + DEFAULT.rows.grids * nfe))
-    if LEAST_NOISES <= once < most:
-        most = once
-    return replace(fitting, noises=min(fitting.noises, most))
+            fitting = replace(fitting, held_out=max(LEAST_NOISES, fitting.held_out * 3 // 4))
+    return fitting
+
+
+def _searchable(request: Request, model: Model, allowed: float) -> int:
+    """Noises on which the search of the largest budget makes its Jacobians, after reference solutions that take their share."""
+    if not request.objective.paired:
+        return RANKED_ON  # a distance between distributions needs more samples than a Jacobian does
+    nfe, room = request.budgets[-1].nfe, (BUDGETS - REFERENCES) * (SEARCHED - RANKED_BY) * allowed
+    room *= nfe / sum(budget.nfe for budget in request.budgets)
+    least = max(FEWEST_NOISES, math.ceil(NUMBERS_EACH * numbers(nfe) / math.prod(model.shape)))
+    return max(least, int(room / (BEGINNING * cycle(nfe))))
 
 
 def bound(request: Request, pace: float) -> float:

@@ -17,6 +17,7 @@ from fewer.search.strategies.standards import Standards, by_grid, kept_standards
 from fewer.search.strategy import Candidate, Strategy
 from fewer.search.study import Study
 
+ON_ALL = 2  # Jacobians on all noises, after which a descent from more than one fit is worth its evaluations
 COMPILED = 0.1  # share of a budget's time in which its standard plans are made
 
 
@@ -78,15 +79,21 @@ def search(task: Task, run: Run, ranked: Ranked) -> Found:
 
 
 def _affordable(run: Run, ranked: Ranked) -> Strategy:
-    """The usual strategy where a Jacobian of Gauss-Newton fits into what is left for the budget's search, after the fits that it
-    begins from; else the fits, with their levels moved where two steps fit, so that the comparison has what they leave.
+    """The usual strategy, descending from as many fits as what is left for the budget's search allows; where no Jacobian of
+    Gauss-Newton fits into it, the fits, with their levels moved where two steps fit, so that the comparison has what they leave.
     """
-    nfe, few, rows = ranked.budget.nfe, len(quarter(ranked.objective)), DEFAULT.rows
-    fits = rows.grids * nfe
-    for strategy, more in ((DEFAULT, cycle(nfe)), (replace(rows, starts=1), 2 * step_on_levels(nfe))):
-        if run.affords(few * (fits + more), (SEARCHED - RANKED) / (1 - RANKED)):
-            return strategy
-    return rows
+    nfe, n, rows, descent = ranked.budget.nfe, len(ranked.objective), DEFAULT.rows, DEFAULT.descent
+    few, fitted = min(n, max(descent.few, n // 4)), min(n, rows.noises)
+
+    def affords(more: float) -> bool:
+        return run.affords(fitted * rows.grids * nfe + more, (SEARCHED - RANKED) / (1 - RANKED))
+
+    for starts in range(descent.starts, 1, -1):
+        if affords(cycle(nfe) * (starts * descent.trial * few + ON_ALL * n)):
+            return replace(DEFAULT, descent=replace(descent, starts=starts))
+    if affords(cycle(nfe) * few):
+        return replace(DEFAULT, descent=replace(descent, starts=1))
+    return replace(rows, starts=1) if affords(2 * step_on_levels(nfe) * fitted) else rows
 
 
 def _starts(task: Task, run: Run, ranked: Ranked) -> list[Candidate]:

@@ -43,7 +43,7 @@ class GuidedRegression(Strategy):
     """
 
     rows: RowsByRegression = field(default_factory=lambda: RowsByRegression(grids=4))
-    descent: GaussNewton = field(default_factory=lambda: GaussNewton(starts=1, trial=1, candidates=12, secant=6))
+    descent: GaussNewton = field(default_factory=lambda: GaussNewton(starts=1, trial=1, few=8, candidates=12, secant=6))
     lengths: int = 6
     swaps: int = 4
 

@@ -104,7 +104,7 @@ class RowsByRegression(Strategy):
 )
 @dataclass(frozen=True)
 class Regression(Strategy):
-    """The best plan of `rows`, then `fewer.search.strategies.gauss_newton` from it, and from standard plans.
+    """The plans of `rows`, then `fewer.search.strategies.gauss_newton` from the best of them, and from standard plans.
 
     A row that is fitted to the reference solution's way is not the one from which later rows end nearest to it: what the end
     says of all numbers at once brings as much again. It moves the levels, too, so that by default `rows` fits the grids alone.
@@ -114,7 +114,7 @@ class Regression(Strategy):
     """
 
     rows: RowsByRegression = field(default_factory=lambda: RowsByRegression(grids=6, starts=0))
-    descent: GaussNewton = field(default_factory=lambda: GaussNewton(trial=2, secant=6))
+    descent: GaussNewton = field(default_factory=lambda: GaussNewton(trial=2, few=8, secant=6))
     enough: float = 0.1
 
     name = "regression"
@@ -133,10 +133,11 @@ class Regression(Strategy):
         for fitted in self.rows.search(objective, space, list(fits), seed):
             fits.append(replace(fitted, strategy=self.name))
             yield fits[-1]
-        known = (min(fits, key=lambda c: c.error).plan, *space.starts) if fits else space.starts
+        fitted_plans = tuple(c.plan for c in sorted(fits, key=lambda c: c.error))
         steps = of_stage(done, FROM_FIT)
-        if known:
-            own = replace(space, bases=known[:1], starts=known[1:])
+        if fitted_plans or space.starts:
+            starts = space.starts if fitted_plans else space.starts[1:]
+            own = replace(space, bases=fitted_plans or space.starts[:1], starts=starts)
             for step in self._descended(objective, own, done, FROM_FIT, seed):
                 steps.append(step)
                 yield step
