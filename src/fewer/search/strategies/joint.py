@@ -22,6 +22,7 @@ from fewer.search.limit import Limit
 from fewer.search.objective import Objective
 from fewer.search.passes import constant, passing, scale_of, scaled, stretched
 from fewer.search.ranking import Ranking
+from fewer.search.refit import Refit
 from fewer.search.space import Space, fits
 from fewer.search.strategies.gauss_newton import GaussNewton
 from fewer.search.strategy import NUMBERS, Candidate, Column, Strategy
@@ -31,7 +32,7 @@ FIRST, RACED = 6, 32  # standard plans that compete for a number of rows, and no
 
 class MoreRows(Strategy):
     """A strategy that first finds how many rows a limit pays for where some cost less than a whole call, and which those
-    are, then tunes the levels and weights of the best such plan.
+    are, then moves the levels of the best such plan, fits its weights, and moves both.
 
     limit       the budget
     longer      numbers of rows that are tried, over the number of whole calls that the budget pays for
@@ -82,12 +83,13 @@ class MoreRows(Strategy):
         best = best_pattern(done)
         for stage, strategy, _ in self._stages():
             descent = [c for c in done if c.state.get("stage") == stage]
-            if len(descent) > strategy.trial:  # before, errors are of fewer noises
+            trial = strategy.trial if isinstance(strategy, GaussNewton) else 0  # whose errors are of fewer noises
+            if len(descent) > trial:
                 best = min(best, strategy.choose(descent), key=lambda c: c.error)
         return best
 
     def tuned(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
-        """The iterations of Gauss-Newton from the best plan of `done` that names its number of rows."""
+        """The best plan of `done` that names its number of rows with its levels moved, then its weights fitted, then both moved."""
         done, best = list(done), best_pattern(done)
         for stage, strategy, keep in self._stages():
             own = self._space(space, best.plan, keep)
@@ -103,9 +105,14 @@ class MoreRows(Strategy):
             if descent:
                 best = min(best, strategy.choose(descent), key=lambda c: c.error)
 
-    def _stages(self) -> list[tuple[str, GaussNewton, frozenset[str]]]:
+    def _stages(self) -> list[tuple[str, GaussNewton | Refit, frozenset[str]]]:
         levels = GaussNewton(starts=1, trial=2, candidates=self.drift, consistent=True)
-        return [("levels", levels, frozenset({"solver"})), ("weights", GaussNewton(starts=1), frozenset())]
+        both = GaussNewton(starts=1, trial=2, few=8, secant=6)
+        return [
+            ("levels", levels, frozenset({"solver"})),
+            ("fit", Refit(), frozenset()),
+            ("weights", both, frozenset()),
+        ]
 
     def _space(self, space: Space, plan: Plan, keep: frozenset[str]) -> Space | None:
         """The space around a plan with its blocks and networks; None where nothing is free."""
@@ -130,7 +137,8 @@ class Joint(MoreRows):
     Where F calls of the whole network fit the budget, for each of N = `longer` F rows: the best standard plan of N rows,
     its table of ablation errors on `few` noises, and the pattern of least additive error within the budget
     (`fewer.search.knapsack`). The plan of least error on all noises is tuned with its blocks fixed: its levels alone
-    first, the weights following them by its solver's formula, in at most `drift` iterations of Gauss-Newton; then both.
+    first, the weights following them by its solver's formula, in at most `drift` iterations of Gauss-Newton; then its weights are
+    fitted to the reference solution's way, whatever its rows leave out (`fewer.search.refit`); then both are moved.
     Numbers of rows that branches of at most `ages` rows cannot pay for are passed over. Where that least error is more
     than `worth` times that of the space's best plan, of F whole calls, nothing is tuned: tuning brings whole calls more.
 

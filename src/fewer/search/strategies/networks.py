@@ -43,7 +43,7 @@ class Networks(MoreRows):
 
     The rows of least sum of d_n within the budget are assigned to the second network; so are, as further candidates, as many
     of the first or of the last rows as the budget asks. What has the least error on all noises is tuned with its network
-    column fixed, in the two stages of `joint`. A number of rows that does not fit even where the second network makes all of
+    column fixed, in the stages of `joint`. A number of rows that does not fit even where the second network makes all of
     them that it knows the levels of is passed over.
 
     limit  the budget
