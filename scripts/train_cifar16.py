@@ -279,7 +279,7 @@ def export(state: State, scheduler: Any, folder: Path, seed: int) -> None:
 
 def load_exported(state: State, folder: Path, training: Training) -> None:
     """Starts the state at step 0 from an exported model instead: its weights, its figures, Adam's moments at zero."""
-    place = folder / FOLDERS[type(state.network)]
+    place = folder / FOLDERS[type(state.network).__name__]
     try:
         weights = type(state.network).from_pretrained(place, low_cpu_mem_usage=False).float().state_dict()
         trained = json.loads((folder / "fewer.json").read_text())["trained"]

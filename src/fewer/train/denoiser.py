@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiTTransformer2DModel, FlowMatchEulerDiscreteScheduler, UNet2DModel
-from diffusers.models.embeddings import LabelEmbedding
 from torch import Tensor, nn
 
 from fewer.errors import InputError
+from fewer.models.pipelines.scheduler_config import class_named
 
-FOLDERS: dict[type, str] = {UNet2DModel: "unet", DiTTransformer2DModel: "transformer"}
+FOLDERS = {"UNet2DModel": "unet", "DiTTransformer2DModel": "transformer"}
 REPORT_EVERY = 100
 
 
@@ -90,7 +89,7 @@ class Trained:
         """Write a diffusers folder: unet/ or transformer/, scheduler/, and fewer.json; `half`: weights in float16."""
         network = copy.deepcopy(self.network).cpu()
         network = network.half() if half else network
-        network.save_pretrained(folder / FOLDERS[type(network)])  # type: ignore[operator]
+        network.save_pretrained(folder / FOLDERS[type(network).__name__])  # type: ignore[operator]
         self.scheduler.save_pretrained(folder / "scheduler")
         empty = empty_label(network)
         run = {
@@ -106,12 +105,13 @@ def empty_label(network: nn.Module) -> int | None:
 
     The last of a UNet2DModel's class embeddings; the one past num_embeds_ada_norm in a DiTTransformer2DModel.
     """
-    config: Any = network.config if type(network) in FOLDERS else None
-    if isinstance(network, UNet2DModel):
+    name = type(network).__name__
+    if name not in FOLDERS or type(network) is not class_named(name):
+        raise InputError(f"network is {name}; expected UNet2DModel or DiTTransformer2DModel")
+    config: Any = network.config
+    if name == "UNet2DModel":
         return None if config.num_class_embeds is None else config.num_class_embeds - 1
-    if isinstance(network, DiTTransformer2DModel):
-        return config.num_embeds_ada_norm
-    raise InputError(f"network is {type(network).__name__}; expected UNet2DModel or DiTTransformer2DModel")
+    return config.num_embeds_ada_norm
 
 
 def noised(scheduler: Any, images: Tensor, noise: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,7 +120,7 @@ def noised(scheduler: Any, images: Tensor, noise: Tensor, u: Tensor) -> tuple[Te
     `u` in [0, 1); every trained time is equally likely. Raises InputError for a scheduler with neither betas nor flow.
     """
     config = scheduler.config
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+    if isinstance(scheduler, class_named("FlowMatchEulerDiscreteScheduler")):
         t = u.view(-1, 1, 1, 1)
         return (1 - t) * images + t * noise, u * config.num_train_timesteps, noise - images
     if not hasattr(scheduler, "alphas_cumprod"):
@@ -177,6 +177,8 @@ def train_denoiser(
     bfloat16 autocast on CUDA. On a CPU the result depends on the arguments alone, unless `seconds` cuts the run.
     Raises InputError where labels do not fit the network, FloatingPointError when the loss is no longer finite.
     """
+    from diffusers.models.embeddings import LabelEmbedding
+
     device = torch.device(device)
     empty = empty_label(network)
     check_labels(labels, len(images), empty)

@@ -8,12 +8,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import diffusers
 import numpy as np
 
 from fewer.errors import InputError, first_line
 from fewer.models.pipelines.pipeline_defaults import DynamicShift, PipelineDefaults
-from fewer.models.pipelines.scheduler_config import make_scheduler
+from fewer.models.pipelines.scheduler_config import class_named, make_scheduler
 
 PIPELINE_STEPS = 50  # of pipelines that name no number of their own
 SHIFTED = {"StableDiffusion3Pipeline": 1.16, "FluxPipeline": 1.15}  # max_shift of those that compute mu
@@ -84,6 +83,6 @@ def own_guidance(pipeline: Any) -> float | None:
 
 def default(pipeline: Any, name: str) -> Any:
     """Default of an argument of a pipeline, by the name of its class in diffusers; None if unknown."""
-    kind = getattr(diffusers, pipeline, None) if isinstance(pipeline, str) else None
+    kind = class_named(pipeline)
     argument = inspect.signature(kind.__call__).parameters.get(name) if isinstance(kind, type) else None
     return None if argument is None or argument.default is inspect.Parameter.empty else argument.default

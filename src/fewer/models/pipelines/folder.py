@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from fewer.models.denoiser import LONGEST_NAME
 from fewer.models.model import Model
 from fewer.models.pipelines.defaults import own_guidance, own_steps, shifted
 from fewer.models.pipelines.pipeline_defaults import DynamicShift, PipelineDefaults
-from fewer.models.pipelines.scheduler_config import clip_of, make_scheduler, quiet, schedule_of, settings
+from fewer.models.pipelines.scheduler_config import class_named, clip_of, make_scheduler, quiet, schedule_of, settings
 
 NETWORKS = ("UNet2DModel", "DiTTransformer2DModel")
 COMPONENTS = ("unet", "transformer", "scheduler", "vae")
@@ -59,7 +58,7 @@ def load_folder(
     _check_components(folder, index)
     scheduler = scheduler_of(folder)
     dtype = dtype or torch.float32
-    module = load_module(getattr(diffusers, kind), part, device, dtype)
+    module = load_module(class_named(kind), part, device, dtype)
     classes, empty = _classes(kind, module.config, own, empty_label)
     return Model(
         network=DiffusersNetwork(module, classes is not None),
@@ -210,7 +209,7 @@ def data_range(own: dict[str, Any]) -> tuple[float, float]:
 
 def load_autoencoder(part: Path, device: torch.device) -> Any:
     """The AutoencoderKL of a folder, in float32."""
-    return load_module(diffusers.AutoencoderKL, part, device, torch.float32)
+    return load_module(class_named("AutoencoderKL"), part, device, torch.float32)
 
 
 def decoder(vae: Any) -> Callable[[Tensor], Tensor]:

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import diffusers
 import torch
-from diffusers.utils import logging
 from torch import Tensor
 
 from fewer.errors import InputError, first_line
@@ -21,9 +19,21 @@ from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding, 
 PREDICTS = {"epsilon": "noise", "sample": "data", "v_prediction": "velocity", "flow_prediction": "flow"}
 
 
+def class_named(name: Any) -> Any:
+    """The class of diffusers that has this name; None where there is none.
+
+    diffusers is imported here, on first use: it takes seconds, and a model that is no pipeline needs nothing of it.
+    """
+    import diffusers
+
+    return getattr(diffusers, name, None) if isinstance(name, str) else None
+
+
 @contextmanager
-def quiet(library: Any = logging) -> Iterator[None]:
+def quiet(library: Any = None) -> Iterator[None]:
     """Silence warnings and progress bars of diffusers, or of a `library` by its logging: fewer checks what they say."""
+    if library is None:
+        from diffusers.utils import logging as library
     verbosity, bars = library.get_verbosity(), library.is_progress_bar_enabled()
     library.set_verbosity_error()
     library.disable_progress_bar()
@@ -37,7 +47,7 @@ def quiet(library: Any = logging) -> Iterator[None]:
 
 def make_scheduler(name: Any, config: dict[str, Any]) -> Any:
     """A diffusers scheduler from its class name and configuration; InputError where that is not possible."""
-    kind = getattr(diffusers, name, None) if isinstance(name, str) and "Scheduler" in name else None
+    kind = class_named(name) if isinstance(name, str) and "Scheduler" in name else None
     if kind is None or not hasattr(kind, "from_config"):
         raise InputError(f"unknown scheduler {name!r}; expected the class name of a diffusers scheduler")
     try:

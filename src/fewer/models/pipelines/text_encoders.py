@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 
 from fewer.errors import InputError, first_line
 from fewer.models.pipelines.folder import check_weights, digest_of, scheduler_of, variant_of
-from fewer.models.pipelines.scheduler_config import quiet
+from fewer.models.pipelines.scheduler_config import class_named, quiet
 
 ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5TokenizerFast")
@@ -37,7 +36,7 @@ def assembled(folder: Path, index: dict[str, Any], network: Any, device: torch.d
             f"{folder} takes text, and transformers, which encodes it, is missing: pip install 'fewer[prompts]'"
         ) from error
     with silence():  # importing a pipeline warns of what is not installed
-        own = getattr(diffusers, index["_class_name"])
+        own = class_named(index["_class_name"])
     parts: dict[str, Any] = {}
     for name, parameter in list(inspect.signature(own.__init__).parameters.items())[1:]:
         known = class_of(index, name)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 
 from fewer.errors import InputError, first_line
@@ -35,6 +34,7 @@ from fewer.models.pipelines.folder import (
     sample_shape,
 )
 from fewer.models.pipelines.prompts import check_negative, check_prompts
+from fewer.models.pipelines.scheduler_config import class_named
 from fewer.models.pipelines.text_encoders import assembled, check_lengths, class_of, encoders_hash, silence
 
 AT_ONCE = 16  # prompts that are encoded at once
@@ -165,7 +165,7 @@ def load_text(
     if not (folder / kind.part / "config.json").exists():
         raise InputError(f"{folder} is a {name} without {kind.part}/config.json")
     dtype = dtype or torch.float32
-    module = load_module(getattr(diffusers, kind.network), folder / kind.part, device, dtype)
+    module = load_module(class_named(kind.network), folder / kind.part, device, dtype)
     _check_network(module, folder / kind.part)
     vae = load_autoencoder(folder / "vae", device) if (folder / "vae").is_dir() else None
     pipe = assembled(folder, index, module, device, dtype)
