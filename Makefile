@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= auto
-# the tests run one thread a worker
-ONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# the tests run one thread a worker, and keep bytecode: every worker and command would compile all of fewer again
+ONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .PHONY: demo test test-all test-versions wheel claims docs docs-tables docs-plots check format clean
 
