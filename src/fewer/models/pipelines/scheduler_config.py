@@ -33,7 +33,9 @@ def class_named(name: Any) -> Any:
 def quiet(library: Any = None) -> Iterator[None]:
     """Silence warnings and progress bars of diffusers, or of a `library` by its logging: fewer checks what they say."""
     if library is None:
-        from diffusers.utils import logging as library
+        from diffusers.utils import logging
+
+        library = logging
     verbosity, bars = library.get_verbosity(), library.is_progress_bar_enabled()
     library.set_verbosity_error()
     library.disable_progress_bar()
