@@ -194,10 +194,10 @@ PLAYED = [
 
 @pytest.mark.parametrize("case", CASES)
 def test_samples(case: str) -> None:
-    z = torch.randn(128, *MIXTURE.shape, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(16, *MIXTURE.shape, generator=torch.Generator().manual_seed(0))
     for schedule, more, asked in PLAYED:
         grid = asked if asked in CASES[case][3] else CASES[case][3][0]
-        for n in (5, 20):
+        for n in (5, 20) if schedule == "linear" else (5,):
             scheduler = scheduler_of(case, schedule, grid, n, **more)
             model, theirs = model_for(scheduler), from_diffusers(scheduler, n)
             expected = diffusers_loop(model, scheduler, n, z)

@@ -69,7 +69,7 @@ def unrolled(plan: Plan) -> np.ndarray:
 # our part or solver, diffusers' class, its options for the method, its grids
 CASES: dict[str, tuple[str | Solver, str, dict[str, Any], list[dict[str, Any]]]] = {
     "lms": ("lms", "LMSDiscreteScheduler", {}, GRIDS),
-    "kdpm2": ("kdpm2", "KDPM2DiscreteScheduler", {}, GRIDS),
+    "kdpm2": ("kdpm2", "KDPM2DiscreteScheduler", {}, GRIDS[1:3]),
     "plms": ("plms", "PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": True}, LEADING),
     "pndm": ("pndm", "PNDMScheduler", {"set_alpha_to_one": True}, LEADING),
     "dpmpp first order": ("ddim", MULTI, {"solver_order": 1}, GRIDS),

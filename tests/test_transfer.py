@@ -52,6 +52,13 @@ def few_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fewer.evaluate.reference.MOST", 64)
 
 
+@pytest.fixture
+def coarse(few_baselines: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reference solution of 8 calls, for networks whose errors are not looked at."""
+    monkeypatch.setattr("fewer.evaluate.reference.FEWEST", 4)
+    monkeypatch.setattr("fewer.evaluate.reference.MOST", 8)
+
+
 def exact(schedule: Schedule = VP, name: str = "first", moved: float = 0.0) -> Model:
     """The mixture, with its means moved: a fine-tune of itself."""
     tuned = replace(MIXTURE, means=MIXTURE.means + moved * torch.linspace(-1, 1, MIXTURE.means.shape[1]))
@@ -160,7 +167,7 @@ def test_a_plan_says_the_schedule_that_it_was_made_under(tmp_path: Path) -> None
     assert Plan.load(found.save(tmp_path / "plan.json")).model == found.model
 
 
-def test_another_size_of_sample() -> None:
+def test_another_size_of_sample(coarse: None) -> None:
     """Levels, weights and blocks by name go along; the answer has the same words."""
     small = small_unet()
     large = replace(small, shape=(1, 12, 12), name="unet at 12", hash="unet at 12")
@@ -216,7 +223,7 @@ def test_what_cannot_be_played_is_refused_at_once(case: str) -> None:
     assert set(called) <= {1}  # a look at the blocks, or a try of one sample
 
 
-def test_a_plan_of_cheaper_rows_is_held_against_as_many_whole_calls_as_it_pays_for() -> None:
+def test_a_plan_of_cheaper_rows_is_held_against_as_many_whole_calls_as_it_pays_for(coarse: None) -> None:
     """The largest whole number of evaluations that costs no more, for blocks left out and for a second network."""
     model = replace(small_dit(), others=(small_dit(layers=1),))
     names = [each.name for each in at_granularity(model, "unit")]
@@ -233,7 +240,7 @@ def test_a_plan_of_cheaper_rows_is_held_against_as_many_whole_calls_as_it_pays_f
     assert str(EqualCost(1, 30, 0.4)) == "1 evaluation of the whole network, which costs more than its 30 multiply-adds"
 
 
-def test_where_torch_counts_nothing_calls_are_compared() -> None:
+def test_where_torch_counts_nothing_calls_are_compared(coarse: None) -> None:
     model = replace(small_dit(), network=lambda x, t, labels: x, others=(small_dit(),))
     plan = SmallNetwork(1).apply(a_plan(), model)
     board = compare(model, [4], [plan], n=16)
