@@ -1,9 +1,11 @@
 """Tests use no network: the hub's client is told so before anything reads it. And what tests of searches share."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from few_standards import keep_few
+from searches import Searches
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -12,3 +14,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 def few_standards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches rank few standard plans."""
     keep_few(monkeypatch.setattr)
+
+
+@pytest.fixture(scope="session")
+def searches() -> Iterator[Searches]:
+    """A process whose children run commands, begun once."""
+    made = Searches()
+    yield made
+    made.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import json
+import math
 import os
 import resource
 import signal
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from few_standards import keep_few
+
+import fewer.cli.progress
+import fewer.registry
 
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
 OWN_MOUNTS = (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"])
@@ -169,6 +173,9 @@ def serve() -> None:
     for name in ("cli.commands", "claims", "models.load", "search", "report"):  # read before the first child begins
         importlib.import_module(f"fewer.{name}")
     keep_few()
+    fewer.cli.progress.SILENT = math.inf  # no line of progress, however busy the machine is
+    for room in fewer.registry.ROOMS:  # of fewer alone: each child reads the packages that it finds in its folder
+        fewer.registry._read(room)
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     print(json.dumps("ready"), flush=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pipelines import unet
+from searches import Searches
 
 import fewer
 from fewer.cli.main import run
@@ -184,29 +185,19 @@ def test_importing_fewer_imports_neither_torch_nor_diffusers() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
-def test_interrupted_and_resumed(here: Path) -> None:
+def test_interrupted_and_resumed(searches: Searches, here: Path) -> None:
     """SIGINT while the search runs: status 130, and --resume ends it."""
-    few = "from few_standards import keep_few; keep_few(); import runpy; runpy.run_module('fewer', run_name='__main__')"
-    line = "tune my_models:good --nfe 4-5 --out made --trials 4"
-    command = [sys.executable, "-c", few, *line.split()]
-    places = [str(here), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
-    process = subprocess.Popen(
-        command, cwd=here, env=environment, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in the background
-    )  # fmt: skip
-    study = here / "made" / "study.db"
+    line = "tune my_models:good --nfe 2-3 --out made --trials 4"
+    pid = searches.start(here, line)
     limit = time.monotonic() + 120
-    while not study.exists() and process.poll() is None and time.monotonic() < limit:
+    while not (here / "made" / "study.db").exists() and time.monotonic() < limit:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert err.splitlines()[-1].startswith("fewer: interrupted")  # after lines of progress, on a busy machine
-    done = subprocess.run(
-        [*command, "--resume"], cwd=here, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    ended = searches.end(pid, signal.SIGINT)
+    assert ended.status == 130, ended
+    assert ended.said.startswith("fewer: interrupted")
+    assert ended.said.count("\n") == 1
+    done = searches.run(here, f"{line} --resume")
+    assert done.status == 0, done
     assert (here / "made" / "plan.json").exists()
 
 

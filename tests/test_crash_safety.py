@@ -15,7 +15,7 @@ import signal
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ import itertools, fewer, torch
 from fewer.models.schedules import Flow
 
 def small():
-    mixture = fewer.GaussianMixture.random((1, 16, 16), components=2, seed=0)
+    mixture = fewer.GaussianMixture.random((1, 4, 4), components=2, seed=0)
     return fewer.Model.from_mixture(mixture, Flow(), name="small", hash="small")
 
 def hungry():
@@ -45,7 +45,7 @@ def hungry():
     return fewer.Model.from_denoiser(network, exact.schedule, exact.shape, name="hungry")
 
 def starved():
-    return fewer.Model.from_denoiser(lambda x, t, y: x.new_empty(2**50), Flow(), (1, 16, 16), name="starved")
+    return fewer.Model.from_denoiser(lambda x, t, y: x.new_empty(2**50), Flow(), (1, 4, 4), name="starved")
 
 def nan():
     "One whose every fourth call, from the third on, gives NaN."
@@ -56,13 +56,6 @@ def nan():
 """
 TUNE = "tune models_of_these:small --nfe 2 --trials 4 --out made"
 BRIEF = TUNE.replace("--nfe 2", "--nfe 1")
-
-
-@pytest.fixture(scope="module")
-def searches() -> Iterator[Searches]:
-    made = Searches()
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -294,7 +287,7 @@ def test_a_network_that_gives_nan(searches: Searches, here: Path) -> None:
 @pytest.mark.usefixtures("few_standards")
 def test_nan_from_any_moment_of_a_search_on(seed: int) -> None:
     """Every 37th call of a network gives NaN: either a finite plan is found or one line is said."""
-    mixture, draws = fewer.GaussianMixture.random((1, 16, 16), components=2, seed=0), random.Random(seed)
+    mixture, draws = fewer.GaussianMixture.random((1, 4, 4), components=2, seed=0), random.Random(seed)
     exact, calls = fewer.Model.from_mixture(mixture, Flow()), itertools.count()
     first = draws.randrange(600)
 

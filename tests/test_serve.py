@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
-import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from searches import Searches
 from test_report import contents, make_folder
 
 import fewer
@@ -255,22 +256,25 @@ def test_a_taken_port_is_said(server: PageServer) -> None:
         PageServer(server.studio, port=server.server_port)
 
 
-def started(*words: str) -> tuple[subprocess.Popen[str], str]:
-    """A server of its own process, and the address that it prints."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fewer", "serve", *words, "--port", "0"], stdout=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in the background
-    )  # fmt: skip
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    return process, re.search(r"http://\S+", line)[0]  # type: ignore[index]
+def answers(port: int) -> bool:
+    """Whether a server at this port of this machine answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", "/page.js")
+        return connection.getresponse().status == 200
+    except ConnectionRefusedError:
+        return False
+    finally:
+        connection.close()
 
 
-def test_ctrl_c_ends_it_with_status_0() -> None:
-    process, _ = started("mixture16")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+def test_ctrl_c_ends_it_with_status_0(searches: Searches, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    pid, limit = searches.start(tmp_path, f"serve mixture16 --port {port}"), time.monotonic() + 120
+    while not answers(port) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert searches.end(pid, signal.SIGINT).status == 0
 
 
 @needs_browser

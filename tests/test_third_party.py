@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -11,6 +12,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+import fewer.registry
+from fewer.registry import find
+from fewer.testing import grids, guidance, measures, solvers, strategies
 
 HERE = Path(__file__).parent / "third_party"
 NAMES = {
@@ -23,20 +28,6 @@ from fewer.models.schedules import Flow
 
 def tiny():
     return fewer.Model.from_mixture(fewer.GaussianMixture.random((1, 1, 2), components=3, seed=4), Flow(), name="tiny")
-"""
-LISTED_AND_TRIED = """
-from fewer.cli.main import run
-
-assert run(["methods", "--json"]) == 0
-
-from fewer.registry import find
-from fewer.testing import grids, guidance, measures, solvers, strategies
-
-solvers.check(find("solvers", "their-ab2").make())
-grids.check(find("grids", "their-cosine").make)
-guidance.check(find("guidance", "their-damped").make(2.0))
-strategies.check(find("search", "their-powers").make())
-measures.check(find("evaluate", "their-medians").make)
 """
 
 
@@ -102,8 +93,19 @@ guide(fewer.standard("their-ab2", transformer(), nfe=3, steps="their-cosine"), T
     assert len(alone.stderr.splitlines()) == 1
 
 
-def test_its_parts_are_listed_and_pass_the_suites_and_a_broken_package_is_told_in_one_line(site, tmp_path):
-    """All in one process, which reads the packages once."""
+def test_its_parts_pass_the_suites(monkeypatch):
+    monkeypatch.setattr(fewer.registry, "_register", dict(fewer.registry._register))  # forgotten after the test
+    monkeypatch.syspath_prepend(str(HERE))
+    monkeypatch.delitem(sys.modules, "third_party_parts", raising=False)
+    importlib.import_module("third_party_parts")
+    solvers.check(find("solvers", "their-ab2").make())
+    grids.check(find("grids", "their-cosine").make)
+    guidance.check(find("guidance", "their-damped").make(2.0))
+    strategies.check(find("search", "their-powers").make())
+    measures.check(find("evaluate", "their-medians").make)
+
+
+def test_its_parts_are_listed_and_a_broken_package_is_told_in_one_line(searches, site, tmp_path):
     (tmp_path / "pyproject.toml").write_text(
         '[project]\nname = "broken-parts"\n[project.entry-points."fewer.parts"]\nx = "broken_parts"\n'
         '[tool.setuptools]\npy-modules = ["broken_parts"]\n'
@@ -112,8 +114,9 @@ def test_its_parts_are_listed_and_pass_the_suites_and_a_broken_package_is_told_i
     both = tmp_path / "both"
     shutil.copytree(site, both)
     install(both, tmp_path)
-    done = run(both, "-c", LISTED_AND_TRIED)
-    assert done.returncode == 0, done.stderr
-    assert {(entry["room"], entry["name"]) for entry in json.loads(done.stdout)} >= NAMES
-    (line,) = done.stderr.splitlines()
+    done = searches.run(both, "methods --json methods.json")
+    assert done.status == 0, done
+    found = json.loads((both / "methods.json").read_text())
+    assert {(entry["room"], entry["name"]) for entry in found} >= NAMES
+    (line,) = done.said.splitlines()
     assert line == "parts of broken-parts are left out: entry point 'x' fails: RuntimeError: no luck"
