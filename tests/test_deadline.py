@@ -79,7 +79,8 @@ def test_a_time_in_which_nothing_can_be_done_is_refused_at_once(nfe: int | list[
 
 
 @pytest.mark.parametrize(
-    ("nfe", "evaluations"), [(3, 4_000), (5, 8_000), ([2, 4, 6], 20_000), (20, 12_000), (2, 3_500)]
+    ("nfe", "evaluations"),
+    [(3, 4_000), pytest.param(5, 8_000, marks=pytest.mark.slow), ([2, 4, 6], 20_000), (20, 12_000), (2, 3_500)],
 )
 def test_a_search_ends_in_its_evaluations_and_has_a_plan(nfe: int | list[int], evaluations: int) -> None:
     """All of them are counted: the reference solution, the ranking, the search and the comparison."""
@@ -127,19 +128,23 @@ class Huge(nn.Module):
         return x
 
 
+@pytest.fixture(scope="module")
+def huge() -> Model:
+    return Model.from_denoiser(Huge(), Flow(), (2,), "flow", hash="huge")
+
+
 @pytest.mark.parametrize(("options", "most"), [
     ({}, 8_000), ({"nfe": [4, 6]}, 16_000), ({"nfe": 20}, 16_000),
     ({"trials": 3}, None), ({"time": 60.0}, None), ({"noises": 64}, None),
     ({"evaluations": 50_000}, 50_000),
 ])  # fmt: skip
 def test_a_search_of_a_large_network_is_bounded_unless_its_cost_is_given(
-    options: dict[str, Any], most: int | None
+    huge: Model, options: dict[str, Any], most: int | None
 ) -> None:
-    model = Model.from_denoiser(Huge(), Flow(), (2,), "flow", hash="huge")
-    assert model.parameters == 200_000_000
-    request = requested(model, **{"nfe": 5, **options})(None)
+    assert huge.parameters == 200_000_000
+    request = requested(huge, **{"nfe": 5, **options})(None)
     assert request.evaluations == most
-    noted = notes_for_large(request, model)
+    noted = notes_for_large(request, huge)
     assert bool(noted) == (most in (8_000, 16_000))
     assert requested(Slow().model, 5)(None).evaluations is None
 
@@ -149,7 +154,7 @@ def test_a_search_of_a_large_network_is_bounded_unless_its_cost_is_given(
     [
         pytest.param(2, {"noises": 32, "fresh": 16}, marks=pytest.mark.slow),
         (4, {"noises": 16, "fresh": 32}),
-        (5, {"noises": 32, "fresh": 32, "trials": 3}),
+        pytest.param(5, {"noises": 32, "fresh": 32, "trials": 3}, marks=pytest.mark.slow),
     ],
 )
 def test_evaluations_are_foreseen_within_a_factor_of_two(nfe: int | list[int], options: dict[str, int]) -> None:
