@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 import fewer
 
 TOLERANCE = 5e-4  # of the samples' standard deviation, between micro-batches
 
 SCRIPT = """
-import hashlib, sys
+import sys
 
 told = []
 OUT = ("connect", "sendto", "sendmsg", "getaddrinfo", "gethostbyname", "gethostbyaddr", "getnameinfo")
@@ -27,38 +28,45 @@ def hook(event, arguments):
 
 sys.addaudithook(hook)
 
-import torch, fewer
+from pathlib import Path
+from few_standards import keep_few
+from test_reproducible import digest
 
-torch.set_num_threads(1)
-digest = hashlib.sha256()
-for name in ("digits", "dit-digits"):
-    model = fewer.load(name)
-    x = fewer.sample(model, fewer.standard("ancestral", model, 3, "logsnr"), 3, seed=3, batch=2)
-    digest.update(x.numpy().tobytes())
-mixture = fewer.GaussianMixture.random((1, 2, 2), components=3, seed=0)
-small = fewer.Model.from_mixture(mixture, model.schedule, name="small", hash="small")
-plan = fewer.tune(small, nfe=2, trials=2, noises=8, fresh=8, out=sys.argv[1]).plan
-digest.update(open(sys.argv[1] + "/plan.json", "rb").read())
+keep_few()
+made = digest(Path(sys.argv[1]))
 assert not told, told
-print(digest.hexdigest())
+print(made)
 """
 
 
+def digest(out: Path) -> str:
+    """Of samples with noise in their rows, and of a tuned plan's file."""
+    found = hashlib.sha256()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for name in ("digits", "dit-digits"):
+        model = fewer.load(name)
+        x = fewer.sample(model, fewer.standard("ancestral", model, 3, "logsnr"), 3, seed=3, batch=2)
+        found.update(x.numpy().tobytes())
+    mixture = fewer.GaussianMixture.random((1, 2, 2), components=3, seed=0)
+    small = fewer.Model.from_mixture(mixture, model.schedule, name="small", hash="small")
+    fewer.tune(small, nfe=2, trials=2, noises=8, fresh=8, out=out)
+    found.update((out / "plan.json").read_bytes())
+    torch.set_num_threads(threads)
+    return found.hexdigest()
+
+
+@pytest.mark.usefixtures("few_standards")
 def test_equal_bits_in_every_process_and_no_word_to_anyone(tmp_path: Path) -> None:
-    """Samples with noise in their rows, a tuned plan and its file; whatever goes to a network or asks for a name raises."""
-
-    def said(seed: int) -> str:
-        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
-        environment.pop("HF_HUB_OFFLINE", None)
-        command = [sys.executable, "-c", SCRIPT, str(tmp_path / str(seed))]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    with ThreadPoolExecutor() as both:
-        one, other = both.map(said, (1, 2))
-    assert one == other
-    assert len(one) == 65
+    """In this process and in a new one of another hash seed, where whatever goes to a network or asks for a name raises."""
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path}
+    environment.pop("HF_HUB_OFFLINE", None)
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "there")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == digest(tmp_path / "here")
 
 
 @pytest.mark.parametrize("name", ["digits", "dit-digits", "mixture16"])
