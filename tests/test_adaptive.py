@@ -102,9 +102,9 @@ def test_guided_clipped_and_in_batches_it_is_the_same_field() -> None:
     model = Model(**{**vars(model), "clip": Clip(1.5)})
     z = noise(6, 4, 0).view(6, 1, 2, 2)
     labels = torch.tensor([0, 1, 0, 1, 1, 1])
-    whole = fewer.adaptive(model, z, labels, end=0.05, guidance=2.0, rtol=1e-9, atol=1e-9)
-    parts = fewer.adaptive(model, z, labels, end=0.05, guidance=2.0, rtol=1e-9, atol=1e-9, batch=4)
-    plain = fewer.adaptive(model, z, labels, end=0.05, rtol=1e-9, atol=1e-9)
+    whole = fewer.adaptive(model, z, labels, end=0.05, guidance=2.0, rtol=1e-7, atol=1e-7)
+    parts = fewer.adaptive(model, z, labels, end=0.05, guidance=2.0, rtol=1e-7, atol=1e-7, batch=4)
+    plain = fewer.adaptive(model, z, labels, end=0.05)
     assert float((whole.x - parts.x).abs().max()) < 1e-4  # a clamp has kinks, where no order is defined
     assert float((whole.x - plain.x).abs().max()) > 0.1
     from fewer.engine import bind, output

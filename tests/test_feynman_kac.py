@@ -47,7 +47,7 @@ def moments(found: Particles) -> tuple[float, float]:
     ids=["one", "power", "product", "guidance"],
 )
 def test_gaussians_multiply(experts: list[Expert], mean: float, deviation: float) -> None:
-    found = [moments(feynman_kac(experts, 512, seed=seed, steps=100, batch=512)) for seed in range(2)]
+    found = [moments(feynman_kac(experts, 512, seed=seed, steps=50, batch=512)) for seed in range(2)]
     assert sum(m for m, _ in found) / 2 == pytest.approx(mean, abs=0.2 * deviation)
     assert sum(d for _, d in found) / 2 == pytest.approx(deviation, rel=0.2)
 

@@ -165,7 +165,7 @@ def test_kept_weights_are_not_fitted(model: fewer.Model) -> None:
 def test_a_search_that_is_resumed_finds_the_same(model: fewer.Model) -> None:
     whole = list(QUICK.search(problem(model), around(model), [], 0))
     assert [c.state["stage"] for c in whole] == ["grid"] * 2 + ["levels"] * 2 + ["descent"] * 4
-    for n in range(1, len(whole)):
+    for n in (1, 3, 5):  # within each of its stages
         rest = list(QUICK.search(problem(model), around(model), whole[:n], 0))
         assert [c.plan.rows for c in rest] == [c.plan.rows for c in whole[n:]]
 
