@@ -177,8 +177,8 @@ def gap(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("seed", "metric", "options"),
     [
-        (0, None, {"nfe": 3, "noises": 8, "fresh": 16}),
-        (1, OwnMetric("gap", gap), {"nfe": 4, "noises": 16, "fresh": 16}),
+        pytest.param(0, None, {"nfe": 3, "noises": 8, "fresh": 16}, marks=pytest.mark.slow),
+        pytest.param(1, OwnMetric("gap", gap), {"nfe": 4, "noises": 16, "fresh": 16}, marks=pytest.mark.slow),
         (2, None, {"nfe": [2, 3], "noises": 8, "fresh": 16}),
         (3, OwnMetric("gap", gap), {"nfe": 2, "noises": 16, "fresh": 32, "time": 5.0}),
         (4, None, {"nfe": 4, "noises": 16, "fresh": 16, "evaluations": 2500}),

@@ -23,7 +23,7 @@ from fewer.evaluate.statistics.interval import Interval
 from fewer.registry import bibliography, find, parts
 
 CLAIMS = claims()
-CHEAP = ["cfg/class-probability", "ddim/order", "ancestral/order"]
+CHEAP = ["cfg/class-probability", "ancestral/order"]
 
 
 def never(seed: int, sabotage: bool) -> Measured:

@@ -93,7 +93,7 @@ def test_expected_coverage_counts_orders():
     assert expected_coverage(10**7, 10**7, 5) == pytest.approx(1 - 2**-5)
 
 
-@pytest.mark.parametrize("k", [3, 5])
+@pytest.mark.parametrize("k", [pytest.param(3, marks=pytest.mark.slow), 5])
 def test_equal_distributions_have_density_one_and_the_expected_coverage(k):
     found = []
     for seed in range(30):
@@ -104,7 +104,7 @@ def test_equal_distributions_have_density_one_and_the_expected_coverage(k):
     assert np.abs(z).max() < 3.5
 
 
-@pytest.mark.parametrize("d", [2, 48])
+@pytest.mark.parametrize("d", [pytest.param(2, marks=pytest.mark.slow), 48])
 def test_intervals_cover_the_figures_own_expectation(d):
     repetitions, found = 20, {}
     for seed in range(repetitions):
@@ -119,7 +119,7 @@ def test_intervals_cover_the_figures_own_expectation(d):
         assert covered >= binom.ppf(0.002, repetitions, 0.93), name
 
 
-@pytest.mark.parametrize("d", [2, 16])
+@pytest.mark.parametrize("d", [2, pytest.param(16, marks=pytest.mark.slow)])
 def test_precision_covers_the_share_of_the_distribution_in_these_balls(d):
     repetitions, covered = 20, 0
     for seed in range(repetitions):
@@ -213,7 +213,7 @@ def test_parts_are_found_and_every_one_has_its_claims():
         pytest.param("energy/coverage", marks=pytest.mark.slow),
         "frechet/unbiased",
         pytest.param("density-coverage/equal", marks=pytest.mark.slow),
-        "density-coverage/outlier",
+        pytest.param("density-coverage/outlier", marks=pytest.mark.slow),
     ],
 )
 def test_a_claim_fails_when_its_method_is_broken(name):
