@@ -216,11 +216,11 @@ def test_gauss_newton_descends_on_pairs_and_is_chosen_from_by_the_objective() ->
 @pytest.mark.parametrize("objective", OBJECTIVES[1:])
 def test_a_search_by_an_objective_ends_alike_and_says_by_what_it_judged(objective: str, tmp_path: Path) -> None:
     options = {
-        "nfe": 3, "noises": 32, "fresh": 32, "trials": 12, "objective": objective,
+        "nfe": 2, "noises": 32, "fresh": 32, "trials": 5, "objective": objective,
         "metric": OwnMetric("spread", spread_out) if objective == "metric" else None,
     }  # fmt: skip
     whole = fewer.tune(exact(2), out=tmp_path / "whole", **options)  # type: ignore[arg-type]
-    fewer.tune(exact(2), out=tmp_path / "parts", **{**options, "trials": 4})  # type: ignore[arg-type]
+    fewer.tune(exact(2), out=tmp_path / "parts", **{**options, "trials": 2})  # type: ignore[arg-type]
     resumed = fewer.tune(exact(2), out=tmp_path / "parts", resume=True, **options)  # type: ignore[arg-type]
     assert resumed.plan.rows == whole.plan.rows
     assert resumed.verdict["decision"] == whole.verdict["decision"]
