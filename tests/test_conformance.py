@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -104,6 +104,7 @@ def test_samplers(part):
     processes.check(fitted[part.make](), model)
 
 
+@cache
 def tasks() -> dict[str, Any]:
     """What strategies search: steps, passes too, blocks too, and rows for another network."""
     network = models.transformer()

@@ -80,7 +80,7 @@ def test_a_tuned_plan_names_its_parent_and_its_strategy() -> None:
 
 
 SEARCHES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "fitted": (model(), {"nfe": 3, "trials": 4, "start_from": ["dpm-v3", "ays", "truncated"]}),
+    "fitted": (model(), {"nfe": 3, "trials": 2, "start_from": ["dpm-v3", "ays", "truncated"]}),
     "guided": (model(True), {"nfe": 4, "trials": 12, "guidance": 2.0}),
     "blocks": (stack(), {"macs": 2.5 * call_macs(stack()), "trials": 3}),
 }
