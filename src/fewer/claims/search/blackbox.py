@@ -1,0 +1,84 @@
+"""Black-box optimizers over the levels of a few-step plan, against random search at equal network evaluations.
+
+Exact mixtures of the plane, one a repetition, with noises, start and generator of their own; errors are of the chosen plans on
+noises that no search saw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from fewer import GaussianMixture, Model, Plan, standard
+from fewer.claims.claim import Measured
+from fewer.claims.reference import Reference
+from fewer.claims.repeated import geometric_mean
+from fewer.evaluate.reference import reference_plan
+from fewer.models.schedules import betas, discrete
+from fewer.noise import Stream
+from fewer.search.blackbox.random_search import RandomSearch
+from fewer.search.blackbox.strategy import BlackBox
+from fewer.search.objective import Objective
+from fewer.search.space import Space
+from fewer.search.strategy import Candidate
+
+NFE, NOISES, HELD_OUT, FINE, REPEATS, PLAYS = 5, 64, 512, 128, 12, 60
+SOLVER, GRID = "dpmpp-2m", "uniform"
+BED = f"{REPEATS} exact mixtures in the plane, {SOLVER} at {NFE} calls from its {GRID} grid, {PLAYS} plays of {NOISES} noises each"
+
+
+@cache
+def plane(k: int) -> Model:
+    """The exact model of mixture k."""
+    mixture = GaussianMixture.random((1, 1, 2), components=6, seed=k)
+    return Model.from_mixture(mixture, discrete(betas("scaled_linear"), name="scaled_linear"), name=f"plane {k}", hash=f"plane {k}")
+
+
+@cache
+def fine() -> Plan:
+    """The reference solution's plan, which is of the noise schedule alone."""
+    return reference_plan(plane(0), FINE)
+
+
+@cache
+def held_out(k: int, seed: int) -> Reference:
+    """Noises of the comparison."""
+    return Reference.of(plane(k), seed, HELD_OUT, fine())
+
+
+def space(k: int) -> Space:
+    """The plans around the start."""
+    return Space(plane(k), (standard(SOLVER, plane(k), NFE, GRID),), solver=SOLVER)
+
+
+@dataclass
+class Reversed(Objective):
+    """Scores that are the smaller the worse a plan is."""
+
+    def score(self, plan: Plan, rmse: float | None = None) -> float:
+        """1 / RMSE."""
+        return 1 / super().score(plan, rmse)
+
+
+def found(strategy: BlackBox, k: int, seed: int, kind: type[Objective] = Objective) -> Plan:
+    """The plan that a strategy chooses of those that it makes for as many evaluations as `PLAYS` plays take."""
+    of = Reference.of(plane(k), seed, NOISES, fine(), stream=Stream.CHOICE).problem(kind)
+    done: list[Candidate] = []
+    for candidate in strategy.search(of, space(k), [], seed):
+        if of.evaluations > PLAYS * NOISES * NFE:
+            break
+        done.append(candidate)
+    return strategy.choose(done).plan
+
+
+@cache
+def error(strategy: BlackBox, k: int, seed: int, kind: type[Objective] = Objective) -> float:
+    """Its RMSE on the held-out noises."""
+    return float(held_out(k, seed).errors(found(strategy, k, seed, kind)).mean().sqrt())
+
+
+def against_random(strategy: BlackBox, seed: int, sabotage: bool) -> Measured:
+    """The ratio of the errors over the mixtures. The broken variant takes the worse plan for the better."""
+    kind = Reversed if sabotage else Objective
+    ratios = [error(strategy, k, seed, kind) / error(RandomSearch(), k, seed) for k in range(REPEATS)]
+    return Measured(geometric_mean(ratios))
