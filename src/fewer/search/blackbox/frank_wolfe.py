@@ -66,7 +66,7 @@ class FrankWolfe(BlackBox):
     `inward` towards the middle.
     """
 
-    inward: float = 0.05
+    inward: float = 0.2
 
     name = "frank-wolfe"
     simplex = True

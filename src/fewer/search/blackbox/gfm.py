@@ -85,10 +85,10 @@ class GradientFreePlus(BlackBox):
         v_t = mean of g(x_t; w, xi) over `large` pairs (w, xi) where t is a multiple of `epoch`, else
         v_t = v_(t-1) + mean of g(x_t; w, xi) - g(x_(t-1); w, xi) over `small` pairs,   x_(t+1) = x_t - eta v_t.
 
-    xi is one of `parts` parts of the noises, which F is the score on: a difference costs 2 / parts of a whole play. The same pairs
-    at both points take the noise off that they have in common. eta is the paper's 1 / L but for a factor, for want of L: such that the
-    first step has the length `step`. The paper's problem has no constraint; here x stays in the box, delta from its edges. It
-    returns some x_t; here it is the best of those that begin an epoch, which are played on all noises.
+    xi is one of `parts` parts of the noises, which F is the score on: a difference costs 2 / parts of a whole play. The same
+    pairs at both points take the noise off that they have in common. For want of the Lipschitz constant, eta is such that the
+    first step has the length `step`. The paper's problem has no constraint; here x stays in the box, delta from its edges.
+    It returns some x_t; here it is the best of those that begin an epoch, which are played on all noises.
     """
 
     delta: float = 0.05

@@ -79,12 +79,12 @@ class Hyperband(BlackBox):
     """For s = s_max, .., 0: n = ceil((B / R) eta^s / (s + 1)) draws with a resource r = R eta^-s; of n_i = floor(n eta^-i) draws
     with a resource r eta^i the best floor(n_i / eta) go on; s_max = floor(log_eta R), B = (s_max + 1) R.
 
-    The resource is the number of noises that a plan is played on: R units are all of them. A draw that goes on is played on its first
-    noises again. The paper returns the draw of the smallest loss; here those on fewer than all noises do not count for that, whose
-    losses are of other noises. The brackets are repeated until `candidates` plays are made.
+    The resource is the number of noises that a plan is played on: R units are all of them. A draw that goes on is played on
+    its first noises again. The paper returns the draw of the smallest loss; here the losses on fewer than all noises, which
+    are of other noises, do not count for that. The brackets are repeated until `candidates` plays are made.
     """
 
-    most: int = 27
+    most: int = 9
     eta: int = 3
 
     name = "hyperband"

@@ -92,4 +92,3 @@ def spanned(objective: Objective, span: Span) -> Objective:
     first = min(round(span[0] * n), n - least)
     last = max(round(span[1] * n), first + least)
     return objective if last - first == n else objective.subset(first, last)
-
