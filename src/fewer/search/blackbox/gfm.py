@@ -93,9 +93,9 @@ class GradientFreePlus(BlackBox):
 
     delta: float = 0.05
     step: float = 0.1
-    large: int = 16
-    small: int = 4
-    epoch: int = 6
+    large: int = 8
+    small: int = 2
+    epoch: int = 5
     parts: int = 4
 
     name = "gfm-plus"
