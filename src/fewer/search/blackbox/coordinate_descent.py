@@ -14,6 +14,7 @@ from fewer.search.blackbox.optimizer import Optimizer, Query, Vector
 from fewer.search.blackbox.strategy import BlackBox
 
 _LEAST = 1e-9  # of a curvature, over the largest of all
+_EDGE = 1e-12  # how near an end counts as there
 _SHORTER, _TRIES = 4.0, 3  # of a step that brings nothing
 
 Rule = Literal["gsq", "gsd"]
@@ -47,7 +48,28 @@ def gsd(g: Vector, h: Vector, free: Sequence[int], size: int) -> tuple[int, ...]
 
 def inner(x: Vector, g: Vector, edge: float) -> list[int]:
     """The numbers that are free: not those at an end of [edge, 1 - edge] that the slope drives beyond it."""
-    return [i for i in range(len(x)) if not ((x[i] <= edge and g[i] > 0) or (x[i] >= 1 - edge and g[i] < 0))]
+    return [
+        i for i in range(len(x)) if not ((x[i] <= edge + _EDGE and g[i] > 0) or (x[i] >= 1 - edge - _EDGE and g[i] < 0))
+    ]
+
+
+def newton(g: Vector, h: Vector, block: Sequence[int], low: Vector, high: Vector) -> Vector:
+    """The step (d,) of a block towards the least of its bound, -H_b^-1 g_b, and 0 elsewhere.
+
+    low, high  (d,), of the step: a number that would go beyond stays there, and the others take their least given that
+    """
+    b, change = np.array(block), np.zeros_like(g)
+    bound = np.zeros_like(h)
+    bound[np.ix_(b, b)] = positive(h[np.ix_(b, b)])
+    while len(b):
+        change[b] = 0.0
+        step = -np.linalg.solve(bound[np.ix_(b, b)], g[b] + bound[b] @ change)
+        change[b] = np.clip(step, low[b], high[b])
+        inside = change[b] == step
+        if inside.all():
+            break
+        b = b[inside]
+    return change
 
 
 class BlockDescent(Optimizer):
@@ -74,15 +96,16 @@ class BlockDescent(Optimizer):
         (value,) = (yield [x]).tolist()
         while width > s.least:
             g, h = yield from self._differences(x, value, width)
-            free = inner(x, g, s.width)
+            free = inner(x, g, width)
             if not free:
-                return
+                width /= _SHORTER
+                continue
             if s.rule == "gsq":
                 h = yield from self._crossed(x, value, h, free, width)
             block = (gsq if s.rule == "gsq" else gsd)(g, h, free, s.size)
             if s.rule == "gsd":
                 h = yield from self._crossed(x, value, h, block, width)
-            there, lower = yield from self._step(x, value, g, h, block)
+            there, lower = yield from self._step(x, value, newton(g, h, block, width - x, 1 - width - x))
             if lower < value:
                 x, value = there, lower
             else:
@@ -110,14 +133,11 @@ class BlockDescent(Optimizer):
             h[i, j] = h[j, i] = (along - h[i, i] - h[j, j]) / 2
         return h
 
-    def _step(
-        self, x: Vector, value: float, g: Vector, h: Vector, block: Sequence[int]
-    ) -> Generator[list[Vector], Vector, tuple[Vector, float]]:
-        """Newton's step of the block, within the box, or a part of it; and the value there."""
-        b, change, lower, there = list(block), np.zeros_like(x), value, x
-        change[b] = -np.linalg.solve(positive(h[np.ix_(b, b)]), g[b])
+    def _step(self, x: Vector, value: float, change: Vector) -> Generator[list[Vector], Vector, tuple[Vector, float]]:
+        """The step, or a part of it, and the value there."""
+        lower, there = value, x
         for tried in range(_TRIES):
-            there = np.clip(x + change / _SHORTER**tried, self._s.width, 1 - self._s.width)
+            there = x + change / _SHORTER**tried
             (lower,) = (yield [there]).tolist()
             if lower < value:
                 break

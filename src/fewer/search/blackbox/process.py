@@ -41,8 +41,8 @@ class Conditioned:
 
     @property
     def misfit(self) -> float:
-        """y' K^-1 y."""
-        return float(self.y @ self.dual)
+        """y' K^-1 y, at least a little where all values are the same."""
+        return max(float(self.y @ self.dual), 1e-300)
 
     @property
     def log_volume(self) -> float:
