@@ -8,6 +8,8 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+from scipy.optimize import lsq_linear
 
 from fewer.registry import part
 from fewer.search.blackbox.optimizer import Optimizer, Query, Vector
@@ -54,21 +56,10 @@ def inner(x: Vector, g: Vector, edge: float) -> list[int]:
 
 
 def newton(g: Vector, h: Vector, block: Sequence[int], low: Vector, high: Vector) -> Vector:
-    """The step (d,) of a block towards the least of its bound, -H_b^-1 g_b, and 0 elsewhere.
-
-    low, high  (d,), of the step: a number that would go beyond stays there, and the others take their least given that
-    """
-    b, change = np.array(block), np.zeros_like(g)
-    bound = np.zeros_like(h)
-    bound[np.ix_(b, b)] = positive(h[np.ix_(b, b)])
-    while len(b):
-        change[b] = 0.0
-        step = -np.linalg.solve(bound[np.ix_(b, b)], g[b] + bound[b] @ change)
-        change[b] = np.clip(step, low[b], high[b])
-        inside = change[b] == step
-        if inside.all():
-            break
-        b = b[inside]
+    """The step (d,) of a block to the least of its bound between low and high (d,): -H_b^-1 g_b where that lies there."""
+    b, change = list(block), np.zeros_like(g)
+    lower = cholesky(positive(h[np.ix_(b, b)]), lower=True)  # the bound is |L' d + L^-1 g|^2 / 2 but for a constant
+    change[b] = lsq_linear(lower.T, -solve_triangular(lower, g[b], lower=True), (low[b], high[b]), method="bvls").x
     return change
 
 
