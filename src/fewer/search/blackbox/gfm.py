@@ -59,7 +59,9 @@ class Recursive(Optimizer):
     def tell(self, values: Vector) -> None:
         """v_t, and a step against it."""
         n, s = len(self._w), self._s
-        at = [two_point(*pair, self._w, s.delta) for pair in values[int(self._anew) :].reshape(-1, 2, n)]
+        at = [
+            two_point(ahead, behind, self._w, s.delta) for ahead, behind in values[int(self._anew) :].reshape(-1, 2, n)
+        ]
         self._v = at[0] if self._anew else self._v + at[0] - at[1]
         self._eta = self._eta or s.step / (float(np.linalg.norm(self._v)) or 1.0)
         self._before = self._x
