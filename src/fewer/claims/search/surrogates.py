@@ -81,10 +81,10 @@ def outside(prior: tuple[float, float], seed: int) -> float:
 
 @claim(
     "nngp-student-t/outside",
-    statement="Far from the data a Student-t process is less surprised than the Gaussian process with the same networks for kernels: "
-    "mean difference of the negative log densities.",
-    baseline=f"the Gaussian process of the likeliest scale; {REGRESSIONS} sums of {WAVES} waves in the plane, {POINTS} points in the "
-    "middle of the box, tests around it",
+    statement="Far from the data a Student-t process is less surprised than the Gaussian process with the same networks for "
+    "kernels: mean difference of the negative log densities.",
+    baseline=f"the Gaussian process of the likeliest scale; {REGRESSIONS} sums of {WAVES} waves in the plane, {POINTS} points in "
+    "the middle of the box, tests around it",
     below=0.0,
 )
 def robust(seed: int, sabotage: bool) -> Measured:
