@@ -453,3 +453,14 @@ def test_a_batch_is_a_centre_and_a_blast() -> None:
         optimizer.tell(np.array([quadratic(q.x) for q in batch]))
         sizes.append(len(batch))
     assert sizes == [strategy.first, 4, 4]
+
+
+# the whole search
+
+
+@pytest.mark.usefixtures("few_standards")
+@pytest.mark.parametrize(("strategy", "objective"), [("hyperband", "energy"), ("frank-wolfe", "paired")])
+def test_a_search_by_name_goes_by_any_objective(strategy: str, objective: str) -> None:
+    result = fewer.tune(mixture(), nfe=4, strategy=strategy, objective=objective, trials=11, noises=64, fresh=64)
+    assert result.plan.nfe <= 4
+    assert result.verdict["decision"] in ("better", "not worse", "worse", "cannot tell")
