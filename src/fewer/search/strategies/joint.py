@@ -30,45 +30,34 @@ from fewer.search.strategy import NUMBERS, Candidate, Column, Strategy
 FIRST, RACED = 6, 32  # standard plans that compete for a number of rows, and noises that they do on
 
 
-class MoreRows(Strategy):
-    """A strategy that first finds how many rows a limit pays for where some cost less than a whole call, and which those
-    are, then moves the levels of the best such plan, fits its weights, and moves both.
+class CheaperRows(Strategy):
+    """A strategy that first finds plans of a limit in which some rows cost less than a whole call, then moves the levels of the best
+    such plan, fits its weights, and moves both.
 
-    limit       the budget
-    longer      numbers of rows that are tried, over the number of whole calls that the budget pays for
     drift       iterations that move the levels alone, the weights following them by the solver's formula
     candidates  at most
     """
 
     by_objective = True
 
-    limit: Limit | None
-    longer: tuple[float, ...]
     drift: int
     candidates: int
 
     @abstractmethod
-    def with_cheaper_rows(self, objective: Objective, space: Space, rows: int) -> Candidate | None:
-        """The best standard plan of so many rows made cheaper until it is within the budget; None where it cannot be."""
+    def cheaper_rows(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """Plans with standard levels and weights that are not `done`; those within the budget say their `rows` in their state."""
 
     def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
-        """A candidate for each number of rows, then, where it is worth it, one for each iteration of Gauss-Newton.
+        """The plans with cheaper rows, then, where it is worth it, a candidate for each iteration of Gauss-Newton.
 
         Raises InputError without a limit.
         """
         done = list(done)
-        for rows in self.counts(space):
-            if not any(c.state.get("rows") == rows for c in done):
-                candidate = self.with_cheaper_rows(objective, space, rows)
-                if candidate is not None:
-                    done.append(candidate)
-                    yield candidate
+        for candidate in self.cheaper_rows(objective, space, list(done), seed):
+            done.append(candidate)
+            yield candidate
         if done and self.pays(objective, space, best_pattern(done).error):
             yield from self.tuned(objective, space, done, seed)
-
-    def counts(self, space: Space) -> list[int]:
-        """Numbers of rows to try, in the order given."""
-        return list(dict.fromkeys(max(space.calls + 1, round(space.calls * share)) for share in self.longer))
 
     def pays(self, objective: Objective, space: Space, error: float) -> bool:
         """Whether a plan of this error is worth tuning."""
@@ -121,6 +110,34 @@ class MoreRows(Strategy):
             return None
         own = replace(space.at(plan), keep=space.keep | keep, solver=solver if keep else space.solver)
         return own if own.names else None
+
+
+class MoreRows(CheaperRows):
+    """A strategy that first finds how many rows a limit pays for where some cost less than a whole call, and which those
+    are.
+
+    limit   the budget
+    longer  numbers of rows that are tried, over the number of whole calls that the budget pays for
+    """
+
+    limit: Limit | None
+    longer: tuple[float, ...]
+
+    @abstractmethod
+    def with_cheaper_rows(self, objective: Objective, space: Space, rows: int) -> Candidate | None:
+        """The best standard plan of so many rows made cheaper until it is within the budget; None where it cannot be."""
+
+    def cheaper_rows(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        """A candidate for each number of rows."""
+        for rows in self.counts(space):
+            if not any(c.state.get("rows") == rows for c in done):
+                candidate = self.with_cheaper_rows(objective, space, rows)
+                if candidate is not None:
+                    yield candidate
+
+    def counts(self, space: Space) -> list[int]:
+        """Numbers of rows to try, in the order given."""
+        return list(dict.fromkeys(max(space.calls + 1, round(space.calls * share)) for share in self.longer))
 
 
 @part(
