@@ -112,20 +112,20 @@ def test_levelled_errors() -> None:
 
 @pytest.mark.parametrize("kind", SEARCHES)
 @given(CASES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_the_same_seed_and_errors_give_the_same_masks_and_the_first_fits(kind, case) -> None:
     choices, _ = choices_of(case)
     f = additive(case[3], len(choices))
-    masks = answered(kind(), choices, f, 40, case[3])
+    masks = answered(kind(), choices, f, 24, case[3])
     assert choices.fits(masks[0])
-    again = answered(kind(), choices, f, 40, case[3])
+    again = answered(kind(), choices, f, 24, case[3])
     assert [m.tolist() for m in masks] == [m.tolist() for m in again]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in SEARCHES if kind is not RandomMasks])
+@pytest.mark.parametrize("kind", [each for each in SEARCHES if each not in (RandomMasks, PoissonMasks)])
 def test_what_is_worth_nothing_goes_off(kind) -> None:
     """All worth lies in half of the things, which fit exactly: the search comes nearer to them than random masks do."""
-    n, seeds = 12, 6
+    n, seeds = 18, 3
     choices = Choices(np.ones(n), n / 2)
 
     def f(mask: Mask) -> float:
@@ -189,10 +189,10 @@ def test_the_gradient_is_that_of_the_energy() -> None:
         )
 
 
-@pytest.mark.parametrize("n", [8, 14, 18])
+@pytest.mark.parametrize("n", [8, 14])
 def test_annealing_finds_the_least_energy(n: int) -> None:
     """Against all 2^n states of random quadratic energies."""
-    for seed in range(4):
+    for seed in range(2):
         rng = np.random.default_rng([n, seed])
         energy = Quadratic(rng.normal(size=n), rng.normal(size=(n, n)))
         start = rng.random((16, n)) < 0.5
@@ -218,7 +218,7 @@ def test_the_smoothed_gradient_is_that_of_the_smoothed_error() -> None:
     """Of two things one is on: P(the first) = Phi((theta_0 - theta_1) / (sqrt 2 sigma))."""
     choices, errors = Choices(np.ones(2), 1.0), {(True, False): 0.3, (False, True): 1.5}
     theta, sigma = np.array([0.4, -0.1]), 0.7
-    noise = np.random.default_rng(0).standard_normal((40_000, 2))
+    noise = np.random.default_rng(0).standard_normal((10_000, 2))
     values = np.array([errors[tuple(choices.best(theta + sigma * z).tolist())] for z in noise])
     reach = math.sqrt(2) * sigma
 
@@ -250,7 +250,7 @@ def test_inclusion_probabilities_by_enumeration(n: int, k: int, seed: int) -> No
 
 
 def test_sets_are_drawn_by_the_product_of_their_weights() -> None:
-    log_w, k, draws = np.log([0.2, 1.0, 3.0, 0.7]), 2, 20_000
+    log_w, k, draws = np.log([0.2, 1.0, 3.0, 0.7]), 2, 5_000
     rng = np.random.default_rng(0)
     counts: dict[tuple[int, ...], int] = {}
     for _ in range(draws):
@@ -272,7 +272,7 @@ def test_the_beam_has_no_repeats_and_its_weights_are_unbiased() -> None:
     }
     true = sum(float(np.prod(np.where(mask, expit(logits), expit(-logits)))) * f[mask.tobytes()] for mask in fitting)
     rng, sums = np.random.default_rng(2), []
-    for _ in range(6000):
+    for _ in range(1500):
         beam = stochastic_beam(logits, choices, 3, rng)
         assert len({mask.tobytes() for mask in beam.masks}) == len(beam.masks) == 3
         sums.append(float(beam.weights @ [f[mask.tobytes()] for mask in beam.masks]))
@@ -294,6 +294,12 @@ def test_a_beam_of_all_masks_is_exact() -> None:
     step = 1e-6
     true = [(expected(theta + step * e) - expected(theta - step * e)) / (2 * step) for e in np.eye(3)]
     np.testing.assert_allclose(score_gradient(theta, beam, values), true, atol=1e-8)
+
+
+def test_a_distribution_learns_of_errors() -> None:
+    choices, f = Choices(np.ones(12), 6.0), additive(0, 12)
+    errors = [f(mask) for mask in answered(PoissonMasks(), choices, f, 400, 0)]
+    assert np.mean(errors[-50:]) < np.mean(errors[:50]) - 2 * np.std(errors[:50]) / math.sqrt(50)
 
 
 # spike and slab
@@ -379,15 +385,15 @@ def test_plans_keep_the_budget_and_a_search_goes_on_to_the_bit(kind) -> None:
 
 def test_masks_are_blocks_in_rows() -> None:
     model, plan = small_dit(), a_plan(4)
-    limit = Limit(model, "macs", 2.5 * call_macs(model))
-    names = ("block.0", "block.2")
+    limit = Limit(model, "macs", 3.4 * call_macs(model))
+    names = ("block.2",)
     choices = cells(plan, names, limit)
     assert choices is not None
-    assert len(choices) == 6
+    assert len(choices) == 3
     assert choices.costs.tolist() == [limit.saving(name, 1) for name in names for _ in range(3)]
-    for bits in every(6):
+    for bits in every(3):
         assert choices.fits(bits) == (plan_macs(model, masked(plan, names, bits)) <= limit.most)
-    assert masked(plan, names, every(6)[-1]).rows == plan.rows
+    assert masked(plan, names, every(3)[-1]).rows == plan.rows
     assert cells(plan, names, Limit(model, "macs", 1.0)) is None
 
 

@@ -59,7 +59,7 @@ class Choices:
         """
         mask = np.zeros(len(self), dtype=np.bool_)
         order = np.argsort(-values, kind="stable")
-        if np.ptp(self.costs) > 1e-12 * self.costs.max(initial=0.0) and self.room > 0:
+        if np.ptp(self.costs) > 1e-12 * self.costs.max() and self.room >= self.costs.min():
             whole = np.minimum(np.ceil(self.costs / (self.room / UNITS) - 1e-9), UNITS + 1).astype(np.int64)
             options = [(np.array([0.0, -v]), np.array([0, c])) for v, c in zip(values, whole, strict=True)]
             mask = np.array(choose(options, UNITS), dtype=np.bool_)

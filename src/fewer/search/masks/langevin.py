@@ -21,7 +21,7 @@ from fewer.search.masks.choices import Array, Mask
 
 Energy = Callable[[Array], tuple[Array, Array]]  # of states (m, n): energies (m,) and gradients (m, n)
 
-_HALVINGS = 30
+_HALVINGS = 20
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Quadratic:
 
 def flips(delta: Array, temperature: float, distance: float) -> Array:
     """Probabilities (m, n) of flips whose sum in each row is the distance, which is below n."""
-    reach = 40 * temperature
+    reach = 20 * temperature
     low, high = delta.min(1, keepdims=True) - reach, delta.max(1, keepdims=True) + reach
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

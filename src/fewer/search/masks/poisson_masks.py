@@ -21,9 +21,9 @@ from fewer.search.masks.conditional_poisson import Beam, stochastic_beam
 )
 @dataclass(frozen=True)
 class PoissonMasks(BlockMasks):
-    """p_theta(m) is a product of coins of logits theta, at first such that half of the room is expected to be used. Each batch is a
-    stochastic beam of `batch` masks, filled in the order of theta, whose weights w_k = p / pi estimate the gradient of the expected
-    error without the variance of repeats,
+    """p_theta(m) is a product of coins of logits theta, at first such that the expected cost is the room. Each batch is a
+    stochastic beam of `batch` masks, each filled at random, whose weights w_k = p / pi estimate the gradient of the expected error
+    without the variance of repeats,
 
         theta <- theta - rate sum_k w_k f_k (m_k - sigmoid(theta)) / sum_k w_k        f: levelled logarithms of the batch's errors
     """
@@ -35,14 +35,12 @@ class PoissonMasks(BlockMasks):
 
     def asking(self, choices: Choices, rng: np.random.Generator) -> Asking:
         """Batches of masks, the distribution moved after each."""
-        half = choices.room / (2 * choices.costs.sum())
-        theta = np.full(len(choices), logit(np.clip(half, 0.05, 0.95)))
+        theta = np.full(len(choices), logit(np.clip(choices.room / choices.costs.sum(), 0.05, 0.95)))
         while True:
             beam = stochastic_beam(theta, choices, self.batch, rng)
-            order = np.argsort(-theta - rng.gumbel(size=len(theta)), kind="stable")
             errors = []
             for mask in beam.masks:
-                errors.append((yield choices.filled(mask, order)))
+                errors.append((yield choices.filled(mask, rng.permutation(len(choices)))))
             theta = theta - self.rate * score_gradient(theta, beam, levelled(errors))
 
 

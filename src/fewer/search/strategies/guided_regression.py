@@ -78,11 +78,15 @@ class GuidedRegression(Strategy):
         scored = [c for c in done if SCORED in c.state] or done  # fits go by pairs, whatever the objective
         return min([self.descent.choose(steps) for steps in ends] or scored, key=lambda c: c.error)
 
+    def kept(self, fit: RowFit, fitted: Fitted, passes: int) -> tuple[Conditions, ...]:
+        """The passes of each row, so many in all, of a fit of rows with both passes each."""
+        return eliminated(fit, fitted, passes)
+
     def _stages(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         fit = row_fit(objective, space, self.rows.levels, self.rows.noises, self.rows.ridge)
         shapes = self._shapes(space)
         for taus in shapes[len(of_stage(done, "passes")) :]:
-            rows = eliminated(fit, fit(taus, [BOTH] * len(taus)), space.base.nfe)
+            rows = self.kept(fit, fit(taus, [BOTH] * len(taus)), space.base.nfe)
             yield self._candidate(fit, fit(taus, rows), {"stage": "passes"})
         for n, start in enumerate(best_of_lengths(of_stage(done, "passes"))[: self.rows.starts]):
             yield from self._swapped(fit, n, start, done)
