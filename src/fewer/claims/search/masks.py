@@ -27,7 +27,7 @@ from fewer.search.masks.blocks import cells, masked
 from fewer.search.space import Space
 from fewer.search.strategy import Candidate
 
-NAME, CALLS, ROWS, NOISES = "dit-digits", 3, 5, 4  # of the search
+NAME, CALLS, ROWS, NOISES = "dit-digits", 3, 5, 8  # of the search
 MASKS, SEEDS, HELD_OUT = 40, 3, 64
 SAYS = {
     "ablation-masks": "what is missed least, as measured, left out and exchanged",
@@ -77,8 +77,9 @@ def against_random(strategy: str, seed: int, sabotage: bool) -> Measured:
 for name, what in SAYS.items():
     claim(
         f"{name}/against-random",
-        statement=f"On {NAME}, of {MASKS} masks that say which of 6 blocks run in which of {ROWS} rows, within the multiply-adds of "
-        f"{CALLS} calls, the best that {what} finds has a lower error than the best random one: ratio of paired RMSE.",
+        statement=f"On {NAME}, of {MASKS} masks that say which of 6 blocks run in which of {ROWS} rows, within the "
+        f"multiply-adds of {CALLS} calls, the best that {what} finds has a lower error than the best random one: "
+        "ratio of paired RMSE.",
         baseline="as many random masks to which nothing can be added, same rows, budget and noises; three searches each",
         below=1.0,
     )(partial(against_random, name))
