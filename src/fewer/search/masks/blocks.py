@@ -19,7 +19,7 @@ from fewer.search.space import Space
 from fewer.search.strategies.joint import CheaperRows, best_standard, names_of
 from fewer.search.strategy import NUMBERS, Candidate, Strategy
 
-_ASKED = 3  # masks that are asked for, at most, for each that is new
+ASKED = 3  # masks that are asked for, at most, for each that is new
 _MOST = 1e30  # an error that is not finite, as studies keep it
 
 
@@ -71,7 +71,7 @@ class BlockMasks(CheaperRows):
         known = {bytes(c.state["mask"]): c.error for c in played}
         asking = self.asking(choices, np.random.default_rng(seed))
         mask = next(asking)
-        for _ in range(_ASKED * self.masks):
+        for _ in range(ASKED * self.masks):
             bits = mask.astype(int).tolist()
             if (key := bytes(bits)) not in known:
                 if len(known) >= min(self.masks, self.candidates):
