@@ -140,8 +140,8 @@ def even(seed: int) -> Plan:
 
 @claim(
     "random-masks/known-functions",
-    statement=f"Of known functions of which of {BLOCKS} things are off, half of them at most on, the best of {TOLD} random masks has "
-    f"at most half of the median one's value: ratio, geometric mean over {FUNCTIONS} functions.",
+    statement=f"Of known functions of which of {BLOCKS} things are off, half of them at most on, the best of {TOLD} random masks "
+    f"has at most half of the median one's value: ratio, geometric mean over {FUNCTIONS} functions.",
     baseline="the median of as many random masks",
     below=0.5,
 )
