@@ -35,10 +35,10 @@ NAME, CALLS, ROWS, NOISES = "dit-digits", 3, 5, 8  # of the search
 MASKS, SEEDS, HELD_OUT = 40, 3, 64
 FUNCTIONS, TOLD, OFFSET = 12, 60, 0.02  # known functions, masks played of each, and the share that is always there
 SAYS = {
-    "ablation-masks": "what is missed least, as measured, left out and exchanged",
+    "ablation-masks": "ablation and exchanges",
     "langevin-masks": "regularised Langevin dynamics on a quadratic model of the errors",
     "perturbed-masks": "scores moved along the gradient of the expected error of their perturbed largest",
-    "poisson-masks": "a distribution of masks that learns from conditional Poisson beams",
+    "poisson-masks": "a distribution that learns from conditional Poisson beams",
     "sparse-masks": "Thompson sampling of a sparse linear model of the errors",
     "thompson-masks": "Thompson sampling over five searches",
 }
@@ -107,8 +107,8 @@ def of_functions(strategy: str, seed: int, sabotage: bool) -> Measured:
 for name, what in SAYS.items():
     claim(
         f"{name}/known-functions",
-        statement=f"Of known functions of which of {BLOCKS} things are off, half of them at most on, the best of {TOLD} masks that "
-        f"{what} finds has a lower value than the best random one: ratio, geometric mean over {FUNCTIONS} functions.",
+        statement=f"Of known functions of which of {BLOCKS} things are off, half of them at most on, the best of {TOLD} masks by "
+        f"{what} has a lower value than the best random one: ratio, geometric mean over {FUNCTIONS} functions.",
         baseline="as many random masks to which nothing can be added",
         below=1.0,
     )(partial(of_functions, name))
@@ -116,7 +116,7 @@ for name, what in SAYS.items():
         f"{name}/against-random",
         tier="full",
         statement=f"On {NAME}, of {MASKS} masks that say which of 6 blocks run in which of {ROWS} rows, within the "
-        f"multiply-adds of {CALLS} calls, the best that {what} finds has a lower error than the best random one: "
+        f"multiply-adds of {CALLS} calls, the best by {what} has a lower error than the best random one: "
         "ratio of paired RMSE.",
         baseline="as many random masks to which nothing can be added, same rows, budget and noises; three searches each",
         below=1.0,

@@ -56,7 +56,7 @@ class ThompsonMasks(BlockMasks):
             good = False
             if choices.fits(asked[k]):
                 errors.append(error)
-                good = error <= np.quantile(errors, self.share)
+                good = error <= float(np.quantile(errors, self.share))
             tally[k] = (tally[k][0] + good, tally[k][1] + (not good))
             try:
                 asked[k] = asking[k].send(error)
