@@ -22,7 +22,10 @@ from fewer.models.schedules import betas, discrete
 
 CHEAP, ONE, DEAR = 10, 12, 20  # calls: 10 + 20 / 10 = 12
 SHARE = 0.1
-COUNT, FINE = {"dit-digits": 160, "mixture": 1000}, {"dit-digits": 64, "mixture": 256}  # noises, rows of the reference
+COUNT, FINE = (
+    {"dit-digits": 1024, "mixture": 16_000},
+    {"dit-digits": 64, "mixture": 256},
+)  # noises, rows of the reference
 SIGNAL = {"dit-digits": "path", "mixture": "last"}  # found on other noise
 
 
@@ -99,10 +102,12 @@ for model_name, called in (("dit-digits", "dit-digits"), ("mixture", "a mixture 
         f"than {ONE} calls for all (ratio of paired RMSE).",
         baseline=f"the same solver and grid with {ONE} calls for every sample, which cost as much; same noise",
         below=1.0,
+        tier="full",
     )(partial(against_one_plan, model_name))
     claim(
         f"escalation/against-chance-{model_name}",
         statement=f"On {called} the tenth of largest doubt is worth more to run again than a random one (ratio of paired RMSE).",
         baseline="a tenth drawn at random, same plans and noise",
         below=1.0,
+        tier="full",
     )(partial(against_chance, model_name))
