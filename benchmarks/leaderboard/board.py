@@ -15,12 +15,12 @@ from torch import Tensor
 
 import fewer
 from benchmarks.against_diffusers import TEST_SEED
-from benchmarks.leaderboard.field import Standing, diffusers_field, plan_field, run
+from benchmarks.leaderboard.field import Endpoints, Standing, diffusers_field, plan_field, run
 from benchmarks.leaderboard.k_diffusion_run import Side
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.held_out import held_out_noise
+from fewer.evaluate.modes import Modes
 from fewer.evaluate.reference import Doubling, Reference, reference_plan
-from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.files import write_atomically
 from fewer.models.model import Model
@@ -52,7 +52,10 @@ class Asked:
 
     def to_dict(self) -> dict[str, Any]:
         """What rows of one table have in common."""
-        return {"noises": self.noises, "screened": self.screen, "kept": self.keep, "evaluations": self.evaluations}
+        return {
+            "noises": self.noises, "screened": self.screen, "kept": self.keep, "evaluations": self.evaluations,
+            "by": "typical error",
+        }  # fmt: skip
 
     def holds(self, row: dict[str, Any], nfe: int) -> bool:
         """Whether a row of this kind, written before, holds all that is asked now."""
@@ -147,42 +150,43 @@ def _row(
         "standard": plan_field(model, standard_plans(model, nfe)),
     }
     standings: dict[str, Standing] = {}
+    modes = Modes.of(model)
     for library, field in fields.items():
         progress(f"{nfe} calls: {library}, {len(field)} settings")
-        standings[library] = run(field, noise, labels, target, asked.screen, asked.keep)
-    plan_errors, facts = None, {}
+        standings[library] = run(field, noise, labels, target, asked.screen, asked.keep, modes)
+    tuned, facts = None, {}
     if nfe in asked.tuned:
         progress(f"{nfe} calls: tuning")
-        plan_errors, facts = _tuned(model, nfe, noise, labels, target, asked.evaluations)
+        tuned, facts = _tuned(model, nfe, noise, labels, target, asked.evaluations)
     if side is not None:
         progress(f"{nfe} calls: k-diffusion")
         standings["k-diffusion"] = side.standing(nfe)
     for library, standing in standings.items():
-        row[library] = standing.to_dict() | _ratios(library, standing.errors[standing.best], standings)
-    if plan_errors is not None:
-        row["tuned"] = facts | {"rmse": paired.rmse(plan_errors).to_dict()} | _ratios("tuned", plan_errors, standings)
+        row[library] = standing.to_dict() | _compared(library, standing.ends[standing.best], standings)
+    if tuned is not None:
+        row["tuned"] = facts | tuned.figures() | _compared("tuned", tuned, standings)
     return row
 
 
-def _ratios(library: str, errors: Tensor, standings: dict[str, Standing]) -> dict[str, Any]:
-    """Paired ratios of RMSE to the best setting of each of the other two packages."""
+def _compared(library: str, ends: Endpoints, standings: dict[str, Standing]) -> dict[str, Any]:
+    """Decisions against the best setting of each of the other two packages, with their figures."""
     found = {}
     for other in ("diffusers", "k-diffusion"):
         if other in standings and other != library:
             best = standings[other]
-            found[f"ratio to {other}"] = paired.ratio(errors, best.errors[best.best]).to_dict()
+            found[f"against {other}"] = ends.against(best.ends[best.best])
     return found
 
 
 def _tuned(
     model: Model, nfe: int, noise: Tensor, labels: Tensor | None, target: Tensor, evaluations: int | None
-) -> tuple[Tensor, dict[str, Any]]:
-    """Squared errors (n,) of the plan that `fewer.tune` returns, and how it came about. Seed 0: other noises."""
+) -> tuple[Endpoints, dict[str, Any]]:
+    """What the plan that `fewer.tune` returns scores, and how it came about. Seed 0: other noises."""
     began = time.process_time()
     result = fewer.tune(model, nfe=nfe, evaluations=evaluations)
     took = time.process_time() - began
-    errors = squared_errors(fewer.sample(model, result.plan, noise=noise, labels=labels), target)
-    return errors, {
+    made = fewer.sample(model, result.plan, noise=noise, labels=labels)
+    return Endpoints.of(made, target, Modes.of(model)), {
         "best": result.plan.name, "recommended": result.verdict["recommended"], "decision": result.verdict["decision"],
         "network evaluations of the search": result.results["evaluations"], "processor seconds": took,
     }  # fmt: skip

@@ -30,6 +30,7 @@ from benchmarks.diffusers_settings import settings
 from benchmarks.leaderboard.field import Player, run
 from benchmarks.leaderboard.models import build
 from fewer.engine import MICRO_BATCH
+from fewer.evaluate.modes import Modes
 from fewer.models.model import Model
 
 CUSTOMARY_TOP = 80.0  # sigma that k_diffusion's users start from where a model has no noisiest level
@@ -184,7 +185,9 @@ def main() -> None:
     given = load_file(asked.folder / "noises.safetensors")
     for nfe in map(int, asked.nfe.split(",")):
         field = dict(players(model, sampling, nfe))
-        standing = run(field, given["noise"], given.get("labels"), given["target"], asked.screen, asked.keep)
+        standing = run(
+            field, given["noise"], given.get("labels"), given["target"], asked.screen, asked.keep, Modes.of(model)
+        )
         standing.save(asked.folder / f"k_diffusion-{nfe}.safetensors")
 
 
