@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the benchmarks are no install
 import fewer
 from benchmarks.leaderboard import board, command
 from benchmarks.leaderboard.board import Asked, Board, score
-from benchmarks.leaderboard.field import Standing, diffusers_field, plan_field, run
+from benchmarks.leaderboard.field import Endpoints, Standing, diffusers_field, plan_field, run
 from benchmarks.leaderboard.k_diffusion_run import usable
 from benchmarks.leaderboard.k_diffusion_side import Denoiser, _player, ends
 from benchmarks.leaderboard.models import MODELS, build, ill_conditioned
@@ -109,30 +109,55 @@ def test_a_field_is_screened_and_what_cannot_run_is_left_out():
     given = {"far": 3.0, "near": 1.0, "middle": 2.0, "never": None, "blown up": math.inf}
     field = {name: player(name, error) for name, error in given.items()}
     standing = run(field, target, None, target, screen=8, keep=2)
-    assert standing.screened == {"far": 3.0, "near": 1.0, "middle": 2.0}
-    assert set(standing.errors) == {"near", "middle"}
+    assert standing.screened == pytest.approx({"far": 3.0, "near": 1.0, "middle": 2.0})
+    assert list(standing.ranked) == ["near", "middle"]
     assert standing.best == "near"
     assert [name for name, n in played if n == 20] == ["near", "middle"]
     everything = run(field, target, None, target, screen=20, keep=2)
-    assert set(everything.errors) == {"far", "near", "middle"}
+    assert list(everything.ranked) == ["near", "middle", "far"]
 
 
-def test_a_standing_survives_its_file(tmp_path):
-    standing = Standing({"a": 0.5, "b": 1.0}, {"a": torch.rand(9).double()})
+def test_the_best_is_typically_nearest_and_not_by_one_sample_that_ends_elsewhere():
+    """Of two samplers one is nearer in all samples but one, which the other's mean of squares is far below."""
+    near, far = torch.full((64,), 0.01), torch.full((64,), 0.04)
+    near[5] = 100.0
+    apart = torch.arange(64) == 5
+    nowhere = torch.zeros(64, dtype=torch.bool)
+    standing = Standing({}, {"far": Endpoints(far, nowhere), "near": Endpoints(near, apart)})
+    assert standing.best == "near"
+    found = standing.ends["near"].against(standing.ends["far"])
+    assert found["error"]["value"] == pytest.approx(0.5)
+    assert found["error"]["n"] == 63
+    assert found["elsewhere"]["value"] == pytest.approx(1 / 64)
+    assert found["rmse"]["value"] > 1
+    assert found["decision"] == "cannot tell"  # one of 64 may be more than 5 %, or not
+    assert near.median() < far.median()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_standing_survives_its_file(tmp_path, known):
+    """With and without known modes, and with names of several words."""
+    ends = Endpoints(torch.rand(9).double(), torch.rand(9) > 0.5 if known else None)
+    standing = Standing({"apart errors a": 0.5, "b": 1.0}, {"apart errors a": ends})
     standing.save(tmp_path / "standing.safetensors")
     again = Standing.load(tmp_path / "standing.safetensors")
     assert again.screened == standing.screened
-    assert torch.equal(again.errors["a"], standing.errors["a"])
+    assert again.to_dict() == standing.to_dict()
 
 
-def test_rows_are_paired_ratios_to_the_best_setting(models):
+def test_rows_are_compared_with_the_best_setting(models):
     for row in models[NAME]["rows"].values():
-        ratio = row["standard"]["ratio to diffusers"]
-        assert ratio["value"] == pytest.approx(row["standard"]["rmse"]["value"] / row["diffusers"]["rmse"]["value"])
-        assert ratio["low"] <= ratio["value"] <= ratio["high"]
+        found = row["standard"]["against diffusers"]
+        assert found["rmse"]["value"] == pytest.approx(
+            row["standard"]["rmse"]["value"] / row["diffusers"]["rmse"]["value"]
+        )
+        shares = [row[library]["elsewhere"]["value"] for library in ("standard", "diffusers")]
+        assert found["elsewhere"]["value"] == pytest.approx(shares[0] - shares[1])
+        assert found["decision"] in ("better", "not worse", "worse", "cannot tell")
         for library in ("diffusers", "standard"):
             on_all = row[library]["on all noises"]
-            assert row[library]["rmse"]["value"] == pytest.approx(min(on_all.values()))
+            assert row[library]["typical error"]["value"] == pytest.approx(min(on_all.values()))
+            assert next(iter(on_all)) == row[library]["best"]
             assert len(on_all) == TOY.keep
         assert row["reference"]["error"] < 0.1 * row["standard"]["rmse"]["value"]
 
@@ -175,7 +200,7 @@ def test_a_tuned_plan_is_scored_on_the_same_noises(tmp_path, model):
     row = measured(tmp_path, model, (4,), Asked(16, 8, 2, tuned=(4,), evaluations=5000))[1][NAME]["rows"]["4"]
     tuned = row["tuned"]
     value = tuned["rmse"]["value"] / row["diffusers"]["rmse"]["value"]
-    assert tuned["ratio to diffusers"]["value"] == pytest.approx(value)
+    assert tuned["against diffusers"]["rmse"]["value"] == pytest.approx(value)
     assert tuned["rmse"]["n"] == 16
 
 
@@ -185,20 +210,29 @@ def test_the_page_has_a_full_table_and_says_what_is_missing(models):
     assert len({line.count("|") for line in lines}) == 1
     assert len(lines) == 2 + 2
     assert f"k-diffusion is missing from: {NAME}." in text
-    assert str(paired.Interval.from_dict(models[NAME]["rows"]["2"]["diffusers"]["rmse"])) in text
+    assert str(paired.Interval.from_dict(models[NAME]["rows"]["2"]["diffusers"]["typical error"])) in text
 
 
-def test_a_ratio_is_bold_only_where_the_whole_interval_is_below_one(models):
+def test_better_is_bold_and_what_is_not_better_is_told(models):
     changed = json.loads(json.dumps(models))
-    for nfe, high in (("2", 0.99), ("3", 1.01)):
-        ratio = {"value": 0.9, "low": 0.8, "high": high, "n": 16}
-        changed[NAME]["rows"][nfe]["standard"]["ratio to diffusers"] = ratio
+    for nfe, decision in (("2", "better"), ("3", "cannot tell")):
+        changed[NAME]["rows"][nfe]["standard"]["against diffusers"]["decision"] = decision
     assert "No plan was searched." in page(models, "plot.svg")
     text = page(changed, "plot.svg")
-    assert text.count("**0.9") == 1
+    assert text.count("**better**") == 1
     told = [line for line in text.splitlines() if line.startswith(f"- {NAME}")]
     assert len(told) == 1
     assert told[0].startswith(f"- {NAME}, 3 calls: the best standard plan is not told from")
+
+
+@pytest.mark.parametrize(("error", "elsewhere", "worse"), [(1.1, 0.1, True), (1.1, -0.1, False), (0.9, 0.1, False)])
+def test_the_page_names_what_is_worse_by_both_figures(models, error, elsewhere, worse):
+    changed = json.loads(json.dumps(models))
+    row = changed[NAME]["rows"]["3"]
+    row["tuned"] = {**row["standard"], "recommended": "tuned"}
+    for figure, value in (("error", error), ("elsewhere", elsewhere)):
+        row["tuned"]["against diffusers"][figure] = {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 16}
+    assert (f"by both figures: {NAME} at 3 calls." in page(changed, "plot.svg")) == worse
 
 
 def test_the_command_writes_results_page_and_plot(tmp_path, monkeypatch, capsys):

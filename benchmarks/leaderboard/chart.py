@@ -1,4 +1,4 @@
-"""The leaderboard's plot: a panel a model, RMSE (log) over network calls (log), a mark with its 95 % interval a row.
+"""The leaderboard's plot: a panel a model, typical error (log) over network calls (log), a mark with its 95 % interval a row.
 
 Whiskers longer than the frame end there. The file carries its own colours for light and dark, ground included, so that
 it is legible wherever it is shown. The marks differ in shape as well as in colour.
@@ -33,7 +33,7 @@ def draw(models: dict[str, Any]) -> str:
     width, height = COLUMNS * WIDE, LEGEND + rows * HIGH
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'role="img" aria-label="Paired RMSE against network calls, for each model">',
+        'role="img" aria-label="Typical error against network calls, for each model">',
         f"<style>{_style()}</style>",
         f'<rect class="ground" width="{width}" height="{height}"/>',
         *_legend(),
@@ -70,9 +70,10 @@ def _legend() -> list[str]:
 
 def _panel(name: str, rows: dict[str, Any]) -> list[str]:
     points = {
-        library: [(int(nfe), row[library]["rmse"]) for nfe, row in rows.items() if library in row] for library in NAMES
+        library: [(int(nfe), row[library]["typical error"]) for nfe, row in rows.items() if library in row]
+        for library in NAMES
     }
-    figures = [rmse for line in points.values() for _, rmse in line if rmse["value"] > 0]
+    figures = [error for line in points.values() for _, error in line if error["value"] > 0]
     parts = [f'<text class="head" x="{LEFT}" y="14">{escape(name)}</text>']
     if not figures:
         return parts
@@ -82,7 +83,7 @@ def _panel(name: str, rows: dict[str, Any]) -> list[str]:
     low = min(max(f["low"], f["value"] / 3) for f in figures) / 1.2
     high = max(min(f["high"], f["value"] * 3) for f in figures) * 1.2
     y = Axis(low, high, HIGH - BOTTOM, TOP, True)
-    parts.append(f'<text x="{LEFT}" y="28">paired RMSE, log scale</text>')
+    parts.append(f'<text x="{LEFT}" y="28">typical error, log scale</text>')
     for value in log_ticks(low, high, 6):
         at = y(value)
         parts.append(f'<line class="rule" x1="{LEFT}" y1="{at:.1f}" x2="{WIDE - RIGHT}" y2="{at:.1f}"/>')
@@ -91,11 +92,11 @@ def _panel(name: str, rows: dict[str, Any]) -> list[str]:
         parts.append(f'<text x="{x(nfe):.1f}" y="{HIGH - BOTTOM + 15}" text-anchor="middle">{nfe}</text>')
     parts.append(f'<text x="{WIDE - RIGHT}" y="{HIGH - 5}" text-anchor="end">network calls</text>')
     for n, (library, line) in enumerate(points.items()):
-        places = [(x(nfe) + 4.5 * (n - 1.5), y(rmse["value"]), rmse) for nfe, rmse in line if rmse["value"] > 0]
+        places = [(x(nfe) + 4.5 * (n - 1.5), y(error["value"]), error) for nfe, error in line if error["value"] > 0]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b, _ in places)
         parts += [f'<g class="{library}">', f'<polyline class="line" points="{path}"/>']
-        for a, b, rmse in places:
-            ends = f'y1="{y(rmse["low"]):.1f}" x2="{a:.1f}" y2="{y(rmse["high"]):.1f}"'
+        for a, b, error in places:
+            ends = f'y1="{y(error["low"]):.1f}" x2="{a:.1f}" y2="{y(error["high"]):.1f}"'
             parts += [f'<line class="whisker" x1="{a:.1f}" {ends}/>', _mark(library, a, b)]
         parts.append("</g>")
     return parts
