@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fewer.claims import claim as register
 from fewer.claims import claims, of_part, recorded
 from fewer.claims.claim import Claim, Measured, registered
-from fewer.claims.region import Region
+from fewer.claims.region import MANY, Region
 from fewer.claims.repeated import geometric_mean, mean, share
 from fewer.claims.results import chosen
 from fewer.cli.main import run
@@ -70,6 +70,14 @@ def test_the_record_is_of_the_claims_that_there_are() -> None:
     for name, result in recorded().items():
         assert {"papers", "statement", "baseline", "measured", "status", "command", "versions"} <= set(result.to_dict())
         assert CLAIMS[name].status(result.measured) == result.status
+
+
+def test_what_cannot_be_told_says_what_would_decide_it() -> None:
+    for name, result in recorded().items():
+        assert bool(result.undecided) == (result.status == "cannot tell"), name
+        assert result.condition in ("", CLAIMS[name].condition), name
+        if result.status == "cannot tell" and not Region.read(result.region).by_samples(result.measured):
+            assert result.condition, f"{name}: no number of samples decides it, and it names no condition that would"
 
 
 def test_a_part_is_no_better_than_its_worst_claim() -> None:
@@ -155,12 +163,15 @@ def test_what_is_said_to_decide_a_claim_is_where_its_interval_meets_the_end(
         if region.status(figure) != "cannot tell":
             assert enough == n
             assert region.undecided(figure) == ""
-        elif abs(value - end) < 1e-3 * reach:
-            assert enough > 0.9e6 * n
+        elif abs(value - end) < 0.03 * reach:
+            assert enough > MANY * n
+            assert "no number" in region.undecided(figure)
+            assert region.undecided(figure, "Elsewhere.").endswith(" Elsewhere.")
         else:
             narrow = reach * math.sqrt(n / enough)
             assert narrow == pytest.approx(abs(value - end), rel=1e-6)
-            assert f"{n:,}" in region.undecided(figure)
+            assert region.by_samples(figure) == (enough <= MANY * n)
+            assert (f"{n:,}" in region.undecided(figure)) == region.by_samples(figure)
 
 
 def test_a_figure_at_the_end_is_never_decided() -> None:

@@ -47,6 +47,7 @@ class Claim:
     baseline   what the method is held against
     above, below  the figure's region if the claim is true
     tier       quick: at most 20 seconds on one core; full: as long as it takes
+    condition  a sentence: under which condition the claim could be told where it cannot here, if samples alone do not decide it
     """
 
     name: str
@@ -58,6 +59,7 @@ class Claim:
     below: float
     tier: Tier
     check: Check
+    condition: str = ""
 
     @property
     def region(self) -> Region:
@@ -81,6 +83,7 @@ def claim(
     above: float = -math.inf,
     below: float = math.inf,
     tier: Tier = "quick",
+    condition: str = "",
 ) -> Callable[[Check], Check]:
     """Register a function as a claim of the part that its name begins with, or of the parts in `of`, and of their papers.
 
@@ -99,7 +102,7 @@ def claim(
         known = tuple(dict.fromkeys(paper for part in own for paper in part.papers))
         _register[name] = Claim(
             name, tuple((part.room, part.name) for part in own), known,
-            statement, baseline, above, below, tier, check,
+            statement, baseline, above, below, tier, check, condition,
         )  # fmt: skip
         return check
 

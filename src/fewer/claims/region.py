@@ -11,6 +11,7 @@ from fewer.evaluate.statistics.interval import Interval
 
 Status = Literal["holds", "not confirmed", "cannot tell"]
 MOST = 1e4  # the reach over the distance beyond which a value is taken to lie at the end
+MANY = 1000  # times the samples that there were, beyond which a number of samples is no advice
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,20 @@ class Region:
                 times = max(times, (reach / distance) ** 2 if distance > reach / MOST else math.inf)
         return figure.n * times
 
-    def undecided(self, figure: Interval) -> str:
-        """What would decide an undecided figure, in a sentence; "" for a decided one."""
+    def by_samples(self, figure: Interval) -> bool:
+        """Whether more samples could decide it: at most `MANY` times as many as there were."""
+        return self.enough(figure) <= MANY * figure.n
+
+    def undecided(self, figure: Interval, condition: str = "") -> str:
+        """What would decide an undecided figure, in a sentence or two, the claim's own condition last; "" for a decided one."""
         if self.status(figure) != "cannot tell":
             return ""
-        n = self.enough(figure)
-        if not math.isfinite(n):
-            return "The figure lies at the region's end: no number of samples decides it."
-        return f"To decide it takes about n = {_rounded(n):,} in place of {figure.n:,}, if the figure stays."
+        if self.by_samples(figure):
+            n = _rounded(self.enough(figure))
+            said = f"To decide it takes about n = {n:,} in place of {figure.n:,}, if the figure stays."
+        else:
+            said = "The figure lies at the region's end: no number of samples decides it."
+        return f"{said} {condition}".strip()
 
 
 def _logarithmic(figure: Interval) -> bool:

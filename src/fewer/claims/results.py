@@ -32,11 +32,12 @@ class Outcome(Record):
     command: str
     seconds: float
     versions: dict[str, str]
+    condition: str = ""
 
     @property
     def undecided(self) -> str:
-        """What would decide a result that cannot be told, in a sentence; "" for any other."""
-        return Region.read(self.region).undecided(self.measured)
+        """What would decide a result that cannot be told, in a sentence or two; "" for any other."""
+        return Region.read(self.region).undecided(self.measured, self.condition)
 
 
 @cache

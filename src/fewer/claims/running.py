@@ -32,4 +32,5 @@ def result(claim: Claim, measured: Measured, seed: int, sabotage: bool, seconds:
         of=claim.of, papers=claim.papers, statement=claim.statement, baseline=claim.baseline, region=str(claim.region),
         measured=measured.figure, beside=dict(measured.beside), status=claim.status(measured.figure), tier=claim.tier,
         command=command, seconds=round(seconds, 1), versions=versions(),
+        **({"condition": claim.condition} if claim.condition else {}),
     )  # fmt: skip
