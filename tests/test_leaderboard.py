@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the benchmarks are no install
 import fewer
 from benchmarks.leaderboard import board, command
 from benchmarks.leaderboard.board import Asked, Board, score
+from benchmarks.leaderboard.chart import draw
 from benchmarks.leaderboard.field import Endpoints, Standing, diffusers_field, plan_field, run
 from benchmarks.leaderboard.k_diffusion_run import usable
 from benchmarks.leaderboard.k_diffusion_side import Denoiser, _player, ends
@@ -233,6 +234,31 @@ def test_the_page_names_what_is_worse_by_both_figures(models, error, elsewhere, 
     for figure, value in (("error", error), ("elsewhere", elsewhere)):
         row["tuned"]["against diffusers"][figure] = {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 16}
     assert (f"by both figures: {NAME} at 3 calls." in page(changed, "plot.svg")) == worse
+
+
+def by_rmse(row):
+    """A row as it was before settings were judged by two figures."""
+    asked = {key: value for key, value in row["asked"].items() if key != "by"}
+    old = {"asked": asked, "reference": row["reference"]}
+    for library in ("diffusers", "standard"):
+        kept = {key: row[library][key] for key in ("best", "rmse", "on all noises", "on the few")}
+        old[library] = kept if library == "diffusers" else kept | {"ratio to diffusers": row[library]["rmse"]}
+    return old
+
+
+def test_rows_by_rmse_alone_stay_until_they_are_measured_again_and_are_marked(models, model, tmp_path, monkeypatch):
+    entry = {**models[NAME], "rows": {nfe: by_rmse(row) for nfe, row in models[NAME]["rows"].items()}}
+    (tmp_path / f"{NAME}.json").write_text(json.dumps(entry))
+    monkeypatch.setattr(board, "_row", lambda model, nfe, *rest: dict(models[NAME]["rows"][str(nfe)]))
+    monkeypatch.setattr(board, "reference", lambda model, noise, *rest: Reference(noise, 1, 1, 0.1, 1, 1))
+    mixed = measured(tmp_path, model, (2,))[1]
+    text = page(mixed, "plot.svg")
+    marked = [line for line in text.splitlines() if "by RMSE alone:" in line]
+    assert [line.split(" | ")[0] for line in marked] == ["| 3"]
+    assert "3 calls" not in text[text.index("## Where") :]
+    assert draw(mixed).count('class="whisker"') == 2
+    again = measured(tmp_path, model, (2, 3))[1]
+    assert "by RMSE alone:" not in page(again, "plot.svg")
 
 
 def test_the_command_writes_results_page_and_plot(tmp_path, monkeypatch, capsys):

@@ -63,6 +63,11 @@ class Asked:
         return not missing
 
 
+def by_rmse_alone(row: dict[str, Any]) -> bool:
+    """Whether a row was measured when settings were judged by RMSE, and has no other figure."""
+    return "by" not in row["asked"]
+
+
 class Board:
     """A folder with one JSON file a model, each read at once and written whole after every row.
 
@@ -108,9 +113,12 @@ def score(
 ) -> Iterator[int]:  # fmt: skip
     """Measures and writes the rows that are missing, and yields each budget that is done.
 
-    Rows of other noises or screenings leave the file with the first new row: a table holds one kind.
+    Rows of other noises or screenings leave the file with the first new row: a table holds one kind. Rows by RMSE alone stay
+    until they are measured again, and the page marks them.
     """
-    done = {nfe: row for nfe, row in board.rows(name, model).items() if row["asked"] == asked.to_dict()}
+    known = board.rows(name, model)
+    done = {nfe: row for nfe, row in known.items() if row["asked"] == asked.to_dict()}
+    by_rmse = {nfe: row for nfe, row in known.items() if by_rmse_alone(row)}
     left = [nfe for nfe in budgets if str(nfe) not in done or not asked.holds(done[str(nfe)], nfe)]
     yield from (nfe for nfe in budgets if nfe not in left)  # before any work
     if not left:
@@ -119,10 +127,10 @@ def score(
     labels = model.labels(asked.noises)
     progress(f"{name}: reference")
     fine = reference(model, noise, labels, max(MOST_CALLS, *budgets))
-    known = {"calls": fine.nfe, "error": fine.error, "rms of its samples": float(fine.samples.square().mean().sqrt())}
+    facts = {"calls": fine.nfe, "error": fine.error, "rms of its samples": float(fine.samples.square().mean().sqrt())}
     entry = {
         "about": about, "model": model.describe(), "versions": versions(),
-        "rows": done,
+        "rows": by_rmse | done,
     }  # fmt: skip
     side: Side | nullcontext[None] = nullcontext()
     if asked.environment is not None:
@@ -131,10 +139,11 @@ def score(
         for nfe in left:
             kept = done.get(str(nfe), {})
             row = _row(model, nfe, noise, labels, fine.samples, asked, lambda what: progress(f"{name}, {what}"), beside)
-            row["reference"] = known
+            row["reference"] = facts
             # parts that were measured before and not asked for now stay
             row = {**{key: kept[key] for key in LIBRARIES if key in kept}, **row}
-            entry["rows"] = done = dict(sorted({**done, str(nfe): row}.items(), key=lambda item: int(item[0])))
+            done[str(nfe)] = row
+            entry["rows"] = dict(sorted((by_rmse | done).items(), key=lambda item: int(item[0])))
             board.put(name, entry)
             yield nfe
 

@@ -70,7 +70,11 @@ def _legend() -> list[str]:
 
 def _panel(name: str, rows: dict[str, Any]) -> list[str]:
     points = {
-        library: [(int(nfe), row[library]["typical error"]) for nfe, row in rows.items() if library in row]
+        library: [
+            (int(nfe), row[library]["typical error"])
+            for nfe, row in rows.items()
+            if "typical error" in row.get(library, {})
+        ]
         for library in NAMES
     }
     figures = [error for line in points.values() for _, error in line if error["value"] > 0]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.leaderboard.board import by_rmse_alone
 from benchmarks.leaderboard.chart import draw
 from fewer.evaluate.statistics.interval import Interval
 from fewer.files import write_atomically
@@ -67,6 +68,8 @@ How to read it:
 - `kept` before a plan: `fewer.tune` could not show on its own held-out noises that the plan it found was not worse than
   this standard plan, and returned the latter. Where the results file names a number of evaluations, the
   search stopped there.
+- Rows marked `by RMSE alone` are older: their settings were chosen by RMSE, and the other two figures were not kept. They are not
+  drawn, and not counted below.
 - Errors are distances to the model's own flow, not to data: they rank samplers, not models.{without}"""
 
 
@@ -77,12 +80,16 @@ def _summary(models: dict[str, Any]) -> str:
     lines = ["| model | " + " | ".join(f"{nfe} calls" for nfe in budgets) + " |", "|---" * (1 + len(budgets)) + "|"]
     for name, entry in models.items():
         rows = [entry["rows"].get(str(nfe), {}).get("tuned") for nfe in budgets]
-        lines.append(f"| {name} | " + " | ".join(_told(row["against diffusers"]) if row else "" for row in rows) + " |")
+        lines.append(f"| {name} | " + " | ".join(_summarised(row) if row else "" for row in rows) + " |")
     table = "\n".join(lines)
     return (
         "What `fewer.tune` returns against the best diffusers setting: the decision, the factor between the errors of samples that "
         f"end where the reference does, and the difference of the shares that end elsewhere.\n\n{table}"
     )
+
+
+def _summarised(entry: dict[str, Any]) -> str:
+    return _against(entry) if "ratio to diffusers" in entry else _told(entry["against diffusers"])
 
 
 def _section(name: str, entry: dict[str, Any]) -> str:
@@ -101,7 +108,7 @@ def _section(name: str, entry: dict[str, Any]) -> str:
         for library in there:
             cells.append(_cell(row[library], library) if library in row else "")
             if library != "diffusers":
-                cells.append(_against(row[library]["against diffusers"]) if library in row else "")
+                cells.append(_against(row[library]) if library in row else "")
         lines.append(" | ".join([nfe, *cells]))
     table = "\n".join(f"| {line} |" if not line.startswith("--:") else f"|{line}|" for line in lines)
     first = next(iter(rows.values()))
@@ -125,15 +132,13 @@ def _count(entry: dict[str, Any]) -> int:
 
 def _cell(entry: dict[str, Any], library: str) -> str:
     """Typical error, share that ends elsewhere, RMSE, name."""
-    error, elsewhere, rmse = (Interval.from_dict(entry[key]) for key in ("typical error", "elsewhere", "rmse"))
-    name = entry["best"]
+    name, rmse = entry["best"], Interval.from_dict(entry["rmse"])
     if library == "tuned":
         name = "tuned plan" if entry["recommended"] == "tuned" else f"kept {name.rsplit(' ', 1)[0]}"
-    return f"{error}<br>{_percent(elsewhere.value)} elsewhere<br>RMSE {rmse.value:.3g}<br>{name}"
-
-
-def _percent(share: float, sign: str = "") -> str:
-    return f"{100 * share:{sign}.3g} %"
+    if "typical error" not in entry:
+        return f"by RMSE alone: {rmse}<br>{name}"
+    error, share = (Interval.from_dict(entry[key]) for key in ("typical error", "elsewhere"))
+    return f"{error}<br>{100 * share.value:.3g} % elsewhere<br>RMSE {rmse.value:.3g}<br>{name}"
 
 
 def _figures(found: dict[str, Any]) -> str:
@@ -149,8 +154,11 @@ def _told(found: dict[str, Any]) -> str:
     return f"{word}<br>{_figures(found)}"
 
 
-def _against(found: dict[str, Any]) -> str:
-    """The same with the ratio of RMSEs."""
+def _against(entry: dict[str, Any]) -> str:
+    """How it stands against the best diffusers setting, with the ratio of RMSEs, of which older rows have nothing else."""
+    if "ratio to diffusers" in entry:
+        return f"by RMSE alone: {Interval.from_dict(entry['ratio to diffusers'])}"
+    found = entry["against diffusers"]
     return f"{_told(found)}<br>RMSE {Interval.from_dict(found['rmse'])}"
 
 
@@ -176,6 +184,8 @@ def _worse_by_both(models: dict[str, Any]) -> Iterator[str]:
 def _not_better(models: dict[str, Any]) -> Iterator[str]:
     for name, entry in models.items():
         for nfe, row in entry["rows"].items():
+            if by_rmse_alone(row):
+                continue
             ours = "tuned" if "tuned" in row else "standard"
             for other in ("diffusers", "k-diffusion"):
                 found = row[ours].get(f"against {other}")
