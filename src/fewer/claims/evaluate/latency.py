@@ -14,7 +14,7 @@ from fewer.evaluate.cost.clock import Side, clock
 from fewer.evaluate.cost.latency import fit, sides
 
 SOLVERS = ("ddim", "heun", "dpmpp-2m", "ipndm", "unipc", "unipc-3", "ancestral")
-REPETITIONS = 12
+REPETITIONS = 5
 PLANS = 5
 CALLS = 6
 BATCH = 8

@@ -40,12 +40,7 @@ PAIRS = (
     ("plms", "ddim", "uniform", 10, False),
 )
 
-CLOSE = {  # noises that two near each other take
-    ("unipc", "dpmpp-2m"): 1024,
-    ("res-3m", "dpmpp-3m"): 1024,
-    ("res-4m", "res-3m"): 2048,
-    ("dpmpp-3m", "dpmpp-2m"): 2048,
-}
+CLOSE = {("unipc", "dpmpp-2m"): 1024, ("res-3m", "dpmpp-3m"): 1024}  # noises that two near each other take
 
 for solver, other, grid, calls, by_sigma in PAIRS:
     ratio_claim(
