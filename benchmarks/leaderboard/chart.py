@@ -1,5 +1,7 @@
 """The leaderboard's plot: a panel a model, typical error (log) over network calls (log), a mark with its 95 % interval a row.
 
+A model that has older rows alone is drawn by paired RMSE, and its panel says so. A model of both kinds is drawn by the newer rows.
+
 Whiskers longer than the frame end there. The file carries its own colours for light and dark, ground included, so that
 it is legible wherever it is shown. The marks differ in shape as well as in colour.
 """
@@ -69,12 +71,10 @@ def _legend() -> list[str]:
 
 
 def _panel(name: str, rows: dict[str, Any]) -> list[str]:
+    judged = any("typical error" in row["diffusers"] for row in rows.values())
+    key, title = ("typical error", "typical error") if judged else ("rmse", "by RMSE alone: paired RMSE")
     points = {
-        library: [
-            (int(nfe), row[library]["typical error"])
-            for nfe, row in rows.items()
-            if "typical error" in row.get(library, {})
-        ]
+        library: [(int(nfe), row[library][key]) for nfe, row in rows.items() if key in row.get(library, {})]
         for library in NAMES
     }
     figures = [error for line in points.values() for _, error in line if error["value"] > 0]
@@ -87,7 +87,7 @@ def _panel(name: str, rows: dict[str, Any]) -> list[str]:
     low = min(max(f["low"], f["value"] / 3) for f in figures) / 1.2
     high = max(min(f["high"], f["value"] * 3) for f in figures) * 1.2
     y = Axis(low, high, HIGH - BOTTOM, TOP, True)
-    parts.append(f'<text x="{LEFT}" y="28">typical error, log scale</text>')
+    parts.append(f'<text x="{LEFT}" y="28">{title}, log scale</text>')
     for value in log_ticks(low, high, 6):
         at = y(value)
         parts.append(f'<line class="rule" x1="{LEFT}" y1="{at:.1f}" x2="{WIDE - RIGHT}" y2="{at:.1f}"/>')

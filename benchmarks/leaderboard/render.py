@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.leaderboard.board import by_rmse_alone
 from benchmarks.leaderboard.chart import draw
 from fewer.evaluate.statistics.interval import Interval
 from fewer.files import write_atomically
@@ -68,8 +67,8 @@ How to read it:
 - `kept` before a plan: `fewer.tune` could not show on its own held-out noises that the plan it found was not worse than
   this standard plan, and returned the latter. Where the results file names a number of evaluations, the
   search stopped there.
-- Rows marked `by RMSE alone` are older: their settings were chosen by RMSE, and the other two figures were not kept. They are not
-  drawn, and not counted below.
+- Rows marked `by RMSE alone` are older: their settings were chosen by RMSE, and the other two figures were not kept. They are
+  drawn only where a model has no others; its panel says so.
 - Errors are distances to the model's own flow, not to data: they rank samplers, not models.{without}"""
 
 
@@ -166,10 +165,13 @@ def _beaten(models: dict[str, Any]) -> str:
     """Where ours is not shown to be better than the best of the others, and where a tuned plan is worse by both figures."""
     found, both = list(_not_better(models)), list(_worse_by_both(models))
     told = "\n".join(f"- {line}" for line in found) if found else "Nowhere among the rows above."
+    counted = sum(
+        "against diffusers" in row.get("tuned", {}) for entry in models.values() for row in entry["rows"].values()
+    )
     return (
         "## Where ours is not shown to be better\n\nThe tuned plan where there is one, else the best standard plan, "
-        f"against the best setting of each other package. Cells in which what `fewer.tune` returns is worse than the best "
-        f"diffusers setting by both figures: {', '.join(both) or 'none'}.\n\n{told}"
+        f"against the best setting of each other package. Of {counted} cells of `fewer.tune` that both figures judge, those in "
+        f"which it is worse than the best diffusers setting by both: {', '.join(both) or 'none'}.\n\n{told}"
     )
 
 
@@ -184,15 +186,23 @@ def _worse_by_both(models: dict[str, Any]) -> Iterator[str]:
 def _not_better(models: dict[str, Any]) -> Iterator[str]:
     for name, entry in models.items():
         for nfe, row in entry["rows"].items():
-            if by_rmse_alone(row):
-                continue
             ours = "tuned" if "tuned" in row else "standard"
+            plan = "the tuned plan" if ours == "tuned" else "the best standard plan"
             for other in ("diffusers", "k-diffusion"):
-                found = row[ours].get(f"against {other}")
-                if found is not None and found["decision"] != "better":
-                    plan = "the tuned plan" if ours == "tuned" else "the best standard plan"
-                    what = {"worse": "is worse than", "not worse": "is not worse than"}.get(
-                        found["decision"], "is not told from"
-                    )
-                    figures = _figures(found).replace("<br>", ", ")
-                    yield f"{name}, {nfe} calls: {plan} {what} {row[other]['best']} of {other}: {figures}"
+                told = _short_of(row[ours], other)
+                if told is not None:
+                    verb, figures = told
+                    yield f"{name}, {nfe} calls: {plan} {verb} {row[other]['best']} of {other}: {figures}"
+
+
+def _short_of(entry: dict[str, Any], other: str) -> tuple[str, str] | None:
+    """The verb and the figures where it is not shown to be better than the best setting of another package."""
+    if f"ratio to {other}" in entry:
+        ratio = Interval.from_dict(entry[f"ratio to {other}"])
+        verb = "is worse than" if ratio.low > 1 else "is not told from"
+        return None if ratio.high < 1 else (verb, f"by RMSE alone, ratio {ratio}")
+    found = entry.get(f"against {other}")
+    if found is None or found["decision"] == "better":
+        return None
+    verbs = {"worse": "is worse than", "not worse": "is not worse than", "cannot tell": "is not told from"}
+    return verbs[found["decision"]], _figures(found).replace("<br>", ", ")

@@ -21,11 +21,11 @@ from fewer.guidance.seg import SmoothedEnergy
 
 Kind = type[SkipLayer] | type[PerturbedAttention] | type[SmoothedEnergy]
 
-SAMPLES, CLOSE = (
-    6 * digits.BLOCK,
-    24 * digits.BLOCK,
-)  # images of a comparison, and of one where the two are near each other
-CHOOSING = 192
+SAMPLES, CLOSE, CHOOSING = (
+    576,
+    2304,
+    192,
+)  # images of a comparison, of one of two that are near each other, and of a choice
 LAYERS = {"dit-digits": (2, 3), "digits": (1, 2)}  # the two in the middle, one at a time, of six and of four
 SCALES = (1.5, 2.5)
 DAMAGE = 0.1  # of a weight's own spread, added to a copy of the network as noise
