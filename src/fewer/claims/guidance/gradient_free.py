@@ -24,10 +24,6 @@ from fewer.plan import Guidance
 SCALE, REPEATS = 2.0, 6
 SECOND = "digits"  # a UNet that predicts the noise
 CHOOSING = digits.SAMPLES // 2
-IMAGES = {
-    digits.MODEL: 1536,
-    SECOND: digits.SAMPLES,
-}  # of the comparison: the first network's shares are near each other
 SCALES = {"gradient-free": (2.0, 4.0, 8.0), "cfg": (1.5, 2.0, 3.0)}  # the first is weighed down
 
 
@@ -110,7 +106,7 @@ def best(rule: Callable[[float], float | Guidance], scales: tuple[float, ...], s
 
 def more_accurate(name: str, seed: int, sabotage: bool) -> Measured:
     """Difference of class accuracies. The broken variant guides towards the class that the images are confused with."""
-    rows, n, other = digits.plain(name), IMAGES[name], seed + OTHER_NOISE
+    rows, n, other = digits.plain(name), digits.SAMPLES, seed + OTHER_NOISE
     labels = digits.classes(seed, n)
     ours = -SCALE if sabotage else best(GradientFree, SCALES["gradient-free"], other, name)
     theirs = best(float, SCALES["cfg"], other, name)

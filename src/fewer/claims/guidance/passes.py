@@ -19,16 +19,15 @@ from fewer.noise import unit_noise
 
 MODELS = ("dit-digits", "digits")  # the claims on the first were there first and have no model's name
 ROWS, SCALE, NOISES, FINE = 20, 3.0, 128, 64
-QUARTER = {"dit-digits": NOISES, "digits": 1024}  # noises: few of the second network's hold most of its error
 FITTED = 32  # noises of the trajectories on which rows are chosen or fitted
 OTHER_NOISE = 1000
 REPLACED = (2, 4, 6, 8)  # every other row of the noisier half
 
 
 @cache
-def reference(seed: int, name: str, n: int = NOISES) -> Reference:
+def reference(seed: int, name: str) -> Reference:
     """Noises with the guided reference samples."""
-    return Reference.of(load(name), seed, n, FINE, guidance=SCALE)
+    return Reference.of(load(name), seed, NOISES, FINE, guidance=SCALE)
 
 
 def guided_plan(name: str, nfe: int = 2 * ROWS) -> Plan:
@@ -37,9 +36,9 @@ def guided_plan(name: str, nfe: int = 2 * ROWS) -> Plan:
 
 
 @cache
-def whole(seed: int, name: str, n: int = NOISES) -> Tensor:
+def whole(seed: int, name: str) -> Tensor:
     """Squared errors (n,) of guidance in all rows."""
-    return reference(seed, name, n).errors(guided_plan(name))
+    return reference(seed, name).errors(guided_plan(name))
 
 
 def dropped(plan: Plan, rows: tuple[int, ...]) -> Plan:
@@ -53,7 +52,7 @@ def quarter(name: str, seed: int, sabotage: bool) -> Measured:
 
     The broken variant drops the second pass of all rows.
     """
-    plan, of = guided_plan(name), reference(seed, name, QUARTER[name])
+    plan, of = guided_plan(name), reference(seed, name)
     noise = unit_noise(seed + OTHER_NOISE, range(FITTED), of.model.shape)
     lowest = min(cosines(of.model, plan, noise)[ROWS // 2 :])
     adaptive = adaptive_guidance(of.model, plan, lowest, noise)
@@ -62,9 +61,9 @@ def quarter(name: str, seed: int, sabotage: bool) -> Measured:
     )
     beside: Beside = {
         "passes": float(adaptive.nfe), "lowest cosine dropped": lowest,
-        "fewer rows of the same passes": paired.ratio(short, whole(seed, name, QUARTER[name])),
+        "fewer rows of the same passes": paired.ratio(short, whole(seed, name)),
     }  # fmt: skip
-    return Measured(paired.ratio(mine, whole(seed, name, QUARTER[name])), beside)
+    return Measured(paired.ratio(mine, whole(seed, name)), beside)
 
 
 def trade_off(name: str, seed: int, sabotage: bool) -> Measured:
