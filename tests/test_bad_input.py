@@ -185,6 +185,7 @@ BUDGETS = [
 SEARCHES = [
     *each(TUNE, "--keep", ["x", "steps,x", "STEPS", ESCAPE]),
     *each(TUNE, "--trials", [*NO_WHOLE[:-1], "-1"]),
+    *each(TUNE, "--workers", [*NO_WHOLE, "0", "-1", "2000", "dask://", "dask://x", "http://x:1", "ray:", "rays"]),
     *each(TUNE, "--time", [*NO_NUMBER, "0", "-1"]),
     *each(TUNE, "--evaluations", [*NO_WHOLE[:-1], "0", "-1", "100"]),
     *each(TUNE, "--strategy", ["x", "", "standard", "joint", "networks", "guided-rows", "evolution,ays", ESCAPE],

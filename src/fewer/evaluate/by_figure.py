@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError
-from fewer.evaluate.criterion import Criterion, played
+from fewer.evaluate.criterion import Criterion
 from fewer.evaluate.distances.energy import OfRows, energy_of_pairs, energy_of_rows, spread
 from fewer.evaluate.distances.frechet import frechet_of_pairs, plug_in
 from fewer.evaluate.distances.own_metric import OwnMetric
@@ -108,7 +108,7 @@ class ByFigure(Criterion):
 
     def score(self, evaluator: Evaluator, plan: Plan, rmse: float | None = None) -> float:
         """The loss on all noises."""
-        samples = played(evaluator, plan)
+        samples = evaluator.unchecked(plan)
         return self.loss(evaluator, samples).value if bool(samples.isfinite().all()) else math.inf
 
     def quality(self, evaluator: Evaluator, samples: Tensor, scored: bool = True) -> Quality:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from fewer.evaluate.evaluator import Evaluator
@@ -162,8 +161,3 @@ class Paired(Criterion):
 
 
 PAIRED = Paired()
-
-
-def played(evaluator: Evaluator, plan: Plan) -> Tensor:
-    """A deterministic plan's samples from all noises; they are not checked to be finite."""
-    return torch.cat([evaluator.run(plan, part) for part in evaluator.parts()])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from fewer.engine import MICRO_BATCH, History, begin, bind, play, sample
+from fewer.engine import MICRO_BATCH, History
 from fewer.errors import InputError
 from fewer.evaluate.features import Features
 from fewer.evaluate.image_errors import ImageErrors
@@ -22,6 +23,8 @@ from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.models.model import Model
 from fewer.plan import Plan
+from fewer.workers.play import Deterministic, Made, Play, Sampled, made_here
+from fewer.workers.team import Team
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Evaluator:
     batch      samples of a micro-batch
     seed       of the noise that rows of stochastic plans add, in which the first of these noises has number `number`
     counter    shared by these noises, all of their slices and every other `dataclasses.replace` of them
+    workers    that share the plays of several micro-batches or plans; None for this process alone
     described  records of the features and metrics behind the figures, by name, shared like the counter
     image_errors  squared errors of decoded images, of a model of latents
     """
@@ -69,6 +73,7 @@ class Evaluator:
     seed: int = 0
     number: int = 0
     counter: Counter = field(default_factory=Counter)
+    workers: Team | None = None
     described: dict[str, dict[str, Any]] = field(default_factory=dict)
     image_errors: ImageErrors | None = field(default=None, init=False)
 
@@ -119,20 +124,32 @@ class Evaluator:
         self.counter.add(reference.evaluations)
         return replace(self, target=reference.samples, reference=reference)
 
-    def samples(self, plan: Plan, first: int = 0, last: int | None = None, *, init: Tensor | None = None) -> Tensor:
+    def samples(
+        self, plan: Plan, first: int = 0, last: int | None = None, *, init: Tensor | None = None,
+        progress: Callable[[int, int], Any] | None = None,
+    ) -> Tensor:  # fmt: skip
         """A plan's samples from the noises of numbers first .. last - 1, by default all.
 
-        init  data (last - first, *shape) that the noises are mixed with at the level of the plan's start
+        init      data (last - first, *shape) that the noises are mixed with at the level of the plan's start
+        progress  progress(done samples, all samples) after each micro-batch
 
         Raises NotFinite where the network gives values that are not finite.
         """
-        noise = self.noise[first:last]
-        labels = None if self.labels is None else self.labels[first:last]
-        self.counter.add(plan.nfe * len(noise))
-        return sample(
-            self.model, plan, noise=noise, labels=labels, batch=self.batch, seed=self.seed,
-            first_sample=self.number + first, init=init, strength=None if init is None else float(plan.start.tau),
-        )  # fmt: skip
+        last = len(self) if last is None else min(last, len(self))
+        parts = [slice(at, min(at + self.batch, last)) for at in range(first, last, self.batch)]
+        given = [None if init is None else init[part.start - first : part.stop - first] for part in parts]
+        samples = []
+        for part, (made, _) in zip(parts, self.made(map(self._sampled, repeat(plan), parts, given)), strict=True):
+            samples.append(made)
+            if progress is not None:
+                progress(part.stop - first, last - first)
+        return torch.cat(samples)
+
+    def made(self, plays: Iterable[Play]) -> Iterator[Made]:
+        """The results of plays of this model in their order, shared out to the workers where there are any, and counted."""
+        if self.workers is None:
+            return made_here(self.model, plays, self.counter.add)
+        return self.workers.made(plays, self.counter.add)
 
     def extend(self, n: int) -> None:
         """Make sure of at least n noises. Raises InputError where there are fewer, and no more can be made."""
@@ -144,19 +161,26 @@ class Evaluator:
         return [slice(at, at + self.batch) for at in range(0, len(self), self.batch)]
 
     def run(self, plan: Plan, part: slice, history: History | None = None) -> Tensor:
-        """Samples of a deterministic plan from the noises of a slice; they are not checked to be finite.
+        """Samples of a deterministic plan from the noises of a slice, played here; they are not checked to be finite.
 
         With a history, to which the run is added, it goes on from the row that this names.
         """
-        z = self.noise[part]
+        play = self.play_of(plan, part, history)
+        self.counter.add(play.evaluations)
+        return play.made(self.model)[0]
+
+    def unchecked(self, plan: Plan) -> Tensor:
+        """Samples of a deterministic plan from all noises; they are not checked to be finite."""
+        return torch.cat([samples for samples, _ in self.made(self.play_of(plan, part) for part in self.parts())])
+
+    def play_of(self, plan: Plan, part: slice, history: History | None = None, keep: bool = False) -> Deterministic:
+        """What `run` plays, for `made`; `keep` has the history come back."""
         labels = None if self.labels is None else self.labels[part]
-        first = 0 if history is None else history.first
-        known = history is not None and first in history.outputs
-        calls = sum(row.passes for row in plan.rows[first:]) - (plan.rows[first].passes if known else 0)
-        self.counter.add(calls * len(z))
-        x = begin(plan, z, lambda: torch.zeros_like(z)) if first == 0 or history is None else history.states[first]
-        with torch.inference_mode():
-            return play(self.model, bind(self.model, plan), x, labels, history=history)
+        return Deterministic(plan, self.noise[part], labels, history, keep)
+
+    def _sampled(self, plan: Plan, part: slice, init: Tensor | None) -> Sampled:
+        labels = None if self.labels is None else self.labels[part]
+        return Sampled(plan, self.noise[part], labels, self.seed, self.number + part.start, init)
 
     def errors(self, samples: Tensor) -> Tensor:
         """Squared errors (m,) of samples from the first m noises."""
@@ -188,7 +212,10 @@ class Evaluator:
 
     def squared_errors(self, plan: Plan) -> Tensor:
         """A deterministic plan's squared error of each sample (n,), float64 on the CPU; nan where one is not finite."""
-        return torch.cat([squared_errors(self.run(plan, part), self.target[part]) for part in self.parts()])
+        made = self.made(self.play_of(plan, part) for part in self.parts())
+        return torch.cat(
+            [squared_errors(x, self.target[part]) for part, (x, _) in zip(self.parts(), made, strict=True)]
+        )
 
     def rmse(self, plan: Plan) -> float:
         """Root mean squared error over all samples and elements; inf where the plan's samples are not finite."""

@@ -9,13 +9,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from fewer.engine import MICRO_BATCH, sample
+from fewer.engine import MICRO_BATCH
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.reference import Reference
 from fewer.evaluate.scoring import Scoring
 from fewer.models.model import Model
 from fewer.noise import Stream, unit_noise
 from fewer.plan import Plan
+from fewer.workers.team import Team
 
 
 def held_out_noise(model: Model, n: int, seed: int, first: int = 0) -> Tensor:
@@ -28,6 +29,7 @@ class Source:
     """Where held-out noises come from: their seed, and the plan that gives their reference solution.
 
     progress  progress(done, total) while that is played
+    workers   that share it; None for this process alone
     """
 
     model: Model
@@ -35,14 +37,14 @@ class Source:
     plan: Plan
     batch: int = MICRO_BATCH
     progress: Callable[[int, int], Any] | None = None
+    workers: Team | None = None
 
     def draw(self, first: int, n: int) -> tuple[Tensor, Tensor | None, Tensor]:
         """Noises, labels and reference samples of numbers first .. n - 1."""
         noise, labels = held_out_noise(self.model, n, self.seed, first), self.model.labels(n)
         labels = None if labels is None else labels[first:]
-        return noise, labels, sample(
-            self.model, self.plan, noise=noise, labels=labels, batch=self.batch, progress=self.progress
-        )  # fmt: skip
+        noises = Evaluator(self.model, noise, labels, batch=self.batch, number=first, workers=self.workers)
+        return noise, labels, noises.samples(self.plan, progress=self.progress)
 
 
 @dataclass
@@ -58,8 +60,9 @@ class HeldOut(Evaluator):
     def of(cls, source: Source, n: int, reference: Reference | None, scoring: Scoring) -> Self:
         """n noises of the source; `reference` tells how finely its plan was chosen, on others."""
         noises = cls(
-            source.model, *source.draw(0, n), source.batch, scoring=scoring, reference=reference, source=source
-        )
+            source.model, *source.draw(0, n), source.batch, scoring=scoring, reference=reference, source=source,
+            workers=source.workers,
+        )  # fmt: skip
         noises.counter.add(source.plan.nfe * n)
         return noises
 

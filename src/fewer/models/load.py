@@ -15,7 +15,7 @@ from fewer.files import read_json
 from fewer.functions import NAME, user_function
 from fewer.models import bundled
 from fewer.models.mixture import GaussianMixture
-from fewer.models.model import Model
+from fewer.models.model import Loaded, Model
 from fewer.models.pipelines.folder import load_folder, own_name
 from fewer.models.pipelines.text_to_image import is_text_pipeline, load_text
 from fewer.models.schedules import betas, discrete
@@ -54,18 +54,22 @@ def load(
             f"a hash was given for {name!r}, which is known by its files; it is for package.module:function"
         )
     if name and _is_folder(Path(name)):
-        return _from_folder(Path(name), device, dtype, empty_label, prompts, negative_prompt)
-    if name in bundled.names():
-        return _from_folder(bundled.folder(name), device, dtype, empty_label, prompts, negative_prompt)
-    if NAME.fullmatch(name):
+        made = _from_folder(Path(name), device, dtype, empty_label, prompts, negative_prompt)
+        name = str(Path(name).absolute())
+    elif name in bundled.names():
+        made = _from_folder(bundled.folder(name), device, dtype, empty_label, prompts, negative_prompt)
+    elif NAME.fullmatch(name):
         _take_no_text(name, prompts, negative_prompt)
         made = _with_empty_label(_from_function(name).to(device, dtype), empty_label)
-        return made if hash is None else replace(made, hash=hash)
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not Path(name).exists():
-        return _from_folder(_from_hub(name), device, dtype, empty_label, prompts, negative_prompt)
-    raise InputError(
-        f"{name!r} is no folder, no bundled model ({', '.join(bundled.names())}), no module:function and no hub id"
-    )
+        made = made if hash is None else replace(made, hash=hash)
+    elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not Path(name).exists():
+        made = _from_folder(_from_hub(name), device, dtype, empty_label, prompts, negative_prompt)
+    else:
+        raise InputError(
+            f"{name!r} is no folder, no bundled model ({', '.join(bundled.names())}), no module:function and no hub id"
+        )
+    texts = None if prompts is None else tuple(prompts)
+    return replace(made, loaded=Loaded(name, empty_label, texts, negative_prompt, hash))
 
 
 def _is_folder(path: Path) -> bool:

@@ -28,6 +28,17 @@ SCHEDULES = (
 
 
 @dataclass(frozen=True)
+class Loaded:
+    """The arguments of `fewer.load` that gave a model, beside its device and dtype, by which another process loads it again."""
+
+    model: str
+    empty_label: int | None = None
+    prompts: tuple[str, ...] | None = None
+    negative_prompt: str | None = None
+    hash: str | None = None
+
+
+@dataclass(frozen=True)
 class Model(Denoiser):
     """A pretrained denoiser with its conditioning, its origin, and further networks beside it.
 
@@ -47,6 +58,7 @@ class Model(Denoiser):
     weaker         a worse model of the same data and labels, for autoguidance; None for none
     classifier     (x, tau) -> logits (n, classes) of states x (n, *shape) in the flow frame, for classifier guidance
     others         further models of the same data and labels, which rows of a plan may call in this one's place
+    loaded         how `fewer.load` came to it; None for a model that was made in this process
     """
 
     classes: int | None = None
@@ -64,6 +76,7 @@ class Model(Denoiser):
     weaker: Model | None = None
     classifier: Callable[[Tensor, float], Tensor] | None = None
     others: tuple[Model, ...] = ()
+    loaded: Loaded | None = None
 
     def __repr__(self) -> str:
         """One line: the network and its tensors are left out."""

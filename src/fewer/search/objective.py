@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
+from torch import Tensor
 
 from fewer.engine import History
 from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.evaluate.evaluator import Evaluator
-from fewer.plan import Plan
+from fewer.plan import Plan, Row, Start
 from fewer.plan.difference import same
 from fewer.search.jacobian import Jacobian, Rollout
 from fewer.search.trajectory import Trajectory
+from fewer.workers.play import Deterministic
 
 
 @dataclass
@@ -45,9 +47,17 @@ class Objective(Evaluator):
 
     def rollout(self, plan: Plan) -> Rollout:
         """The plan played from all noises, with what was made on the way; the samples are not checked to be finite."""
-        histories = tuple(History() for _ in self.parts())
-        samples = [self.run(plan, part, history) for part, history in zip(self.parts(), histories, strict=True)]
-        return Rollout(plan, torch.cat(samples), histories)
+        made = list(self.made(self.play_of(plan, part, keep=True) for part in self.parts()))
+        return Rollout(plan, torch.cat([samples for samples, _ in made]), tuple(kept(history) for _, history in made))
+
+    def outputs(self, row: Row, x: Tensor) -> Tensor:
+        """The output u (n, *shape) of one row at states (n, *shape), under its rule of guidance."""
+        plan = Plan(Start(row.tau, 1.0), (replace(row, b={}),))
+        labels = [None if self.labels is None else self.labels[part] for part in self.parts()]
+        plays = (
+            Deterministic(plan, x[part], labels, keep=True) for part, labels in zip(self.parts(), labels, strict=True)
+        )
+        return torch.cat([kept(history).outputs[0] for _, history in self.made(plays)])
 
     def jacobian(self, here: Rollout, neighbours: list[tuple[Plan, float]]) -> Jacobian:
         """What the samples change along the neighbours, by forward differences.
@@ -55,19 +65,32 @@ class Objective(Evaluator):
         neighbours  (plan moved by a step h along one parameter, h)
         """
         changes = torch.empty(len(neighbours), len(self), self.noise[0].numel())
+        plays, places = [], []
         for part, base in zip(self.parts(), here.histories, strict=True):
             for i, (moved, _) in enumerate(neighbours):
-                first, redo = first_change(here.plan, moved)
-                last = first - 1 if redo else first  # whose call need not be made again
-                outputs = {n: u for n, u in base.outputs.items() if n <= last}
-                branches = {n: dict(given) for n, given in base.branches.items() if n <= last}
-                past = None if base.past is None else {n: kept for n, kept in base.past.items() if n <= last}
-                history = History(
-                    {n: x for n, x in base.states.items() if n <= first}, outputs, branches, past=past, first=first
-                )
-                changes[i, part] = (self.run(moved, part, history) - here.samples[part]).flatten(1).cpu()
+                plays.append(self.play_of(moved, part, until_change(base, here.plan, moved)))
+                places.append((i, part))
+        for (i, part), (samples, _) in zip(places, self.made(plays), strict=True):
+            changes[i, part] = (samples - here.samples[part]).flatten(1).cpu()
         widths = torch.tensor([width for _, width in neighbours], dtype=torch.float64)
         return Jacobian(changes, widths, self.parts())
+
+
+def until_change(base: History, plan: Plan, moved: Plan) -> History:
+    """What was made by a plan, as far as a moved one makes it, too: a history that this goes on from."""
+    first, redo = first_change(plan, moved)
+    last = first - 1 if redo else first  # whose call need not be made again
+    outputs = {n: u for n, u in base.outputs.items() if n <= last}
+    branches = {n: dict(given) for n, given in base.branches.items() if n <= last}
+    past = None if base.past is None else {n: each for n, each in base.past.items() if n <= last}
+    states = {n: x for n, x in base.states.items() if n <= first}
+    return History(states, outputs, branches, past=past, first=first)
+
+
+def kept(history: History | None) -> History:
+    """The history of a play that was asked to keep it."""
+    assert history is not None
+    return history
 
 
 def first_change(plan: Plan, moved: Plan) -> tuple[int, bool]:

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewer.evaluate.criterion import played
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.endings import typical, typical_ratio
 from fewer.evaluate.statistics.interval import Interval
@@ -77,7 +76,7 @@ class Ranking:
 
     def _whole(self, plan: Plan) -> Scores | None:
         """Figures of all samples together, for which there is no race."""
-        samples = played(self.objective, plan)
+        samples = self.objective.unchecked(plan)
         if not samples.isfinite().all():
             return None
         errors = self.objective.errors(samples)

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from fewer.engine import Step, begin, bind
-from fewer.engine.play import output
+from fewer.engine import begin
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.guidance.cfg import ClassifierFree
 from fewer.guidance.pass_weights import Conditions, pass_weights
@@ -86,16 +85,13 @@ class RowFit:
         fixed = max(same - 1, 0)  # rows whose next level is the same, too
         every = len(taus)
         rules = {"whole": self._rules(every), "label": [None] * every, "empty": [ClassifierFree(0.0)] * every}
-        steps = {
-            name: bind(self.objective.model, _blank(taus, rules[name]))
-            for name in {each for row in rows for each in row}
-        }
+        called = {name: _blank(taus, rules[name]).rows for name in {each for row in rows for each in row}}
         start = begin(_blank(taus, [None] * len(taus)), self.objective.noise, torch.empty(0).clone)
         states, passes = [start, *known.states[1 : fixed + 1]], list(known.passes[:same])
         weights = list(known.weights[:fixed])
         for n in range(fixed, len(taus)):
             if n == len(passes):
-                passes.append(tuple(self._call(steps[name][n], states[n]) for name in rows[n]))
+                passes.append(tuple(self.objective.outputs(called[name][n], states[n]) for name in rows[n]))
             given = [states[n], *(u for made in passes[: n + 1] for u in made)]
             usual = self._first_order(_step(taus, n), len(given), rows[n])
             weights.append(least_squares(given, usual, self.target(taus, n), self.ridge))
@@ -127,16 +123,6 @@ class RowFit:
     def _rules(self, rows: int) -> Sequence[Guidance | None]:
         """The rules of so many rows."""
         return self.guidance if len(self.guidance) == rows else [self.guidance[0]] * rows
-
-    def _call(self, step: Step, x: Tensor) -> Tensor:
-        """The output u (n, *shape) of a row under its rule."""
-        objective, made = self.objective, []
-        for part in objective.parts():
-            labels = None if objective.labels is None else objective.labels[part]
-            objective.counter.add(step.row.passes * len(x[part]))
-            with torch.inference_mode():
-                made.append(output(step, x[part], labels))
-        return torch.cat(made)
 
     def _first_order(self, step: float, size: int, row: Conditions) -> Tensor:
         """Weights (size,) of the first-order step along the row's own output, guided where both passes are made."""

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewer.engine import History
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.reference import reference_plan
 from fewer.grids import Levels
@@ -89,9 +88,8 @@ def reference_trajectories(evaluator: Evaluator, guidance: float | None, levels:
     few = evaluator.first(min(noises, len(evaluator), max(8, fitting)))
     plan = reference_plan(evaluator.model, levels, guidance)
     states, outputs = [], []
-    for part in few.parts():
-        history = History()
-        end = few.run(plan, part, history)
+    for end, history in few.made(few.play_of(plan, part, keep=True) for part in few.parts()):
+        assert history is not None  # as asked for
         states.append(torch.stack([*(history.states[n] for n in range(levels)), end]).flatten(2).cpu())
         outputs.append(torch.stack([history.outputs[n] for n in range(levels)]).flatten(2).cpu())
     taus = np.array([float(level) for level in plan.levels])

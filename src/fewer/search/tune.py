@@ -55,6 +55,8 @@ from fewer.search.strategies.standards import likely_standards
 from fewer.search.strategy import Strategy
 from fewer.search.study import STUDY, noises_of
 from fewer.search.verdict import Outcome, matches, refusal
+from fewer.workers.team import team_of
+from fewer.workers.where import check_workers
 
 HOPELESS = 4.0  # times the pipeline's error, at which no budget is searched
 
@@ -86,6 +88,7 @@ def tune(
     evaluations: int | None = None,
     strategy: str | Strategy = "regression",
     start_from: From = (),
+    workers: int | str = 1,
     command: str = "",
     progress: Progress | None = None,
     overall: Overall | None = None,
@@ -138,6 +141,9 @@ def tune(
               And plans (`fewer.Plan`, or their files, by a path or a word that ends in .json) of as many evaluations as a
               budget, such as one tuned before this model was fine-tuned: Gauss-Newton begins with them, too
 
+    workers   processes of this machine, or "dask://host:port", "ray://host:port" or "ray" for those of a cluster, that share the
+              network's calls, micro-batch by micro-batch, with the same result to the bit (docs/workers.md); 1 is this process
+              alone. The model must be one that `fewer.load` has given
     progress  progress(stage, done, total or None), and overall(evaluations made, those made and to come), as the run goes on
 
     Raises InputError for budgets, scales and words that make no sense for the model, for a time in which not even a coarse
@@ -145,7 +151,7 @@ def tune(
     """
     model, time = as_model(model), as_number_or_none(time, "time")
     guidance = guidance if isinstance(guidance, str) else as_number_or_none(guidance, "guidance")
-    batch = as_count_or_none(batch, "batch")
+    batch, workers = as_count_or_none(batch, "batch"), check_workers(workers)
     if resume:
         check_resumable(model)
     scoring = scoring_of(model, data, features, metric)
@@ -168,8 +174,11 @@ def tune(
         f"nfe-{budget.nfe}": identity(request, model, budget) if defined else None
         for budget in request.budgets[: 1 if match else None]
     }
-    with nullcontext() if out is None else own_folder(out, searches, resume, force) as folder:
-        task = timed(Task(model, request, scoring, batch or MICRO_BATCH, folder, resume), run)
+    with (
+        nullcontext() if out is None else own_folder(out, searches, resume, force) as folder,
+        team_of(workers, model) as team,
+    ):
+        task = timed(Task(model, request, scoring, batch or MICRO_BATCH, folder, resume, team), run)
         if isinstance(guidance, str):
             found = request_at(find_scale(task, run).scale)
             task = replace(task, request=replace(found, noises=task.request.noises, held_out=task.request.held_out))

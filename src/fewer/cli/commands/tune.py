@@ -70,6 +70,14 @@ def tune(
             help="Strategies that run first, such as ays,dynamic-program, and plan files to begin with: tuned.json.",
         ),
     ] = None,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="N|URL",
+            help="Processes of this machine that share the network's calls, one GPU each on cuda; or those of a cluster: "
+            "dask://host:port, ray://host:port, ray. The result is the same to the bit.",
+        ),
+    ] = "1",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the out folder.")] = False,
     out: Annotated[
         Path | None,
@@ -96,7 +104,9 @@ def tune(
     from fewer.search.space import check_keep
     from fewer.search.study import STUDY
     from fewer.search.tune import foresee
+    from fewer.workers.where import check_workers
 
+    check_workers(workers)
     check_keep(opt.words(keep))
     check_objective(objective, measures.metric is not None)
     if out is not None:
@@ -118,7 +128,7 @@ def tune(
     kept = f"the candidates found so far are kept in {folder}: --resume goes on with them"
     with if_interrupted(lambda: kept if (folder / STUDY).exists() else NOTHING), progress(time) as report:
         result = run(
-            network, calls, resume=resume, force=force, out=folder, command=_command(), progress=report,
+            network, calls, resume=resume, force=force, out=folder, workers=workers, command=_command(), progress=report,
             overall=report.overall, **request, **figures,
         )  # fmt: skip
     if not wrote_json(result.results, json_file):

@@ -111,7 +111,7 @@ def or_unguided(task: Task, run: Run, refs: References, budget: Budget, outcome:
     run.progress(f"{nfe} evaluations: with and without guidance", 0, None)
     name, distance = distance_to_data(task.scoring)
     searched, held_out = (
-        Evaluator(model, noise, model.labels(NOISES), batch=task.batch, counter=run.counter)
+        Evaluator(model, noise, model.labels(NOISES), batch=task.batch, counter=run.counter, workers=task.workers)
         for noise in (_noise(model, seed), held_out_noise(model, NOISES, seed))
     )
     limit = budget.limit

@@ -65,6 +65,7 @@ def _objective(task: Task, run: Run, standards: Sequence[Plan]) -> Objective:
         batch=task.batch,
         scoring=Scoring(data),
         counter=run.counter,
+        workers=task.workers,
         criterion=request.objective,
     )
     few = objective.first(probes(model, request))
@@ -97,7 +98,7 @@ def _held_out(task: Task, run: Run, objective: Objective) -> HeldOut:
     assert reference is not None  # the objective has one
     run.progress(stage, 0, None)
     plan = reference_plan(task.model, reference.calls, request.guidance)
-    source = Source(task.model, request.seed, plan, task.batch, partial(run.progress, stage))
+    source = Source(task.model, request.seed, plan, task.batch, partial(run.progress, stage), task.workers)
     fresh = request.held_out
     while fresh > LEAST_NOISES and not run.affords(plan.nfe * fresh):
         fresh = max(LEAST_NOISES, fresh // 2)

@@ -22,6 +22,7 @@ from fewer.search.request import Budget, Request, identity
 from fewer.search.space import Anchor, Space
 from fewer.search.strategy import Candidate, Strategy
 from fewer.search.study import STUDY, Study
+from fewer.workers.team import Team
 
 Progress = Callable[[str, int, int | None], Any]
 Overall = Callable[[int, int], Any]
@@ -33,7 +34,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """The input of every stage: a model, the request, how plans are scored, and the folder where candidates are kept."""
+    """The input of every stage: a model, the request, how plans are scored, the folder where candidates are kept, and workers
+    that share the plays, None for this process alone.
+    """
 
     model: Model
     request: Request
@@ -41,6 +44,7 @@ class Task:
     batch: int
     folder: Path | None = None
     resume: bool = False
+    workers: Team | None = None
 
     def study(self, budget: Budget) -> Study:
         """The study of a budget, opened or made; in memory for a search of a limit that was clocked again."""
