@@ -171,7 +171,13 @@ class Evaluator:
 
     def unchecked(self, plan: Plan) -> Tensor:
         """Samples of a deterministic plan from all noises; they are not checked to be finite."""
-        return torch.cat([samples for samples, _ in self.made(self.play_of(plan, part) for part in self.parts())])
+        return next(self.each([plan]))
+
+    def each(self, plans: Sequence[Plan]) -> Iterator[Tensor]:
+        """Those of deterministic plans in turn, played and counted as they are asked for; workers play ahead."""
+        made = self.made(self.play_of(plan, part) for plan in plans for part in self.parts())
+        for _ in plans:
+            yield torch.cat([next(made)[0] for _ in self.parts()])
 
     def play_of(self, plan: Plan, part: slice, history: History | None = None, keep: bool = False) -> Deterministic:
         """What `run` plays, for `made`; `keep` has the history come back."""

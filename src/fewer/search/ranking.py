@@ -19,6 +19,7 @@ Where plans are judged by one figure of all samples (`fewer.evaluate.by_figure`)
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,11 +62,22 @@ class Ranking:
 
         `n` is how many noises it was played on. The interval of an estimate is bounded by the ends of both factors'.
         """
-        if not self.objective.criterion.paired:
-            return self._whole(plan)
-        errors = torch.empty(0, dtype=torch.float64)
+        return next(self.each([plan]))
+
+    def each(self, plans: Sequence[Plan]) -> Iterator[Scores | None]:
+        """The scores of plans in turn; workers play ahead what does not hang on the plans before, their first noises."""
+        objective = self.objective
+        by_pairs = objective.criterion.paired
+        first = objective.first(self._looks()[0][0]) if by_pairs else objective
+        for plan, samples in zip(plans, first.each(plans), strict=True):
+            yield self._raced(plan, samples) if by_pairs else self._whole(samples)
+
+    def _raced(self, plan: Plan, samples: Tensor) -> Scores | None:
+        """Figures of a plan with these samples from the noises of the first look."""
+        errors = self.objective.errors(samples)
         for n, alpha in self._looks():
-            errors = torch.cat([errors, self.objective.subset(len(errors), n).squared_errors(plan)])
+            if n > len(errors):
+                errors = torch.cat([errors, self.objective.subset(len(errors), n).squared_errors(plan)])
             if not errors.isfinite().all():
                 return None
             if self._lost(errors, alpha):
@@ -74,9 +86,8 @@ class Ranking:
             self.best = errors
         return Scores(paired.rmse(errors), typical(errors))
 
-    def _whole(self, plan: Plan) -> Scores | None:
+    def _whole(self, samples: Tensor) -> Scores | None:
         """Figures of all samples together, for which there is no race."""
-        samples = self.objective.unchecked(plan)
         if not samples.isfinite().all():
             return None
         errors = self.objective.errors(samples)

@@ -27,7 +27,7 @@ STARTS = 20  # in a row that come to nothing
 
 
 class Processes(Executor):
-    """`count` processes, which start at their first request; `submit` takes `answer` and a request alone."""
+    """`count` processes, which start at once; `submit` takes `answer` and a request alone."""
 
     def __init__(self, count: int, device: str = "cpu") -> None:
         self._tasks: queue.SimpleQueue[tuple[Future[Any], bytes] | None] = queue.SimpleQueue()
@@ -53,6 +53,8 @@ class Processes(Executor):
             thread.join()
 
     def _serve(self, lane: _Lane) -> None:
+        with suppress(InputError):  # which the first request meets again
+            lane.ready()
         while (task := self._tasks.get()) is not None:
             future, request = task
             if future.set_running_or_notify_cancel():
@@ -80,7 +82,7 @@ class _Lane:
     def ask(self, request: bytes) -> bytes:
         """The answer to a request. Raises InputError where process after process has died of it, or none starts."""
         for _ in range(DEATHS):
-            process = self._ready()
+            process = self.ready()
             assert process.stdin is not None
             assert process.stdout is not None
             with suppress(OSError):  # it died while it was written to
@@ -92,7 +94,7 @@ class _Lane:
             f"{DEATHS} worker processes have ended at the same work ({self._how}): give fewer workers, or a smaller batch"
         )
 
-    def _ready(self) -> subprocess.Popen[bytes]:
+    def ready(self) -> subprocess.Popen[bytes]:
         """The process, or a new one that has said that it is ready."""
         for _ in range(STARTS):
             if self.process is not None:

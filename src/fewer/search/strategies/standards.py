@@ -90,16 +90,15 @@ class Standards(Strategy):
         ranking = Ranking(objective)
         if done:  # the best of an interrupted ranking is played again
             ranking.score(self.choose(done).plan)
-        for plan in self.plans:
-            if plan.recipe not in known:
-                scores = ranking.score(plan)
-                if scores is None:
-                    yield Candidate(plan, math.inf, self.name)
-                else:
-                    state = {"paired_rmse": scores.rmse.to_dict(), "typical_error": scores.typical.to_dict()}
-                    if scores.loss is not None:
-                        state[objective.criterion.ranked_as] = scores.loss.to_dict()
-                    yield Candidate(plan, scores.ranked_by, self.name, state)
+        rest = [plan for plan in self.plans if plan.recipe not in known]
+        for plan, scores in zip(rest, ranking.each(rest), strict=True):
+            if scores is None:
+                yield Candidate(plan, math.inf, self.name)
+            else:
+                state = {"paired_rmse": scores.rmse.to_dict(), "typical_error": scores.typical.to_dict()}
+                if scores.loss is not None:
+                    state[objective.criterion.ranked_as] = scores.loss.to_dict()
+                yield Candidate(plan, scores.ranked_by, self.name, state)
 
 
 def by_grid(plans: list[Plan]) -> tuple[Plan, ...]:
