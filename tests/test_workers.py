@@ -356,7 +356,7 @@ def test_a_search_that_is_killed_and_resumed_has_lost_nothing(
         workers = children(pid)
         assert searches.end(pid, signal.SIGKILL).status in (-signal.SIGKILL, 0)
         line = f"{TUNE} --resume"
-        until(lambda left=workers: not any(Path(f"/proc/{each}").exists() for each in left))
+        until(lambda left=workers: not any(map(alive, left)))
     assert searches.run(tmp_path, f"{line} --workers 2").status == 0
     assert (tmp_path / "made" / "plan.json").read_bytes() == plan
 
@@ -367,7 +367,15 @@ def children(pid: int) -> list[int]:
     return [int(word) for path in found for word in path.read_text().split()]
 
 
-def until(seen: Any, longest: float = 30.0) -> None:
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended may stay listed until it is waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def until(seen: Any, longest: float = 300.0) -> None:
     """Wait until something is seen; it is a fault where it is not."""
     limit = time.monotonic() + longest
     while not seen():
