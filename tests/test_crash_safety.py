@@ -201,7 +201,7 @@ def test_a_full_disk(searches: Searches, here: Path, undisturbed: Undisturbed) -
     assert searches.run(here, BRIEF.replace("made", "disk/made")) == Ended(0, "")
     out, filling = seen / "made", seen / "filling"
     earlier, before, told = results(out), [], ""
-    for left in (0, 24, 100):
+    for left in (0, 24, 64):
         room = os.statvfs(seen)
         has = filling.stat().st_size if filling.exists() else 0
         filling.write_bytes(bytes(max(0, has + room.f_bavail * room.f_frsize - left * 1024)))

@@ -31,8 +31,8 @@ FIRST, RACED = 6, 32  # standard plans that compete for a number of rows, and no
 
 
 class CheaperRows(Strategy):
-    """A strategy that first finds plans of a limit in which some rows cost less than a whole call, then moves the levels of the best
-    such plan, fits its weights, and moves both.
+    """A strategy that first finds plans of a limit in which some rows cost less than a whole call, then moves the levels of the
+    best such plan, fits its weights, and moves both.
 
     drift       iterations that move the levels alone, the weights following them by the solver's formula
     candidates  at most
