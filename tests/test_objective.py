@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,8 +66,8 @@ class Given(Objective):
     def samples(self, plan: Plan, first: int = 0, last: int | None = None, *, init: Tensor | None = None) -> Tensor:
         return self.given[plan.name][self.number + first : self.number + (len(self) if last is None else last)]
 
-    def run(self, plan: Plan, part: slice, history: object = None) -> Tensor:
-        return self.given[plan.name][self.number : self.number + len(self)][part]
+    def each(self, plans: Sequence[Plan]) -> Iterator[Tensor]:
+        return (self.samples(plan) for plan in plans)
 
 
 def noises(criterion: Criterion = PAIRED) -> Given:

@@ -27,7 +27,9 @@ RANKED = 12  # noises that a standard plan is ranked on, on average
 STEPS = 7  # on the levels from each start, with rows fitted anew
 CYCLES, TRIAL = 9, 4  # of Gauss-Newton, a Jacobian each, on all noises and on a quarter of them
 BASELINES, ROUNDS = 5, 1.25  # plans that the judge plays, and how often the first held-out noises
-BEGINNING = 4  # Jacobians, with which a bounded search comes near its end
+TOWARDS_END = (
+    80  # Jacobians times numbers of the plan: fits of few numbers take more of them until their descent is near its end
+)
 FEWEST_NOISES = 8  # of a search
 NUMBERS_EACH = 16  # numbers that the samples of a search are to hold for each that is free in a plan
 LEAST_NOISES = 16  # with which an interval of any figure can be had
@@ -199,8 +201,8 @@ def check_clocking(time: float, model: Model) -> None:
 
 
 def within(request: Request, model: Model, pace: float) -> Request:
-    """The request with as many noises as its time and evaluations allow: of the search, as many as let each budget make the
-    Jacobians that it begins with, and held-out ones, at least 16, whose reference solution is done in time.
+    """The request with as many noises as its time and evaluations allow: of the search, as many as let each budget make
+    enough Jacobians, and held-out ones, at least 16, whose reference solution is done in time.
 
     Few noises and many steps end nearer to the reference solution than many noises and few steps, as long as the samples hold
     many more numbers than the plan does.
@@ -226,7 +228,8 @@ def _searchable(request: Request, model: Model, allowed: float) -> int:
     nfe, room = request.budgets[-1].nfe, (BUDGETS - REFERENCES) * (SEARCHED - RANKED_BY) * allowed
     room *= nfe / sum(budget.nfe for budget in request.budgets)
     least = max(FEWEST_NOISES, math.ceil(NUMBERS_EACH * numbers(nfe) / math.prod(model.shape)))
-    return max(least, int(room / (BEGINNING * cycle(nfe))))
+    jacobians = max(1.0, TOWARDS_END / max(1, numbers(nfe)))
+    return max(least, int(room / (jacobians * cycle(nfe))))
 
 
 def bound(request: Request, pace: float) -> float:
