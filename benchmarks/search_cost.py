@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -144,8 +145,8 @@ weights has 8,000 evaluations a budget (16,000 where rows are guided) unless its
 
 What `tune` handed out, on {fresh} noises that it never saw: the [typical error](evidence.md) with its 95 % interval, the share of
 samples that end at another image, and the verdict of the run itself. `gauss-newton` without a bound was the default before rows
-were fitted by regression. Where the verdict is *cannot tell*, the best standard plan was kept: with few evaluations there are few
-held-out noises, and whether as few samples end elsewhere is the last thing that they tell.
+were fitted by regression. Seeds are those of the search's noises; the fresh noises are the same for all. Where a verdict is *cannot
+tell*, the best standard plan was kept.
 
 {table}
 
@@ -156,19 +157,19 @@ Made by `python -m benchmarks.search_cost`; all figures are in `benchmarks/resul
 def table(points: Points) -> str:
     """The points as a markdown table, by model and number of calls."""
     lines = [
-        "| network | calls | search | evaluations in all | typical error | elsewhere | verdict |",
-        "|---|---|---|---|---|---|---|",
+        "| network | calls | search | seed | evaluations in all | typical error | elsewhere | verdict |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for key in sorted(
-        points, key=lambda key: (key[0], int(key[1]), int(key[2]), key[3] == BEFORE, points[key].evaluations)
+        points, key=lambda key: (key[0], int(key[1]), key[3] == BEFORE, points[key].bound or math.inf, int(key[2]))
     ):
         point = points[key]
         middle, low, high = (f"{value:.3g}" for value in point.typical)
         bound = "no bound" if point.bound is None else f"`--evaluations {point.bound}`"
         search = bound if key[3] != BEFORE else f"`{BEFORE}`, no bound"
         lines.append(
-            f"| {key[0]} | {key[1]} | {search} | {point.evaluations:,} | {middle} [{low}, {high}] | {point.elsewhere[0]:.1%} "
-            f"| {point.decision} |"
+            f"| {key[0]} | {key[1]} | {search} | {key[2]} | {point.evaluations:,} | {middle} [{low}, {high}] "
+            f"| {point.elsewhere[0]:.1%} | {point.decision} |"
         )
     return "\n".join(lines)
 

@@ -109,6 +109,13 @@ def test_more_evaluations_leave_a_smaller_error() -> None:
     assert errors[1] < errors[0]
 
 
+@pytest.mark.parametrize(("nfe", "cut"), [(6, True), (2, False)])
+def test_standard_plans_that_were_not_ranked_are_told_of(nfe: int, cut: bool) -> None:
+    """And only those: a ranking of all of them is nothing to note, whatever it took."""
+    _, result = Slow().run(nfe, None, evaluations=8_000)
+    assert any("standard plans only" in note for note in result.results["notes"]) == cut
+
+
 @pytest.mark.parametrize(("nfe", "evaluations"), [(5, 1_000), ([5, 10], 2_000), (10_000, 100_000)])
 def test_evaluations_in_which_nothing_can_be_done_are_refused(nfe: int | list[int], evaluations: int) -> None:
     slow = Slow()

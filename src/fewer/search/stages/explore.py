@@ -40,16 +40,17 @@ class Found:
 
 
 def rank(task: Task, run: Run, budget: Budget, objective: Objective) -> Ranked:
-    """Every standard plan of the budget, raced; the first ones where the time is up before."""
+    """Every standard plan of the budget, raced; the first ones where the time or the evaluations for that are up before."""
     run.enter(stage(budget, "standard plans"))
     run.progress(stage(budget, "standard plans"), 0, None)
     late = partial(run.deadline.late, COMPILED)
     plans = kept_standards(task.model, task.request, budget.nfe, late)
+    cut = late()
     study, space = task.study(budget), Space(task.model, (plans[0],))
     candidates = run.follow(task, study, quarter(objective), Standards(tuple(plans)), space, share=None, least=1)
-    if late():
+    if cut or len(candidates) < len(plans):
         plans_made = "one standard plan" if len(candidates) == 1 else f"{len(candidates)} standard plans"
-        run.notes.append(f"at {budget.nfe} evaluations the time was enough for {plans_made} only")
+        run.notes.append(f"at {budget.nfe} evaluations time or evaluations were enough for {plans_made} only")
     return Ranked(budget, study, objective, sorted(candidates, key=lambda c: c.error))
 
 
