@@ -387,7 +387,7 @@ def test_the_expected_improvement_is_the_integral(process: Callable[[Conditioned
         assert found == pytest.approx(float(np.trapezoid((0.2 - m - s * u) * unit.pdf(u), u)), rel=1e-3)
 
 
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("depth", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_networks_kernel_is_the_covariance_of_wide_networks(depth: int) -> None:
     x, bias, width, draws = RNG.random((3, 2)), 0.5, 400, 2000
     outputs = []

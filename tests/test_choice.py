@@ -129,18 +129,20 @@ def test_a_standard_plan_that_the_search_missed_is_played_where_its_figure_says_
 
 @pytest.mark.parametrize("standards", [1, 6])
 def test_a_plan_that_is_no_better_than_the_best_of_many_is_hardly_ever_said_to_be(standards: int) -> None:
-    """The baseline is chosen on the noises that compare it; 5 % of the verdicts may be wrong, of 60 no more than 9 then."""
+    """The baseline is chosen on the noises that compare it; 5 % of the verdicts may be wrong, of 30 no more than 6 then."""
     plan = fewer.standard("ddim", mixture(0), 2, "logsnr")
     names = [f"standard {i}" for i in range(standards)]
     ranked = [Candidate(plan.named(name), 0.1, "standard") for name in names]
     wrong = 0
-    for seed in range(60):
+    for seed in range(30):
         generator = torch.Generator().manual_seed(seed)
         spread = torch.randn(standards + 1, LONGEST * FIRST, generator=generator, dtype=torch.float64)
         errors = dict(zip(["tuned", *names], spread.exp(), strict=True))
-        outcome = judge(Scores(errors), 2, Candidate(plan.named("tuned"), 0.1, "made"), ranked, Terms(FIRST, 0.0))
+        outcome = judge(
+            Scores(errors), 2, Candidate(plan.named("tuned"), 0.1, "made"), ranked, Terms(FIRST, 0.0, most=2 * FIRST)
+        )
         wrong += outcome.verdict.decision == "better"
-    assert wrong <= 9
+    assert wrong <= 6
 
 
 def test_the_last_look_is_where_the_evaluations_end() -> None:

@@ -239,7 +239,10 @@ def test_what_ends_a_count_ends_the_plays(processes: Processes) -> None:
 
 @pytest.mark.parametrize(
     ("name", "error", "said"),
-    [("nan", NotFinite, "first in row 0"), ("deadly", InputError, "worker processes have ended at the same work")],
+    [
+        ("nan", NotFinite, "first in row 0"),
+        pytest.param("deadly", InputError, "worker processes have ended at the same work", marks=pytest.mark.slow),
+    ],
 )
 def test_errors_of_a_play_are_those_of_one_process(
     processes: Processes, name: str, error: type[Exception], said: str
@@ -267,12 +270,17 @@ def test_too_little_memory_is_known_as_such(processes: Processes) -> None:
     "options",
     [
         {},
-        {"strategy": "gauss-newton", "trials": 3},
-        {"strategy": "rows-by-regression"},
-        {"guidance": 2.0, "nfe": 6},
-        {"start_from": ["ays"], "trials": 2},
-        {"objective": "energy", "trials": 2},
         {"evaluations": 3000, "trials": None, "noises": None, "fresh": None},
+        *(
+            pytest.param(options, marks=pytest.mark.slow)
+            for options in (
+                {"strategy": "gauss-newton", "trials": 3},
+                {"strategy": "rows-by-regression"},
+                {"guidance": 2.0, "nfe": 6},
+                {"start_from": ["ays"], "trials": 2},
+                {"objective": "energy", "trials": 2},
+            )
+        ),
     ],
     ids=str,
 )
@@ -339,7 +347,8 @@ def searches(here: Path) -> Iterator[Searches]:
 TUNE = "tune models_for_workers:small --nfe 2 --trials 3 --batch 16 --out made"
 
 
-@pytest.mark.parametrize(("kills", "seed"), [(1, 0), pytest.param(10, 1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "seed"), [(1, 0), (10, 1)])
 def test_a_search_that_is_killed_and_resumed_has_lost_nothing(
     searches: Searches, here: Path, tmp_path: Path, kills: int, seed: int
 ) -> None:
