@@ -9,7 +9,7 @@ The same seed and errors give the same masks. So an interrupted search goes on b
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from fewer.search.knapsack import UNITS, choose
 Mask = NDArray[np.bool_]  # (n,): what is on
 Array = NDArray[np.float64]
 Asking = Generator[Mask, float, None]
+Propose = Callable[[Sequence[Mask], Sequence[float]], Mask]
 
 _WORST = 10.0  # times the median error, beyond which errors are alike to a model of them
 
@@ -64,6 +65,15 @@ class Choices:
             options = [(np.array([0.0, -v]), np.array([0, c])) for v, c in zip(values, whole, strict=True)]
             mask = np.array(choose(options, UNITS), dtype=np.bool_)
         return self.filled(mask, order)
+
+
+def modelled(choices: Choices, first: int, propose: Propose, rng: np.random.Generator) -> Asking:
+    """`first` random masks, then without end what `propose` makes of all masks and their errors so far."""
+    asked: list[Mask] = []
+    errors: list[float] = []
+    while True:
+        asked.append(choices.drawn(rng) if len(asked) < first else propose(asked, errors))
+        errors.append((yield asked[-1]))
 
 
 def levelled(errors: Sequence[float]) -> Array:

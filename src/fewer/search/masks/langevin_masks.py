@@ -9,7 +9,7 @@ import numpy as np
 
 from fewer.registry import part
 from fewer.search.masks.blocks import BlockMasks
-from fewer.search.masks.choices import Array, Asking, Choices, Mask, levelled
+from fewer.search.masks.choices import Array, Asking, Choices, Mask, levelled, modelled
 from fewer.search.masks.langevin import Quadratic, annealed
 
 
@@ -41,22 +41,18 @@ class LangevinMasks(BlockMasks):
 
     def asking(self, choices: Choices, rng: np.random.Generator) -> Asking:
         """Random masks, then what the model of all so far proposes."""
-        asked: list[Mask] = []
-        errors: list[float] = []
-        while True:
-            asked.append(choices.drawn(rng) if len(asked) < self.first else self.proposed(choices, asked, errors, rng))
-            errors.append((yield asked[-1]))
+        return modelled(choices, self.first, lambda asked, errors: self.proposed(choices, asked, errors, rng), rng)
 
     def proposed(
         self, choices: Choices, asked: Sequence[Mask], errors: Sequence[float], rng: np.random.Generator
     ) -> Mask:
         """The best new mask that the chains found; a random one where all are known."""
-        model = quadratic(np.stack(asked), levelled(errors), self.ridge)
+        model, unit = quadratic(np.stack(asked), levelled(errors), self.ridge), max(choices.room, choices.costs.min())
 
         def energy(x: Array) -> tuple[Array, Array]:
             value, gradient = model(x)
-            over = (x @ choices.costs - choices.room) / max(choices.room, choices.costs.min())
-            beyond = (over > 0)[:, None] * choices.costs / max(choices.room, choices.costs.min())
+            over = (x @ choices.costs - choices.room) / unit
+            beyond = (over > 0)[:, None] * choices.costs / unit
             return value + self.penalty * np.maximum(over, 0), gradient + self.penalty * beyond
 
         start = np.stack([choices.drawn(rng) for _ in range(self.chains)])

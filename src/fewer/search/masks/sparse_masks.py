@@ -9,7 +9,7 @@ import numpy as np
 
 from fewer.registry import part
 from fewer.search.masks.blocks import BlockMasks
-from fewer.search.masks.choices import Array, Asking, Choices, Mask, levelled
+from fewer.search.masks.choices import Array, Asking, Choices, Mask, levelled, modelled
 from fewer.search.masks.spike_slab import spike_slab
 
 
@@ -39,13 +39,7 @@ class SparseMasks(BlockMasks):
 
     def asking(self, choices: Choices, rng: np.random.Generator) -> Asking:
         """Random masks, then the best for samples of the model."""
-        asked: list[Mask] = []
-        errors: list[float] = []
-        while True:
-            asked.append(
-                choices.drawn(rng) if len(asked) < self.first else choices.best(self.worth(asked, errors, rng))
-            )
-            errors.append((yield asked[-1]))
+        return modelled(choices, self.first, lambda asked, errors: choices.best(self.worth(asked, errors, rng)), rng)
 
     def worth(self, asked: Sequence[Mask], errors: Sequence[float], rng: np.random.Generator) -> Array:
         """A sample of what each thing is worth, with a little noise between those that are worth nothing."""
