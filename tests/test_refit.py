@@ -45,12 +45,12 @@ def test_rows_of_whole_calls_are_fitted_as_rows_by_regression(model: Model) -> N
     usual = standard("ddim", model, CALLS, "logsnr")  # whose weights the other fit is drawn to
     fit = RowFit(objective, way)
     expected = fit.plan(fit(levels_of(usual)))
-    found = refitted(objective, way, usual)
+    found = refitted(fit, usual)
     for row, other in zip(found.rows, expected.rows, strict=True):
         assert [float(row.b[j]) for j in row.b] == pytest.approx(
             [float(other.b[j]) for j in other.b], rel=1e-3, abs=1e-4
         )
-    assert objective.rmse(refitted(objective, way, plan)) == pytest.approx(objective.rmse(found), rel=1e-2)
+    assert objective.rmse(refitted(fit, plan)) == pytest.approx(objective.rmse(found), rel=1e-2)
 
 
 @pytest.mark.parametrize("batch", [MICRO_BATCH, 5])
@@ -59,7 +59,7 @@ def test_what_rows_leave_out_is_weighed(model: Model, batch: int) -> None:
     way = reference_trajectories(objective, None, 16, 16)
     plan = cheaper(model, standard("dpmpp-2m", model, CALLS, "logsnr"))
     before = objective.counter.evaluations
-    found = refitted(objective, way, plan)
+    found = refitted(RowFit(objective, way), plan)
     assert objective.counter.evaluations - before == CALLS * 16
     assert [row.blocks for row in found.rows] == [row.blocks for row in plan.rows]
     assert found.levels == plan.levels
@@ -77,7 +77,7 @@ def test_guided_rows_are_fitted_by_their_rules_outputs() -> None:
     )
     before = objective.rmse(plan)
     way = reference_trajectories(objective, 2.0, 32, 16)
-    found = refitted(objective, way, plan)
+    found = refitted(RowFit(objective, way), plan)
     assert [row.guidance for row in found.rows] == [row.guidance for row in plan.rows]
     assert objective.rmse(found) < before
 

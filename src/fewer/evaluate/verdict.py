@@ -130,7 +130,7 @@ def settled(found: Endings, margin: float, farther: Interval) -> Decision:
     """The decision by both figures; where the share that ends elsewhere is all that is open, no more of the candidate's samples
     do, and they are clearly nearer to the reference's as a whole, its error decides.
 
-    What an other image can harm is the distribution: a nearer one is not harmed.
+    What another image can harm is the distribution: a nearer one is not harmed.
     """
     decision = found.decision(margin)
     if decision != "cannot tell" or found.error is None or found.by_share(margin) != decision:

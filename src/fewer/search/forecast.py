@@ -27,9 +27,7 @@ RANKED = 12  # noises that a standard plan is ranked on, on average
 STEPS = 7  # on the levels from each start, with rows fitted anew
 CYCLES, TRIAL = 9, 4  # of Gauss-Newton, a Jacobian each, on all noises and on a quarter of them
 BASELINES, ROUNDS = 5, 1.25  # plans that the judge plays, and how often the first held-out noises
-TOWARDS_END = (
-    80  # Jacobians times numbers of the plan: fits of few numbers take more of them until their descent is near its end
-)
+TOWARDS_END = 80  # Jacobians times numbers of the plan, with which a descent from a fit is near its end
 FEWEST_NOISES = 8  # of a search
 NUMBERS_EACH = 16  # numbers that the samples of a search are to hold for each that is free in a plan
 LEAST_NOISES = 16  # with which an interval of any figure can be had
@@ -88,9 +86,8 @@ def _unbounded(request: Request, model: Model, calls: int) -> dict[str, int]:
     compared = calls // 2 if request.bounded else calls  # of the solution that plans are compared with
     fine = passes * compared
     begin = LIKELY * probe * min(request.budgets[-1].nfe, 10)
-    finer = (
-        usual_evaluations(0, probe, request.guidance, calls) if request.bounded else 0
-    )  # which tell that those are enough
+    # which tell that those are enough
+    finer = usual_evaluations(0, probe, request.guidance, calls) if request.bounded else 0
     stages = {
         "reference solution": begin + finer + usual_evaluations(n, probe, request.guidance, compared),
         "reference solution of held-out noises": fine * fresh,

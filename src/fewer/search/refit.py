@@ -16,10 +16,10 @@ from fewer.engine import History
 from fewer.plan import Plan, Row
 from fewer.plan.recipe import Recipe
 from fewer.search.objective import Objective
-from fewer.search.row_fit import RIDGE, least_squares
+from fewer.search.row_fit import RowFit, least_squares, weighted
 from fewer.search.space import Space
+from fewer.search.strategies.regression import levels_of, row_fit
 from fewer.search.strategy import NUMBERS, Candidate, Strategy
-from fewer.search.trajectory import Trajectory, guidance_of, reference_trajectories
 
 
 @dataclass(frozen=True)
@@ -36,41 +36,34 @@ class Refit(Strategy):
     columns = NUMBERS
     candidates = 1
     by_objective = True
+    trial = 0  # candidates whose errors are of fewer noises
 
     def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         """One candidate."""
         if done or "solver" in space.keep:
             return
-        way = objective.trajectory or reference_trajectories(objective, guidance_of(space), self.levels, self.noises)
-        plan = replace(refitted(objective, way, space.base), recipe=Recipe(strategy=self.name))
+        fit = row_fit(objective, space, self.levels, self.noises)
+        plan = replace(refitted(fit, space.base), recipe=Recipe(strategy=self.name))
         yield Candidate(plan, objective.score(plan), self.name)
 
 
-def refitted(objective: Objective, way: Trajectory, plan: Plan, ridge: float = RIDGE) -> Plan:
-    """The plan with the weights of each row fitted on the first noises, as many as the way has; a call a row and noise.
-
-    ridge  of the regressors' squares, towards the plan's own weights
-    """
-    few = objective.first(min(len(objective), len(way)))
+def refitted(fit: RowFit, plan: Plan) -> Plan:
+    """The plan with each row's weights fitted on the noises of a fit, drawn to its own by the ridge; a call a row and noise."""
+    few, taus, rows = fit.objective, levels_of(plan), list(plan.rows)
     names = tuple(dict.fromkeys(name for row in plan.rows for name in row.blocks))
     runs = [(part, History(watch=names)) for part in few.parts()]
-    levels, rows = [float(level) for level in plan.levels], list(plan.rows)
     for n, row in enumerate(plan.rows):
         for part, history in runs:
             history.first = n
             few.run(replace(plan, rows=tuple(rows[: n + 1])), part, history)
         given = [torch.cat([history.states[n] for _, history in runs])]
         given += [torch.cat([history.outputs[j] for _, history in runs]) for j in range(n + 1)]
-        last = n + 1 == len(rows)
-        target = few.target if last else way.at(levels[n + 1])[: len(few)].view_as(few.target)
-        state, *weights = least_squares(given, _own(row, n), target, ridge).tolist()
-        rows[n] = replace(row, a={n: state}, b=dict(enumerate(weights)))
-        if not last:
-            for _, history in runs:
-                moved = state * history.states[n]
-                for j, weight in enumerate(weights):
-                    moved = moved.add(history.outputs[j], alpha=weight)
-                history.states[n + 1] = moved
+        weights = least_squares(given, _own(row, n), fit.target(taus, n), fit.ridge)
+        state, *of_outputs = weights.tolist()
+        rows[n] = replace(row, a={n: state}, b=dict(enumerate(of_outputs)))
+        moved = weighted(weights, given)
+        for part, history in runs:
+            history.states[n + 1] = moved[part]
     return replace(plan, rows=tuple(rows), evidence={})
 
 

@@ -95,7 +95,7 @@ class RowFit:
             given = [states[n], *(u for made in passes[: n + 1] for u in made)]
             usual = self._first_order(_step(taus, n), len(given), rows[n])
             weights.append(least_squares(given, usual, self.target(taus, n), self.ridge))
-            states.append(_weighted(weights[n], given))
+            states.append(weighted(weights[n], given))
         errors = squared_errors(states[-1], self.objective.target)
         return Fitted(taus, rows, tuple(weights), tuple(states), tuple(passes), errors)
 
@@ -164,7 +164,7 @@ def _blank(taus: Sequence[float], rules: Sequence[Guidance | None]) -> Plan:
     return Plan(Start(taus[0], taus[0]), rows)
 
 
-def _weighted(weights: Tensor, given: Sequence[Tensor]) -> Tensor:
+def weighted(weights: Tensor, given: Sequence[Tensor]) -> Tensor:
     """The sum of the tensors by their weights, float32."""
     total = torch.zeros_like(given[0])
     for weight, x in zip(weights.tolist(), given, strict=True):

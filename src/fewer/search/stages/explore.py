@@ -84,7 +84,7 @@ def _affordable(run: Run, ranked: Ranked) -> Strategy:
     Gauss-Newton fits into it, the fits, with their levels moved where two steps fit, so that the comparison has what they leave.
     """
     nfe, n, rows, descent = ranked.budget.nfe, len(ranked.objective), DEFAULT.rows, DEFAULT.descent
-    few, fitted = min(n, max(descent.few, n // 4)), min(n, rows.noises)
+    few, fitted = descent.tried_on(n), min(n, rows.noises)
 
     def affords(more: float) -> bool:
         return run.affords(fitted * rows.grids * nfe + more, (SEARCHED - RANKED) / (1 - RANKED))

@@ -118,12 +118,16 @@ class GaussNewton(Strategy):
         """The part's name, under which a study keeps the candidates."""
         return "gauss-newton-consistent" if self.consistent else "gauss-newton"
 
+    def tried_on(self, n: int) -> int:
+        """How many of n noises the starts are tried on."""
+        return min(n, max(self.few, n // 4))
+
     def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         """One candidate a Jacobian, the best so far of its descent: of each start in turn, then of the best on all noises."""
         descents = [_Descent(**each) for each in done[-1].state["walks"]] if done else self._begin(space)
         last = len(descents) - 1
         known: dict[int, Rollout] = {}  # where the descents stand, as far as they were played
-        few = objective.first(max(self.few, len(objective) // 4))
+        few = objective.first(self.tried_on(len(objective)))
         for n in range(len(done), self.candidates):
             at = min(n // self.trial, last)
             if n == last * self.trial:

@@ -72,8 +72,7 @@ class CheaperRows(Strategy):
         best = best_pattern(done)
         for stage, strategy, _ in self._stages():
             descent = [c for c in done if c.state.get("stage") == stage]
-            trial = strategy.trial if isinstance(strategy, GaussNewton) else 0  # whose errors are of fewer noises
-            if len(descent) > trial:
+            if len(descent) > strategy.trial:  # before, errors are of fewer noises
                 best = min(best, strategy.choose(descent), key=lambda c: c.error)
         return best
 
