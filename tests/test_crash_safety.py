@@ -97,8 +97,7 @@ def kept(out: Path) -> list[Any]:
         opened = sqlite3.connect(Path(folder) / "study.db")
         try:
             return opened.execute(
-                "select trial_id, key, value_json from trial_user_attributes natural join trials "
-                "where state = 'COMPLETE' order by trial_id, key"
+                "select search, strategy, number, error, plan, state, tensors from fewer_candidates order by rowid"
             ).fetchall()
         except sqlite3.OperationalError:  # its tables have not been made yet
             return []
@@ -113,7 +112,7 @@ def begun(out: Path) -> bool:
     except sqlite3.OperationalError:  # there is none yet
         return False
     try:
-        return bool(opened.execute("select count(*) from trials where state = 'COMPLETE'").fetchone()[0])
+        return bool(opened.execute("select count(*) from fewer_candidates").fetchone()[0])
     except sqlite3.OperationalError:  # its tables have not been made yet
         return False
     finally:
@@ -201,7 +200,7 @@ def test_a_full_disk(searches: Searches, here: Path, undisturbed: Undisturbed) -
     assert searches.run(here, BRIEF.replace("made", "disk/made")) == Ended(0, "")
     out, filling = seen / "made", seen / "filling"
     earlier, before, told = results(out), [], ""
-    for left in (0, 24, 64):
+    for left in (0, 16, 44):
         room = os.statvfs(seen)
         has = filling.stat().st_size if filling.exists() else 0
         filling.write_bytes(bytes(max(0, has + room.f_bavail * room.f_frsize - left * 1024)))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from fewer.evaluate.statistics.interval import Interval
 from fewer.models.model import Model
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
+from fewer.search.ledger import Ledger
 from fewer.search.request import Budget, Request
 from fewer.search.stages.free_scale import distance_to_data
 from fewer.search.stages.kept_scale import FOUND, kept_scale, scale_identity
@@ -168,7 +168,7 @@ def test_a_damaged_scale_is_told(changed: dict[str, Any] | None, says: str, tmp_
 
     assert kept().evaluations == 5
     assert kept() == Scales(2.0, {2.0: Interval(1.0, 1.0, 1.0, 9)}, 0)
-    (name,) = optuna.get_all_study_names(f"sqlite:///{tmp_path / STUDY}")
+    (name,) = Ledger.in_file(tmp_path / STUDY).definitions()
     study = Study(name, tmp_path / STUDY, {"seed": 0}, resume=True)
     study.note(FOUND, "none" if changed is None else {"scale": 2.0, "tried": [], **changed})
     with pytest.raises(InputError, match=f"damaged guidance scale: {says}") as told:

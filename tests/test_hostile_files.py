@@ -206,20 +206,21 @@ def test_studies_with_changed_values(tmp_path: Path, times: int) -> None:
         study.add(Candidate(a_plan(), 0.1 * n, "gauss-newton", {"walks": [n]}))
     good, draws = path.read_bytes(), random.Random(0)
     with sqlite3.connect(path) as opened:  # rows of candidates
-        attrs = opened.execute("select trial_user_attribute_id, value_json from trial_user_attributes").fetchall()
+        held = [
+            (row, column, value)
+            for column in ("plan", "state", "tensors")
+            for row, value in opened.execute(f"select rowid, {column} from fewer_candidates").fetchall()
+        ]
     for _ in range(times):
         path.write_bytes(good)
-        key, value = draws.choice(attrs)
+        row, column, value = draws.choice(held)
         content = json.loads(value)
         at = draws.choice(places(content))
         broken = changed(
             content, at, draws.choice(["set", "out", "wrap"]), draws.choice([None, -1, "x", 1e308, [], {}, True])
         )
         with sqlite3.connect(path) as opened:
-            opened.execute(
-                "update trial_user_attributes set value_json = ? where trial_user_attribute_id = ?",
-                (json.dumps(broken), key),
-            )
+            opened.execute(f"update fewer_candidates set {column} = ? where rowid = ?", (json.dumps(broken), row))
         opened.close()
         said = ""
         try:

@@ -6,17 +6,18 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from optuna_studies import optuna_study
 
 from fewer.errors import InputError
 from fewer.files import file_name
 from fewer.outfolder import LOCK, MARKER, check_own, claimed, filled, written
-from fewer.search.study import MADE, STUDY, Study, check_free
+from fewer.search.optuna_form import MADE
+from fewer.search.study import STUDY, Study, check_free
 
 HOLDER = """
 import sys, time
@@ -151,27 +152,22 @@ def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, target
     assert not (tmp_path / "nowhere").exists()
 
 
-def made(path: Path, tables: Iterable[str], rows: bool = False) -> None:
-    """A file with these of a study's tables alone."""
-    Study("nfe-3", path, {"seed": 0})
-    with closing(sqlite3.connect(path)) as opened:
-        for name in MADE:
-            if name not in tables:
-                opened.execute(f"drop table {name}")
-            elif not rows:
-                opened.execute(f"delete from {name}")
-        opened.commit()
-
-
 @pytest.mark.parametrize("killed_after", [0, 1, 3, 5])
 def test_a_study_whose_tables_were_not_all_made_is_begun_anew(tmp_path: Path, killed_after: int) -> None:
-    """As a process leaves it that was killed while it made them."""
-    made(tmp_path / STUDY, sorted(MADE - {"trials"})[:killed_after])
+    """As a process of an earlier version leaves it that was killed while it made them."""
+    optuna_study(tmp_path / STUDY, "nfe-3", {"seed": 0}, tables=sorted(MADE - {"trials"})[:killed_after])
     check_free(tmp_path / STUDY, {"nfe-3": {"seed": 0}}, resume=True)
     assert Study("nfe-3", tmp_path / STUDY, {"seed": 0}, resume=True).candidates("ays") == []
 
 
-def test_a_part_of_somebody_elses_database_is_no_study(tmp_path: Path) -> None:
-    made(tmp_path / STUDY, {"studies"}, rows=True)
-    with pytest.raises(InputError, match="something else"):
-        check_free(tmp_path / STUDY)
+@pytest.mark.parametrize("table", ["studies", "fewer_searches", "mine"])
+def test_a_part_of_somebody_elses_database_is_no_study(tmp_path: Path, table: str) -> None:
+    with closing(sqlite3.connect(tmp_path / STUDY)) as opened:
+        opened.execute(f"create table {table} (name)")
+        opened.execute(f"insert into {table} values ('theirs')")
+        opened.commit()
+    before = (tmp_path / STUDY).read_bytes()
+    for look in (lambda: check_free(tmp_path / STUDY), lambda: Study("nfe-3", tmp_path / STUDY, {"seed": 0})):
+        with pytest.raises(InputError, match="something else"):
+            look()
+    assert (tmp_path / STUDY).read_bytes() == before

@@ -19,6 +19,7 @@ from fewer.models.schedules import betas, discrete
 from fewer.plan import Plan
 from fewer.plan.file import digest
 from fewer.plan.recipe import UNKNOWN, Recipe
+from fewer.search.ledger import Ledger
 from fewer.search.objective import Objective
 from fewer.search.passes import passing, scaled
 from fewer.search.space import Space
@@ -118,10 +119,8 @@ def test_names_say_nothing_to_a_search(kind: str, tmp_path: Path, monkeypatch: p
 
 def asked(out: Path) -> Any:
     """What the one study of a folder was asked for."""
-    import optuna
-
-    (name,) = optuna.get_all_study_names(f"sqlite:///{out / STUDY}")
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{out / STUDY}").user_attrs["asked"]
+    (definition,) = Ledger.in_file(out / STUDY).definitions().values()
+    return json.loads(definition)
 
 
 @pytest.mark.usefixtures("few_standards")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
-PACKAGES = ("fewer", "torch", "diffusers", "numpy", "scipy", "optuna")
+PACKAGES = ("fewer", "torch", "diffusers", "numpy", "scipy", "sqlalchemy")
 
 
 def versions() -> dict[str, str]:

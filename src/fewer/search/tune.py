@@ -42,6 +42,7 @@ from fewer.search.request import (
     strategy_of,
 )
 from fewer.search.results import Result, result_of
+from fewer.search.shared import Shared
 from fewer.search.space import check_keep
 from fewer.search.stages.clocked import kept_within
 from fewer.search.stages.explore import Ranked, rank, search
@@ -89,6 +90,7 @@ def tune(
     strategy: str | Strategy = "regression",
     start_from: From = (),
     workers: int | str = 1,
+    study: str | None = None,
     command: str = "",
     progress: Progress | None = None,
     overall: Overall | None = None,
@@ -144,6 +146,8 @@ def tune(
     workers   processes of this machine, or "dask://host:port", "ray://host:port" or "ray" for those of a cluster, that share the
               network's calls, micro-batch by micro-batch, with the same result to the bit (docs/workers.md); 1 is this process
               alone. The model must be one that `fewer.load` has given
+    study     database that several coordinators of this search share, each with an `out` of its own: sqlite:///file.db or
+              postgresql://user@host/database. Each candidate is made by one of them, and all end with the same plans
     progress  progress(stage, done, total or None), and overall(evaluations made, those made and to come), as the run goes on
 
     Raises InputError for budgets, scales and words that make no sense for the model, for a time in which not even a coarse
@@ -152,7 +156,8 @@ def tune(
     model, time = as_model(model), as_number_or_none(time, "time")
     guidance = guidance if isinstance(guidance, str) else as_number_or_none(guidance, "guidance")
     batch, workers = as_count_or_none(batch, "batch"), check_workers(workers)
-    if resume:
+    shared = None if study is None else Shared.at(study)
+    if resume or shared is not None:
         check_resumable(model)
     scoring = scoring_of(model, data, features, metric)
     criterion = criterion_of(objective, scoring)
@@ -174,11 +179,13 @@ def tune(
         f"nfe-{budget.nfe}": identity(request, model, budget) if defined else None
         for budget in request.budgets[: 1 if match else None]
     }
+    if shared is not None:
+        shared.check(searches)
     with (
         nullcontext() if out is None else own_folder(out, searches, resume, force) as folder,
         team_of(workers, model) as team,
     ):
-        task = timed(Task(model, request, scoring, batch or MICRO_BATCH, folder, resume, team), run)
+        task = timed(Task(model, request, scoring, batch or MICRO_BATCH, folder, resume, team, shared), run)
         if isinstance(guidance, str):
             found = request_at(find_scale(task, run).scale)
             task = replace(task, request=replace(found, noises=task.request.noises, held_out=task.request.held_out))
@@ -280,12 +287,18 @@ def timed(task: Task, run: Run) -> Task:
         if request.time is not None:
             run.pace = pace(task.batch)
         request = within(request, model, run.pace)
-        if task.folder is not None and task.resume:
-            request = replace(request, noises=noises_of(task.folder / STUDY) or request.noises)
+        request = replace(request, noises=_noises_before(task) or request.noises)
         run.notes += _fewer_noises(task.request, request)
     run.notes += notes_for_large(request, model)
     run.expected.stages.update(foreseen(request, model, run.pace) | {"clocking": 0})
     return replace(task, request=request)
+
+
+def _noises_before(task: Task) -> int | None:
+    """How many noises the search has that this run goes on with; None where it begins."""
+    if task.shared is not None and (shared := task.shared.noises()) is not None:
+        return shared
+    return noises_of(task.folder / STUDY) if task.folder is not None and task.resume else None
 
 
 def _fewer_noises(asked: Request, request: Request) -> list[str]:

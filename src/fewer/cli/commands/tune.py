@@ -78,6 +78,14 @@ def tune(
             "dask://host:port, ray://host:port, ray. The result is the same to the bit.",
         ),
     ] = "1",
+    study: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Database that several coordinators of this search share, each with its own --out: "
+            "postgresql://user@host/database or sqlite:///file.db.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the out folder.")] = False,
     out: Annotated[
         Path | None,
@@ -101,12 +109,14 @@ def tune(
     from fewer.files import file_name
     from fewer.search import tune as run
     from fewer.search.outfolder import check_folder
+    from fewer.search.shared import check_study
     from fewer.search.space import check_keep
     from fewer.search.study import STUDY
     from fewer.search.tune import foresee
     from fewer.workers.where import check_workers
 
     check_workers(workers)
+    shown = "" if study is None else check_study(study).render_as_string(hide_password=True)
     check_keep(opt.words(keep))
     check_objective(objective, measures.metric is not None)
     if out is not None:
@@ -128,8 +138,8 @@ def tune(
     kept = f"the candidates found so far are kept in {folder}: --resume goes on with them"
     with if_interrupted(lambda: kept if (folder / STUDY).exists() else NOTHING), progress(time) as report:
         result = run(
-            network, calls, resume=resume, force=force, out=folder, workers=workers, command=_command(), progress=report,
-            overall=report.overall, **request, **figures,
+            network, calls, resume=resume, force=force, out=folder, workers=workers, study=study,
+            command=_command(study, shown), progress=report, overall=report.overall, **request, **figures,
         )  # fmt: skip
     if not wrote_json(result.results, json_file):
         tables.print_tune(result, folder)
@@ -137,6 +147,9 @@ def tune(
         raise typer.Exit(1)
 
 
-def _command() -> str:
-    """The command line as results.json has it: at most 4000 characters, all of which print."""
-    return one_line(f"fewer {' '.join(sys.argv[1:])}")[:4000]
+def _command(study: str | None, shown: str) -> str:
+    """The command line as results.json has it: at most 4000 characters, all of which print; the study's URL as `shown`, without
+    its password.
+    """
+    line = f"fewer {' '.join(sys.argv[1:])}"
+    return one_line(line if study is None else line.replace(study, shown))[:4000]

@@ -19,6 +19,7 @@ from fewer.search.deadline import RANKED, SEARCHED, Deadline, OutOfTime
 from fewer.search.forecast import Expected
 from fewer.search.objective import Objective
 from fewer.search.request import Budget, Request, identity
+from fewer.search.shared import Shared
 from fewer.search.space import Anchor, Space
 from fewer.search.strategy import Candidate, Strategy
 from fewer.search.study import STUDY, Study
@@ -34,8 +35,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """The input of every stage: a model, the request, how plans are scored, the folder where candidates are kept, and workers
-    that share the plays, None for this process alone.
+    """The input of every stage: a model, the request, how plans are scored, the folder where candidates are kept, workers
+    that share the plays, None for this process alone, and the study that is shared with other coordinators, None for none.
     """
 
     model: Model
@@ -45,11 +46,13 @@ class Task:
     folder: Path | None = None
     resume: bool = False
     workers: Team | None = None
+    shared: Shared | None = None
 
     def study(self, budget: Budget) -> Study:
         """The study of a budget, opened or made; in memory for a search of a limit that was clocked again."""
         path = None if self.folder is None or budget.attempt else self.folder / STUDY
-        return Study(f"nfe-{budget.nfe}", path, identity(self.request, self.model, budget), self.resume)
+        shared = None if budget.attempt else self.shared
+        return Study(f"nfe-{budget.nfe}", path, identity(self.request, self.model, budget), self.resume, shared)
 
 
 @dataclass
@@ -141,26 +144,31 @@ class Run:
         request, done = task.request, study.candidates(strategy.name)
         most = strategy.candidates if share is None else min(request.trials or strategy.candidates, strategy.candidates)
         until = RANKED if share is None else RANKED + share * (SEARCHED - RANKED)
-        search = strategy.search(objective, space, list(done), request.seed)
+        search: Iterator[Candidate] | None = None
 
         def late() -> bool:
             return len(done) >= least and self.deadline.late(until)
 
         while len(done) < most and not late():
             try:
-                with self.stopping(late), guarded("search", strategy):
-                    candidate = next(search, None)
+                with study.turn(strategy.name, len(done), late) as candidate:
+                    if candidate is not None:  # of another coordinator
+                        search = None
+                    else:
+                        search = search or strategy.search(objective, space, list(done), request.seed)
+                        with self.stopping(late), guarded("search", strategy):
+                            candidate = next(search, None)
+                        if candidate is None:
+                            break
+                        study.add(candidate)
             except OutOfTime:
                 break
             except Exception as error:
                 if objective.batch == 1 or not out_of_memory(error):
                     raise
                 objective.batch //= 2
-                search = strategy.search(objective, space, list(done), request.seed)
+                search = None
                 continue
-            if candidate is None:
-                break
-            study.add(candidate)
             done.append(candidate)
             log.debug("%s: candidate %d, score %.6g on the search's noises", strategy.name, len(done), candidate.error)
             self.progress(f"{space.base.nfe} evaluations: {strategy.name}", len(done), most)
