@@ -185,6 +185,9 @@ BUDGETS = [
 SEARCHES = [
     *each(TUNE, "--keep", ["x", "steps,x", "STEPS", ESCAPE]),
     *each(TUNE, "--trials", [*NO_WHOLE[:-1], "-1"]),
+    *each(TUNE, "--study", ["", "x", "mysql://h/d", "postgresql://h", "sqlite://"], "study is"),
+    *each(TUNE, "--study", [f"sqlite:///{name}" for name in (
+        "text", "folder", "no/folder/x.db", "/dev/null/x", "plan.json", "made/plan.json")], "study|cannot be"),
     *each(TUNE, "--workers", [*NO_WHOLE, "0", "-1", "2000", "dask://", "dask://x", "http://x:1", "ray:", "rays"]),
     *each(TUNE, "--time", [*NO_NUMBER, "0", "-1"]),
     *each(TUNE, "--evaluations", [*NO_WHOLE[:-1], "0", "-1", "100"]),
