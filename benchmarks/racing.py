@@ -17,7 +17,7 @@ is the mean number of samples of a race over that N, with a 95 % interval by res
 of which there are equally many by design. Beside: the same interval asked at every look ("peeking"), and optuna's
 WilcoxonPruner asked at the same looks of the first `wilcoxon` pairs of an effect size, which only ever says "worse"
 (wrong where the true ratio is at most 1). Last, races of 16 candidates of a mixture: how often the best was kept, and
-the share of 16 x `most` samples spent. Writes benchmarks/results/racing.json.
+the share of 16 x `most` samples spent. Writes benchmarks/results/racing.json. It needs optuna: pip install 'fewer[racing]'.
 """
 
 from __future__ import annotations

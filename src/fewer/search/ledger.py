@@ -169,12 +169,12 @@ class Ledger:
             ).mappings()
             return next((Entry(**row) for row in found), None)
 
-    def count(self, search: str, strategy: str) -> int:
-        """How many candidates of a strategy there are."""
+    def next_number(self, search: str, strategy: str) -> int:
+        """The number after a strategy's last candidate."""
         c = CANDIDATES.c
-        asked = select(func.count()).select_from(CANDIDATES).where((c.search == search) & (c.strategy == strategy))
+        asked = select(func.coalesce(func.max(c.number), -1)).where((c.search == search) & (c.strategy == strategy))
         with self.engine.connect() as connection:
-            return int(connection.execute(asked).scalar_one())
+            return int(connection.execute(asked).scalar_one()) + 1
 
     def add(self, entry: Entry, tensors: Mapping[str, bytes]) -> None:
         """Keep a candidate with its plan's tensors, unless one is kept in its place, and end its lease."""
@@ -233,10 +233,9 @@ def make(connection: Connection) -> None:
 
 def insert_entry(connection: Connection, entry: Entry, tensors: Mapping[str, bytes]) -> None:
     """Insert a candidate with its plan's tensors, within a transaction."""
-    for key, content in sorted(
-        tensors.items()
-    ):  # in one order: two processes that insert the same do not block one another
-        insert_new(connection, TENSORS, key=key, content=content)
+    held = set(connection.scalars(select(TENSORS.c.key).where(TENSORS.c.key.in_(tensors))))  # they are large
+    for key in sorted(tensors.keys() - held):  # one order for all: none waits for one that waits for it
+        insert_new(connection, TENSORS, key=key, content=tensors[key])
     insert_new(connection, CANDIDATES, **asdict(entry))
 
 

@@ -54,11 +54,17 @@ def definitions(ledger: Ledger, names: frozenset[str]) -> dict[str, Any] | None:
         return {name: value for name, key, value in connection.execute(text(ATTRIBUTES)) if key == "asked"}
 
 
+def entries(ledger: Ledger, search: str) -> list[Entry]:
+    """The finished candidates of a search in such a study, each strategy's numbered from 0."""
+    with ledger.engine.connect() as connection:
+        return [entry for entry in _entries(connection) if entry.search == search]
+
+
 def take_over(ledger: Ledger, names: frozenset[str]) -> None:
     """Put the content of a study in optuna's form into the ledger's tables, and remove optuna's."""
     with ledger.writing() as connection:
         attributes = connection.execute(text(ATTRIBUTES)).all() if names >= TABLES else []
-        entries = _entries(connection) if names >= TABLES else []
+        candidates = _entries(connection) if names >= TABLES else []
         for name in sorted(names):
             connection.execute(text(f"drop table {name}"))
         make(connection)
@@ -69,20 +75,20 @@ def take_over(ledger: Ledger, names: frozenset[str]) -> None:
                 insert_new(connection, TENSORS, key=key, content=base64.b64decode(json.loads(value)))
             else:
                 insert_new(connection, FINDINGS, search=search, name=key, content=value)
-        for entry in entries:
+        for entry in candidates:
             insert_entry(connection, entry, {})
 
 
 def _entries(connection: Connection) -> list[Entry]:
-    """The finished candidates, each strategy's numbered from 0."""
+    """The finished candidates of all searches."""
     found: dict[int, dict[str, Any]] = {}
     for search, trial, value, key, content in connection.execute(text(TRIALS)):
         found.setdefault(trial, {"search": search, "error": value})[key] = content
     numbers: dict[tuple[str, str], int] = {}
-    entries = []
+    made = []
     for row in found.values():
         strategy = json.loads(row["strategy"])
         number = numbers[row["search"], strategy] = numbers.get((row["search"], strategy), -1) + 1
         tensors = row.get("tensors", "{}")
-        entries.append(Entry(row["search"], strategy, number, row["error"], row["plan"], row["state"], tensors))
-    return entries
+        made.append(Entry(row["search"], strategy, number, row["error"], row["plan"], row["state"], tensors))
+    return made

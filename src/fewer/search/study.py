@@ -98,13 +98,14 @@ class Study:
             tensors = self._ledger.tensors(_read(entry).tensors.values())
         shared.patiently(lambda: shared.ledger.add(entry, tensors))
 
-    def _take(self, shared: Shared, entry: Entry) -> None:
+    def _take(self, shared: Shared, entry: Entry) -> Candidate:
         """Put a candidate of the shared ledger into the own one, once it is known to be whole."""
         keys = _read(entry).tensors.values()
         tensors = shared.patiently(lambda: shared.ledger.tensors(keys))
-        _candidate(entry, tensors)
+        candidate = _candidate(entry, tensors)
         with self._stored():
             self._ledger.add(entry, tensors)
+        return candidate
 
     @contextmanager
     def turn(self, strategy: str, number: int, late: Callable[[], bool]) -> Iterator[Candidate | None]:
@@ -116,13 +117,11 @@ class Study:
             yield None
             return
         place = (self._name, strategy, number)
-        if (entry := shared.awaited(place, late)) is None:
-            with shared.holding(place):
-                yield None
+        if (entry := shared.awaited(place, late)) is not None:
+            yield self._take(shared, entry)
             return
-        self._take(shared, entry)
-        with self._stored():
-            yield _candidate(entry, self._ledger.tensors(_read(entry).tensors.values()))
+        with shared.holding(place):
+            yield None
 
     def add(self, candidate: Candidate) -> None:
         """Keep a finished candidate, as its strategy's last, whole or not at all. Raises InputError where the file cannot take it,
@@ -134,7 +133,7 @@ class Study:
         keys = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         error = candidate.error if candidate.error < float("inf") else INFINITE
         with self._stored():
-            number = self._ledger.count(self._name, candidate.strategy)
+            number = self._ledger.next_number(self._name, candidate.strategy)
             entry = Entry(
                 self._name, candidate.strategy, number, error, plan, json.dumps(candidate.state), json.dumps(keys)
             )
@@ -215,10 +214,10 @@ def check_free(path: Path, searches: Definitions | None = None, resume: bool = F
         held = known.keys() & asked.keys()
         if not resume:
             _check_new(path, held)
-        whole = not optuna_form.of_optuna(ledger, ledger.names())  # else they are checked when they are taken over
+        earlier = optuna_form.of_optuna(ledger, ledger.names())
         for name in held:
             check_same(path, known[name], asked[name])
-            for entry in ledger.entries(name) if whole else ():
+            for entry in optuna_form.entries(ledger, name) if earlier else ledger.entries(name):
                 _read(entry)
 
 
