@@ -255,10 +255,11 @@ def test_what_is_no_study_is_refused(given: Any) -> None:
         check_study(given)
 
 
-def test_the_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("given", ["postgresql://me:secret@h/d", "postgresql+psycopg://me@h/d?password=secret"])
+def test_the_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(InputError, match=r"fewer\[postgresql\]") as told:
-        check_study("postgresql://me:secret@h/d")
+        check_study(given)
     assert "secret" not in str(told.value)
 
 

@@ -44,13 +44,13 @@ def check_study(given: str) -> URL:
         url = make_url(given)
     except (ArgumentError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"study is {given!r:.80}; expected {EXPECTED}") from error
-    shown = url.render_as_string(hide_password=True)
+    shown = without_password(url)
     if url.drivername not in ("sqlite", "postgresql", "postgresql+psycopg"):
         raise InputError(f"study is {shown:.200}; expected {EXPECTED}")
     if not url.database or url.database == ":memory:":
         raise InputError(f"study is {shown:.200}, which names no database; expected {EXPECTED}")
     if url.drivername == "sqlite":
-        if url.host or url.query:
+        if url.host or "?" in given:
             raise InputError(f"study is {shown:.200}, which is more than a file's path; expected {EXPECTED}")
         return url
     try:
@@ -58,6 +58,11 @@ def check_study(given: str) -> URL:
     except ImportError as error:
         raise InputError(f"the study at {shown:.200} needs psycopg: pip install 'fewer[postgresql]'") from error
     return url.set(drivername="postgresql+psycopg")
+
+
+def without_password(url: URL) -> str:
+    """The URL as it may be shown."""
+    return url.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Shared:
     def at(cls, given: str) -> Shared:
         """At a URL; nothing is opened. Raises InputError as `check_study` does."""
         url = check_study(given)
-        where = url.render_as_string(hide_password=True)
+        where = without_password(url)
         if url.drivername == "sqlite":
             file = Path(str(url.database))
             return cls(where, Ledger.in_file(file), file)

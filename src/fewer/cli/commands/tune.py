@@ -109,14 +109,14 @@ def tune(
     from fewer.files import file_name
     from fewer.search import tune as run
     from fewer.search.outfolder import check_folder
-    from fewer.search.shared import check_study
+    from fewer.search.shared import check_study, without_password
     from fewer.search.space import check_keep
     from fewer.search.study import STUDY
     from fewer.search.tune import foresee
     from fewer.workers.where import check_workers
 
     check_workers(workers)
-    shown = "" if study is None else check_study(study).render_as_string(hide_password=True)
+    shown = "" if study is None else without_password(check_study(study))
     check_keep(opt.words(keep))
     check_objective(objective, measures.metric is not None)
     if out is not None:
