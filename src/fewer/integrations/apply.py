@@ -17,6 +17,7 @@ from fewer.errors import InputError
 from fewer.integrations.hook import Hook, guides, needs_hook
 from fewer.integrations.scheduler import FewerScheduler
 from fewer.models.model import Model
+from fewer.models.pipelines.cut.fields import hash_of_networks
 from fewer.models.pipelines.folder import hash_of
 from fewer.plan import Plan
 
@@ -118,6 +119,8 @@ def _warn_of_fit(plan: Plan, pipe: Any, model: Model | None, schedule: str) -> N
         folder = _folder(pipe)
         known = folder is not None and (folder / "model_index.json").is_file()
         if folder is not None and known and hash_of(folder) == plan.model.get("hash"):
+            return
+        if plan.model.get("hash") and hash_of_networks(pipe) == plan.model["hash"]:  # of Model.from_pipeline
             return
         if not known and not plan.evidence and plan.model.get("schedule") == schedule:
             return

@@ -37,7 +37,7 @@ def load(
     """Load a pretrained model.
 
     model        a folder in diffusers format, the name of a bundled model, `package.module:function` (runs that
-                 function, which returns a `fewer.Model`), or a hub id `owner/name`
+                 function, which returns a `fewer.Model`, or the pipe and call of `Model.from_pipeline`), or a hub id `owner/name`
     device       where it runs; `dtype` what its network runs in (float32, float16, bfloat16)
     empty_label  the label trained as 'no class', where the folder does not say
     prompts      of a text-to-image pipeline, whose label k is then prompt k: 1 to 1000 texts
@@ -139,8 +139,10 @@ def _from_function(name: str) -> Model:
     make = user_function(name, "model")
     with foreign(f"model {name!r}"):
         made = make()
+    if isinstance(made, tuple) and len(made) == 2:
+        return Model.from_pipeline(*made)
     if not isinstance(made, Model):
-        raise InputError(f"{name!r} returned {type(made).__name__}; expected a fewer.Model")
+        raise InputError(f"{name!r} returned {type(made).__name__}; expected a fewer.Model, or (pipe, call)")
     return made
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,8 @@ from fewer.markup import joined, table
 from fewer.models.denoiser import Denoiser, Network
 from fewer.models.edge import in_eval, without_autocast
 from fewer.models.mixture import GaussianMixture
+from fewer.models.pipelines.cut.fields import fields_of
+from fewer.models.pipelines.cut.network import PipelineNetwork
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
 from fewer.models.reach import hash_of_network, modules_of
 from fewer.models.schedules import Schedule
@@ -49,6 +51,7 @@ class Model(Denoiser):
     prompts        texts of the labels of a text-to-image model
     negative_prompt    text of its empty label, None for the pipeline's default
     encoders_hash      of the content of its text encoders, which `hash` leaves out: a plan plays any prompt
+    called_with    hash of the arguments by which a pipeline is called whose loop the network is; "" for other models
     embedded_guidance  the guidance scale that the network takes as an input; None for a network that takes none
     hash           of the network's content, by which a plan names it; "" where its weights are not reached
     pipeline       defaults of the diffusers pipeline that the folder holds
@@ -67,6 +70,7 @@ class Model(Denoiser):
     prompts: tuple[str, ...] = ()
     negative_prompt: str | None = None
     encoders_hash: str = ""
+    called_with: str = ""
     embedded_guidance: float | None = None
     hash: str = ""
     pipeline: PipelineDefaults | None = None
@@ -148,6 +152,23 @@ class Model(Denoiser):
         return cls(fn, schedule, predicts, sizes, labels, empty_label, name=name, **given)
 
     @classmethod
+    def from_pipeline(cls, pipe: Any, call: Mapping[str, Any], **fields: Any) -> Model:
+        """The model of any diffusers pipeline with one loop over its scheduler's `step`, called as `pipe(**call)`.
+
+        Its network is that loop, which runs in a thread until the model is dropped: guidance, ControlNet, several networks
+        and whatever else is between two steps belong to it. Samples are the loop's states. Label k is the k-th condition of
+        the call (prompt, class label or image), of which each has as many of the call's samples; a call without conditions
+        makes a model without labels. There is no empty label, since the call guides by itself. The pipeline is not changed,
+        nor are the call's generators.
+
+        fields  of the Model, in place of those that the pipeline tells, such as name or data_range
+
+        Raises InputError for what is no such pipeline, a call that does not fit, and schedulers whose noise schedule is not
+        known; ForeignError for what the call raises.
+        """
+        return cls(**(fields_of(pipe, call) | fields))
+
+    @classmethod
     def from_mixture(
         cls, mixture: GaussianMixture, schedule: Schedule, *, conditional: bool = False, name: str = "mixture",
         hash: str = "", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
@@ -221,9 +242,20 @@ class Model(Denoiser):
         return given.to(device=self.device, dtype=torch.int64)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Model:
-        """The same model on another device or in another dtype; an nn.Module is moved in place."""
+        """The same model on another device or in another dtype; an nn.Module is moved in place.
+
+        Raises InputError for a model of a pipeline's loop, which runs where the pipeline is.
+        """
         device = torch.device(device) if device is not None else self.device
         dtype = dtype or self.dtype
+        if isinstance(self.network, PipelineNetwork):
+            elsewhere = device.type != self.device.type or device.index not in (None, self.device.index)
+            if elsewhere or dtype != self.dtype:
+                raise InputError(
+                    f"{self.name} runs on {self.device} in {self.dtype}, as its pipeline does: move that with pipe.to(..), and "
+                    "make the model again"
+                )
+            return self
         module = getattr(self.network, "module", self.network)
         if isinstance(module, nn.Module):
             module.to(device=device, dtype=dtype)
@@ -258,12 +290,13 @@ class Model(Denoiser):
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """Prompts, text encoders and guidance input of a text-to-image model, on which samples depend; {} for others."""
+        """Prompts, text encoders, guidance input and call of a pipeline, on which samples depend; {} for others."""
+        call = {"call": self.called_with} if self.called_with else {}
         if not self.prompts:
-            return {}
+            return call
         optional = {"negative_prompt": self.negative_prompt, "embedded_guidance": self.embedded_guidance}
         known = {name: value for name, value in optional.items() if value is not None}
-        return {"prompts": list(self.prompts), "text_encoders": self.encoders_hash, **known}
+        return {"prompts": list(self.prompts), "text_encoders": self.encoders_hash, **known, **call}
 
 
 def _hash_of(network: Network, facts: str) -> str:

@@ -45,8 +45,10 @@ def shifted(scheduler: Any, shift: DynamicShift | None) -> Any:
     def set_timesteps(self: Any, n: int | None = None, device: Any = None, *, sigmas: Any = None) -> None:
         if sigmas is None and shift.regular and n is not None:
             sigmas = np.linspace(1.0, 1 / n, n)
-        given = {} if sigmas is None else {"sigmas": sigmas}
-        kind.set_timesteps(self, n, device=device, mu=shift.mu, **given)
+        given = {"sigmas": sigmas, "mu": shift.mu}
+        kind.set_timesteps(
+            self, n, device=device, **{name: value for name, value in given.items() if value is not None}
+        )
 
     scheduler.__class__ = type(kind.__name__, (kind,), {"set_timesteps": set_timesteps})
     return scheduler

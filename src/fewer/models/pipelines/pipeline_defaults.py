@@ -10,10 +10,11 @@ from typing import Any
 class DynamicShift:
     """The shift of levels s' = e^mu s (or s' = mu s) that a pipeline computes for its samples' number of tokens.
 
+    `mu`       None for no shift by the pipeline
     `regular`  whether the pipeline gives its scheduler the levels before the shift: 1, 1 - 1/n, .., 1/n
     """
 
-    mu: float
+    mu: float | None
     regular: bool
 
 

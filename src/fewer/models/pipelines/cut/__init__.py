@@ -1,0 +1,1 @@
+"""A whole pipeline as a network: its loop, cut where it calls its scheduler."""

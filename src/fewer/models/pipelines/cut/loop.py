@@ -1,0 +1,179 @@
+"""A pipeline's loop, cut where it calls its scheduler: asked for the network's output at any state and time.
+
+The pipeline is called as its owner calls it, in a thread of its own, on a shallow copy that has a stand-in for the scheduler:
+the pipeline itself is not touched. One call answers many questions. Its first turn is lost, since its state is the pipeline's
+own noise.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewer.errors import InputError
+from fewer.models.pipelines.cut.exchange import Ask, Ended, Exchange, Handed, LetGo
+from fewer.models.pipelines.cut.stand_in import StandIn
+
+ROOM = 1000  # turns of a call
+
+
+class Cut:
+    """output = cut(x, t), x a whole state (rows, ..) of the pipeline's loop and t a time of its scheduler.
+
+    scheduler  the pipeline's own, at first: that of a plan may be in its place later
+    noise      the first state of the first call
+    given      the arguments of its scheduler's `set_timesteps`, and `whole` whether the loop has all of the times so set
+
+    Raises InputError for a pipeline that does not call its scheduler's `step`, and what the call raises. The thread ends with
+    the object, with an error or Ctrl-C, and by `close`; the next question starts a call again.
+    """
+
+    def __init__(self, pipe: Any, call: dict[str, Any]) -> None:
+        self.pipe, self.scheduler, self.call = pipe, pipe.scheduler, call
+        self._lock = threading.Lock()
+        self._turns: _Call | None = None
+        self._turns = self._begun({})
+        self.noise = self._turns.first.sample.clone()
+        loop = self._turns.scheduler
+        self.given, self.whole = loop.given, loop.length == len(loop.timesteps)
+
+    def __call__(self, x: Tensor, t: float) -> Tensor:
+        """The network's output, as the loop hands it to `step`."""
+        with self._lock:
+            return self._open().ask(Ask(x, t)).output
+
+    def finished(self, x: Tensor, **changes: Any) -> Any:
+        """The pipeline's result from this state after its last step, under a call that has these changes."""
+        with self._lock:
+            self._end()
+            return self._begun(changes).finish(x)
+
+    def close(self) -> None:
+        """End the call that is under way, and its thread."""
+        with self._lock:
+            self._end()
+
+    def _open(self) -> _Call:
+        """The call under way, or another where it has no room left."""
+        if self._turns is None or not self._turns.open:
+            self._end()
+            self._turns = self._begun(_roomy(self.pipe, self.call))
+        return self._turns
+
+    def _begun(self, changes: dict[str, Any]) -> _Call:
+        return _Call(self.pipe, self.scheduler, _own(self.pipe, self.call | changes))
+
+    def _end(self) -> None:
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns.end()
+
+
+class _Call:
+    """One call of the pipeline, up to its first step, and its thread."""
+
+    def __init__(self, pipe: Any, scheduler: Any, call: dict[str, Any]) -> None:
+        self.kind, self.exchange = type(pipe).__name__, Exchange()
+        self.scheduler = StandIn(scheduler, self.exchange)
+        mine = copy.copy(pipe)
+        vars(mine)["scheduler"] = self.scheduler
+        mine.set_progress_bar_config(disable=True)
+        self.thread = threading.Thread(
+            target=_run, args=(mine, call, self.exchange), name=f"fewer {self.kind}", daemon=True
+        )
+        self.end = weakref.finalize(self, _end, self.exchange, self.thread)
+        with self._ended_by_errors():
+            self.thread.start()
+            self.first = self._answer()
+
+    @property
+    def open(self) -> bool:
+        """Whether the loop has a turn left that is not its last one."""
+        return self.end.alive and self.scheduler.steps + 2 < self.scheduler.length
+
+    def ask(self, ask: Ask) -> Handed:
+        """The turn's answer. Raises what the pipeline raised, and InputError where its loop ended."""
+        with self._ended_by_errors():
+            self.exchange.asks.put(ask)
+            return self._answer()
+
+    def finish(self, x: Tensor) -> Any:
+        """The pipeline's result, from this state after the last step."""
+        with self._ended_by_errors():
+            self.exchange.asks.put(Ask(x, last=True))
+            answer = self._next()
+            if isinstance(answer, Handed):
+                raise InputError(f"{self.kind} goes on after its last step")
+        self.end()
+        return answer.result
+
+    def _answer(self) -> Handed:
+        answer = self._next()
+        if isinstance(answer, Handed):
+            return answer
+        if not self.scheduler.steps:
+            raise InputError(f"{self.kind} makes no call of its scheduler's step: it has a loop of its own, or none")
+        raise InputError(f"{self.kind} ended its loop by itself, as after a callback that interrupts it")
+
+    def _next(self) -> Handed | Ended:
+        """What the pipeline's thread hands over, or how it ended; what the pipeline raised is raised here."""
+        answer = self.exchange.answers.get()
+        if isinstance(answer, Ended) and answer.error is not None:
+            raise answer.error
+        return answer
+
+    @contextmanager
+    def _ended_by_errors(self) -> Iterator[None]:
+        """Within it an error, or Ctrl-C, ends the call."""
+        try:
+            yield
+        except BaseException:
+            self.end()
+            raise
+
+
+def _run(pipe: Any, call: dict[str, Any], exchange: Exchange) -> None:
+    """The thread of a call."""
+    try:
+        ended = Ended(pipe(**call))
+    except LetGo:
+        return
+    except BaseException as error:  # is raised in the thread that asked
+        ended = Ended(error=error)
+    exchange.answers.put(ended)
+
+
+def _end(exchange: Exchange, thread: threading.Thread) -> None:
+    """Ask the call to end, which it does at its next step, and wait for it."""
+    exchange.asks.put(None)
+    if thread.is_alive() and thread is not threading.current_thread():
+        thread.join()
+
+
+def _own(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
+    """The call with generators of its own, in the state in which the owner's are: every call of the pipeline draws the same."""
+    given = call.get("generator")
+    if given is None:
+        return call | ({"generator": torch.Generator().manual_seed(0)} if takes(pipe, "generator") else {})
+    several = isinstance(given, list | tuple)
+    copies = [torch.Generator(each.device).set_state(each.get_state()) for each in (given if several else [given])]
+    return call | {"generator": copies if several else copies[0]}
+
+
+def _roomy(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
+    """Changes of the call by which its loop has room for many turns."""
+    own = {name: None for name in ("timesteps", "sigmas") if call.get(name) is not None}
+    return own | ({"num_inference_steps": ROOM} if takes(pipe, "num_inference_steps") else {})
+
+
+def takes(pipe: Any, name: str) -> bool:
+    """Whether the pipeline's call has an argument of this name."""
+    return name in inspect.signature(type(pipe).__call__).parameters

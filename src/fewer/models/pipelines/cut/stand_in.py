@@ -1,0 +1,170 @@
+"""A stand-in for a pipeline's scheduler: its `step` hands out what the loop gives it, and returns the state that is asked for.
+
+The loop runs in a thread of its own. Whoever asks puts an `Ask` into the exchange, and the loop's next turn answers it by a
+`Handed`. Each turn begins with the time that was asked for, and its network is given the state that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewer.errors import InputError
+from fewer.models.pipelines.cut.exchange import Exchange, Handed, LetGo
+from fewer.models.pipelines.scheduler_config import schedule_of
+from fewer.models.schedules import Flow
+
+TABLES = ("alphas_cumprod", "alphas", "betas")  # numbers of the training process, which some pipelines read
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """The output of `step`, as those of diffusers' schedulers are read."""
+
+    prev_sample: Tensor
+    pred_original_sample: Tensor
+
+
+class StandIn:
+    """Plays the part of a pipeline's scheduler for one call of the pipeline.
+
+    steps   turns so far, and `length` those that the loop has room for
+    now     time of the turn under way, after the first
+    asked   state of the turn under way, after the first
+    over    whether the loop has been given its last state
+    given   the arguments by which the pipeline has set the times
+    """
+
+    order = 1
+    init_noise_sigma = 1.0
+
+    def __init__(self, own: Any, exchange: Exchange) -> None:
+        self.config: Mapping[str, Any] = own.config
+        self.top = float(own.config.get("num_train_timesteps", 1000)) - 1
+        self.exchange = exchange
+        self.steps, self.length, self.over = 0, 0, False
+        self.now: Tensor | None = None
+        self.asked: Tensor | None = None
+        self.given: dict[str, Any] = {}
+        self.flow = isinstance(schedule_of(own)[0], Flow)  # whose levels are its times, divided by their number
+        for name in TABLES:
+            if name in vars(own):
+                setattr(self, name, vars(own)[name])
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"the pipeline reads its scheduler's {name!r}, which is not known for times that are asked for"
+        )
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise InputError("the pipeline copies its scheduler, to denoise more than one state at once")
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        timesteps: Any = None,
+        sigmas: Any = None,
+        mu: float | None = None,
+        **more: Any,
+    ) -> None:
+        """Begin the loop. Its length is as asked for; its times will be those that are asked for."""
+        listed = next((each for each in (timesteps, sigmas) if each is not None), None)
+        self.length = self.num_inference_steps = int(num_inference_steps or 0) if listed is None else len(listed)
+        told = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu, **more}
+        self.given = {name: value for name, value in told.items() if value is not None}
+        self.timesteps = Times.of(torch.linspace(self.top, 0, self.length, dtype=torch.float32, device=device), self)
+        if self.flow:
+            self.sigmas = Times.of(self.timesteps.as_subclass(Tensor) / (self.top + 1), self, self.top + 1)
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Nothing: a turn has the time that is asked for, wherever the loop begins."""
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        """The sample itself: the state that is asked for is the network's input."""
+        return sample
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor:
+        """The noise: a first state of the right kind, which the states asked for replace."""
+        return noise
+
+    def scale_noise(self, sample: Tensor, timestep: Any, noise: Tensor) -> Tensor:
+        """The noise, as `add_noise` returns it."""
+        return noise
+
+    def step(
+        self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, return_dict: bool = True, **more: Any
+    ) -> Any:
+        """Hand out the output of this turn, and wait for the state of the next; InputError where it is not the state asked for."""
+        if self.asked is not None and not _same(sample, self.asked):
+            raise InputError(
+                "the pipeline changes the state between calls of its scheduler's step, as masks and callbacks do: it cannot "
+                "be asked for the network's output at a state"
+            )
+        self.exchange.answers.put(Handed(model_output, sample))
+        ask = self.exchange.asks.get()
+        if ask is None:
+            raise LetGo
+        self.steps += 1
+        self.over = ask.last
+        self.now = torch.tensor(ask.t, dtype=torch.float32, device=sample.device)
+        self.asked = ask.x
+        x = ask.x.to(sample, copy=True)  # in which the pipeline may write
+        return Stepped(x, x) if return_dict else (x,)
+
+
+class Times(Tensor):
+    """Times (n,) of a loop, also where they are sliced or moved: a turn's own is the one that was asked for.
+
+    `per` divides the turn's own, for levels in place of times.
+    """
+
+    loop: StandIn
+    per: float
+
+    @staticmethod
+    def of(values: Tensor, loop: StandIn, per: float = 1.0) -> Times:
+        """These values as the times of a loop."""
+        made = values.as_subclass(Times)
+        made.loop, made.per = loop, per
+        return made
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Every operation on times: rows of floats that come from them are times again."""
+        with torch._C.DisableTorchFunctionSubclass():
+            out = func(*args, **(kwargs or {}))
+        first = next((each for each in args if isinstance(each, Times)), None)
+        if first is None or type(out) is not Tensor or out.ndim != 1 or not out.is_floating_point():
+            return out
+        return Times.of(out, first.loop, first.per)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The time of each turn, until the loop has been given its last state."""
+        plain = self.as_subclass(Tensor).unbind()
+        self.loop.length = len(plain)
+        for value in plain:
+            yield value if self.loop.now is None else self.loop.now / self.per
+            if self.loop.over:
+                return
+
+    def __getitem__(self, key: Any) -> Tensor:
+        """The time at a place; InputError for one that is not of the turn under way, since it is not asked for yet."""
+        if self.loop.now is None or not isinstance(key, int):
+            return super().__getitem__(key)
+        if key != self.loop.steps:
+            raise InputError("the pipeline reads the time of another step: it cannot be asked for the network's output")
+        return self.loop.now / self.per
+
+
+def _same(sample: Tensor, asked: Tensor) -> bool:
+    """Whether the state has the numbers that were asked for, NaN too."""
+    if sample.shape != asked.shape:
+        return False
+    return torch.allclose(sample, asked.to(sample), rtol=0, atol=0, equal_nan=True)
