@@ -304,6 +304,7 @@ def ctrl_c() -> None:
     ],
 )
 def test_what_ends_a_call_is_told_and_leaves_nothing(at: int, error: Any, seen: Any) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's tests begin with it ignored
     case = ddim()
     own, call = case.pipe.scheduler, call_of(case)
     hook = broken(case, at, error)
