@@ -1,4 +1,4 @@
-"""The leaderboard's models: four exact mixtures, two bundled networks."""
+"""The leaderboard's models: four exact mixtures, and the bundled networks."""
 
 from __future__ import annotations
 
@@ -69,6 +69,10 @@ MODELS: dict[str, tuple[str, Callable[[], Model]]] = {
     ),
     "digits": ("UNet of 8x8 digits (bundled), class-conditional, noise prediction", lambda: load("digits", None)),
     "dit-digits": ("DiT of 8x8 digits (bundled), class-conditional, flow matching", lambda: load("dit-digits", None)),
+    "cifar16-unet": (
+        "UNet of 16x16 CIFAR-10 images (bundled, 4.9 million weights), class-conditional, noise prediction",
+        lambda: load("cifar16-unet", None),
+    ),
 }
 
 
