@@ -190,7 +190,18 @@ def test_a_server_that_is_down_for_a_while_is_asked_again(server: Shared, caplog
 
 
 @pytest.mark.parametrize(
-    ("says", "again"), [("refused", True), ("FATAL: the system is starting up", True), ("FATAL: password", False)]
+    ("says", "again"),
+    [
+        ("refused", True),
+        ("FATAL: the database system is starting up", True),
+        ("FATAL: the database system is not yet accepting connections", True),
+        ("FATAL: the database system is in recovery mode", True),
+        ("FATAL: sorry, too many clients already", True),
+        ("FATAL: remaining connection slots are reserved for superusers", True),
+        ("FATAL: terminating connection due to administrator command", True),
+        ("FATAL: password authentication failed", False),
+        ('FATAL: role "me" does not exist', False),
+    ],
 )
 def test_one_that_stays_down_is_told_in_one_line(
     server: Shared, monkeypatch: pytest.MonkeyPatch, says: str, again: bool

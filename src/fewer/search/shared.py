@@ -31,7 +31,7 @@ PAUSES = (0.5, 15.0)  # seconds from one question to the next, doubled from the 
 LOOK = 0.2  # seconds from one look for another's candidate to the next, ten times as many in the end
 EXPECTED = "sqlite:///path/to/file.db, or postgresql://user@host/database"
 ABSENT = (OperationalError, InterfaceError)  # raised where a server is not reached
-STARTING = ("starting up", "shutting down", "too many", "recovery mode", "terminating")  # of a server that comes back
+STARTING = ("the database system is", "too many", "connection slots", "terminating")  # of a server that comes back
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
