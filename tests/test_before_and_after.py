@@ -110,6 +110,7 @@ def test_an_interrupt_says_what_is_true_of_the_command(
 
 @pytest.mark.parametrize("times", [0, 2, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("few_standards")
+@pytest.mark.slow
 def test_verbose_commands_log_by_the_loggers_of_fewer(
     here: Path, capfd: pytest.CaptureFixture[str], times: int
 ) -> None:

@@ -127,7 +127,7 @@ def test_a_standard_plan_that_the_search_missed_is_played_where_its_figure_says_
     assert outcome.plan.name == "missed 2"
 
 
-@pytest.mark.parametrize("standards", [1, 6])
+@pytest.mark.parametrize("standards", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_plan_that_is_no_better_than_the_best_of_many_is_hardly_ever_said_to_be(standards: int) -> None:
     """The baseline is chosen on the noises that compare it; 5 % of the verdicts may be wrong, of 30 no more than 6 then."""
     plan = fewer.standard("ddim", mixture(0), 2, "logsnr")
@@ -181,7 +181,7 @@ def gap(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     [
         pytest.param(0, None, {"nfe": 3, "noises": 8, "fresh": 16}, marks=pytest.mark.slow),
         pytest.param(1, OwnMetric("gap", gap), {"nfe": 4, "noises": 16, "fresh": 16}, marks=pytest.mark.slow),
-        (2, None, {"nfe": [2, 3], "noises": 8, "fresh": 16}),
+        pytest.param(2, None, {"nfe": [2, 3], "noises": 8, "fresh": 16}, marks=pytest.mark.slow),
         (3, OwnMetric("gap", gap), {"nfe": 2, "noises": 16, "fresh": 32, "time": 5.0}),
         (4, None, {"nfe": 4, "noises": 16, "fresh": 16, "evaluations": 2500}),
     ],

@@ -185,6 +185,7 @@ def test_importing_fewer_imports_neither_torch_nor_diffusers() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(searches: Searches, here: Path) -> None:
     """SIGINT while the search runs: status 130, and --resume ends it."""
     line = "tune my_models:good --nfe 2-3 --out made --trials 4"

@@ -122,6 +122,7 @@ def test_compare_tells_the_likelihood_of_the_data_under_the_model_itself(here):
 
 
 @pytest.mark.usefixtures("few_standards")
+@pytest.mark.slow
 def test_compare_prints_the_likelihood_with_its_unit(here, capfd):
     np.savez("few.npz", x=np.random.default_rng(0).integers(0, 256, (16, 4, 4, 1), np.uint8))
     assert run(["compare", "figures:good", "--nfe", "3", "-n", "32", "--data", "few.npz", "--nll"]) == 0

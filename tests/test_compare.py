@@ -80,6 +80,7 @@ def test_in_a_notebook_it_is_one_line_and_a_table_without_foreign_markup(board: 
     assert re.search(rf"{TOP} of \d+ standard plans", html)
 
 
+@pytest.mark.slow
 def test_the_command_says_how_many_it_shows_and_shows_all_on_request(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["compare", "mixture16", "--nfe", "2", "-n", "8"]) == 0
     short = capfd.readouterr().out

@@ -17,6 +17,7 @@ from fewer.models.denoiser import Network
 from fewer.models.model import Model
 from fewer.models.pipelines.folder import DiffusersNetwork
 
+pytestmark = pytest.mark.slow  # the compiler takes seconds for each
 graphs: list[Any] = []
 
 
@@ -37,7 +38,7 @@ def inside(network: Any) -> Network:
     return DiffusersNetwork(torch.compile(network.module, backend=backend), network.wants_labels)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module", params=[whole, pytest.param(inside, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[whole, inside])
 def fast(request: pytest.FixtureRequest) -> Model:
     torch._dynamo.reset()
     graphs.clear()
@@ -65,7 +66,6 @@ def test_samples(fast: Model) -> None:
     close(fewer.sample(fast, without, 4), fewer.sample(model, without, 4))
 
 
-@pytest.mark.slow
 def test_tuning_and_comparing(fast: Model) -> None:
     model = small_dit(2)
     found, known = (fewer.tune(each, nfe=2, trials=1, noises=8, fresh=8) for each in (fast, model))

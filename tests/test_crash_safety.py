@@ -191,6 +191,7 @@ def test_killed_and_resumed(
 # no room, no right, no peace
 
 
+@pytest.mark.slow
 def test_a_full_disk(searches: Searches, here: Path, undisturbed: Undisturbed) -> None:
     """Wherever it fills up, an earlier run's files stay as they are, and with more room the search goes on to its end."""
     if searches.mounts is None:
@@ -217,6 +218,7 @@ def test_a_full_disk(searches: Searches, here: Path, undisturbed: Undisturbed) -
     assert found(out) == found(undisturbed.out)
 
 
+@pytest.mark.slow
 def test_files_that_may_not_grow(searches: Searches, here: Path) -> None:
     assert searches.run(here, BRIEF) == Ended(0, "")
     size = (here / "made" / "study.db").stat().st_size
@@ -305,6 +307,7 @@ def test_nan_from_any_moment_of_a_search_on(seed: int) -> None:
     assert "\n" not in said
 
 
+@pytest.mark.slow
 def test_memory_that_is_too_small_halves_the_micro_batch(searches: Searches, here: Path) -> None:
     line = "sample models_of_these:hungry --nfe 2 -n 40 --batch 40 --out"
     assert searches.run(here, f"{line} free") == Ended(0, "")
@@ -337,7 +340,7 @@ def test_absurd_numbers_are_refused(searches: Searches, here: Path) -> None:
             absurd()
 
 
-@pytest.mark.parametrize("inside", ['{"t":0,"tau":0,"b":{}},', "[],"])
+@pytest.mark.parametrize("inside", ['{"t":0,"tau":0,"b":{}},', pytest.param("[],", marks=pytest.mark.slow)])
 def test_a_plan_of_a_million_rows_takes_bounded_memory(searches: Searches, here: Path, inside: str) -> None:
     """Of the largest file that is read, whatever stands in its rows."""
     start = '{"schema": 1, "name": "", "start": {"tau": 1, "scale": 1}, "rows": ['

@@ -52,7 +52,7 @@ class Slow:
     [
         (3, 4.0),
         pytest.param(5, 10.0, marks=pytest.mark.slow),
-        ([2, 4, 6], 20.0),
+        pytest.param([2, 4, 6], 20.0, marks=pytest.mark.slow),
         (20, 10.0),
         pytest.param(2, 40.0, marks=pytest.mark.slow),
     ],
@@ -80,7 +80,12 @@ def test_a_time_in_which_nothing_can_be_done_is_refused_at_once(nfe: int | list[
 
 @pytest.mark.parametrize(
     ("nfe", "evaluations"),
-    [(3, 4_000), pytest.param(5, 8_000, marks=pytest.mark.slow), ([2, 4, 6], 20_000), (20, 12_000), (2, 3_500)],
+    [
+        (3, 4_000),
+        *(pytest.param(*large, marks=pytest.mark.slow) for large in ((5, 8_000), ([2, 4, 6], 20_000))),
+        (20, 12_000),
+        (2, 3_500),
+    ],
 )
 def test_a_search_ends_in_its_evaluations_and_has_a_plan(nfe: int | list[int], evaluations: int) -> None:
     """All of them are counted: the reference solution, the ranking, the search and the comparison."""
@@ -101,6 +106,7 @@ def run_request(model: Model, nfe: int | list[int], evaluations: int) -> Request
     return within(requested(model, nfe, evaluations=evaluations)(None), model, math.inf)
 
 
+@pytest.mark.slow
 def test_more_evaluations_leave_a_smaller_error() -> None:
     """On one model, between 4,000 and 40,000."""
     errors = [
@@ -159,11 +165,12 @@ def test_a_search_of_a_large_network_is_bounded_unless_its_cost_is_given(
 @pytest.mark.parametrize(
     ("nfe", "options"),
     [
-        pytest.param(2, {"noises": 32, "fresh": 16}, marks=pytest.mark.slow),
+        (2, {"noises": 32, "fresh": 16}),
         (4, {"noises": 16, "fresh": 32}),
-        pytest.param(5, {"noises": 32, "fresh": 32, "trials": 3}, marks=pytest.mark.slow),
+        (5, {"noises": 32, "fresh": 32, "trials": 3}),
     ],
 )
+@pytest.mark.slow
 def test_evaluations_are_foreseen_within_a_factor_of_two(nfe: int | list[int], options: dict[str, int]) -> None:
     slow = Slow(seed=1)
     foretold = sum(foreseen(requested(slow.model, nfe, **options)(None), slow.model).values())  # type: ignore[arg-type]

@@ -125,7 +125,9 @@ def test_every_family_of_solvers_has_its_plots() -> None:
         assert not re.search(r'(?:href|src)="https?:', text)  # nothing is fetched
 
 
-@pytest.mark.parametrize("page", WRITTEN)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page in ("adding-a-part", "tutorial"))) for page in WRITTEN]
+)
 @pytest.mark.usefixtures("few_standards")
 def test_python_on_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_register: None) -> None:
     """In order, in one namespace; a block that the page puts into a file of the package has that file's module name."""

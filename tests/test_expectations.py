@@ -22,6 +22,7 @@ def tails(x: torch.Tensor) -> torch.Tensor:
 CHANCES = np.array([norm.sf(2.5), norm.sf(2.5), 0.5])
 
 
+@pytest.mark.slow
 def test_no_bias_less_error_and_intervals_that_cover() -> None:
     runs = [expectations(tails, Law.standard(2), 1000, seed).values for seed in range(200)]
     errors = np.array([[each.value for each in values] for values in runs]) - CHANCES

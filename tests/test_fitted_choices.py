@@ -146,6 +146,7 @@ def test_a_search_is_finite_and_can_be_resumed(calls: int) -> None:
     assert chosen.error == pytest.approx(task.rmse(chosen.plan), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_schedule_beats_the_standard_plans_that_it_began_with(model: fewer.Model) -> None:
     task = problem(model)
     bases = tuple(fewer.standard("unipc", model, 4, grid) for grid in ("logsnr", "karras", "uniform"))

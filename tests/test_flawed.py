@@ -141,6 +141,7 @@ def test_the_divergence_of_weights_bounds_that_of_densities_and_is_it_where_comp
         weights_divergence(TRUTH, replace(TRUTH, means=2 * TRUTH.means))
 
 
+@pytest.mark.slow
 def test_a_kernel_estimate_nears_the_truth_with_more_images() -> None:
     """Bandwidths that fall as n^(-1/6), the best rate in the plane; every class has the truth's share."""
     found = []

@@ -177,6 +177,7 @@ def test_a_damaged_scale_is_told(changed: dict[str, Any] | None, says: str, tmp_
 
 
 @pytest.mark.usefixtures("few_standards")
+@pytest.mark.slow
 def test_a_plan_without_guidance_is_taken_where_it_is_nearer(model: Model) -> None:
     """Data of scale 1 and a run at scale 3: the plan that is kept has a row for every pass."""
     near = data(model, 1.0)

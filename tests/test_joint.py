@@ -220,6 +220,7 @@ def test_a_limit_pays_for_calls() -> None:
             limits(model, "macs", wrong, ())
 
 
+@pytest.mark.slow
 def test_milliseconds_are_those_that_the_table_predicts() -> None:
     model = small_dit()
     names = names_of(model)

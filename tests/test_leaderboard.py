@@ -262,6 +262,7 @@ def test_rows_by_rmse_alone_stay_until_they_are_measured_again_and_are_marked(mo
     assert "by RMSE alone:" not in page(again, "plot.svg")
 
 
+@pytest.mark.slow
 def test_the_command_writes_results_page_and_plot(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "QUICK", Asked(noises=8, screen=8, keep=2))
     results, out = tmp_path / "results", tmp_path / "page.md"

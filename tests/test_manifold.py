@@ -56,6 +56,7 @@ def test_blocks_of_rows_add_up(monkeypatch):
 
 @settings(max_examples=10, deadline=None)
 @given(st.floats(0.01, 100), st.floats(-50, 50), st.integers(0, 2**31))
+@pytest.mark.slow
 def test_only_the_order_of_distances_counts(scale, shift, seed):
     x, y = draw(seed, 2, 40, 3)
     turn = torch.linalg.qr(draw(seed + 1, 3, 3)).Q

@@ -117,7 +117,9 @@ def test_surroundings_change_no_bit(around: str, alone: dict[str, Any]) -> None:
     assert {name for name in alone if not same(found[name], alone[name])} == set()
 
 
-@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize(
+    "around", ["autocast", *(pytest.param(each, marks=pytest.mark.slow) for each in AROUND if each != "autocast")]
+)
 @pytest.mark.usefixtures("few_standards")
 def test_a_search_finds_the_same_plan(around: str) -> None:
     """Of a network in train mode, too, whose dropout would make each evaluation another."""

@@ -214,7 +214,9 @@ def test_gauss_newton_descends_on_pairs_and_is_chosen_from_by_the_objective() ->
 
 
 @pytest.mark.usefixtures("few_standards")
-@pytest.mark.parametrize("objective", OBJECTIVES[1:])
+@pytest.mark.parametrize(
+    "objective", [OBJECTIVES[1], *(pytest.param(each, marks=pytest.mark.slow) for each in OBJECTIVES[2:])]
+)
 def test_a_search_by_an_objective_ends_alike_and_says_by_what_it_judged(objective: str, tmp_path: Path) -> None:
     options = {
         "nfe": 2, "noises": 32, "fresh": 32, "trials": 5, "objective": objective,

@@ -70,7 +70,7 @@ def latents_of(pipe: Any, prompts: list[str], noise: Tensor, rows: int, **more: 
     return pipe(prompts, latents=noise, num_inference_steps=rows, output_type="latent", **more).images
 
 
-@pytest.mark.parametrize("name", text_folders.MADE)
+@pytest.mark.parametrize("name", text_folders.SOME)
 def test_plans_give_in_the_pipeline_what_sample_gives(name: str, folders: dict[str, Path]) -> None:
     """From equal noise, with prompts that the plan was made for and with others, guided and not."""
     model, other = (fewer.load(folders[name], prompts=texts) for texts in (TEXTS, ["no fox", "red"]))

@@ -91,6 +91,7 @@ SEARCHES: dict[str, tuple[Any, dict[str, Any]]] = {
     "kind", ["fitted", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("guided", "blocks"))]
 )
 @pytest.mark.usefixtures("few_standards")
+@pytest.mark.slow
 def test_names_say_nothing_to_a_search(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every plan is called the same wherever it is made; the search is interrupted and goes on."""
     of, options = SEARCHES[kind]

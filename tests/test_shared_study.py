@@ -102,6 +102,7 @@ def test_each_candidate_is_made_by_one_and_read_by_all(tmp_path: Path) -> None:
         assert same(alone.candidates("ays"), expected)
 
 
+@pytest.mark.slow
 def test_a_killed_owners_place_is_taken_over(tmp_path: Path) -> None:
     """Not while it lives, which is longer than a lease lasts that is not renewed."""
     mine = study(tmp_path, "mine", at(tmp_path))

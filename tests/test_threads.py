@@ -56,7 +56,7 @@ def guided() -> tuple[tiny.Case, fewer.Plan, Callable[[Any, int], Tensor]]:
     return case, fewer.standard("unipc", case.model, nfe=2 * ROWS, guidance=3.0), request
 
 
-@pytest.mark.parametrize("kind", [unconditional, guided])
+@pytest.mark.parametrize("kind", [unconditional, pytest.param(guided, marks=pytest.mark.slow)])
 def test_the_recipe_for_servers_gives_each_request_its_own_image(kind: Callable[[], Any]) -> None:
     case, plan, request = kind()
     space: dict[str, Any] = {"pipe": case.pipe, "plan": plan, "fewer": fewer}

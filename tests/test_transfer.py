@@ -223,6 +223,7 @@ def test_what_cannot_be_played_is_refused_at_once(case: str) -> None:
     assert set(called) <= {1}  # a look at the blocks, or a try of one sample
 
 
+@pytest.mark.slow
 def test_a_plan_of_cheaper_rows_is_held_against_as_many_whole_calls_as_it_pays_for(coarse: None) -> None:
     """The largest whole number of evaluations that costs no more, for blocks left out and for a second network."""
     model = replace(small_dit(), others=(small_dit(layers=1),))

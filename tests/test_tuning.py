@@ -231,6 +231,7 @@ def test_a_study_gives_back_what_it_got(model: fewer.Model, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("few_standards")
+@pytest.mark.slow
 def test_tuning_is_better_on_noises_that_it_never_saw(model: fewer.Model, tmp_path: Path) -> None:
     result = fewer.tune(model, nfe=[2, 3], noises=32, fresh=32, trials=8, out=tmp_path)
     assert [outcome.nfe for outcome in result.front] == [2, 3]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import pytest
 import tiny_pipelines as tiny
 import torch
 import transformers
@@ -85,6 +86,11 @@ MADE: dict[str, Callable[[], Any]] = {
     "pixart alpha": lambda: pixart(diffusers.PixArtAlphaPipeline),
     "pixart sigma": lambda: pixart(diffusers.PixArtSigmaPipeline),
 }
+# one of each kind of network; the others take seconds each
+SOME = [
+    name if name in ("stable diffusion 3", "pixart alpha") else pytest.param(name, marks=pytest.mark.slow)
+    for name in MADE
+]
 
 
 def flux(folder: Path, guidance_embeds: bool = True, **levels: Any) -> Path:
