@@ -40,6 +40,7 @@ class Terms:
     most      noises beyond which there is neither time nor evaluations; None for four times the first
     guidance  scale of the reference solution, which goes on record in the plan
     late      whether the time is up, so that nothing more is played than the comparison cannot do without
+    fits      whether so many evaluations are left
     missing   why there is no tuned plan, where there is none
     by        what plans are judged by
     """
@@ -48,6 +49,7 @@ class Terms:
     margin: float = 0.05
     guidance: float | None = None
     late: Callable[[], bool] = lambda: False
+    fits: Callable[[int], bool] = lambda evaluations: True
     missing: str = "nothing was free to move"
     by: Criterion = PAIRED
     most: int | None = None
@@ -69,13 +71,16 @@ def judge(
     The evaluator must have up to four times the first noises. Raises NotFinite where no standard plan gives finite samples.
     """
     plans = [*cheaper, *(candidate.plan for candidate in contenders(ranked, terms.by))]
-    field, tried = _field(evaluator, plans, terms), {plan.name for plan in plans}
+    field, tried = (
+        _field(evaluator, plans, terms, 0 if tuned is None else tuned.plan.nfe),
+        {plan.name for plan in plans},
+    )
     moved = None if tuned is None else _played(evaluator, tuned.plan, terms.first)
     while True:
         verdict, n = _compared(tuned, moved, field, terms)
         shown = moved if moved is not None and verdict.recommended == "tuned" else _best(field, n, terms.by)
         more = [] if terms.late() else _called_for(ranked, tried, shown, n, terms.by)
-        if not more:
+        if not more or not terms.fits(n * sum(plan.nfe for plan in more)):
             break
         tried |= {plan.name for plan in more}
         field += [played for plan in more if (played := _played(evaluator, plan, n)) is not None]  # and compared again
@@ -124,12 +129,14 @@ def _called_for(ranked: list[Candidate], tried: set[str], shown: Played, n: int,
     ]  # fmt: skip
 
 
-def _field(evaluator: Evaluator, plans: Sequence[Plan], terms: Terms) -> list[Played]:
-    """The plans on the first noises, but for those that are not finite, and, where it is late, those after the first."""
+def _field(evaluator: Evaluator, plans: Sequence[Plan], terms: Terms, kept: int) -> list[Played]:
+    """The plans on the first noises, but for those that are not finite, and those after the first where it is late, or where
+    no `kept` evaluations a noise would be left for the tuned plan.
+    """
     field: list[Played] = []
     fault: NotFinite | None = None
     for plan in plans:
-        if field and terms.late():
+        if field and (terms.late() or not terms.fits(terms.first * (plan.nfe + kept))):
             break
         try:
             field.append(Played.on(evaluator, plan, terms.first))

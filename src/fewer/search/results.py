@@ -171,7 +171,7 @@ def _clocked(task: Task, run: Run, refs: References, outcomes: list[Outcome]) ->
     run.progress("clocking", 0, None)
     plans = {str(outcome.nfe): outcome.plan for outcome in outcomes if outcome.ms is None}
     if not run.has_room(sum(map(cost.evaluations, plans.values()))):
-        run.notes.append("milliseconds were not clocked: the time was up")
+        run.notes.append("milliseconds were not clocked: time or evaluations were too few for it")
         return {}
     own = None if refs.pipeline is None else as_it_is(task.model, None, task.request.guidance)
     if own is not None and refs.pipeline is not None and own.plan is not None:

@@ -28,7 +28,6 @@ from fewer.workers.team import Team
 Progress = Callable[[str, int, int | None], Any]
 Overall = Callable[[int, int], Any]
 
-BEYOND = 1.1  # times what was asked for, by when all is done
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +107,8 @@ class Run:
         return not self.deadline.bounded or evaluations <= share * self.deadline.left(self.pace)
 
     def has_room(self, evaluations: int) -> bool:
-        """Whether so many evaluations fit into what is left of the whole, and a tenth more."""
-        return not self.deadline.bounded or evaluations <= self.deadline.until(BEYOND, self.pace)
+        """Whether so many evaluations fit into what is left of the whole."""
+        return not self.deadline.bounded or evaluations <= self.deadline.until(1.0, self.pace)
 
     @contextmanager
     def stopping(self, at: Callable[[], bool]) -> Iterator[None]:

@@ -43,7 +43,9 @@ def verify(
     )
     cheaper = _cheaper(task, ranked.budget, before)
     most = _affordable(run, refs, nfe, len(contenders(ranked.standards, request.objective)) + len(cheaper) + 1)
-    terms = Terms(refs.fresh, request.margin, request.guidance, run.deadline.late, missing, request.objective, most)
+    terms = Terms(
+        refs.fresh, request.margin, request.guidance, run.deadline.late, run.has_room, missing, request.objective, most
+    )
     outcome = judge_plans(judge, nfe, found.best, ranked.standards, terms, cheaper)
     limit = ranked.budget.limit
     if limit is None or not found.columns:
