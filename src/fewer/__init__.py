@@ -36,6 +36,7 @@ _HOMES = {
     "Plan": "fewer.plan",
     "Row": "fewer.plan",
     "Shortcut": "fewer.plan",
+    "SchedulerMixin": "fewer.integrations.scheduler",  # diffusers asks for it where it loads a pipeline saved with its plan
     "Start": "fewer.plan",
     "adaptive": "fewer.evaluate.probability_flow.adaptive",
     "apply": "fewer.integrations.apply",

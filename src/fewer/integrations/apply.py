@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from diffusers import DiffusionPipeline
 from torch import nn
 
 from fewer.arguments import as_plan
@@ -15,7 +17,7 @@ from fewer.blocks.find import candidates
 from fewer.engine import check_fit
 from fewer.errors import InputError
 from fewer.integrations.hook import Hook, guides, needs_hook
-from fewer.integrations.scheduler import FewerScheduler
+from fewer.integrations.scheduler import LISTS, FewerScheduler
 from fewer.models.model import Model
 from fewer.models.pipelines.cut.fields import hash_of_networks
 from fewer.models.pipelines.folder import hash_of
@@ -27,7 +29,13 @@ LABEL_FIRST = ("DiTPipeline",)  # pipelines whose pass with the label comes befo
 
 @dataclass
 class _Applied:
-    scheduler: Any  # the pipeline's own
+    """own, played  the pipeline's own scheduler, and the one that plays the plan in its place
+    inner           pipelines inside of the pipeline that step by the same scheduler
+    """
+
+    own: Any
+    played: FewerScheduler
+    inner: list[Any]
     hook: Hook | None
 
 
@@ -37,39 +45,66 @@ _applied: WeakKeyDictionary[Any, _Applied] = WeakKeyDictionary()
 def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
     """Make a diffusers pipeline run a plan: `pipe(..., num_inference_steps=len(plan.rows))`, until `unapply(pipe)`.
 
-    The pipeline gets a FewerScheduler. Where rows guide, leave out blocks, or start from more than the noise, its
-    network gets a hook too; the pipeline must then be called so that it guides (a guidance_scale above 1, of any
-    value), while under a plan without guidance it guides as it always does. A plan that was applied before is taken off.
+    The pipeline gets a FewerScheduler, and so do pipelines inside of it that share its own scheduler (combined ones). Where rows
+    guide, leave out blocks, or start from more than the noise, its network gets a hook too; the pipeline must then be called so
+    that it guides (a guidance_scale above 1, of any value), while under a plan without guidance it guides as it always does. A
+    plan that was applied before is taken off; a scheduler that was set meanwhile counts as the pipeline's own.
 
     `model` gives the noise schedule and the hash of the network, where the pipeline's scheduler and folder do not. Warns once
     when the plan was made for another model. Raises InputError for what cannot play the plan: a pipeline whose scheduler
     is not known or whose network is guided by an input of its own, and blocks that the network has not.
     """
     plan = as_plan(plan)
-    if not hasattr(pipe, "scheduler"):
-        raise InputError(f"pipe is a {type(pipe).__name__} without a scheduler; expected a diffusers pipeline")
-    own = _applied[pipe].scheduler if pipe in _applied else pipe.scheduler
+    own = _own_scheduler(pipe)
     scheduler = FewerScheduler.from_plan(plan, own if model is None else model)
+    scheduler.call_takes = tuple(name for name in LISTS if name in inspect.signature(type(pipe).__call__).parameters)
     network = _network(pipe) if needs_hook(scheduler) else None
     if network is not None:
         _check(plan, pipe, network)
     _warn_of_fit(plan, pipe, model, scheduler.frame.schedule.describe())
     unapply(pipe)
+    inner = _inner(pipe, own)
     hook = None if network is None else Hook.attached(network, type(pipe).__name__ in LABEL_FIRST)
-    _applied[pipe] = _Applied(own, hook)
-    pipe.scheduler = scheduler
+    _applied[pipe] = _Applied(own, scheduler, inner, hook)
+    for each in (pipe, *inner):
+        each.scheduler = scheduler
 
 
 def unapply(pipe: Any) -> None:
-    """The pipeline as it was before `apply`: its own scheduler object, no hooks. Without a plan, nothing is done."""
+    """The pipeline as it was before `apply`: its own scheduler object, no hooks. Without a plan, nothing is done.
+
+    A scheduler that was set after `apply` stays. A pipeline that was loaded or copied with a plan gets a scheduler made anew
+    from its own one's configuration.
+    """
+    own = _own_scheduler(pipe)
+    was = _applied.pop(pipe, None)
+    if was is not None:
+        if was.hook is not None:
+            was.hook.remove()
+        for each in (pipe, *was.inner):
+            if each.scheduler is was.played:
+                each.scheduler = was.own
+    elif isinstance(own, FewerScheduler):
+        pipe.scheduler = own.own()
+
+
+def _own_scheduler(pipe: Any) -> Any:
+    """The pipeline's scheduler without a plan; also one that has been set since."""
     if not hasattr(pipe, "scheduler"):
         raise InputError(f"pipe is a {type(pipe).__name__} without a scheduler; expected a diffusers pipeline")
-    was = _applied.pop(pipe, None)
-    if was is None:
-        return
-    if was.hook is not None:
-        was.hook.remove()
-    pipe.scheduler = was.scheduler
+    was = _applied.get(pipe)
+    return was.own if was is not None and pipe.scheduler is was.played else pipe.scheduler
+
+
+def _inner(pipe: Any, own: Any) -> list[Any]:
+    """Pipelines inside of a pipeline that step by its scheduler. Raises InputError where they all have schedulers of their own."""
+    found = {name: part for name, part in vars(pipe).items() if isinstance(part, DiffusionPipeline)}
+    sharing = [part for part in found.values() if getattr(part, "scheduler", None) is own]
+    if found and not sharing:
+        raise InputError(
+            f"{type(pipe).__name__} steps by schedulers of pipelines inside of it: apply the plan to one of {', '.join(found)}"
+        )
+    return sharing
 
 
 def _network(pipe: Any) -> nn.Module:

@@ -130,14 +130,15 @@ def _trained(plan: Plan, trained: Any) -> tuple[Schedule, dict[str, Any], Any]:
         return schedule_of(trained)[0], settings(trained), clip_of(trained)
     if trained.pipeline is not None:
         return trained.schedule, dict(trained.pipeline.config), trained.clip
+    schedule = trained.schedule
+    if isinstance(schedule, Flow) and trained.predicts == ("data-flow" if schedule.rising else "flow"):
+        return schedule, {"num_train_timesteps": schedule.steps, "invert_sigmas": schedule.rising}, trained.clip
     prediction = next((name for name, predicts in PREDICTS.items() if predicts == trained.predicts), None)
-    if prediction is None or not isinstance(trained.schedule, Discrete | Flow):
-        raise InputError(f"no stock scheduler knows {trained.predicts} under {trained.schedule.describe()}")
-    if isinstance(trained.schedule, Flow):
-        return trained.schedule, {"num_train_timesteps": trained.schedule.steps}, trained.clip
-    alpha_bar = np.array([1.0, *trained.schedule.alpha_bar])
+    if prediction is None or not isinstance(schedule, Discrete):
+        raise InputError(f"no stock scheduler knows {trained.predicts} under {schedule.describe()}")
+    alpha_bar = np.array([1.0, *schedule.alpha_bar])
     table = {"trained_betas": (1 - alpha_bar[1:] / alpha_bar[:-1]).tolist(), "num_train_timesteps": len(alpha_bar) - 1}
-    return trained.schedule, table | {"prediction_type": prediction}, trained.clip
+    return schedule, table | {"prediction_type": prediction}, trained.clip
 
 
 def _candidates(plan: Plan, schedule: Schedule) -> Iterator[tuple[str, dict[str, Any], dict[str, np.ndarray]]]:
@@ -148,7 +149,7 @@ def _candidates(plan: Plan, schedule: Schedule) -> Iterator[tuple[str, dict[str,
     if isinstance(schedule, Flow):
         yield "FlowMatchEulerDiscreteScheduler", own | {"shift": 1.0, "shift_terminal": None}, {"sigmas": taus}
         flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 1.0}
-        for order in (1, 2, 3):
+        for order in () if schedule.rising else (1, 2, 3):
             for kind in ("bh1", "bh2"):
                 options = flow | {"solver_order": order, "solver_type": kind}
                 yield "UniPCMultistepScheduler", own | options, {"sigmas": taus}

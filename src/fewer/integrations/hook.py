@@ -84,8 +84,8 @@ class Hook:
             self._rest()
             return None
         (run, n), x = scheduler.located(), given(args, kwargs)
-        if n == 0 and not run.noised and run.started is None and not scheduler.starts_plainly():
-            args, kwargs = with_input(args, kwargs, scheduler.scale_model_input(x))
+        if n == 0 and not run.noised and run.scaled is None and not scheduler.starts_plainly():
+            args, kwargs = with_input(args, kwargs, scheduler.first_input(x))
         conditions = self._conditions(scheduler.plan, n)
         samples = len(x)
         if guides(scheduler.plan):

@@ -155,7 +155,9 @@ def _level(mine: Any, schedule: Schedule, sigma_data: float, i: int, t: Tensor, 
         return tau_of_s(s)
     if hasattr(mine, "sigmas"):
         sigma = float(mine.sigmas[i])
-        return sigma if isinstance(schedule, Flow) else tau_of_s(sigma)
+        if isinstance(schedule, Flow):
+            return 1 - sigma if schedule.rising else sigma
+        return tau_of_s(sigma)
     if hasattr(mine, "alphas_cumprod"):
         alpha_bar = float(mine.alphas_cumprod[t])
         alpha, sigma = alpha_bar**0.5, (1 - alpha_bar) ** 0.5

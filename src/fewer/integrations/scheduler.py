@@ -1,88 +1,42 @@
 """FewerScheduler: a plan as a diffusers scheduler, for pipelines and for loops of one's own.
 
-The pipeline's sample is what the network takes, c x~ with x~ = (1 - tau) D + tau eps the plan's state and c the input
-scale of its level: alpha D + sigma eps for variance-preserving processes, (1 - tau) D + tau eps for flows, and for EDM
-networks the preconditioned input. After the last row it is x~ itself, the data. State and outputs are kept in float32.
+What its samples are is said in `fewer.integrations.pipeline_samples`; after the last row they are the data. How a row is played is
+in `fewer.integrations.playing`.
 """
 
 from __future__ import annotations
 
-import math
-import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
-from weakref import ref
 
 import torch
 from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
-from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from fewer.batch import per_sample
-from fewer.engine import Step, advance, begin, bind, output, times
+from fewer.engine import times
 from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError
-from fewer.guidance.passes import Past
-from fewer.integrations.trained import described, frame, packed, unpacked
+from fewer.integrations.asked import check_left, check_lists, check_number, first_of_strength
+from fewer.integrations.beginnings import first_state
+from fewer.integrations.pipeline_samples import Scales
+from fewer.integrations.playing import FewerSchedulerOutput, Playing
+from fewer.integrations.run import Run, in_play, put_in_play
+from fewer.integrations.trained import OWN, described, frame, packed, unpacked
 from fewer.models.edge import in_own_precision
-from fewer.plan import Plan, Row, Start
+from fewer.models.pipelines.scheduler_config import planned_scheduler
+from fewer.models.schedules import Discrete
+from fewer.plan import Plan
 from fewer.plan.file import from_json, migrate, to_json
 
-NEAR = 1e-2  # pipelines that start from z itself, as diffusers' own samplers for pixels do, are this near to c scale z
+__all__ = ["FewerScheduler", "FewerSchedulerOutput", "Run", "SchedulerMixin", "in_play"]
 
-_turn = threading.local()
-
-
-def in_play() -> FewerScheduler | None:
-    """The scheduler whose run is under way in this thread: hooks on a network ask it for the row."""
-    found = getattr(_turn, "scheduler", None)
-    return None if found is None else found()
+LISTS = ("timesteps", "sigmas")  # arguments of set_timesteps, and of the calls of many pipelines
 
 
-@dataclass
-class FewerSchedulerOutput(BaseOutput):
-    """The sample before the next call, and the data prediction of this one, both of the sample's shape and dtype."""
-
-    prev_sample: Tensor
-    pred_original_sample: Tensor | None = None
-
-
-@dataclass
-class Run:
-    """State of a scheduler's run, from one `set_timesteps` to the next.
-
-    thread              of `set_timesteps`, which alone plays the run; None before one
-    begin, at           the row to begin with, where the pipeline has set it; the row in play, None before the first
-    first, rows, steps  the rows that are played, from row `first` on, and their numbers; None for rows before it
-    state               before the row in play, as the last step left it
-    states, outputs     those that later rows name, counted from `first`
-    started             the first samples, once they have been scaled
-    noised              whether the run began with noised data
-    played, batch       of a hook on the network: the last row whose guidance and blocks it played, and its number of samples
-    past                passes of guided rows, for rules that remember them
-    """
-
-    thread: int | None = None
-    begin: int | None = None
-    at: int | None = None
-    first: int = 0
-    rows: tuple[Row, ...] = ()
-    steps: list[Step | None] = field(default_factory=list)
-    state: Tensor | None = None
-    states: dict[int, Tensor] = field(default_factory=dict)
-    outputs: dict[int, Tensor] = field(default_factory=dict)
-    started: Tensor | None = None
-    noised: bool = False
-    played: int | None = None
-    batch: int | None = None
-    past: dict[int, Past] = field(default_factory=dict)
-
-
-class FewerScheduler(SchedulerMixin, ConfigMixin):
+class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
     """Plays the rows of a plan in a diffusers pipeline. Make it with `from_plan`.
 
     plan        the plan, as its file has it
@@ -93,11 +47,13 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
     tensors     the plan's tensors: safetensors in base64
     schedule    the numbers of the noise schedule (see fewer.models.schedules); None in configurations of older versions, whose
                 plans have the times of all rows
+    exploding   whether samples are D + s eps, as those of Euler's schedulers, and not the network's input
+    scheduler   class name of the scheduler that it was made from, where it was made from one
 
-    Further entries of the configuration are those of the scheduler that it was made from. Raises InputError for
-    a configuration that is damaged.
+    Further entries of the configuration are those of that scheduler. Raises InputError for a configuration that is damaged.
     """
 
+    __module__ = "fewer"  # which diffusers needs to be imported where it loads a pipeline that was saved with its plan
     _compatibles: ClassVar[list[str]] = [
         *(kind.name for kind in KarrasDiffusionSchedulers),
         "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "LCMScheduler", "TCDScheduler",
@@ -116,6 +72,8 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         clip: dict[str, float | None] | None = None,
         tensors: str | None = None,
         schedule: dict[str, Any] | None = None,
+        exploding: bool = False,
+        scheduler: str | None = None,
     ) -> None:
         if not isinstance(plan, dict):
             raise InputError(
@@ -128,10 +86,14 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         self.frame = frame(process, schedule, predicts, sigma_data, clip)
         if schedule is None:
             self.plan = _of_any_schedule(self.plan)
-        self._times = [float(t) for t in times(self.frame, self.plan)]
-        self._levels = [float(level) for level in self.plan.levels]
-        levels = torch.tensor(self._levels[:-1], dtype=torch.float64)
-        self._scales: list[float] = [*self.frame.affine(levels).c_in.expand_as(levels).tolist(), 1.0]
+        self.times = [float(t) for t in times(self.frame, self.plan)]
+        self.scales = Scales.of(self.frame, [float(level) for level in self.plan.levels], exploding)
+        self.exploding = exploding
+        self.call_takes: tuple[str, ...] = LISTS  # of these lists, those that the pipeline's call takes from its caller
+        if isinstance(self.frame.schedule, Discrete):  # numbers of the training process, which some pipelines read
+            self.alphas_cumprod = torch.tensor(self.frame.schedule.alpha_bar, dtype=torch.float32)
+            self.alphas = self.alphas_cumprod / torch.cat([torch.ones(1), self.alphas_cumprod[:-1]])
+            self.betas = 1 - self.alphas
         self._begin()
         self.run.thread = None
 
@@ -143,8 +105,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         under another noise schedule: the network is given its own times at their levels.
         """
         if isinstance(trained, FewerScheduler):
-            given = {key: trained.config[key] for key in ("process", "schedule", "predicts", "sigma_data", "clip")}
-            config = dict(trained.config)
+            given, config = {key: trained.config[key] for key in OWN}, dict(trained.config)
         else:
             given, config = described(trained)
         tensors: dict[str, Tensor] = {}
@@ -156,252 +117,80 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         warn_of_lost_times(made.frame, made.plan)
         return made
 
-    @property
-    def begin_index(self) -> int | None:
-        """The row that a run begins with, where the pipeline has set it."""
-        return self.run.begin
-
-    @property
-    def step_index(self) -> int | None:
-        """The row in play; None before a run, the number of rows after it."""
-        return self.run.at
-
-    # as diffusers' own schedulers call them, and some pipelines
-    @property
-    def _begin_index(self) -> int | None:
-        return self.run.begin
-
-    @_begin_index.setter
-    def _begin_index(self, index: int | None) -> None:
-        self._own_run().begin = index
-
-    @property
-    def _step_index(self) -> int | None:
-        return self.run.at
-
-    @_step_index.setter
-    def _step_index(self, index: int | None) -> None:
-        self._own_run().at = index
+    def own(self) -> Any:
+        """A scheduler as this one was made from. Raises InputError where it was made from none, as for a Model."""
+        return planned_scheduler(self.config)
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Set the row to begin with: image-to-image pipelines start in the middle.
 
         Raises InputError where no row would be left, as at a strength that times the number of rows is below one.
         """
-        rows = len(self.plan.rows)
-        if begin_index >= rows:
-            raise InputError(
-                f"plan {self.plan.name!r} has {rows} rows, and none is left to play from row {begin_index} on: give a strength "
-                f"of {1 / rows:.2g} or more"
-            )
-        self._begin_index = begin_index
+        self._begin_index = check_left(self.plan, begin_index)
 
     def set_timesteps(
         self,
         num_inference_steps: int | None = None,
         device: torch.device | str | None = None,
         *,
+        timesteps: Any = None,
         sigmas: Any = None,
         mu: float | None = None,
+        strength: float | None = None,
+        original_inference_steps: int | None = None,
+        **more: Any,
     ) -> None:
-        """Begin a run. `timesteps` are the times of all rows, float32.
+        """Begin a run. `timesteps` are then the times of its rows, float32, and `sigmas` the levels of all rows and of the end.
 
-        The steps of a plan are its rows: any other number of them, or of `sigmas`, raises InputError, a ValueError. The
-        levels of `sigmas` and the shift `mu`, which pipelines of flow models work out by themselves, are the plan's.
+        The steps of a plan are its rows: any other number of them, of `sigmas` or of `timesteps` raises InputError, a
+        ValueError. The levels and the shift `mu` that pipelines work out by themselves are replaced by the plan's. Lists that the
+        pipeline's caller gives, and what else decides levels, raise InputError. Of `strength`, the run has the last rows.
 
         The run is this thread's: until it is over, what another one asks of it raises InputError. A run that is under way in
         another thread is broken off.
         """
-        rows = len(self.plan.rows)
-        asked = num_inference_steps if sigmas is None else len(sigmas)
-        if asked is not None and asked != rows:
+        original = self.config.get("original_inference_steps")
+        if original_inference_steps not in (None, original):
+            more["original_inference_steps"] = original_inference_steps
+        if more:
             raise InputError(
-                f"num_inference_steps is {asked}; plan {self.plan.name!r} has {rows} rows: give num_inference_steps={rows}"
+                f"{', '.join(more)} is given, but the levels of plan {self.plan.name!r} are its own: leave it out"
             )
-        self._begin(device)
-        _turn.scheduler = ref(self)
+        lists = {name: each for name, each in (("timesteps", timesteps), ("sigmas", sigmas)) if each is not None}
+        check_number(self.plan, num_inference_steps, lists)
+        own = {"timesteps": self.times, "sigmas": self.scales.sigmas(self.frame)[:-1].tolist()}
+        check_lists(self.plan, lists, own, self.call_takes)
+        first = first_of_strength(self.plan, strength)
+        self._begin(device, None if first is None else check_left(self.plan, first))
+        put_in_play(self)
 
-    def _begin(self, device: torch.device | str | None = None) -> None:
+    def _begin(self, device: torch.device | str | None = None, first: int | None = None) -> None:
         self.num_inference_steps = len(self.plan.rows)
-        self.timesteps = torch.tensor(self._times, dtype=torch.float32, device=device)
-        self.run = Run(thread=threading.get_ident())
-
-    def _own_run(self) -> Run:
-        """The run, of this thread. Raises InputError where it is another's."""
-        run, here = self.run, threading.get_ident()
-        if run.thread is None:
-            run.thread = here
-        if run.thread != here:
-            raise InputError(
-                f"this scheduler of plan {self.plan.name!r} is in use in another thread: give each thread a pipeline with a "
-                "scheduler of its own (the recipe for servers in docs/drop-in.md), or put a lock around the pipeline's call"
-            )
-        return run
+        self.timesteps = torch.tensor(self.times[first or 0 :], dtype=torch.float32, device=device)
+        self.sigmas = self.scales.sigmas(self.frame).to(device)
+        self.run = Run(begin=first).own(self.plan.name)
 
     @in_own_precision
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
-        """The network's input: the sample, or before the first row what the plan's start makes of unit noise."""
+        """The network's input: the scaled sample, or before the first row what the plan's start makes of unit noise."""
         run, n = self.located(timestep)
-        if n > 0 or run.noised:
+        run.scales = True
+        if n == 0 and not run.noised:
+            return self.first_input(sample)
+        if not self.exploding:
             return sample
-        run.started = self._sample(self._begun(sample), n, sample.dtype)
-        return run.started
+        run.scaled = (self.scales.inputs[n] / self.scales.samples[n] * sample.to(torch.float32)).to(sample.dtype)
+        return run.scaled
 
     @in_own_precision
-    def step(
-        self,
-        model_output: Tensor,
-        timestep: Any,
-        sample: Tensor,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        *,
-        eta: float = 0.0,
-        use_clipped_model_output: bool | None = None,
-        return_dict: bool = True,
-    ) -> FewerSchedulerOutput | tuple[Tensor, Tensor]:
-        """The step after a row's network call.
-
-        model_output  (n, C, ...), or with more channels, of which the first are used
-        sample        (n, C, ...) as the last step returned it; where it has been changed since (inpainting), the change
-                      counts, elsewhere the float32 state goes on
-        generator     of the fresh noise of rows that add some
-        return_dict   False for (prev_sample, pred_original_sample)
-
-        How much noise is added and what is clipped is the plan's: `eta` and `use_clipped_model_output`, which the DDIM
-        pipeline passes on, must be left alone. Raises InputError for them, and for samples that do not fit the plan.
-        """
-        if eta or use_clipped_model_output:
-            raise InputError("eta and use_clipped_model_output are the plan's to decide; leave them at their defaults")
-        run, n = self.located(timestep)
-        self._check(run, n, timestep, sample)
-        x = self._current(run, n, sample)
-        step, data = run.steps[n], x
-        if step is not None:
-            f = model_output[:, : sample.shape[1]] if model_output.shape[1] > sample.shape[1] else model_output
-            plain = replace(step, row=replace(step.row, guidance=None))  # a hook on the network has guided
-            u = output(plain, x, None, lambda x_in, t, labels: f.to(torch.float32))
-            data = x - self._levels[n] * u
-
-            def draw(_: int) -> Tensor:
-                return randn_tensor(sample.shape, generator=generator, device=sample.device, dtype=torch.float32)
-
-            k = n - run.first
-            run.states[k], run.outputs[k] = x, u
-            x = advance(k, step, run.states, run.outputs, draw)
-            for j in step.done_states:
-                del run.states[j]
-            for j in step.done_outputs:
-                del run.outputs[j]
-        run.at, run.state = n + 1, x
-        if n + 1 == len(run.steps):
-            _turn.scheduler = None
-        previous = self._sample(x, n + 1, sample.dtype)
-        if not return_dict:
-            return previous, data.to(sample.dtype)
-        return FewerSchedulerOutput(previous, data.to(sample.dtype))
-
-    @in_own_precision
-    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor:
-        """Data at the levels of rows: c ((1 - tau) D + tau eps). `timesteps` (n,) or one, each of the plan's own."""
-        over = self.run.at == len(self.plan.rows)
-        run = self.run if over else self._own_run()
-        run.noised = run.noised or run.at is None
-        places = [self._place(run, t) for t in torch.as_tensor(timesteps).flatten()]
-        numbers = torch.tensor(
-            [(self._scales[n], self._levels[n]) for n in places], dtype=torch.float32, device=original_samples.device
-        )
-        scale, tau = (per_sample(each, original_samples) for each in numbers.unbind(1))
-        mixed = scale * ((1 - tau) * original_samples.to(torch.float32) + tau * noise.to(torch.float32))
-        return mixed.to(original_samples.dtype)
-
-    def scale_noise(self, sample: Tensor, timestep: Any, noise: Tensor) -> Tensor:
-        """`add_noise`, as pipelines of flow models call it."""
-        return self.add_noise(sample, noise, timestep)
+    def first_input(self, noise: Tensor) -> Tensor:
+        """The network's first input, made of unit noise by the plan's start."""
+        run, _ = self.located()
+        run.scaled = (self.scales.inputs[0] * first_state(self.plan, noise)).to(noise.dtype)
+        return run.scaled
 
     def __len__(self) -> int:
         return len(self.plan.rows)
-
-    def located(self, timestep: Any = None) -> tuple[Run, int]:
-        """This thread's run and the row in play. Before it, that of `set_begin_index` or of the time, where it then begins."""
-        run = self._own_run()
-        _turn.scheduler = ref(self)
-        if run.at is None:
-            first = run.begin if run.begin is not None else 0 if timestep is None else self._place(run, timestep)
-            plan = self.plan if first == 0 else self.plan.from_row(first)
-            run.first = len(self.plan.rows) - len(plan.rows)
-            run.rows = plan.rows
-            rows = tuple(replace(row, blocks={}) for row in plan.rows)  # blocks are for a hook on the network
-            run.steps = [*[None] * run.first, *bind(self.frame, replace(plan, rows=rows))]
-            run.at = first
-        return run, run.at
-
-    def starts_plainly(self, within: float = 1e-6) -> bool:
-        """Whether the first sample that the plan's start makes is unit noise itself, but for `within` of its scale."""
-        start = self.plan.start
-        if start.directions is not None or isinstance(start.offset, Tensor) or start.offset != 0:
-            return False
-        if isinstance(start.scale, Tensor) or isinstance(start.noise, Tensor):
-            return False
-        return abs(self._scales[0] * math.hypot(start.scale, start.noise) - 1) < within
-
-    def _place(self, run: Run, timestep: Any) -> int:
-        """The row of a time; where several have it, the one in play or to begin with, else the first."""
-        t = torch.as_tensor(timestep).to(device=self.timesteps.device, dtype=self.timesteps.dtype)
-        rows = (self.timesteps == t).nonzero().flatten().tolist()
-        if not rows:
-            times = ", ".join(f"{t:g}" for t in self.timesteps.tolist())
-            raise InputError(f"timestep {float(t):g} is none of plan {self.plan.name!r}, whose rows are at {times}")
-        here = run.begin if run.at is None else run.at
-        return here if here is not None and here in rows else int(rows[0])
-
-    def _check(self, run: Run, n: int, timestep: Any, sample: Tensor) -> None:
-        name = self.plan.name
-        if n >= len(self.plan.rows):
-            raise InputError(f"plan {name!r} has been played to its end; call set_timesteps first")
-        if run.state is None:  # once a run: the time may have to come from a GPU
-            self.plan.check(tuple(sample.shape[1:]))
-            if self._place(run, timestep) != n:
-                raise InputError(
-                    f"the run begins at time {float(timestep):g}, which is not row {n}; call set_begin_index"
-                )
-        row = self.plan.rows[n]
-        if (row.guidance is not None or row.blocks) and run.played != n:
-            what = "guidance" if row.guidance is not None else "blocks"
-            raise InputError(f"plan {name!r} has {what} in row {n}; fewer.apply(plan, pipe) plays it")
-        if run.batch is not None and len(sample) != run.batch:
-            raise InputError(f"plan {name!r} guides, but the pipeline does not; call it with a guidance_scale above 1")
-
-    def _begun(self, noise: Tensor) -> Tensor:
-        """The plan's first state from unit noise. Noise that its start adds is of one law with a larger scale."""
-        start, z = self.plan.check(tuple(noise.shape[1:])).start, noise.to(torch.float32)
-        if isinstance(start.noise, Tensor) or start.noise != 0:
-            if start.directions is not None or isinstance(start.scale, Tensor) or isinstance(start.noise, Tensor):
-                raise InputError(f"plan {self.plan.name!r} starts from two noises; a scheduler has one")
-            start = Start(start.tau, math.hypot(start.scale, start.noise), offset=start.offset)
-        return begin(replace(self.plan, start=start), z, lambda: z)
-
-    def _current(self, run: Run, n: int, sample: Tensor) -> Tensor:
-        """The float32 state before row n's step."""
-        given = sample.to(torch.float32) / self._scales[n]
-        if run.state is not None:
-            return torch.where(sample == self._sample(run.state, n, sample.dtype), run.state, given)
-        if n > 0 or run.noised:
-            return given
-        started, run.started = run.started, None
-        if started is not None and started.shape[1:] == sample.shape[1:]:
-            # DiT's pipeline steps from the scaled samples, others from those that it scaled
-            same = started.shape == sample.shape and torch.equal(started, sample)
-            return given if same else self._begun(sample)
-        if not self.starts_plainly(NEAR):
-            raise InputError(
-                f"plan {self.plan.name!r} does not start from the noise as it is, and this pipeline does not call "
-                "scale_model_input with its sample; fewer.apply(plan, pipe) may play it"
-            )
-        return given
-
-    def _sample(self, state: Tensor, n: int, dtype: torch.dtype) -> Tensor:
-        """The state before row n as the pipeline sees it."""
-        return (self._scales[n] * state).to(dtype)
 
 
 def _of_any_schedule(plan: Plan) -> Plan:

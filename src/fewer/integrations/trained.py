@@ -15,6 +15,7 @@ from torch import Tensor
 from fewer.errors import InputError, first_line
 from fewer.models.denoiser import Clip
 from fewer.models.model import Model
+from fewer.models.pipelines.defaults import own_scheduler
 from fewer.models.pipelines.scheduler_config import clip_of, schedule_of, settings
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding
 
@@ -24,20 +25,29 @@ PROCESSES: dict[str, Callable[..., Schedule]] = {
     "flow": Flow,
 }
 
+# entries of a FewerScheduler's configuration that describe its network and the pipeline's own scheduler
+OWN = ("process", "schedule", "predicts", "sigma_data", "clip", "exploding", "scheduler")
+
 
 def described(trained: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The noise schedule, the prediction and the bounds on it of a Model or a scheduler, and its scheduler's configuration.
 
     Raises InputError for noise schedules and predictions that are not known.
     """
+    exploding = False
     if isinstance(trained, Model):
         schedule, predicts, sigma_data, clip = trained.schedule, trained.predicts, trained.sigma_data, trained.clip
-        config = {} if trained.pipeline is None else trained.pipeline.config
+        own = None if trained.pipeline is None else own_scheduler(trained.pipeline)
     elif hasattr(trained, "config"):
         schedule, predicts, sigma_data = schedule_of(trained)
-        clip, config = clip_of(trained), settings(trained)
+        clip, own = clip_of(trained), trained
     else:
         raise InputError(f"got a {type(trained).__name__}; expected a Model or a diffusers scheduler")
+    config = {} if own is None else settings(own)
+    if own is not None and not isinstance(schedule, Flow):
+        exploding = float(own.init_noise_sigma) != 1  # as of all of diffusers' schedulers that scale the network's input
+    if predicts != "edm":
+        sigma_data = config.get("sigma_data", sigma_data)  # which some pipelines of flow models read
     process = next((name for name, known in PROCESSES.items() if type(schedule) is known), None)
     if process is None or not isinstance(schedule, Discrete | VarianceExploding | Flow):
         raise InputError(
@@ -45,7 +55,10 @@ def described(trained: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     numbers = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(schedule).items()}
     bounds = None if clip is None else asdict(clip)
-    fields = {"process": process, "schedule": numbers, "predicts": predicts, "sigma_data": sigma_data, "clip": bounds}
+    fields = {
+        "process": process, "schedule": numbers, "predicts": predicts, "sigma_data": sigma_data, "clip": bounds,
+        "exploding": exploding, "scheduler": None if own is None else type(own).__name__,
+    }  # fmt: skip
     return fields, config
 
 

@@ -7,6 +7,7 @@ numbers of the level. With alpha = (1 - tau) c and sigma = tau c, c = alpha + si
     data      F = D                                 u = (x~ - F) / tau
     velocity  F = alpha eps - sigma D               u = [(sigma - alpha) x + c F] / (alpha^2 + sigma^2)
     flow      F = eps - D                           u = F
+    data-flow F = D - eps                           u = -F
     score     F = -eps / sigma                      u = -(sigma F + x~) / (1 - tau)
     edm       D = sd^2 x / (s^2 + sd^2) + s sd F / sqrt(s^2 + sd^2), x / alpha the input; sd the data's deviation
 
@@ -25,7 +26,7 @@ from fewer.errors import InputError
 from fewer.levels import Number
 from fewer.models.schedules import Schedule
 
-PREDICTIONS = ("noise", "data", "velocity", "flow", "score", "edm")
+PREDICTIONS = ("noise", "data", "velocity", "flow", "data-flow", "score", "edm")
 
 
 class Affine(NamedTuple):
@@ -55,6 +56,8 @@ def affine(predicts: str, schedule: Schedule, tau: Number, sigma_data: float = 0
             return Affine(c, (sigma - alpha) * c / norm, c / norm)
         case "flow":
             return Affine(c, torch.zeros_like(tau), torch.ones_like(tau))
+        case "data-flow":
+            return Affine(c, torch.zeros_like(tau), -torch.ones_like(tau))
         case "score":
             return Affine(c, -1 / (1 - tau), -sigma / (1 - tau))
         case "edm":

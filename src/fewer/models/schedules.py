@@ -180,14 +180,16 @@ class VarianceExploding:
 class Flow:
     """Straight paths, alpha = 1 - tau and sigma = tau, at network times N tau (N = 1000 in diffusers).
 
-    The cleanest trained level is taken as 1 / N.
+    steps   N; the cleanest trained level is taken as 1 / N, or 1 / 1000 of networks whose times are the levels (N = 1)
+    rising  for networks that are told N (1 - tau): 0 for noise
     """
 
     steps: int = 1000
+    rising: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise InputError(f"a flow schedule needs at least 2 times, got {self.steps}")
+        if self.steps < 1:
+            raise InputError(f"a flow schedule needs at least 1 time, got {self.steps}")
 
     @property
     def tau_max(self) -> float:
@@ -197,15 +199,17 @@ class Flow:
     @property
     def tau_min(self) -> float:
         """1 / N."""
-        return 1 / self.steps
+        return 1 / self.steps if self.steps > 1 else 1e-3
 
     def tau(self, t: Number) -> Tensor:
-        """T / N."""
-        return torch.as_tensor(t, dtype=torch.float64) / self.steps
+        """T / N, or 1 - t / N."""
+        level = torch.as_tensor(t, dtype=torch.float64) / self.steps
+        return 1 - level if self.rising else level
 
     def time(self, tau: Number) -> Tensor:
-        """N tau."""
-        return torch.as_tensor(tau, dtype=torch.float64) * self.steps
+        """N tau, or N (1 - tau)."""
+        tau = torch.as_tensor(tau, dtype=torch.float64)
+        return self.steps * (1 - tau if self.rising else tau)
 
     def scale(self, tau: Number) -> Tensor:
         """Alpha + sigma = 1."""
@@ -213,7 +217,7 @@ class Flow:
 
     def describe(self) -> str:
         """One short line for people."""
-        return f"flow (straight paths), {self.steps} times"
+        return f"flow (straight paths), {self.steps} times{', rising' if self.rising else ''}"
 
 
 def _cosine(t: float) -> float:

@@ -21,7 +21,7 @@ from fewer.models.denoiser import LONGEST_NAME
 from fewer.models.model import Model
 from fewer.models.pipelines.defaults import own_guidance, own_steps, shifted
 from fewer.models.pipelines.pipeline_defaults import DynamicShift, PipelineDefaults
-from fewer.models.pipelines.scheduler_config import class_named, clip_of, make_scheduler, quiet, schedule_of, settings
+from fewer.models.pipelines.scheduler_config import class_named, clip_of, make_scheduler, planned_scheduler, quiet, schedule_of, settings
 
 NETWORKS = ("UNet2DModel", "DiTTransformer2DModel")
 COMPONENTS = ("unet", "transformer", "scheduler", "vae")
@@ -253,4 +253,6 @@ def scheduler_of(folder: Path) -> Any:
     if not path.exists():
         raise InputError(f"{folder} has no scheduler/scheduler_config.json")
     config = read_json(path)
+    if config.get("_class_name") == "FewerScheduler":  # of a pipeline that was saved with its plan
+        return planned_scheduler(config)
     return make_scheduler(config.get("_class_name"), config)

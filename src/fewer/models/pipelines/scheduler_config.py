@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,9 @@ from fewer.models.denoiser import Clip
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding, betas, discrete
 
 PREDICTS = {"epsilon": "noise", "sample": "data", "v_prediction": "velocity", "flow_prediction": "flow"}
+
+# entries of a FewerScheduler's configuration that are not its own scheduler's
+PLANNED = ("_class_name", "plan", "process", "predicts", "clip", "tensors", "schedule", "exploding", "scheduler")
 
 
 def class_named(name: Any) -> Any:
@@ -59,6 +62,16 @@ def make_scheduler(name: Any, config: dict[str, Any]) -> Any:
         raise InputError(f"{name} cannot be built from its configuration: {first_line(error)}") from error
 
 
+def planned_scheduler(config: Mapping[str, Any]) -> Any:
+    """The pipeline's own scheduler in the configuration of a FewerScheduler. Raises InputError where there is none."""
+    if config.get("scheduler") is None:
+        raise InputError(
+            f"the scheduler of plan {config.get('plan', {}).get('name')!r} does not say which scheduler it was made from: give "
+            "the pipeline one"
+        )
+    return make_scheduler(config["scheduler"], {name: each for name, each in config.items() if name not in PLANNED})
+
+
 def options(scheduler: Any) -> dict[str, Any]:
     """The scheduler's configuration without entries that its class has no parameter for, and so ignores."""
     known = inspect.signature(type(scheduler).__init__).parameters
@@ -75,7 +88,8 @@ def schedule_of(scheduler: Any) -> tuple[Schedule, str, float]:
     """Noise schedule, prediction, and standard deviation of the data (for EDM networks) of a diffusers scheduler."""
     name, config = type(scheduler).__name__, options(scheduler)
     if name.startswith("FlowMatch"):
-        return Flow(config["num_train_timesteps"]), "flow", 0.5
+        rising = bool(config.get("invert_sigmas"))  # these networks are told 0 for noise, and predict D - eps
+        return Flow(config["num_train_timesteps"], rising), "data-flow" if rising else "flow", 0.5
     prediction = config.get("prediction_type", "epsilon")
     if not isinstance(prediction, str) or prediction not in PREDICTS:
         raise InputError(f"prediction_type is {prediction!r}; expected one of {', '.join(PREDICTS)}")

@@ -20,14 +20,10 @@ class PipelineNetwork:
     classes  number of the call's conditions, each of which has as many of the call's samples; None for no conditions
     size     number of the call's samples
     copies   of all samples in the loop's state: 2 in pipelines that double it for their second pass (DiT), else 1
-
-    Under a scheduler that inverts its levels (Mochi) the loop is told N - t, and hands out the flow the other way.
     """
 
     def __init__(self, cut: Cut, classes: int | None, size: int, copies: int) -> None:
         self.cut, self.classes, self.size, self.copies = cut, classes, size, copies
-        config = cut.scheduler.config
-        self.inverted: float | None = config["num_train_timesteps"] if config.get("invert_sigmas") else None
         state = cut.noise[: len(cut.noise) // copies]
         self.filler = state.reshape(size, *_sample_shape(state, size))
 
@@ -60,7 +56,7 @@ class PipelineNetwork:
 
     def _turn(self, state: Tensor, t: float) -> Tensor:
         whole = self._whole(state)
-        out = self.cut(whole, t) if self.inverted is None else -self.cut(whole, self.inverted - t)
+        out = self.cut(whole, t)
         out = out[: len(out) // self.copies]
         return out.reshape(self.size, *_sample_shape(out, self.size))
 

@@ -1,0 +1,75 @@
+"""What a pipeline asks of `set_timesteps`, held against the plan: numbers of steps, levels, times and strengths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewer.errors import InputError
+from fewer.plan import Plan
+
+EVEN = 2e-3  # of the range of levels: pipelines round evenly spaced times to whole ones
+TOP = 5e-3  # how near to 1 their first level is
+
+
+def check_number(plan: Plan, steps: int | None, lists: Mapping[str, Any]) -> None:
+    """Raises InputError, a ValueError, for another number of steps, of levels or of times than the plan has rows."""
+    rows = len(plan.rows)
+    counts = {"num_inference_steps": steps} | {name: len(values) for name, values in lists.items()}
+    for name, asked in counts.items():
+        if asked is not None and asked != rows:
+            raise InputError(f"{name} is {asked}; plan {plan.name!r} has {rows} rows: give num_inference_steps={rows}")
+
+
+def check_lists(plan: Plan, lists: Mapping[str, Any], own: Mapping[str, Sequence[float]], taken: Sequence[str]) -> None:
+    """Raises InputError for levels and times that the pipeline's caller has given, which are not the plan's `own`.
+
+    Pipelines work out some by themselves, which the plan's replace: levels that fall evenly from 1 on, and tensors. `taken`
+    names the lists that the pipeline's call takes from its caller.
+    """
+    for name, values in lists.items():
+        if name not in taken or isinstance(values, Tensor):
+            continue
+        given, ours = np.asarray(values, dtype=np.float64), np.asarray(own[name], dtype=np.float64)
+        if np.allclose(given, ours, rtol=1e-3, atol=1e-3 * float(abs(ours).max())):
+            continue
+        worked_out = isinstance(values, np.ndarray) if name == "timesteps" else abs(given[0] - 1) < TOP
+        even = np.linspace(given[0], given[-1], len(given))
+        if worked_out and abs(given - even).max() <= EVEN * given[0]:
+            continue
+        raise InputError(
+            f"{name} are given, but the levels of plan {plan.name!r} are its own: leave {name} out, or fewer.unapply(pipe)"
+        )
+
+
+def first_of_strength(plan: Plan, strength: float | None) -> int | None:
+    """The row to begin with at a strength in (0, 1), of pipelines that give it to their scheduler; None for all rows."""
+    rows = len(plan.rows)
+    return None if strength is None or strength >= 1 else rows - min(int(rows * strength), rows)
+
+
+def check_left(plan: Plan, first: int) -> int:
+    """The row itself. Raises InputError where no row is left from it on, as at a strength that times the rows is below one."""
+    rows = len(plan.rows)
+    if first >= rows:
+        raise InputError(
+            f"plan {plan.name!r} has {rows} rows, and none is left to play from row {first} on: give a strength "
+            f"of {1 / rows:.2g} or more, or an earlier denoising_start"
+        )
+    return first
+
+
+def row_of(times: Sequence[float], timestep: Any, here: int | None) -> int | None:
+    """The row that has a time, to the precision in which it is told; of several the one `here`, else the first; None for no row."""
+    told = torch.as_tensor(timestep)
+    coarse = told.is_floating_point() and told.itemsize < 4
+    within = torch.finfo(told.dtype).eps if coarse else 1e-6
+    away = abs(np.float32(times) - float(told))
+    if away.min() > within * max(abs(float(told)), 1e-3):
+        return None
+    near = np.flatnonzero(away == away.min()).tolist()
+    return here if here is not None and here in near else int(near[0])

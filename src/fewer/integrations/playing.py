@@ -1,0 +1,261 @@
+"""Playing the rows of a plan as the `step` of a diffusers scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from fewer.batch import per_sample
+from fewer.engine import advance, output
+from fewer.errors import InputError
+from fewer.integrations.asked import row_of
+from fewer.integrations.beginnings import check_scaled, first_state, is_plain
+from fewer.integrations.pipeline_samples import Scales, narrowed, with_values
+from fewer.integrations.run import Run, put_in_play
+from fewer.models.edge import in_own_precision
+from fewer.models.model import Model
+from fewer.plan import Plan
+
+
+@dataclass
+class FewerSchedulerOutput(BaseOutput):
+    """The sample before the next call, and the data prediction of this one, both of the sample's shape and dtype."""
+
+    prev_sample: Tensor
+    pred_original_sample: Tensor | None = None
+
+
+class Playing:
+    """The part of FewerScheduler that plays a run's rows. State and outputs are kept in float32, whatever the pipeline's dtype.
+
+    plan, frame       the plan, and a model that has its network's numbers
+    scales, times     of the rows
+    exploding         whether samples are D + s eps, where the pipeline has them scaled
+    run               the run under way
+    """
+
+    plan: Plan
+    frame: Model
+    scales: Scales
+    times: list[float]
+    exploding: bool
+    run: Run
+
+    @property
+    def begin_index(self) -> int | None:
+        """The row that a run begins with, where the pipeline has set it."""
+        return self.run.begin
+
+    @property
+    def step_index(self) -> int | None:
+        """The row in play; None before a run, the number of rows after it."""
+        return self.run.at
+
+    # as diffusers' own schedulers call them, and some pipelines
+    @property
+    def _begin_index(self) -> int | None:
+        return self.run.begin
+
+    @_begin_index.setter
+    def _begin_index(self, index: int | None) -> None:
+        self.run.own(self.plan.name).begin = index
+
+    @property
+    def _step_index(self) -> int | None:
+        return self.run.at
+
+    @_step_index.setter
+    def _step_index(self, index: int | None) -> None:
+        self.run.own(self.plan.name).at = index
+
+    @in_own_precision
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        *,
+        eta: float = 0.0,
+        use_clipped_model_output: bool | None = None,
+        per_token_timesteps: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> FewerSchedulerOutput | tuple[Tensor, Tensor]:
+        """The step after a row's network call.
+
+        model_output  of the sample's shape, or with more entries on an axis, of which the first are used
+        sample        (n, ...) as the last step returned it; where it has been changed since (inpainting), the change
+                      counts, elsewhere the float32 state goes on; samples of the batch may be left out or repeated
+        generator     of the fresh noise of rows that add some
+        per_token_timesteps  (n, tokens) of samples (n, tokens, ..): tokens of another time than the row's stay as they are. With
+                      it the output is D - eps, as diffusers' flow schedulers have it
+        return_dict   False for (prev_sample, pred_original_sample)
+
+        Derivatives go through to the output and the sample. How much noise is added and what is clipped is the plan's: `eta`
+        and `use_clipped_model_output`, which the DDIM pipeline passes on, must be left alone. Raises InputError for them, and
+        for samples that do not fit the plan.
+        """
+        if eta or use_clipped_model_output:
+            raise InputError("eta and use_clipped_model_output are the plan's to decide; leave them at their defaults")
+        run, n = self.located(timestep)
+        self._follow_batch(run, n, sample)
+        self._check(run, n, timestep, sample)
+        x = self._current(run, n, sample)
+        f = narrowed(model_output, sample.shape, self.plan.name)
+        x, data = self._stepped(run, n, x, f if per_token_timesteps is None else -f, generator)
+        run.at, run.state = n + 1, x
+        if n + 1 == len(run.steps):
+            put_in_play(None)
+            data = x  # which some pipelines take for the result
+        previous = self._shown(run, n + 1, x, sample.dtype)
+        if per_token_timesteps is not None:
+            stay = abs(per_token_timesteps - self.times[n]) > 1e-3 * max(self.times)
+            previous = torch.where(stay[..., None], sample, previous)
+        if not return_dict:
+            return previous, data.to(sample.dtype)
+        return FewerSchedulerOutput(previous, data.to(sample.dtype))
+
+    @in_own_precision
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor:
+        """Data with noise, as the scheduler's samples are: k ((1 - tau) D + tau eps). `timesteps` (n,) or one.
+
+        At the time of a row tau is the row's level, at others that of the network's noise schedule.
+        """
+        over = self.run.at == len(self.plan.rows)
+        run = self.run if over else self.run.own(self.plan.name)
+        told = torch.as_tensor(timesteps).flatten()
+        rows = [row_of(self.times, t, self._here(run)) for t in told]
+        if run.at is None:
+            run.noised, run.noised_at = True, rows[0]
+        levels = [
+            float(self.frame.schedule.tau(t.item())) if n is None else self.scales.levels[n]
+            for n, t in zip(rows, told, strict=True)
+        ]
+        numbers = torch.tensor(
+            [(Scales.at(self.frame, tau, self.exploding), tau) for tau in levels], dtype=torch.float32
+        ).to(original_samples.device)
+        scale, tau = (per_sample(each, original_samples) for each in numbers.unbind(1))
+        mixed = scale * ((1 - tau) * original_samples.to(torch.float32) + tau * noise.to(torch.float32))
+        return mixed.to(original_samples.dtype)
+
+    def scale_noise(self, sample: Tensor, timestep: Any, noise: Tensor) -> Tensor:
+        """`add_noise`, as pipelines of flow models call it."""
+        return self.add_noise(sample, noise, timestep)
+
+    def located(self, timestep: Any = None) -> tuple[Run, int]:
+        """This thread's run and the row in play.
+
+        Before the first, the run begins: with the row of `set_begin_index`, or else of the time, or of data that were noised.
+        """
+        run = self.run.own(self.plan.name)
+        put_in_play(self)  # type: ignore[arg-type]
+        if run.at is None:
+            first = run.begin
+            if first is None:
+                first = (run.noised_at or 0) if timestep is None else self._place(run, timestep)
+            run.start(self.plan, self.frame, first)
+        assert run.at is not None
+        return run, run.at
+
+    def starts_plainly(self) -> bool:
+        """Whether the network's first input is unit noise itself."""
+        return is_plain(self.plan, self.scales.inputs[0])
+
+    def _here(self, run: Run) -> int | None:
+        return run.at if run.at is not None else run.begin
+
+    def _place(self, run: Run, timestep: Any) -> int:
+        """The row of a time; where several have it, the one in play or to begin with, else the first."""
+        found = row_of(self.times, timestep, self._here(run))
+        if found is None:
+            rows = ", ".join(f"{t:g}" for t in self.times)
+            raise InputError(
+                f"timestep {float(timestep):g} is none of plan {self.plan.name!r}, whose rows are at {rows}"
+            )
+        return found
+
+    def _check(self, run: Run, n: int, timestep: Any, sample: Tensor) -> None:
+        name = self.plan.name
+        if n >= len(self.plan.rows):
+            raise InputError(f"plan {name!r} has been played to its end; call set_timesteps first")
+        if run.state is None:  # once a run: the time may have to come from a GPU
+            self.plan.check(tuple(sample.shape[1:]))
+            if self._place(run, timestep) != n:
+                raise InputError(
+                    f"the run begins at time {float(timestep):g}, which is not row {n}; call set_begin_index"
+                )
+        row = self.plan.rows[n]
+        if (row.guidance is not None or row.blocks) and run.played != n:
+            what = "guidance" if row.guidance is not None else "blocks"
+            raise InputError(f"plan {name!r} has {what} in row {n}; fewer.apply(plan, pipe) plays it")
+        if run.batch is not None and len(sample) != run.batch:
+            raise InputError(f"plan {name!r} guides, but the pipeline does not; call it with a guidance_scale above 1")
+
+    def _follow_batch(self, run: Run, n: int, sample: Tensor) -> None:
+        """Go on with those samples of the batch that are still there, or there more than once."""
+        if run.state is None or len(sample) == len(run.state):
+            return
+        shown = self._shown(run, n, run.state, sample.dtype)
+        places = [next((j for j, one in enumerate(shown) if torch.equal(one, each)), None) for each in sample]
+        known = [place for place in places if place is not None]
+        if len(known) < len(places):
+            raise InputError(
+                f"plan {self.plan.name!r}: the batch had {len(shown)} samples and now has {len(sample)}, of which some are new; "
+                "change the number of samples before the run, or the samples in another step"
+            )
+        run.keep(known)
+        run.batch = None if run.batch is None else len(sample)
+
+    def _current(self, run: Run, n: int, sample: Tensor) -> Tensor:
+        """The float32 state before row n's step."""
+        scaled, run.scaled = run.scaled, None
+        # DiT's pipeline steps from the scaled samples, others from those that it scaled
+        fed = scaled is not None and scaled.shape == sample.shape and torch.equal(scaled, sample)
+        given = sample.to(torch.float32) / (self.scales.inputs[n] if fed else self._scale(run, n))
+        if run.state is not None:
+            shown = (self.scales.inputs[n] * run.state).to(sample.dtype) if fed else self._shown(run, n, run.state, sample.dtype)
+            return with_values(torch.where(sample == shown, run.state, given), given)
+        if n > 0 or run.noised:
+            if self.exploding and not run.scales:
+                raise InputError(
+                    f"plan {self.plan.name!r} begins with data D + s eps, as the pipeline's own scheduler has them, and the pipeline "
+                    "does not call scale_model_input to scale them for its network"
+                )
+            return given
+        if fed:
+            return given
+        check_scaled(self.plan, self.scales.inputs[0], scaled, sample)
+        return given if scaled is None else first_state(self.plan, sample)
+
+    def _stepped(self, run: Run, n: int, x: Tensor, f: Tensor, generator: Any) -> tuple[Tensor, Tensor]:
+        """The state after row n, and the row's data prediction, from the network's output f at state x."""
+        step = run.steps[n]
+        if step is None:
+            return x, x
+        plain = replace(step, row=replace(step.row, guidance=None))  # a hook on the network has guided
+        u = output(plain, x, None, lambda x_in, t, labels: f.to(torch.float32))
+
+        def draw(_: int) -> Tensor:
+            return randn_tensor(x.shape, generator=generator, device=x.device, dtype=torch.float32)
+
+        k = n - run.first
+        run.states[k], run.outputs[k] = x, u
+        after = advance(k, step, run.states, run.outputs, draw)
+        for j in step.done_states:
+            del run.states[j]
+        for j in step.done_outputs:
+            del run.outputs[j]
+        return after, x - self.scales.levels[n] * u
+
+    def _scale(self, run: Run, n: int) -> float:
+        """The scale of the pipeline's samples before row n."""
+        return (self.scales.samples if self.exploding and run.scales else self.scales.inputs)[n]
+
+    def _shown(self, run: Run, n: int, state: Tensor, dtype: torch.dtype) -> Tensor:
+        """A state before row n as the pipeline sees it."""
+        return (self._scale(run, n) * state).to(dtype)

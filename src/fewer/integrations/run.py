@@ -1,0 +1,96 @@
+"""A scheduler's run: the rows of its plan in play, in one thread, from one `set_timesteps` to the next."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from weakref import ref
+
+import torch
+from torch import Tensor
+
+from fewer.engine import Step, bind
+from fewer.errors import InputError
+from fewer.guidance.passes import Past
+from fewer.models.model import Model
+from fewer.plan import Plan, Row
+
+if TYPE_CHECKING:
+    from fewer.integrations.scheduler import FewerScheduler
+
+_turn = threading.local()
+
+
+def in_play() -> FewerScheduler | None:
+    """The scheduler whose run is under way in this thread: hooks on a network ask it for the row."""
+    found = getattr(_turn, "scheduler", None)
+    return None if found is None else found()
+
+
+def put_in_play(scheduler: FewerScheduler | None) -> None:
+    """Make a scheduler's run the one that is under way in this thread; None for no run."""
+    _turn.scheduler = None if scheduler is None else ref(scheduler)
+
+
+@dataclass
+class Run:
+    """State of a scheduler's run.
+
+    thread              of `set_timesteps`, which alone plays the run; None before one
+    begin, at           the row to begin with, where the pipeline has set it; the row in play, None before the first
+    first, rows, steps  the rows that are played, from row `first` on, and their numbers; None for rows before it
+    state               before the row in play, as the last step left it
+    states, outputs     those that later rows name, counted from `first`
+    scaled              the network's input, as the pipeline's sample was last scaled
+    scales              whether the pipeline has its sample scaled
+    noised              whether the run began with noised data, and `noised_at` the row to whose level, where it is one
+    played, batch       of a hook on the network: the last row whose guidance and blocks it played, and its number of samples
+    past                passes of guided rows, for rules that remember them
+    """
+
+    thread: int | None = None
+    begin: int | None = None
+    at: int | None = None
+    first: int = 0
+    rows: tuple[Row, ...] = ()
+    steps: list[Step | None] = field(default_factory=list)
+    state: Tensor | None = None
+    states: dict[int, Tensor] = field(default_factory=dict)
+    outputs: dict[int, Tensor] = field(default_factory=dict)
+    scaled: Tensor | None = None
+    scales: bool = False
+    noised: bool = False
+    noised_at: int | None = None
+    played: int | None = None
+    batch: int | None = None
+    past: dict[int, Past] = field(default_factory=dict)
+
+    def start(self, plan: Plan, model: Model, first: int) -> None:
+        """Begin with a row; rows whose earlier outputs were never made take the oldest one that was."""
+        rest = plan if first == 0 else plan.from_row(first)
+        self.first = len(plan.rows) - len(rest.rows)
+        self.rows = rest.rows
+        rows = tuple(replace(row, blocks={}) for row in rest.rows)  # blocks are for a hook on the network
+        self.steps = [*[None] * self.first, *bind(model, replace(rest, rows=rows))]
+        self.at = first
+
+    def own(self, name: str) -> Run:
+        """The run itself, where it is this thread's; it becomes so where it is nobody's. Raises InputError where it is another's."""
+        here = threading.get_ident()
+        if self.thread is None:
+            self.thread = here
+        if self.thread != here:
+            raise InputError(
+                f"this scheduler of plan {name!r} is in use in another thread: give each thread a pipeline with a "
+                "scheduler of its own (the recipe for servers in docs/drop-in.md), or put a lock around the pipeline's call"
+            )
+        return self
+
+    def keep(self, places: list[int]) -> None:
+        """Go on with these samples of the batch, in this order."""
+        index = torch.tensor(places)
+        for held in (self.states, self.outputs):
+            held.update({j: tensor[index.to(tensor.device)] for j, tensor in held.items()})
+        if self.state is not None:
+            self.state = self.state[index.to(self.state.device)]
