@@ -35,10 +35,11 @@ SCHEDULES: dict[str, Schedule] = {
     "vp": discrete(betas("scaled_linear", 1000, 0.00085, 0.012)),
     "ve": VarianceExploding(0.002, 80),
     "flow": Flow(),
+    "rising flow": Flow(rising=True),
 }
 CASES = [
     ("vp", "noise"), ("vp", "data"), ("vp", "velocity"), ("ve", "data"), ("ve", "noise"), ("ve", "edm"),
-    ("flow", "flow"), ("flow", "data"), ("vp", "score"),
+    ("flow", "flow"), ("rising flow", "data-flow"), ("flow", "data"), ("vp", "score"),
 ]  # fmt: skip
 EULER: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
@@ -303,8 +304,9 @@ def test_added_noise_is_at_the_rows_level(schedule: str) -> None:
             alpha, sigma = noising(model, row.tau)
             assert torch.allclose(mixed[n], (alpha * data[n] + sigma * eps[n]).float(), atol=1e-6)
     assert scheduler.add_noise(data.half(), eps.half(), scheduler.timesteps[1]).dtype == torch.float16
-    with pytest.raises(InputError, match=r"timestep 3\.5 is none of plan"):
-        scheduler.add_noise(data, eps, torch.tensor([3.5]))
+    alpha, sigma = noising(model, float(model.schedule.tau(3.5)))
+    between = scheduler.add_noise(data, eps, torch.tensor([3.5]))
+    assert torch.allclose(between, (alpha * data + sigma * eps).float(), atol=1e-6)
 
 
 @pytest.mark.parametrize(("solver", "nfe"), [("unipc", 6), ("dpmpp-3m", 6), ("heun", 7)])

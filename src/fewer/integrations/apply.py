@@ -25,6 +25,7 @@ from fewer.plan import Plan
 
 NETWORKS = ("unet", "transformer", "transformer_2")
 LABEL_FIRST = ("DiTPipeline",)  # pipelines whose pass with the label comes before the empty one
+REMAKING = ("DDIMPipeline", "PNDMPipeline")  # those that make a scheduler of their own class of any that they are given
 
 
 @dataclass
@@ -58,6 +59,7 @@ def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
     own = _own_scheduler(pipe)
     scheduler = FewerScheduler.from_plan(plan, own if model is None else model)
     scheduler.call_takes = tuple(name for name in LISTS if name in inspect.signature(type(pipe).__call__).parameters)
+    scheduler.remade_by = next((each.__name__ for each in type(pipe).__mro__ if each.__name__ in REMAKING), None)
     network = _network(pipe) if needs_hook(scheduler) else None
     if network is not None:
         _check(plan, pipe, network)

@@ -45,8 +45,8 @@ def check_scaled(plan: Plan, input_scale: float, scaled: Tensor | None, sample: 
         return
     if scaled is None:
         raise InputError(
-            f"plan {plan.name!r} does not start from the noise as it is, and this pipeline does not call scale_model_input "
-            "with its sample: fewer.apply(plan, pipe) plays it"
+            f"plan {plan.name!r} does not start from the noise as it is, and nothing in this pipeline scales it: fewer.apply(plan, "
+            "pipe) puts a hook on its network that does; elsewhere play a plan that starts at the noisiest level"
         )
     if not _holds(scaled.shape[1:], sample.shape[1:]):
         raise InputError(

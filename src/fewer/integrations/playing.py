@@ -218,7 +218,11 @@ class Playing:
         fed = scaled is not None and scaled.shape == sample.shape and torch.equal(scaled, sample)
         given = sample.to(torch.float32) / (self.scales.inputs[n] if fed else self._scale(run, n))
         if run.state is not None:
-            shown = (self.scales.inputs[n] * run.state).to(sample.dtype) if fed else self._shown(run, n, run.state, sample.dtype)
+            shown = (
+                (self.scales.inputs[n] * run.state).to(sample.dtype)
+                if fed
+                else self._shown(run, n, run.state, sample.dtype)
+            )
             return with_values(torch.where(sample == shown, run.state, given), given)
         if n > 0 or run.noised:
             if self.exploding and not run.scales:

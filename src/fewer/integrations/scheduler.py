@@ -6,6 +6,7 @@ in `fewer.integrations.playing`.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -90,6 +91,9 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         self.scales = Scales.of(self.frame, [float(level) for level in self.plan.levels], exploding)
         self.exploding = exploding
         self.call_takes: tuple[str, ...] = LISTS  # of these lists, those that the pipeline's call takes from its caller
+        self.remade_by: str | None = (
+            None  # class of its pipeline, where that makes another scheduler of any it is given
+        )
         if isinstance(self.frame.schedule, Discrete):  # numbers of the training process, which some pipelines read
             self.alphas_cumprod = torch.tensor(self.frame.schedule.alpha_bar, dtype=torch.float32)
             self.alphas = self.alphas_cumprod / torch.cat([torch.ones(1), self.alphas_cumprod[:-1]])
@@ -120,6 +124,16 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
     def own(self) -> Any:
         """A scheduler as this one was made from. Raises InputError where it was made from none, as for a Model."""
         return planned_scheduler(self.config)
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **more: Any) -> None:
+        """Write scheduler_config.json into a folder. Warns where a pipeline that is loaded from it would not play the plan."""
+        if self.remade_by is not None:
+            warnings.warn(
+                f"a {self.remade_by} that is loaded from it does not play the plan, of which it makes a scheduler of its own: "
+                f"call fewer.apply(fewer.FewerScheduler.from_pretrained({str(save_directory)!r}).plan, pipe) then",
+                stacklevel=2,
+            )
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **more)
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Set the row to begin with: image-to-image pipelines start in the middle.

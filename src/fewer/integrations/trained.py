@@ -45,7 +45,9 @@ def described(trained: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(f"got a {type(trained).__name__}; expected a Model or a diffusers scheduler")
     config = {} if own is None else settings(own)
     if own is not None and not isinstance(schedule, Flow):
-        exploding = float(own.init_noise_sigma) != 1  # as of all of diffusers' schedulers that scale the network's input
+        exploding = (
+            float(own.init_noise_sigma) != 1
+        )  # as of all of diffusers' schedulers that scale the network's input
     if predicts != "edm":
         sigma_data = config.get("sigma_data", sigma_data)  # which some pipelines of flow models read
     process = next((name for name, known in PROCESSES.items() if type(schedule) is known), None)

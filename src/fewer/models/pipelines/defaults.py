@@ -68,7 +68,7 @@ def own_steps(pipeline: Any, scheduler: Any) -> int:
     steps = default(pipeline, "num_inference_steps")
     if not isinstance(steps, int):
         steps = times if type(scheduler).__name__.startswith("DDPM") else PIPELINE_STEPS
-    steps = min(steps, times)
+    steps = min(steps, times, scheduler.config.get("original_inference_steps") or steps)  # as of LCM and TCD
     try:
         copy.deepcopy(scheduler).set_timesteps(steps)
     except Exception as error:  # schedulers raise many types for what they do not take

@@ -21,7 +21,15 @@ from fewer.models.denoiser import LONGEST_NAME
 from fewer.models.model import Model
 from fewer.models.pipelines.defaults import own_guidance, own_steps, shifted
 from fewer.models.pipelines.pipeline_defaults import DynamicShift, PipelineDefaults
-from fewer.models.pipelines.scheduler_config import class_named, clip_of, make_scheduler, planned_scheduler, quiet, schedule_of, settings
+from fewer.models.pipelines.scheduler_config import (
+    class_named,
+    clip_of,
+    make_scheduler,
+    planned_scheduler,
+    quiet,
+    schedule_of,
+    settings,
+)
 
 NETWORKS = ("UNet2DModel", "DiTTransformer2DModel")
 COMPONENTS = ("unet", "transformer", "scheduler", "vae")
