@@ -59,7 +59,12 @@ def test_a_plan_of_another_scheduler_gives_what_that_scheduler_gives(kind: str) 
     before = latents(pipe, call)
     flow = "prediction_type" not in own.config or own.config.prediction_type == "flow_prediction"
     shift = {"use_dynamic_shifting": False, "shift": 2.0} if "shift" in own.config else {"flow_shift": 2.0}
-    other = type(own).from_config(own.config, **(shift if flow else {"timestep_spacing": "trailing"}))
+    spacing = (
+        {"original_inference_steps": 30}
+        if "original_inference_steps" in own.config
+        else {"timestep_spacing": "trailing"}
+    )
+    other = type(own).from_config(own.config, **(shift if flow else spacing))
     plan = fewer.from_diffusers(other, ROWS)
     expected = stepped_by(pipe, call, other)
     fewer.apply(plan, pipe)

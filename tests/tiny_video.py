@@ -98,12 +98,12 @@ def latent_consistency() -> Called:
             time_cond_proj_dim=8,
         )
     )  # fmt: skip
-    scheduler = diffusers.DDIMScheduler(**SCALED, clip_sample=False)
-    scheduler.register_to_config(original_inference_steps=50)
+    scheduler = diffusers.LCMScheduler(**SCALED, clip_sample=False)
     pipe = diffusers.LatentConsistencyModelPipeline(
         plain.vae(), None, None, network, scheduler, None, None, requires_safety_checker=False
     )
-    return silent(pipe), {"prompt_embeds": PROMPTS[:1], "latents": drawn(1, 4, 8, 8), "output_type": "latent"}
+    call = {"prompt_embeds": PROMPTS[:1], "latents": drawn(1, 4, 8, 8), "output_type": "latent"}
+    return silent(pipe), call | {"generator": torch.Generator()}
 
 
 def text_to_video() -> Called:
@@ -139,5 +139,5 @@ def kandinsky() -> Called:
     embeds = drawn(2, 1, 8, seed=2)
     pipe.prior_pipe = lambda **given: (embeds[0], embeds[1])
     pipe.decoder_pipe.set_progress_bar_config(disable=True)
-    call = {"prompt": "", "latents": drawn(1, 4, 8, 8), "output_type": "latent", "guidance_scale": 3.0, "height": 64}
-    return pipe, call | {"width": 64}
+    call = {"prompt": "", "output_type": "latent", "guidance_scale": 3.0, "height": 64, "width": 64}
+    return pipe, call | {"generator": torch.Generator()}

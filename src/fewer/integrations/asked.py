@@ -68,7 +68,7 @@ def row_of(times: Sequence[float], timestep: Any, here: int | None) -> int | Non
     told = torch.as_tensor(timestep)
     coarse = told.is_floating_point() and told.itemsize < 4
     within = torch.finfo(told.dtype).eps if coarse else 1e-6
-    away = abs(np.float32(times) - float(told))
+    away = abs(np.asarray(times, dtype=np.float32) - float(told))
     if away.min() > within * max(abs(float(told)), 1e-3):
         return None
     near = np.flatnonzero(away == away.min()).tolist()

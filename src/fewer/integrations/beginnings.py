@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -57,5 +58,4 @@ def check_scaled(plan: Plan, input_scale: float, scaled: Tensor | None, sample: 
 
 def _holds(many: Sequence[int], few: Sequence[int]) -> bool:
     """Whether each of the few numbers is among the many, as often."""
-    rest = list(many)
-    return all(each in rest and (rest.remove(each) or True) for each in few)
+    return not Counter(few) - Counter(many)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from fewer.batch import per_sample
-from fewer.engine import advance, output
 from fewer.errors import InputError
 from fewer.integrations.asked import row_of
 from fewer.integrations.beginnings import check_scaled, first_state, is_plain
@@ -107,7 +105,7 @@ class Playing:
         self._check(run, n, timestep, sample)
         x = self._current(run, n, sample)
         f = narrowed(model_output, sample.shape, self.plan.name)
-        x, data = self._stepped(run, n, x, f if per_token_timesteps is None else -f, generator)
+        x, data = run.advance(n, x, f if per_token_timesteps is None else -f, generator)
         run.at, run.state = n + 1, x
         if n + 1 == len(run.steps):
             put_in_play(None)
@@ -227,34 +225,14 @@ class Playing:
         if n > 0 or run.noised:
             if self.exploding and not run.scales:
                 raise InputError(
-                    f"plan {self.plan.name!r} begins with data D + s eps, as the pipeline's own scheduler has them, and the pipeline "
-                    "does not call scale_model_input to scale them for its network"
+                    f"plan {self.plan.name!r} begins with data D + s eps, as the pipeline's own scheduler has them, and the "
+                    "pipeline does not call scale_model_input to scale them for its network"
                 )
             return given
         if fed:
             return given
         check_scaled(self.plan, self.scales.inputs[0], scaled, sample)
         return given if scaled is None else first_state(self.plan, sample)
-
-    def _stepped(self, run: Run, n: int, x: Tensor, f: Tensor, generator: Any) -> tuple[Tensor, Tensor]:
-        """The state after row n, and the row's data prediction, from the network's output f at state x."""
-        step = run.steps[n]
-        if step is None:
-            return x, x
-        plain = replace(step, row=replace(step.row, guidance=None))  # a hook on the network has guided
-        u = output(plain, x, None, lambda x_in, t, labels: f.to(torch.float32))
-
-        def draw(_: int) -> Tensor:
-            return randn_tensor(x.shape, generator=generator, device=x.device, dtype=torch.float32)
-
-        k = n - run.first
-        run.states[k], run.outputs[k] = x, u
-        after = advance(k, step, run.states, run.outputs, draw)
-        for j in step.done_states:
-            del run.states[j]
-        for j in step.done_outputs:
-            del run.outputs[j]
-        return after, x - self.scales.levels[n] * u
 
     def _scale(self, run: Run, n: int) -> float:
         """The scale of the pipeline's samples before row n."""

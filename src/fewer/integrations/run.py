@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from fewer.engine import Step, bind
+from fewer.engine import Step, advance, bind, output
 from fewer.errors import InputError
 from fewer.guidance.passes import Past
 from fewer.models.model import Model
@@ -76,7 +77,7 @@ class Run:
         self.at = first
 
     def own(self, name: str) -> Run:
-        """The run itself, where it is this thread's; it becomes so where it is nobody's. Raises InputError where it is another's."""
+        """The run itself, of this thread, whose it becomes where it is nobody's. Raises InputError where it is another's."""
         here = threading.get_ident()
         if self.thread is None:
             self.thread = here
@@ -86,6 +87,26 @@ class Run:
                 "scheduler of its own (the recipe for servers in docs/drop-in.md), or put a lock around the pipeline's call"
             )
         return self
+
+    def advance(self, n: int, x: Tensor, f: Tensor, generator: Any) -> tuple[Tensor, Tensor]:
+        """The state after row n, and the row's data prediction, from the network's output f at state x, float32."""
+        step = self.steps[n]
+        if step is None:
+            return x, x
+        plain = replace(step, row=replace(step.row, guidance=None))  # a hook on the network has guided
+        u = output(plain, x, None, lambda x_in, t, labels: f.to(torch.float32))
+
+        def draw(_: int) -> Tensor:
+            return randn_tensor(x.shape, generator=generator, device=x.device, dtype=torch.float32)
+
+        k = n - self.first
+        self.states[k], self.outputs[k] = x, u
+        after = advance(k, step, self.states, self.outputs, draw)
+        for j in step.done_states:
+            del self.states[j]
+        for j in step.done_outputs:
+            del self.outputs[j]
+        return after, x - float(step.tau) * u
 
     def keep(self, places: list[int]) -> None:
         """Go on with these samples of the batch, in this order."""
