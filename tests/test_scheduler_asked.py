@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import diffusers
@@ -262,3 +263,36 @@ def test_videos_whose_frames_are_rows_of_step_start_as_the_plan_does(frames: int
         rows = [each.transpose(1, 2).flatten(0, 1) for each in (out, x)]
         x = scheduler.step(rows[0], t, rows[1]).prev_sample.unflatten(0, (2, frames)).transpose(1, 2)
     assert torch.allclose(x, played(FewerScheduler.from_plan(plan, own), z, 3)[-1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        (diffusers.DDIMScheduler(**SCALED), "bounds the data prediction, but"),
+        (
+            diffusers.DDIMScheduler(**SCALED, prediction_type="sample", thresholding=True),
+            "bounds the data prediction, but",
+        ),
+        (diffusers.DDPMScheduler(**SCALED, clip_sample=False, variance_type="learned_range"), "its network predicts"),
+        (diffusers.DDPMScheduler(**SCALED), None),
+        (diffusers.DPMSolverMultistepScheduler(**SCALED, thresholding=True), None),
+        (diffusers.DDIMScheduler(**SCALED, clip_sample=False), None),
+    ],
+)
+def test_what_rows_do_not_hold_is_told(own: Any, says: str | None) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        plan = fewer.from_diffusers(own, 4)
+    assert len(plan.rows) == 4
+    assert [says in str(each.message) for each in told if each.category is UserWarning] == ([True] if says else [])
+
+
+def test_what_else_a_step_is_given_is_refused() -> None:
+    """Cosmos steps from a data prediction of its own."""
+    scheduler, x = flowing(), drawn(2, 3, 4)
+    with pytest.raises(InputError, match="step is given pred_original_sample"):
+        scheduler.step(x, scheduler.timesteps[0], x, pred_original_sample=x)
+    beyond = diffusers.FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True)
+    beyond.register_to_config(sigma_max=80.0)
+    with pytest.raises(InputError, match="has levels up to 80"):
+        schedule_of(beyond)

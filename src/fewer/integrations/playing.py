@@ -83,6 +83,7 @@ class Playing:
         use_clipped_model_output: bool | None = None,
         per_token_timesteps: Tensor | None = None,
         return_dict: bool = True,
+        **more: Any,
     ) -> FewerSchedulerOutput | tuple[Tensor, Tensor]:
         """The step after a row's network call.
 
@@ -95,9 +96,13 @@ class Playing:
         return_dict   False for (prev_sample, pred_original_sample)
 
         Derivatives go through to the output and the sample. How much noise is added and what is clipped is the plan's: `eta`
-        and `use_clipped_model_output`, which the DDIM pipeline passes on, must be left alone. Raises InputError for them, and
-        for samples that do not fit the plan.
+        and `use_clipped_model_output`, which the DDIM pipeline passes on, must be left alone. Raises InputError for them, for
+        what else a pipeline gives, and for samples that do not fit the plan.
         """
+        if more:
+            raise InputError(
+                f"step is given {', '.join(more)}, for which plan {self.plan.name!r} has no use: it plays rows"
+            )
         if eta or use_clipped_model_output:
             raise InputError("eta and use_clipped_model_output are the plan's to decide; leave them at their defaults")
         run, n = self.located(timestep)

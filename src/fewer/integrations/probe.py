@@ -8,6 +8,7 @@ coefficients, the scheduler is not linear.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from fewer.errors import InputError, first_line
+from fewer.integrations.left_out import left_out
 from fewer.levels import tau_of_s
 from fewer.models.model import Model
 from fewer.models.pipelines.scheduler_config import schedule_of
@@ -70,11 +72,16 @@ def from_diffusers(
     Rows have the scheduler's network times, rounded as it rounds them, and its own levels, which it keeps in float32;
     weights are computed in float64. What it returns at the end counts as data, whatever its level (DEIS ends at the
     cleanest trained one). Raises InputError where the scheduler cannot be set up, is not linear (and at which of its
-    calls), gives numbers that are not finite, or adds noise in a way that rows do not hold.
+    calls), gives numbers that are not finite, or adds noise in a way that rows do not hold. Warns of what rows leave out:
+    learned variances, and bounds on the data prediction alone (as of DDIM).
     """
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise InputError(f"n is {n!r}; expected a whole number of steps, at least 1")
-    plan = read_off(scheduler, n, {} if sigmas is None else {"sigmas": sigmas}, n)
+    given = {} if sigmas is None else {"sigmas": sigmas}
+    plan = read_off(scheduler, n, given, n)
+    said = left_out(scheduler, n, given, float(plan.rows[0].tau))
+    if said is not None:
+        warnings.warn(said, stacklevel=2)
     return plan if model is None else replace(plan, model={"name": model.name, "hash": model.hash})
 
 

@@ -88,6 +88,11 @@ def schedule_of(scheduler: Any) -> tuple[Schedule, str, float]:
     """Noise schedule, prediction, and standard deviation of the data (for EDM networks) of a diffusers scheduler."""
     name, config = type(scheduler).__name__, options(scheduler)
     if name.startswith("FlowMatch"):
+        if (scheduler.config.get("sigma_max") or 1) > 1:
+            raise InputError(
+                f"{name} has levels up to {scheduler.config['sigma_max']:g}, of data with noise beside them (Cosmos), which are "
+                "no flow's levels: no plan plays it"
+            )
         rising = bool(config.get("invert_sigmas"))  # these networks are told 0 for noise, and predict D - eps
         return Flow(config["num_train_timesteps"], rising), "data-flow" if rising else "flow", 0.5
     prediction = config.get("prediction_type", "epsilon")
