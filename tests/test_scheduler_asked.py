@@ -15,6 +15,7 @@ from torch import Tensor
 import fewer
 from fewer.errors import InputError
 from fewer.integrations.scheduler import FewerScheduler
+from fewer.models.pipelines.defaults import own_steps
 from fewer.models.pipelines.scheduler_config import schedule_of
 from fewer.models.schedules import Flow
 
@@ -296,3 +297,12 @@ def test_what_else_a_step_is_given_is_refused() -> None:
     beyond.register_to_config(sigma_max=80.0)
     with pytest.raises(InputError, match="has levels up to 80"):
         schedule_of(beyond)
+
+
+@pytest.mark.parametrize("kind", ["LCMScheduler", "TCDScheduler"])
+def test_a_distilled_scheduler_has_as_many_steps_as_it_takes(kind: str) -> None:
+    """DDPMPipeline takes 1000 by default."""
+    scheduler = getattr(diffusers, kind)()
+    steps = own_steps("DDPMPipeline", scheduler)
+    scheduler.set_timesteps(steps)
+    assert len(scheduler.timesteps) == steps
