@@ -45,4 +45,5 @@ def _bounds_both(scheduler: Any, steps: int, tau: float) -> bool:
             mine.step((u - p * x) / q, mine.timesteps[0], c_in * x, **{k: v for k, v in more.items() if k in taken})
             .prev_sample
         )  # fmt: skip
-    return torch.allclose(*ends, rtol=1e-3, atol=1e-3 * float(abs(ends[1]).max()))
+    first, second = ends
+    return torch.allclose(first, second, rtol=1e-3, atol=1e-3 * float(abs(second).max()))

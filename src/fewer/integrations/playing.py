@@ -228,7 +228,7 @@ class Playing:
             )
             return with_values(torch.where(sample == shown, run.state, given), given)
         if n > 0 or run.noised:
-            if self.exploding and not run.scales:
+            if self.exploding and not run.scales_input:
                 raise InputError(
                     f"plan {self.plan.name!r} begins with data D + s eps, as the pipeline's own scheduler has them, and the "
                     "pipeline does not call scale_model_input to scale them for its network"
@@ -241,7 +241,7 @@ class Playing:
 
     def _scale(self, run: Run, n: int) -> float:
         """The scale of the pipeline's samples before row n."""
-        return (self.scales.samples if self.exploding and run.scales else self.scales.inputs)[n]
+        return (self.scales.samples if self.exploding and run.scales_input else self.scales.inputs)[n]
 
     def _shown(self, run: Run, n: int, state: Tensor, dtype: torch.dtype) -> Tensor:
         """A state before row n as the pipeline sees it."""

@@ -44,7 +44,7 @@ class Run:
     state               before the row in play, as the last step left it
     states, outputs     those that later rows name, counted from `first`
     scaled              the network's input, as the pipeline's sample was last scaled
-    scales              whether the pipeline has its sample scaled
+    scales_input        whether the pipeline has its sample scaled
     noised              whether the run began with noised data, and `noised_at` the row to whose level, where it is one
     played, batch       of a hook on the network: the last row whose guidance and blocks it played, and its number of samples
     past                passes of guided rows, for rules that remember them
@@ -60,7 +60,7 @@ class Run:
     states: dict[int, Tensor] = field(default_factory=dict)
     outputs: dict[int, Tensor] = field(default_factory=dict)
     scaled: Tensor | None = None
-    scales: bool = False
+    scales_input: bool = False
     noised: bool = False
     noised_at: int | None = None
     played: int | None = None

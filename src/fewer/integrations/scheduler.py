@@ -188,7 +188,7 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """The network's input: the scaled sample, or before the first row what the plan's start makes of unit noise."""
         run, n = self.located(timestep)
-        run.scales = True
+        run.scales_input = True
         if n == 0 and not run.noised:
             return self.first_input(sample)
         if not self.exploding:
