@@ -59,7 +59,9 @@ def entry(name: str, thing: Any) -> str:
     told = [] if _is_no_call(thing) else [code(signature(thing), "python")]
     blocks = [f"### `{name}`", *told, markdown(thing.__doc__ or "")]
     if inspect.isclass(thing):
-        blocks += [member(key, value) for key, value in vars(thing).items() if not key.startswith("_")]
+        own = [each for each in thing.__mro__ if each.__module__.split(".")[0] == "fewer"]
+        members = {key: value for each in reversed(own) for key, value in vars(each).items() if not key.startswith("_")}
+        blocks += [member(key, value) for key, value in members.items()]
     return "\n\n".join(block for block in blocks if block)
 
 
