@@ -190,13 +190,13 @@ def test_every_prediction_gives_the_same_output(predicts: str, name: str, part: 
         assert float(c_in) == pytest.approx(scale)
 
 
-@pytest.mark.parametrize("predicts", ["data", "velocity", "flow", "edm"])
+@pytest.mark.parametrize("predicts", ["data", "velocity", "flow", "data-flow", "edm"])
 def test_pure_noise_is_regular(predicts: str) -> None:
     """At tau = 1 the input is noise alone, and these networks' outputs still determine D."""
     schedule = SCHEDULES["zero terminal snr"]
     data, noise = float64(0.7), float64(-1.3)
     # edm: as s grows c_skip x -> sd^2 noise / s -> 0 and c_out -> sd = 0.5
-    outputs = {"data": data, "velocity": -data, "flow": noise - data, "edm": data / 0.5}
+    outputs = {"data": data, "velocity": -data, "flow": noise - data, "data-flow": data - noise, "edm": data / 0.5}
     c_in, p, q = affine(predicts, schedule, 1.0)
     assert float(c_in) == 1
     assert float(p * noise + q * outputs[predicts]) == pytest.approx(float(noise - data))
@@ -225,7 +225,7 @@ def call(function: Any, *arguments: Any, **named: Any) -> Any:
         (call(VarianceExploding, 2.0, 1.0), "sigma_min < sigma_max"),
         (call(VarianceExploding, 0.0, 1.0), "0 < sigma_min"),
         (call(VarianceExploding, time_input="log"), "time_input is 'log'"),
-        (call(Flow, 1), "at least 2"),
+        (call(Flow, 0), "at least 1"),
         (call(affine, "epsilon", Flow(), 0.5), "predicts is 'epsilon'"),
         (call(affine, "noise", Flow(), 1.0), "tau = 1"),
         (call(affine, "score", Flow(), 1.0), "tau = 1"),
