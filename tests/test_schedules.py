@@ -163,6 +163,8 @@ def network_output(predicts: str, schedule: Schedule, tau: float, data: Tensor, 
             return alpha * noise - sigma * data
         case "flow":
             return noise - data
+        case "data-flow":
+            return data - noise
         case "score":
             return -noise / sigma
     # Karras et al. 2022, table 1: D = c_skip x + c_out F with the input x / alpha
