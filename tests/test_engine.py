@@ -105,7 +105,7 @@ def perfect_network(predicts: str, schedule: Any, sd: float) -> Callable[[Tensor
         data = MIXTURE.to(dtype=torch.float64).denoise(x.double() / c, tau)
         noise = (x - alpha * data) / sigma
         outputs = {
-            "data": data, "noise": noise, "velocity": alpha * noise - sigma * data, "flow": noise - data,
+            "data": data, "noise": noise, "velocity": alpha * noise - sigma * data, "flow": noise - data, "data-flow": data - noise,
             "score": -noise / sigma,
         }  # fmt: skip
         return outputs[predicts].float()
