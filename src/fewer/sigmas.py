@@ -7,6 +7,7 @@ on such a list is a plan: of one row a sigma but the last for solvers that call 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from fewer.arguments import as_model, as_number_or_none
@@ -25,26 +26,18 @@ MOST_CALLS = 4  # of a solver at one level
 
 def read_sigmas(text: str) -> tuple[float, ...]:
     """The sigmas of a text such as `14.6,5.2,1.1,0`: two at least, finite, none negative. Raises InputError for all else."""
-    words = text.replace(";", ",").replace("\n", ",").split(",")
-    words = [word.strip() for word in words]
-    if not any(words):
+    words = re.split(r"\s*[,;]\s*|\s+", text.strip(" \t\n[]()"))
+    if words == [""]:
         raise InputError("sigmas is an empty list; expected falling noise levels such as 14.6,5.2,1.1,0")
-    try:
-        values = [float(word) for word in words]
-    except ValueError:
-        wrong = next(word for word in words if not _is_number(word))
-        raise InputError(
-            f"sigmas has {wrong!r:.40}, which is no number; expected levels such as 14.6,5.2,1.1,0"
-        ) from None
+    values = []
+    for word in words:
+        try:
+            values.append(float(word))
+        except ValueError:
+            raise InputError(
+                f"sigmas has {word!r:.40}, which is no number; expected levels such as 14.6,5.2,1.1,0"
+            ) from None
     return checked_sigmas(values)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def checked_sigmas(sigmas: Sequence[float]) -> tuple[float, ...]:
@@ -105,7 +98,8 @@ def from_sigmas(
     with guarded("solvers", found):
         calls = calls_on(found, len(values) - 1)
     taus = taus_of(values[:-1], is_flow(model.schedule))
-    return standard(solver, model, calls * passes_at(guidance), taus, guidance=guidance)
+    plan = standard(solver, model, calls * passes_at(guidance), taus, guidance=guidance)
+    return plan.named(f"{plan.recipe.solver} {len(values) - 1} sigmas")
 
 
 def _check_falling(sigmas: Sequence[float], flow: bool) -> None:

@@ -36,23 +36,6 @@ ELSEWHERE = (
 EXACT = 1e-9  # weights of equal tables differ by less
 
 
-def solver_elsewhere(name: str, flow: bool) -> str:
-    """The solver of fewer's that a name stands for: its own name, or that of a sampler of k-diffusion's, such as dpmpp_2m.
-
-    Raises InputError for solvers that no other engine has, and for samplers that on a flow are no solver of fewer's.
-    """
-    if name in ELSEWHERE:
-        return name
-    if name in K_SAMPLERS and flow and name not in FLOW_SOLVERS:
-        raise InputError(
-            f"{name} goes over the levels of a flow in its own way, which no solver here has; expected euler, heun, or "
-            f"{K_SAMPLERS[name]} as diffusers has it"
-        )
-    if name in K_SAMPLERS:
-        return FLOW_SOLVERS[name] if flow else K_SAMPLERS[name]
-    raise InputError(f"solver {name!r:.40} is in no other engine that is known here; expected one of {', '.join(ELSEWHERE)}")
-
-
 @dataclass(frozen=True)
 class InSigma:
     """A solver that takes sigma of a flow for s, as k-diffusion's formulas do: the flow's state is its D + s eps."""
@@ -103,6 +86,18 @@ class Played:
     def exact(self) -> bool:
         """Whether it plays the plan, but for the rounding of numbers."""
         return self.error < EXACT
+
+
+def solver_of(name: str, flow: bool) -> str | Solver:
+    """What a name stands for: a solver of `fewer methods`, or a sampler of k-diffusion, such as dpmpp_2m, as it goes over levels.
+
+    Raises InputError for a name that is neither.
+    """
+    if name not in K_SAMPLERS:
+        return find("solvers", name).name
+    if not flow:
+        return K_SAMPLERS[name]
+    return FLOW_SOLVERS[name] if name in FLOW_SOLVERS else InSigma(find("solvers", K_SAMPLERS[name]).make())
 
 
 def played_by(plan: Plan, flow: bool) -> list[Played]:

@@ -91,7 +91,7 @@ def levels_of(plan: Plan, flow: bool | None = None) -> list[float]:
 
 def _part(plan: Plan, given: Sequence[float]) -> tuple[Plan, int, bool]:
     """The part of the plan whose levels are the given sigmas, the number of its first row, and whether they are a flow's."""
-    _check_plain(plan)
+    check_playable(plan)
     told = (plan.model or {}).get("schedule")
     for flow in (False, True) if told is None else (is_flow(told),):
         levels = sigmas_of([float(tau) for tau in plan.levels], flow)
@@ -111,7 +111,7 @@ def _rows(plan: Plan, first: int, n: int) -> Plan:
     return replace(part, rows=part.rows[:n], end=part.levels[n])
 
 
-def _check_plain(plan: Plan) -> None:
+def check_playable(plan: Plan) -> None:
     """Raise InputError for what a model that is told x and sigma alone cannot play."""
     flow = is_flow((plan.model or {}).get("schedule"))
     for n, row in enumerate(plan.rows):
