@@ -17,7 +17,19 @@ from fewer.sigmas import checked_sigmas, is_flow, sigmas_of, taus_of
 
 APART = 1e-3  # share by which levels may be beyond those of the process: they are typed
 SHIFTED = 1e-2  # share by which a cleanest level is that of two shifts
-IN_LOG_SNR = ("dpm-2m", "dpm-3m", "dpmpp-2m", "dpmpp-3m", "res-2m", "res-3m", "res-4m", "unipc", "unipc-3", "deis", "deis-3")
+IN_LOG_SNR = (
+    "dpm-2m",
+    "dpm-3m",
+    "dpmpp-2m",
+    "dpmpp-3m",
+    "res-2m",
+    "res-3m",
+    "res-4m",
+    "unipc",
+    "unipc-3",
+    "deis",
+    "deis-3",
+)
 MULTISTEP = (*IN_LOG_SNR, "lms", "ipndm", "ipndm-v", "dpmpp_2m", "res_multistep")
 TIMES = 200.0  # above what is usual for sigma: likely a network time
 STABLE_DIFFUSION = 14.65  # above its noisiest level
@@ -191,8 +203,8 @@ def shifted_twice(given: GivenLevels) -> Fault | None:
     lowest = Flow().tau_min
     if shifts_of(given) == 1 and np.isclose(levels[-1], shift(shift(lowest, m), m), rtol=SHIFTED):
         what = (
-            f"shift applied twice (shift = {m:g}) to the cleanest level: it is {levels[-1]:.4g} where one shift of {lowest:g} gives "
-            f"{float(shift(lowest, m)):.4g}"
+            f"shift applied twice (shift = {m:g}) to the cleanest level: it is {levels[-1]:.4g} where one shift of {lowest:g} "
+            f"gives {float(shift(lowest, m)):.4g}"
         )
         return given.fault("shift twice", what, (len(levels) - 1,), repair)
     return None
@@ -226,7 +238,11 @@ def remarks(given: GivenLevels) -> list[str]:
     found = []
     if (count := shifts_of(given)) is not None and count < 2:
         how = "regular, without any shift" if count == 0 else f"regular ones shifted once by {given.shift:g}"
-        then = "an engine that does not shift by itself plays them unshifted" if count == 0 else "give them to no engine that shifts"
+        then = (
+            "an engine that does not shift by itself plays them unshifted"
+            if count == 0
+            else "give them to no engine that shifts"
+        )
         found.append(f"the levels are {how}: {then}")
     if given.schedule is None:
         above = given.sigmas[0] > STABLE_DIFFUSION

@@ -65,9 +65,7 @@ def read_figures(options: Figures, model: Model) -> dict[str, Any]:
     return {"data": data, "features": features, "metric": metric, "margin": options.margin}
 
 
-def plans_on(
-    lists: Sequence[Sequence[float]], solver: str | None, model: Model, guidance: float | None
-) -> list[Plan]:
+def plans_on(lists: Sequence[Sequence[float]], solver: str | None, model: Model, guidance: float | None) -> list[Plan]:
     """The plans of --solver on each of --sigmas. Raises InputError for lists that do not go down to 0 and unknown solvers."""
     name, flow = "euler" if solver is None else solver, is_flow(model.schedule)
     plans = [from_sigmas(sigmas, model, solver_of(name, flow), guidance=guidance) for sigmas in lists]

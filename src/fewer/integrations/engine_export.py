@@ -113,7 +113,12 @@ def _k_diffusion(plan: Plan, trained: Any, path: str) -> Exported:
     check_playable(plan)
     nearest = None if any(_beyond_levels(plan)) else next(iter(played_by(plan, flow)), None)
     if nearest is not None and nearest.exact and nearest.sampler not in COMFY_ONLY:
-        lines = ["import torch", "from k_diffusion import sampling", "", f"sigmas = torch.tensor({list(nearest.sigmas)})"]
+        lines = [
+            "import torch",
+            "from k_diffusion import sampling",
+            "",
+            f"sigmas = torch.tensor({list(nearest.sigmas)})",
+        ]
         lines.append(f"samples = sampling.sample_{nearest.sampler}(model, noise * sigmas[0], sigmas)")
         return Exported("\n".join(lines), notes=tuple(_scale_notes(plan)), values=nearest.sigmas)
     lines = ["import fewer", "", f"plan = fewer.Plan.load({path!r})", f"sigmas = fewer.plan_sigmas(plan, flow={flow})"]

@@ -36,6 +36,27 @@ ELSEWHERE = (
 EXACT = 1e-9  # weights of equal tables differ by less
 
 
+def playable_solver(name: str, flow: bool) -> str:
+    """The solver that other engines have under a name: that of fewer's, or that of a sampler of k-diffusion such as dpmpp_2m.
+
+    Raises InputError for solvers that no other engine has, and for samplers that on a flow are no solver of fewer's.
+    """
+    if name in ELSEWHERE:
+        return name
+    if name not in K_SAMPLERS:
+        raise InputError(
+            f"playable_by is {name!r:.40}, which no other engine is known to have; expected one of {', '.join(ELSEWHERE)}"
+        )
+    if not flow:
+        return K_SAMPLERS[name]
+    if name not in FLOW_SOLVERS:
+        raise InputError(
+            f"playable_by is {name}, which takes sigma of a flow for sigma / alpha, as no solver of fewer's does; expected "
+            f"{', '.join(FLOW_SOLVERS)}, or {K_SAMPLERS[name]} as diffusers has it"
+        )
+    return FLOW_SOLVERS[name]
+
+
 @dataclass(frozen=True)
 class InSigma:
     """A solver that takes sigma of a flow for s, as k-diffusion's formulas do: the flow's state is its D + s eps."""
@@ -115,9 +136,9 @@ def solvers_of(plan: Plan) -> Iterator[str]:
     """The solvers of other engines that have this plan's rows at its levels."""
     for name in ELSEWHERE:
         solver: Solver = find("solvers", name).make()
-        if (taus := nodes(plan, solver)) is not None:
-            if _apart(plan, compile_plan(solver, list(map(Level, taus)), len(plan.rows))) < EXACT:
-                yield name
+        taus = nodes(plan, solver)
+        if taus is not None and _apart(plan, compile_plan(solver, list(map(Level, taus)), len(plan.rows))) < EXACT:
+            yield name
 
 
 def nodes(plan: Plan, solver: Solver) -> list[float] | None:

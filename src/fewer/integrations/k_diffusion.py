@@ -107,7 +107,9 @@ def _rows(plan: Plan, first: int, n: int) -> Plan:
     """The n rows of a plan from row `first` on. Raises InputError for a row that nothing can start at."""
     part = plan.from_row(first)
     if len(part.rows) < len(plan.rows) - first:
-        raise InputError(f"plan {plan.name!r} cannot start at sigma number {first}, in the middle of a step of more calls")
+        raise InputError(
+            f"plan {plan.name!r} cannot start at sigma number {first}, in the middle of a step of more calls"
+        )
     return replace(part, rows=part.rows[:n], end=part.levels[n])
 
 
@@ -146,7 +148,9 @@ class _Run:
     scales: Sequence[float | None]
     noise_sampler: NoiseSampler | None
 
-    def samples(self, x: Tensor, callback: Callable[[dict[str, Any]], Any] | None, disable: bool | None, n: int) -> Tensor:
+    def samples(
+        self, x: Tensor, callback: Callable[[dict[str, Any]], Any] | None, disable: bool | None, n: int
+    ) -> Tensor:
         """The state after the last row, from x at the first level."""
         steps = bind(self._shell(x), replace(self.plan, rows=tuple(replace(r, guidance=None) for r in self.plan.rows)))
         like = torch.zeros(x.shape, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)

@@ -23,7 +23,9 @@ EXAMPLES = opt.examples(
 def audit(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help="Whose process the levels are of: of a folder its scheduler is read alone."),
+        typer.Argument(
+            metavar="[MODEL]", help="Whose process the levels are of: of a folder its scheduler is read alone."
+        ),
     ] = None,
     sigmas: opt.Sigmas = None,
     flow: Annotated[bool, typer.Option("--flow", help="The sigmas are levels of a flow, from 1 down.")] = False,
