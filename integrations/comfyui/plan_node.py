@@ -25,15 +25,17 @@ class FewerPlan:
     RETURN_TYPES = ("SIGMAS", "SAMPLER", "MODEL")
     FUNCTION = "load"
     CATEGORY = "sampling/custom_sampling"
-    DESCRIPTION = "Reads a plan that fewer tune has written. The model goes on with the guidance scales of the plan's rows."
+    DESCRIPTION = (
+        "Reads a plan that fewer tune has written. The model goes on with the guidance scales of the plan's rows."
+    )
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802  (ComfyUI's name)
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         """The inputs: a model, and the path of a plan's file."""
         return {"required": {"model": ("MODEL",), "plan": ("STRING", {"default": "plan.json"})}}
 
     @classmethod
-    def IS_CHANGED(cls, model: Any, plan: str) -> float:  # noqa: N802  (ComfyUI's name)
+    def IS_CHANGED(cls, model: Any, plan: str) -> float:
         """When the file was written last, so that a new plan is read anew."""
         return Path(plan).stat().st_mtime if Path(plan).is_file() else math.nan
 
@@ -45,8 +47,8 @@ class FewerPlan:
         sigmas = plan_sigmas(table, isinstance(process, comfy.model_sampling.CONST))
         if float(sigmas[0]) > float(process.sigma_max) * (1 + ABOVE):
             raise InputError(
-                f"plan {table.name!r} begins at sigma {float(sigmas[0]):.4g}, above the {float(process.sigma_max):.4g} of this model: "
-                "it was made for another one"
+                f"plan {table.name!r} begins at sigma {float(sigmas[0]):.4g}, above the {float(process.sigma_max):.4g} of this "
+                "model: it was made for another one"
             )
         unguided = replace(table, rows=tuple(replace(row, guidance=None) for row in table.rows))
         sampler = comfy.samplers.KSAMPLER(sample_k_diffusion, extra_options={"plan": unguided})

@@ -22,6 +22,7 @@ from fewer.samplers import standard
 from fewer.solvers import Solver
 
 MOST_CALLS = 4  # of a solver at one level
+ROUNDED = 1e-3  # share by which a first sigma may be above the noisiest one: lists are typed
 
 
 def read_sigmas(text: str) -> tuple[float, ...]:
@@ -94,6 +95,9 @@ def from_sigmas(
     """
     model, guidance, values = as_model(model), as_number_or_none(guidance, "guidance"), checked_sigmas(sigmas)
     _check_falling(values, is_flow(model.schedule))
+    (top,) = sigmas_of([model.schedule.tau_max], is_flow(model.schedule))
+    if values[0] > top * (1 + ROUNDED):
+        raise InputError(f"sigmas begin at {values[0]:g}; the noisiest level of {model.name} is {top:.6g}")
     found: Solver = resolve("solvers", solver)
     with guarded("solvers", found):
         calls = calls_on(found, len(values) - 1)
@@ -105,7 +109,7 @@ def from_sigmas(
 def _check_falling(sigmas: Sequence[float], flow: bool) -> None:
     """Raise InputError for sigmas that no solver plays down to the data."""
     if flow and sigmas[0] > 1:
-        raise InputError(f"sigmas begin at {sigmas[0]:g}; the levels of a flow lie in [0, 1]")
+        raise InputError(f"sigmas begin at {sigmas[0]:g}; of a flow sigma is tau, in [0, 1], which is s / (1 + s) of s")
     for n in range(1, len(sigmas)):
         if not sigmas[n] < sigmas[n - 1]:
             how = "repeats" if sigmas[n] == sigmas[n - 1] else "rises above"

@@ -69,7 +69,7 @@ def plans_on(lists: Sequence[Sequence[float]], solver: str | None, model: Model,
     """The plans of --solver on each of --sigmas. Raises InputError for lists that do not go down to 0 and unknown solvers."""
     name, flow = "euler" if solver is None else solver, is_flow(model.schedule)
     plans = [from_sigmas(sigmas, model, solver_of(name, flow), guidance=guidance) for sigmas in lists]
-    return [plan.named(f"{name} {len(sigmas) - 1} sigmas") for plan, sigmas in zip(plans, lists, strict=True)]
+    return [plan.named(f"{name} sigmas {n}" if len(plans) > 1 else f"{name} sigmas") for n, plan in enumerate(plans, 1)]
 
 
 def scheduler_or_model(name: str) -> Any:

@@ -25,6 +25,8 @@ from fewer.plan import Plan
 from fewer.sigmas import is_flow
 
 WHOLE = 1e-6  # of a training time: a time nearer to a whole one is that
+# of a scheduler's configuration, what the network was trained with, which the pipeline's own says
+TRAINED = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,12 @@ def _diffusers(plan: Plan, trained: Any, path: str) -> Exported:
     export = to_diffusers(plan, trained)
     given = {name: values.tolist() for name, values in export.given.items()}
     call = {**given, **({} if export.guidance is None else {"guidance_scale": export.guidance})}
-    config = pprint.pformat(export.config, width=110, compact=True, sort_dicts=False)
+    own = {key: value for key, value in export.config.items() if key not in TRAINED and value is not None}
+    config = pprint.pformat(own, width=100, compact=True, sort_dicts=False)
     arguments = ", ".join(f"{name}={value!r}" for name, value in call.items())
     text = (
-        f"from diffusers import {export.kind}\n\npipe.scheduler = {export.kind}.from_config({config})\n"
+        f"from diffusers import {export.kind}\n\nsettings = {config}\n"
+        f"pipe.scheduler = {export.kind}.from_config(pipe.scheduler.config, **settings)\n"
         f"images = pipe(prompt, {arguments}).images"
     )
     off = f"its weights differ by up to {export.error:.2g}, and its times by up to {export.time_error:.2g}"
