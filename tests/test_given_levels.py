@@ -95,7 +95,11 @@ BAD = ["14.6,five,0", "", " ", "3", "3,-1,0", "inf,1,0", "nan,0", "3,,0", "[]"]
     ids=["audit", "sample", "compare"],
 )
 def test_what_is_no_list_is_refused_in_a_line(
-    given: str, command: tuple[str, ...], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: str,
+    command: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run([*command, "--sigmas", given]) == 2

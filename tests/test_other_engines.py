@@ -137,9 +137,7 @@ def _changed(plan: fewer.Plan, what: str) -> fewer.Plan:
 
 
 @pytest.mark.parametrize("what", ["weights", "noise", "guidance", "blocks", "network", "start"])
-def test_what_a_list_of_levels_loses_is_said(
-    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_list_of_levels_loses_is_said(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _changed(from_sigmas(LISTS[False], model_of(False)), what).save(tmp_path / "plan.json")
     assert run(["export", str(path), "--to", "sigmas"]) == 1
     out, err = capsys.readouterr()
@@ -151,7 +149,9 @@ def test_what_a_list_of_levels_loses_is_said(
 def test_a_run_of_neighbours_is_played_from_there_and_to_there() -> None:
     model, sigmas = model_of(False), list(LISTS[False])
     plan = from_sigmas(sigmas, model)
-    head = fewer.sample_k_diffusion(denoiser(model, False), noise() * 20, torch.tensor(sigmas[:3]), disable=True, plan=plan)
+    head = fewer.sample_k_diffusion(
+        denoiser(model, False), noise() * 20, torch.tensor(sigmas[:3]), disable=True, plan=plan
+    )
     whole = fewer.sample_k_diffusion(denoiser(model, False), head, torch.tensor(sigmas[2:]), disable=True, plan=plan)
     torch.testing.assert_close(whole, euler(denoiser(model, False), noise() * 20, sigmas), rtol=1e-6, atol=1e-6)
 
