@@ -7,8 +7,9 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -60,6 +61,8 @@ def pack(monkeypatch: pytest.MonkeyPatch) -> Any:
         comfy.model_sampling, comfy.samplers = sampling, samplers  # type: ignore[attr-defined]
         for module in (comfy, sampling, samplers):
             monkeypatch.setitem(sys.modules, module.__name__, module)
+    else:
+        importlib.import_module("comfy.cli_args").args.cpu = True
     monkeypatch.delitem(sys.modules, "a_pack.plan_node", raising=False)
     spec = importlib.util.spec_from_file_location(
         "a_pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
@@ -100,7 +103,7 @@ def test_the_node_gives_the_sigmas_and_a_sampler_that_plays_them(kind: str, pack
     here = sampler.sampler_function(
         network, x, sigmas, extra_args=extra, callback=None, disable=True, **sampler.extra_options
     )
-    for a, b in zip(sigmas, sigmas[1:], strict=False):  # Euler's method
+    for a, b in pairwise(sigmas):  # Euler's method
         x = x + (x - network(x, a.expand(2), **extra)) / a * (b - a)
     torch.testing.assert_close(here, x, rtol=1e-5, atol=1e-5)
 
@@ -139,9 +142,8 @@ def test_workflows_take_what_nodes_give(name: str, pack: Any) -> None:
 
 def test_on_comfyui_itself(pack: Any, tmp_path: Path) -> None:
     samplers = pytest.importorskip("comfy.k_diffusion.sampling", reason="ComfyUI is not installed here")
-    sigmas, sampler, _ = pack.NODE_CLASS_MAPPINGS["FewerPlan"]().load(
-        SimpleNamespace(get_model_object=_model("diffusion", 14.6).get_model_object), str(_plan("diffusion").save(tmp_path / "p.json"))
-    )  # fmt: skip
+    path = _plan("diffusion").save(tmp_path / "plan.json")
+    sigmas, sampler, _ = pack.NODE_CLASS_MAPPINGS["FewerPlan"]().load(_model("diffusion", 14.6), str(path))
     x = torch.randn(2, 1, 2, 2) * sigmas[0]
     there = samplers.sample_euler(lambda x, sigma: torch.tanh(x), x, sigmas, disable=True)
     here = sampler.sampler_function(lambda x, sigma: torch.tanh(x), x, sigmas, disable=True, **sampler.extra_options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -42,13 +43,13 @@ def denoiser(model: fewer.Model, flow: bool) -> Model:
 
 
 def euler(model: Model, x: Tensor, sigmas: list[float]) -> Tensor:
-    for a, b in zip(sigmas, sigmas[1:], strict=False):
+    for a, b in pairwise(sigmas):
         x = x + (b - a) * slope(model, x, a)
     return x
 
 
 def heun(model: Model, x: Tensor, sigmas: list[float]) -> Tensor:
-    for a, b in zip(sigmas, sigmas[1:], strict=False):
+    for a, b in pairwise(sigmas):
         d = slope(model, x, a)
         if b > 0:
             d = (d + slope(model, x + (b - a) * d, b)) / 2
@@ -57,7 +58,7 @@ def heun(model: Model, x: Tensor, sigmas: list[float]) -> Tensor:
 
 
 def dpm_2(model: Model, x: Tensor, sigmas: list[float]) -> Tensor:
-    for a, b in zip(sigmas, sigmas[1:], strict=False):
+    for a, b in pairwise(sigmas):
         d, middle = slope(model, x, a), (a * b) ** 0.5
         if b > 0:
             d = slope(model, x + (middle - a) * d, middle)
@@ -69,7 +70,7 @@ def second_order(model: Model, x: Tensor, sigmas: list[float], exact: bool) -> T
     """dpmpp_2m, or res_multistep where the line through the last two data predictions is integrated exactly."""
     steps = torch.tensor(sigmas, dtype=torch.float64).log().neg().diff().tolist()
     last: Tensor | None = None
-    for n, (a, b) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
+    for n, (a, b) in enumerate(pairwise(sigmas)):
         data = model(x, x.new_full((len(x),), a))
         line = data
         if b > 0 and last is not None:
