@@ -15,6 +15,7 @@ from torch import Tensor
 import fewer
 from fewer.cli.main import run
 from fewer.guidance.cfg import ClassifierFree
+from fewer.guidance.cfg_rescale import Rescaled
 from fewer.integrations.engine_export import exported
 from fewer.integrations.engines import COMFY_ONLY, K_SAMPLERS, played_by, solver_of
 from fewer.models.schedules import Flow, VarianceExploding
@@ -130,6 +131,7 @@ def _changed(plan: fewer.Plan, what: str) -> fewer.Plan:
     return {
         "weights": replace(plan, rows=(rows[0], replace(rows[1], b={0: -0.01, 1: rows[1].b[1] + 0.01}), *rows[2:])),
         "noise": replace(plan, rows=(replace(rows[0], noise=0.1), *rows[1:])),
+        "rescaled": replace(plan, rows=tuple(replace(row, guidance=Rescaled(2.0)) for row in rows)),
         "guidance": replace(plan, rows=tuple(replace(r, guidance=g) for r, g in zip(rows, rules, strict=True))),
         "blocks": replace(plan, rows=(rows[0], replace(rows[1], blocks={"a": fewer.Shortcut({0: 1.0})}), *rows[2:])),
         "network": replace(plan, rows=(*rows[:-1], replace(rows[-1], network=1))),
@@ -137,7 +139,7 @@ def _changed(plan: fewer.Plan, what: str) -> fewer.Plan:
     }[what]
 
 
-@pytest.mark.parametrize("what", ["weights", "noise", "guidance", "blocks", "network", "start"])
+@pytest.mark.parametrize("what", ["weights", "noise", "guidance", "rescaled", "blocks", "network", "start"])
 def test_what_a_list_of_levels_loses_is_said(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _changed(from_sigmas(LISTS[False], model_of(False)), what).save(tmp_path / "plan.json")
     assert run(["export", str(path), "--to", "sigmas"]) == 1
@@ -174,7 +176,7 @@ def test_the_callback_and_the_scales_of_rows_are_k_diffusions() -> None:
     torch.testing.assert_close(seen[0]["denoised"], denoiser(model, False)(noise() * 20, torch.full((3,), 20.0)))
 
 
-@pytest.mark.parametrize("what", ["guidance", "blocks", "network"])
+@pytest.mark.parametrize("what", ["guidance", "rescaled", "blocks", "network"])
 def test_what_a_k_diffusion_model_cannot_play_is_refused(what: str) -> None:
     plan = _changed(from_sigmas(LISTS[False], model_of(False)), what)
     with pytest.raises(fewer.InputError, match=r"plan 'euler 5 sigmas'"):

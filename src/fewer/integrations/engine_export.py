@@ -113,7 +113,7 @@ def _diffusers(plan: Plan, trained: Any, path: str) -> Exported:
 
 def _k_diffusion(plan: Plan, trained: Any, path: str) -> Exported:
     """Lines that call a sampler of k-diffusion, or fewer's own where none of those has the plan's rows."""
-    flow = _flow(plan, trained)
+    flow, scales = _flow(plan, trained), set(row_scales(plan))
     check_playable(plan)
     nearest = None if any(_beyond_levels(plan)) else next(iter(played_by(plan, flow)), None)
     if nearest is not None and nearest.exact and nearest.sampler not in COMFY_ONLY:
@@ -127,7 +127,8 @@ def _k_diffusion(plan: Plan, trained: Any, path: str) -> Exported:
         return Exported("\n".join(lines), notes=tuple(_scale_notes(plan)), values=nearest.sigmas)
     lines = ["import fewer", "", f"plan = fewer.Plan.load({path!r})", f"sigmas = fewer.plan_sigmas(plan, flow={flow})"]
     lines.append("samples = fewer.sample_k_diffusion(model, noise * sigmas[0], sigmas, plan=plan)")
-    return Exported("\n".join(lines), notes=tuple(_scale_notes(plan)), values=tuple(levels_of(plan, flow)))
+    each = ["rows have scales of their own: give cond_scale in extra_args, which they set"] if len(scales) > 1 else []
+    return Exported("\n".join(lines), (), (*_scale_notes(plan), *each), tuple(levels_of(plan, flow)))
 
 
 TARGETS: Mapping[str, Callable[[Plan, Any, str], Exported]] = {
@@ -174,10 +175,9 @@ def _in_words(played: Played) -> str:
 
 def _scale_notes(plan: Plan) -> Iterator[str]:
     """What to set where the plan guides all rows by one scale."""
-    rules = {row.guidance for row in plan.rows}
-    if len(rules) == 1 and None not in rules:
-        scales = {scale for scale in row_scales(plan) if scale is not None}
-        yield f"the plan guides by {scales.pop():g}: set that guidance scale there"
+    rules = [row.guidance for row in plan.rows]
+    if all(rule is not None and rule.rule == "cfg" and rule == rules[0] for rule in rules):
+        yield f"the plan guides by {row_scales(plan)[0]:g}: set that guidance scale there"
 
 
 def _beyond_levels(plan: Plan) -> Iterator[str]:

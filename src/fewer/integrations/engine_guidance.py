@@ -18,11 +18,3 @@ def row_scales(plan: Plan) -> list[float | None]:
                 "fewer.apply(plan, pipe) plays it"
             )
     return [None if row.guidance is None else float(row.guidance.parameters()["scale"]) for row in plan.rows]
-
-
-def one_scale(plan: Plan) -> float | None:
-    """The scale of all rows; None where none guides. Raises InputError where rows differ, and as `row_scales` does."""
-    scales = set(row_scales(plan))
-    if len(scales) > 1:
-        raise InputError(f"plan {plan.name!r} guides otherwise than by one scale, which is for fewer.apply(plan, pipe)")
-    return scales.pop()
