@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from diffusers import ConfigMixin
 
 from fewer.arguments import as_plan
 from fewer.blocks.find import candidates
 from fewer.engine import check_fit
 from fewer.errors import InputError
-from fewer.integrations.hook import Hook, guides, needs_hook
+from fewer.integrations.hook import guides, needs_hook, networks, unwatch, watch
 from fewer.integrations.scheduler import FewerScheduler
 from fewer.models.model import Model
 from fewer.models.pipelines.cut.fields import hash_of_networks
+from fewer.models.pipelines.cut.loop import takes
 from fewer.models.pipelines.folder import hash_of
 from fewer.plan import Plan
 
-NETWORKS = ("unet", "transformer", "transformer_2")
-LABEL_FIRST = ("DiTPipeline",)  # pipelines whose pass with the label comes before the empty one
 
 
-@dataclass
-class _Applied:
-    scheduler: Any  # the pipeline's own
-    hook: Hook | None
-
-
-_applied: WeakKeyDictionary[Any, _Applied] = WeakKeyDictionary()
+_own: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # schedulers of the pipelines that play a plan
 
 
 def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
     """Make a diffusers pipeline run a plan: `pipe(..., num_inference_steps=len(plan.rows))`, until `unapply(pipe)`.
 
-    The pipeline gets a FewerScheduler. Where rows guide, leave out blocks, or start from more than the noise, its
-    network gets a hook too; the pipeline must then be called so that it guides (a guidance_scale above 1, of any
-    value), while under a plan without guidance it guides as it always does. A plan that was applied before is taken off.
+    The pipeline gets a FewerScheduler. Where rows guide, leave out blocks, or start from more than the noise, its calls are
+    played, too (see fewer.integrations.hook). Under a plan that guides the pipeline must be called so that it guides, by any
+    scale; under another one it guides as it always does. A plan that was applied before is taken off.
 
     `model` gives the noise schedule and the hash of the network, where the pipeline's scheduler and folder do not. Warns once
     when the plan was made for another model. Raises InputError for what cannot play the plan: a pipeline whose scheduler
@@ -48,15 +40,14 @@ def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
     plan = as_plan(plan)
     if not hasattr(pipe, "scheduler"):
         raise InputError(f"pipe is a {type(pipe).__name__} without a scheduler; expected a diffusers pipeline")
-    own = _applied[pipe].scheduler if pipe in _applied else pipe.scheduler
+    own = _own.get(pipe, pipe.scheduler)
     scheduler = FewerScheduler.from_plan(plan, own if model is None else model)
-    network = _network(pipe) if needs_hook(scheduler) else None
-    if network is not None:
-        _check(plan, pipe, network)
+    _check(plan, pipe)
     _warn_of_fit(plan, pipe, model, scheduler.frame.schedule.describe())
     unapply(pipe)
-    hook = None if network is None else Hook.attached(network, type(pipe).__name__ in LABEL_FIRST)
-    _applied[pipe] = _Applied(own, hook)
+    if needs_hook(scheduler):
+        watch(pipe)
+    _own[pipe] = own
     pipe.scheduler = scheduler
 
 
@@ -64,34 +55,29 @@ def unapply(pipe: Any) -> None:
     """The pipeline as it was before `apply`: its own scheduler object, no hooks. Without a plan, nothing is done."""
     if not hasattr(pipe, "scheduler"):
         raise InputError(f"pipe is a {type(pipe).__name__} without a scheduler; expected a diffusers pipeline")
-    was = _applied.pop(pipe, None)
-    if was is None:
-        return
-    if was.hook is not None:
-        was.hook.remove()
-    pipe.scheduler = was.scheduler
+    unwatch(pipe)
+    if pipe in _own:
+        pipe.scheduler = _own.pop(pipe)
 
 
-def _network(pipe: Any) -> nn.Module:
-    """The network that the pipeline calls."""
-    networks = [part for name in NETWORKS if isinstance(part := getattr(pipe, name, None), nn.Module)]
-    if len(networks) != 1:
-        raise InputError(
-            f"{type(pipe).__name__} has {len(networks)} networks; expected one, as `unet` or `transformer`"
-        )
-    return networks[0]
-
-
-def _check(plan: Plan, pipe: Any, network: Any) -> None:
-    if guides(plan) and getattr(getattr(network, "config", None), "guidance_embeds", False):
+def _check(plan: Plan, pipe: Any) -> None:
+    """Raises InputError for guidance that the pipeline cannot make, and blocks that none of its networks has."""
+    found = networks(pipe).values()
+    if guides(plan) and not takes(pipe, "negative_prompt") and any(_embeds_guidance(network) for network in found):
         raise InputError(
             f"plan {plan.name!r} guides by two passes; the network of {type(pipe).__name__} takes its guidance_scale as "
             "an input: use a plan without guidance"
         )
-    there = {name for name, _ in network.named_modules()} | candidates(network).keys()
+    there = {name for network in found for name in (*dict(network.named_modules()), *candidates(network))}
     missing = sorted({name for row in plan.rows for name in row.blocks} - there)
     if missing:
-        raise InputError(f"plan {plan.name!r} names block {missing[0]!r}, which {type(network).__name__} has not")
+        raise InputError(
+            f"plan {plan.name!r} names block {missing[0]!r}, which {' and '.join(type(each).__name__ for each in found)} has not"
+        )
+
+
+def _embeds_guidance(network: Any) -> bool:
+    return isinstance(network, ConfigMixin) and bool(network.config.get("guidance_embeds"))
 
 
 def _folder(pipe: Any) -> Path | None:
@@ -101,8 +87,7 @@ def _folder(pipe: Any) -> Path | None:
     named = getattr(pipe.config, "_name_or_path", None) or pipe.config.get("_name_or_path")
     if named:
         return Path(str(named))
-    networks = [network for name in NETWORKS if isinstance(network := getattr(pipe, name, None), nn.Module)]
-    paths = [path for network in networks if (path := getattr(getattr(network, "config", None), "_name_or_path", None))]
+    paths = [path for network in networks(pipe).values() if (path := getattr(getattr(network, "config", None), "_name_or_path", None))]
     return Path(str(paths[0])).parent if len(paths) == 1 else None
 
 

@@ -12,7 +12,6 @@ import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
-from weakref import ref
 
 import torch
 from diffusers import ConfigMixin, SchedulerMixin
@@ -27,20 +26,13 @@ from fewer.engine import Step, advance, begin, bind, output, times
 from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError
 from fewer.guidance.passes import Past
+from fewer.integrations.turn import Turn
 from fewer.integrations.trained import described, frame, packed, unpacked
 from fewer.models.edge import in_own_precision
 from fewer.plan import Plan, Row, Start
 from fewer.plan.file import from_json, migrate, to_json
 
 NEAR = 1e-2  # pipelines that start from z itself, as diffusers' own samplers for pixels do, are this near to c scale z
-
-_turn = threading.local()
-
-
-def in_play() -> FewerScheduler | None:
-    """The scheduler whose run is under way in this thread: hooks on a network ask it for the row."""
-    found = getattr(_turn, "scheduler", None)
-    return None if found is None else found()
 
 
 @dataclass
@@ -62,7 +54,7 @@ class Run:
     states, outputs     those that later rows name, counted from `first`
     started             the first samples, once they have been scaled
     noised              whether the run began with noised data
-    played, batch       of a hook on the network: the last row whose guidance and blocks it played, and its number of samples
+    played, turn        of `apply`: the last row of which it saw the network's calls, and the passes of one of a plan that guides
     past                passes of guided rows, for rules that remember them
     """
 
@@ -78,7 +70,7 @@ class Run:
     started: Tensor | None = None
     noised: bool = False
     played: int | None = None
-    batch: int | None = None
+    turn: Turn | None = None
     past: dict[int, Past] = field(default_factory=dict)
 
 
@@ -219,7 +211,6 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
                 f"num_inference_steps is {asked}; plan {self.plan.name!r} has {rows} rows: give num_inference_steps={rows}"
             )
         self._begin(device)
-        _turn.scheduler = ref(self)
 
     def _begin(self, device: torch.device | str | None = None) -> None:
         self.num_inference_steps = len(self.plan.rows)
@@ -278,8 +269,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         step, data = run.steps[n], x
         if step is not None:
             f = model_output[:, : sample.shape[1]] if model_output.shape[1] > sample.shape[1] else model_output
-            plain = replace(step, row=replace(step.row, guidance=None))  # a hook on the network has guided
-            u = output(plain, x, None, lambda x_in, t, labels: f.to(torch.float32))
+            u = self._output(run, n - run.first, step, x, f)
             data = x - self._levels[n] * u
 
             def draw(_: int) -> Tensor:
@@ -293,8 +283,6 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
             for j in step.done_outputs:
                 del run.outputs[j]
         run.at, run.state = n + 1, x
-        if n + 1 == len(run.steps):
-            _turn.scheduler = None
         previous = self._sample(x, n + 1, sample.dtype)
         if not return_dict:
             return previous, data.to(sample.dtype)
@@ -324,7 +312,6 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
     def located(self, timestep: Any = None) -> tuple[Run, int]:
         """This thread's run and the row in play. Before it, that of `set_begin_index` or of the time, where it then begins."""
         run = self._own_run()
-        _turn.scheduler = ref(self)
         if run.at is None:
             first = run.begin if run.begin is not None else 0 if timestep is None else self._place(run, timestep)
             plan = self.plan if first == 0 else self.plan.from_row(first)
@@ -368,8 +355,21 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
         if (row.guidance is not None or row.blocks) and run.played != n:
             what = "guidance" if row.guidance is not None else "blocks"
             raise InputError(f"plan {name!r} has {what} in row {n}; fewer.apply(plan, pipe) plays it")
-        if run.batch is not None and len(sample) != run.batch:
-            raise InputError(f"plan {name!r} guides, but the pipeline does not; call it with a guidance_scale above 1")
+
+    def _output(self, run: Run, k: int, step: Step, x: Tensor, model_output: Tensor) -> Tensor:
+        """u of the k-th row of the run at its state x, guided where the row guides."""
+        told = {"label": model_output} if run.turn is None else run.turn.passes(model_output)
+        passes = {condition: f.to(torch.float32) for condition, f in told.items()}
+        if step.row.guidance is None:
+            return output(step, x, None, lambda x_in, t, labels: passes["label"])
+
+        def call(x_in: Tensor, t: Any, labels: Tensor | None) -> Tensor:
+            asked = labels[:: len(x)].tolist() if labels is not None else [0]
+            return torch.cat([passes["empty" if label else "label"] for label in asked])
+
+        labels = torch.zeros(len(x), dtype=torch.int64)
+        past = run.past if any(row.guidance is not None and row.guidance.remembers for row in run.rows) else None
+        return output(step, x, labels, call, k, past)
 
     def _begun(self, noise: Tensor) -> Tensor:
         """The plan's first state from unit noise. Noise that its start adds is of one law with a larger scale."""

@@ -1,0 +1,134 @@
+"""Calls of a pipeline's network: what is denoised in them, and the same call for some of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewer.errors import InputError
+from fewer.integrations.tape import Node, Taped
+
+INPUTS = ("hidden_states", "sample", "x")  # by which networks call what they denoise
+PER_FRAME = "encoder_hidden_states"  # which video networks take once a frame
+UNBATCHED = ("image_rotary_emb", "img_ids", "txt_ids")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Arguments of a network's call."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    @property
+    def x(self) -> Tensor:
+        """What the network denoises, (rows, ..)."""
+        x = self.args[0] if self.args else next((self.kwargs[name] for name in INPUTS if name in self.kwargs), None)
+        if not isinstance(x, Tensor):
+            raise InputError(f"the pipeline gives its network a {type(x).__name__} to denoise; expected one tensor of rows")
+        return x
+
+    def with_x(self, x: Tensor) -> Arguments:
+        """The same with another sample."""
+        if self.args:
+            return replace(self, args=(x, *self.args[1:]))
+        name = next(name for name in INPUTS if name in self.kwargs)
+        return replace(self, kwargs={**self.kwargs, name: x})
+
+    def rows(self, start: int, stop: int) -> Arguments:
+        """Those of rows start .. stop - 1 alone."""
+        n = len(self.x)
+        if (start, stop) == (0, n):
+            return self
+        return Arguments(part(self.args, n, start, stop), part(self.kwargs, n, start, stop))
+
+
+def part(value: Any, batch: int, start: int, stop: int, name: str = "") -> Any:
+    """Entries start .. stop - 1 of every tensor of a batch, in tuples, lists and dicts too."""
+    if isinstance(value, Tensor):
+        if name in UNBATCHED or value.ndim == 0 or len(value) != batch:
+            each = len(value) // batch if name == PER_FRAME and value.ndim else 0
+            return value[start * each : stop * each] if each and len(value) == each * batch else value
+        return value[start:stop]
+    if isinstance(value, dict):
+        return {key: part(entry, batch, start, stop, key) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(part(entry, batch, start, stop, name) for entry in value)
+    return value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two arguments are equal, tensor by tensor."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one is other or (one.shape == other.shape and torch.equal(one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one is other or type(one) is type(other) is not Tensor and one == other
+
+
+@dataclass
+class Call:
+    """A call of a network, whose rows are run where they are needed.
+
+    run   gives the network's output, of whatever kind, for the arguments of some rows
+    node  of what the pipeline was given as the output
+    told  that itself: the outputs of the rows that had been run, again and again
+    """
+
+    network: nn.Module
+    given: Arguments
+    run: Callable[[Arguments, range], Any]
+    node: Node = field(default_factory=Node)
+    outputs: dict[int, Tensor] = field(default_factory=dict)
+    told: Tensor | None = None
+    whole: Any = None
+
+    def __len__(self) -> int:
+        return len(self.given.x)
+
+    def need(self, rows: Sequence[int]) -> None:
+        """Run those of the rows that have not been run."""
+        missing = [k for k in rows if k not in self.outputs]
+        if not missing:
+            return
+        span = range(min(missing), max(missing) + 1)
+        self.whole = self.run(self.given.rows(span.start, span.stop), span)
+        out = tensor(self.whole)
+        if out is None or len(out) != len(span):
+            raise InputError(
+                f"{type(self.network).__name__} does not give one row of output for each row that it is given, as it must "
+                "for a plan that guides"
+            )
+        self.outputs.update(zip(span, out, strict=True))
+
+    def tell(self, like: Call | None) -> Any:
+        """What the pipeline is told: where no row was run, zeros in the place of the output of a call like this one."""
+        if self.outputs:
+            known = list(self.outputs.values())
+            self.told = torch.stack([known[k % len(known)] if len(known) < len(self) else self.outputs[k] for k in range(len(self))])
+        elif like is not None and like.told is not None:
+            self.whole, self.told = like.whole, torch.zeros_like(like.told)
+        return retold(self.whole, Taped.of(self.told.clone(), self.node))
+
+
+def tensor(out: Any) -> Tensor | None:
+    """The tensor that a network gives, alone or first of several; None where that is none."""
+    if isinstance(out, Tensor):
+        return out
+    first = out[0]
+    return first if isinstance(first, Tensor) else None
+
+
+def retold(out: Any, value: Tensor) -> Any:
+    """A network's output, of the same kind, with this tensor in the place of its first."""
+    if isinstance(out, Tensor):
+        return value
+    if isinstance(out, tuple | list):
+        return type(out)((value, *out[1:]))
+    return type(out)(**{**out, next(iter(out)): value})
