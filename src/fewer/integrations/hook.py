@@ -33,7 +33,7 @@ NETWORKS = ("unet", "transformer", "prior", "decoder")  # how names of the netwo
 
 _here = threading.local()
 _busy: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # pipelines whose call is under way, and its thread
-_lock = threading.Lock()
+_lock = threading.RLock()
 _derived: dict[type, type] = {}  # classes made here, and what they derive from
 _networks: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()  # those that stand-ins stand for
 
