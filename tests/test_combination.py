@@ -59,7 +59,15 @@ def one_by_one(label: Tensor, empty: Tensor) -> Tensor:
 
 CODE: dict[str, tuple[Callable[..., Tensor], int]] = {
     code.__name__: (code, label)
-    for code, label in ((halves, 1), (label_first, 0), (doubled, 0), (rescaled, 1), (frames, 1), (in_place, 1), (one_by_one, 0))
+    for code, label in (
+        (halves, 1),
+        (label_first, 0),
+        (doubled, 0),
+        (rescaled, 1),
+        (frames, 1),
+        (in_place, 1),
+        (one_by_one, 0),
+    )
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,8 @@ from fewer.integrations.hook import guides, needs_hook, networks, unwatch, watch
 from fewer.integrations.scheduler import FewerScheduler
 from fewer.models.model import Model
 from fewer.models.pipelines.cut.fields import hash_of_networks
-from fewer.models.pipelines.cut.loop import takes
 from fewer.models.pipelines.folder import hash_of
 from fewer.plan import Plan
-
-
 
 _own: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # schedulers of the pipelines that play a plan
 
@@ -63,7 +61,8 @@ def unapply(pipe: Any) -> None:
 def _check(plan: Plan, pipe: Any) -> None:
     """Raises InputError for guidance that the pipeline cannot make, and blocks that none of its networks has."""
     found = networks(pipe).values()
-    if guides(plan) and not takes(pipe, "negative_prompt") and any(_embeds_guidance(network) for network in found):
+    second = any(name.startswith("negative_prompt") for name in inspect.signature(type(pipe).__call__).parameters)
+    if guides(plan) and not second and any(_embeds_guidance(network) for network in found):
         raise InputError(
             f"plan {plan.name!r} guides by two passes; the network of {type(pipe).__name__} takes its guidance_scale as "
             "an input: use a plan without guidance"
@@ -87,7 +86,11 @@ def _folder(pipe: Any) -> Path | None:
     named = getattr(pipe.config, "_name_or_path", None) or pipe.config.get("_name_or_path")
     if named:
         return Path(str(named))
-    paths = [path for network in networks(pipe).values() if (path := getattr(getattr(network, "config", None), "_name_or_path", None))]
+    paths = [
+        path
+        for network in networks(pipe).values()
+        if (path := getattr(getattr(network, "config", None), "_name_or_path", None))
+    ]
     return Path(str(paths[0])).parent if len(paths) == 1 else None
 
 

@@ -29,7 +29,9 @@ class Arguments:
         """What the network denoises, (rows, ..)."""
         x = self.args[0] if self.args else next((self.kwargs[name] for name in INPUTS if name in self.kwargs), None)
         if not isinstance(x, Tensor):
-            raise InputError(f"the pipeline gives its network a {type(x).__name__} to denoise; expected one tensor of rows")
+            raise InputError(
+                f"the pipeline gives its network a {type(x).__name__} to denoise; expected one tensor of rows"
+            )
         return x
 
     def with_x(self, x: Tensor) -> Arguments:
@@ -69,7 +71,7 @@ def same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, tuple | list) and isinstance(other, tuple | list):
         return len(one) == len(other) and all(map(same, one, other))
-    return one is other or type(one) is type(other) is not Tensor and one == other
+    return one is other or (type(one) is type(other) is not Tensor and one == other)
 
 
 @dataclass
@@ -111,7 +113,9 @@ class Call:
         """What the pipeline is told: where no row was run, zeros in the place of the output of a call like this one."""
         if self.outputs:
             known = list(self.outputs.values())
-            self.told = torch.stack([known[k % len(known)] if len(known) < len(self) else self.outputs[k] for k in range(len(self))])
+            self.told = torch.stack(
+                [known[k % len(known)] if len(known) < len(self) else self.outputs[k] for k in range(len(self))]
+            )
         elif like is not None and like.told is not None:
             self.whole, self.told = like.whole, torch.zeros_like(like.told)
         return retold(self.whole, Taped.of(self.told.clone(), self.node))

@@ -31,7 +31,11 @@ class Combination:
     def of(self, *rows: Sequence[Tensor]) -> Tensor:
         """What goes to `step` where pass p has the outputs rows[p], one for each sample; all passes, where one is given."""
         told = rows if len(rows) > 1 else rows * len(self.passes)
-        given = {unit: row for units, values in zip(self.passes, told, strict=True) for unit, row in zip(units, values, strict=True)}
+        given = {
+            unit: row
+            for units, values in zip(self.passes, told, strict=True)
+            for unit, row in zip(units, values, strict=True)
+        }
         leaves = {
             leaf: torch.stack([given.get((leaf, k), like[k]) for k in range(len(like))])
             for leaf, like in self.like.items()
@@ -57,15 +61,21 @@ _SMALL = 0.05  # of a weight: rounding in half precision
 
 
 def read(node: Node, like: Mapping[Node, Tensor]) -> Combination | None:
-    """The combination of these outputs of the network, by the tape's last node; None where samples differ in their passes.
+    """The combination of these outputs of the network, by the tape's last node; None where samples share passes, or differ in them.
 
     like  the outputs, in the order of the calls, (n, ..) each
     """
     units = [(leaf, k) for leaf, value in like.items() for k in range(len(value))]
     base = {leaf: _random(value, 3) for leaf, value in like.items()}
-    codes = torch.stack([_moved(node, base, unit) for unit in units]).tolist()
+    moved = [_moved(node, base, unit) for unit in units]
+    counts = torch.stack([each.sum() for each in moved])
+    hashes = torch.randint(1, 2**31, moved[0].shape, generator=torch.Generator().manual_seed(4)).to(counts.device)
+    codes = torch.stack([torch.where(each, hashes, 0).sum() for each in moved])
+    sizes = dict(zip(codes.tolist(), counts.tolist(), strict=True))
+    if sum(sizes.values()) != int(torch.stack(moved).any(0).sum()):  # some share a part of what they move
+        return None
     samples: dict[int, list[Unit]] = {}
-    for unit, code in zip(units, codes, strict=True):
+    for unit, code in zip(units, codes.tolist(), strict=True):
         if code:  # else nothing of it goes on
             samples.setdefault(code, []).append(unit)
     if len({len(each) for each in samples.values()}) != 1:
@@ -74,13 +84,11 @@ def read(node: Node, like: Mapping[Node, Tensor]) -> Combination | None:
 
 
 def _moved(node: Node, base: Mapping[Node, Tensor], unit: Unit) -> Tensor:
-    """A number that stands for the set of entries which a row of an output moves; 0 for none."""
+    """Which entries a row of an output moves."""
     leaf, k = unit
     other = base[leaf].clone()
     other[k] = torch.nan
-    there = node.played({**base, leaf: other}).isnan().flatten()
-    codes = torch.randint(1, 2**31, there.shape, generator=torch.Generator().manual_seed(4)).to(there.device)
-    return torch.where(there, codes, 0).sum()
+    return node.played({**base, leaf: other}).isnan().flatten()
 
 
 def _random(like: Tensor, seed: int) -> Tensor:

@@ -11,6 +11,7 @@ else than one pass, or one with the prompt and one without, is refused.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,10 +27,10 @@ from fewer.integrations.row_blocks import RowBlocks
 from fewer.integrations.scheduler import FewerScheduler, Run
 from fewer.integrations.tape import plain
 from fewer.integrations.turn import Turn
-from fewer.models.pipelines.cut.loop import takes
 from fewer.plan import Plan
 
 NETWORKS = ("unet", "transformer", "prior", "decoder")  # how names of the networks of pipelines' loops begin
+SCALES = ("true_cfg_scale", "guidance_scale")
 
 _here = threading.local()
 _busy: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # pipelines whose call is under way, and its thread
@@ -39,10 +40,13 @@ _networks: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()  # thos
 
 
 class Play:
-    """One call of a pipeline: the run of its FewerScheduler, which begins after `before`, and the row in play."""
+    """One call of a pipeline: the run of its FewerScheduler, which begins after `before`, and the row in play.
 
-    def __init__(self, pipe: Any) -> None:
-        self.pipe = pipe
+    guidance  the guidance scales of the call by their names
+    """
+
+    def __init__(self, pipe: Any, guidance: dict[str, Any]) -> None:
+        self.pipe, self.guidance = pipe, guidance
         self.before: Run = pipe.scheduler.run
         self.run: Run | None = None
         self.number = -1
@@ -57,7 +61,7 @@ class Play:
         run, n = scheduler.located()
         if n >= len(scheduler.plan.rows):
             return network(*given.args, **given.kwargs)
-        if (run, n) != (self.run, self.number):
+        if run is not self.run or n != self.number:
             self._begin(scheduler, run, n)
         if self.scales and n == 0:
             given = given.with_x(scheduler.scale_model_input(given.x))
@@ -79,12 +83,7 @@ class Play:
         self.blocks.begin(run, n)
         if guides(scheduler.plan):
             plan, kind = scheduler.plan, type(self.pipe).__name__
-            remedy = (
-                "by a true_cfg_scale above 1 and a negative prompt"
-                if takes(self.pipe, "true_cfg_scale")
-                else "by a guidance_scale above 1"
-            )
-            run.turn = Turn(plan.name, kind, remedy, n, plan.rows[n].conditions).following(run.turn)
+            run.turn = Turn(plan.name, kind, self.guidance, n, plan.rows[n].conditions).following(run.turn)
 
     def end(self) -> None:
         """Leave nothing behind."""
@@ -94,7 +93,7 @@ class Play:
 
 
 @contextmanager
-def played(pipe: Any) -> Iterator[None]:
+def played(pipe: Any, guidance: dict[str, Any]) -> Iterator[None]:
     """A call of a pipeline under its scheduler: until its end the pipeline's networks are stand-ins."""
     with _lock:
         here = threading.get_ident()
@@ -108,7 +107,7 @@ def played(pipe: Any) -> Iterator[None]:
     parts = vars(pipe)
     own = {} if outer else {name: part for name, part in parts.items() if _is_network(name, part)}
     plays = vars(_here).setdefault("plays", [])
-    plays.append(Play(pipe))
+    plays.append(Play(pipe, guidance))
     stand_ins = {name: _stand_in(network) for name, network in own.items()}
     try:
         parts.update(stand_ins)
@@ -137,11 +136,15 @@ def unwatch(pipe: Any) -> None:
 def _played_class(kind: type) -> type:
     """The class of a pipeline whose calls are played; it makes pipelines of the class that it derives from."""
 
+    signature = inspect.signature(kind.__call__)
+
     @wraps(kind.__call__)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self.scheduler, FewerScheduler):
             return kind.__call__(self, *args, **kwargs)
-        with played(self):
+        given = signature.bind(self, *args, **kwargs)
+        given.apply_defaults()
+        with played(self, {name: given.arguments[name] for name in SCALES if name in given.arguments}):
             return kind.__call__(self, *args, **kwargs)
 
     def new(cls: type, *args: Any, **kwargs: Any) -> Any:
@@ -179,7 +182,9 @@ def _stand_in(network: nn.Module) -> nn.Module:
 
 
 def _made(kind: type, more: dict[str, Any]) -> type:
-    made = type(kind)(kind.__name__, (kind,), {**more, "__module__": kind.__module__, "__qualname__": kind.__qualname__})
+    made = type(kind)(
+        kind.__name__, (kind,), {**more, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    )
     _derived[made] = kind
     return made
 

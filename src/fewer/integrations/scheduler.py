@@ -26,8 +26,8 @@ from fewer.engine import Step, advance, begin, bind, output, times
 from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError
 from fewer.guidance.passes import Past
-from fewer.integrations.turn import Turn
 from fewer.integrations.trained import described, frame, packed, unpacked
+from fewer.integrations.turn import Turn
 from fewer.models.edge import in_own_precision
 from fewer.plan import Plan, Row, Start
 from fewer.plan.file import from_json, migrate, to_json

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,14 +21,14 @@ Places = dict[int, tuple[int, tuple[int, ...]]]  # call -> its number of rows, a
 class Turn:
     """The calls of row `number` of the plan `name` in a pipeline of class `kind`; the row makes a pass under each of `conditions`.
 
-    remedy    how the pipeline is made to guide
+    guidance  the guidance scales of the pipeline's call
     last      calls of the row before, which this one's are expected to be like
     expected  where the passes with the prompt and without it are in these; None where that is not known
     """
 
     name: str
     kind: str
-    remedy: str
+    guidance: dict[str, Any]
     number: int
     conditions: tuple[str, ...]
     last: Sequence[Call] = ()
@@ -73,17 +74,24 @@ class Turn:
         combination = self._combination(output)
         passes = combination.passes
         if len(passes) > 2:
-            raise self._refused(f"{self.kind} makes {len(passes)} passes there; rows know two, with the prompt and without it")
+            raise self._refused(
+                f"{self.kind} makes {len(passes)} passes there; rows know two, with the prompt and without it"
+            )
         if len(passes) == 1:
             if self.conditions != ("label",):
+                scales = (
+                    " and ".join(f"{name}={scale}" for name, scale in self.guidance.items()) or "no scale to guide by"
+                )
                 raise self._refused(
-                    f"{self.kind} makes one pass there: call it so that it guides in this row ({self.remedy}), or play a plan "
-                    "without guidance"
+                    f"{self.kind} makes one pass there, with {scales}: call it so that it makes another without the prompt "
+                    "(some do so for a scale above 1, some for a negative prompt, some never), or play a plan without guidance"
                 )
             return {"label": self._only(combination, 0)}
         label = combination.label()
         if label is None:
-            raise self._refused(f"neither of the two passes of {self.kind} has a weight there that grows with a guidance scale")
+            raise self._refused(
+                f"neither of the two passes of {self.kind} has a weight there that grows with a guidance scale"
+            )
         self._check_conditions(combination)
         places = {"label": label, "empty": 1 - label}
         self.expected = {condition: self._places(combination, p) for condition, p in places.items()}
@@ -119,7 +127,8 @@ class Turn:
     def _check_conditions(self, combination: Combination) -> None:
         """Raises InputError where both passes have the same arguments and other outputs: the network was changed in one."""
         one, other = (
-            [(call, row) for leaf, row in units for call in self.calls if call.node is leaf] for units in combination.passes
+            [(call, row) for leaf, row in units for call in self.calls if call.node is leaf]
+            for units in combination.passes
         )
         for (a, i), (b, j) in zip(one, other, strict=True):
             mine, theirs = a.given.rows(i, i + 1), b.given.rows(j, j + 1)
@@ -141,4 +150,6 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are equal to the rounding of their dtype; NaN is equal to itself."""
     if one.shape != other.shape:
         return False
-    return torch.allclose(one, other, rtol=0, atol=64 * torch.finfo(one.dtype).eps * float(one.abs().max()), equal_nan=True)
+    return torch.allclose(
+        one, other, rtol=0, atol=64 * torch.finfo(one.dtype).eps * float(one.abs().max()), equal_nan=True
+    )
