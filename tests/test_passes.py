@@ -27,15 +27,14 @@ NOISE = tiny.drawn(3, 6)
 
 
 class Network(nn.Module):
-    """F(x, t, prompt); `rows` counts the rows that it is run on."""
+    """F(x, t, prompt)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.block, self.out, self.rows = nn.Linear(6, 6), nn.Linear(6, 6), 0
+        self.block, self.out = nn.Linear(6, 6), nn.Linear(6, 6)
         tiny.seeded(self)
 
     def forward(self, hidden_states: Tensor, timestep: Tensor, prompt: Tensor) -> tuple[Tensor]:
-        self.rows += len(hidden_states)
         return (self.out(torch.tanh(self.block(hidden_states) + prompt)) + timestep.reshape(-1, 1) / 1000,)
 
 
@@ -150,11 +149,12 @@ def test_rows_make_the_passes_that_they_name(output: Any, rules: Any) -> None:
     plan = guided(model, *rules)
     fewer.apply(plan, pipe)
     for noise in (NOISE, NOISE[:1].repeat(2, 1)):
-        pipe.transformer.rows = 0
-        found = pipe(noise)
-        spare = pipe.transformer.rows - len(noise) * plan.nfe
+        rows: list[int] = []
+        with pipe.transformer.register_forward_hook(lambda _, args, out, rows=rows: rows.append(len(out[0]))):
+            found = pipe(noise)
+        spare = sum(rows) - len(noise) * plan.nfe
         torch.testing.assert_close(found, sampled(model, plan, noise), atol=1e-5, rtol=1e-5)
-        assert spare in ((0,) if len(rules[0].conditions) == 2 else (0, len(noise)))
+        assert 0 <= spare <= (0 if len(rules[0].conditions) == 2 else len(noise))
 
 
 @pytest.mark.parametrize("output", [batched, one_by_one])
@@ -194,7 +194,7 @@ def stop(pipe: Any, i: int) -> None:
 
 
 def fail(pipe: Any, i: int) -> None:
-    pipe.transformer(NOISE[:, :2], timestep=torch.zeros(1), prompt=PROMPTS)
+    raise RuntimeError
 
 
 @pytest.mark.parametrize("end", [stop, fail, None])
@@ -214,7 +214,6 @@ def test_nothing_is_left_of_a_call(end: Any) -> None:
         pipe(callback=end)
     except (KeyboardInterrupt, RuntimeError):
         assert end is not None
-    network.rows = before[0]["rows"]
     assert [dict(vars(module)) for module in network.modules()] == before
     assert pipe.transformer is network
     assert torch.equal(other(), expected)
@@ -249,24 +248,21 @@ def test_copies_play_the_plan_and_pipelines_of_the_same_class_do_not() -> None:
 
 
 @pytest.mark.parametrize("how", ["before", "in place", "after"])
-@pytest.mark.parametrize("name", ["block", None])
-def test_compiled_networks(how: str, name: str | None) -> None:
+def test_compiled_networks(how: str) -> None:
     """By a backend that runs graphs as they are; warmed up before and after."""
     pipe, model = made(batched)
     plan = guided(model, BOTH, LABEL, BOTH, LABEL)
-    if name is not None:
-        short = [replace(row, blocks={name: Shortcut({0: 1.0})}) for row in plan.rows[1:]]
-        plan = replace(plan, rows=(plan.rows[0], *short))
+    plan = replace(plan, rows=(*plan.rows[:3], replace(plan.rows[3], blocks={"block": Shortcut({0: 1.0})})))
     expected, own = sampled(model, plan), pipe()
     torch._dynamo.reset()
     if how == "in place":
         pipe.transformer.compile(backend="eager")
     elif how == "before":
         pipe.transformer = torch.compile(pipe.transformer, backend="eager")
-    for _ in range(2):
+    for again in (False, True):
         torch.testing.assert_close(pipe(), own, atol=1e-5, rtol=1e-5)
         fewer.apply(plan, pipe)
-        if how == "after":
+        if how == "after" and not again:
             pipe.transformer = torch.compile(pipe.transformer, backend="eager")
         torch.testing.assert_close(pipe(), expected, atol=1e-5, rtol=1e-5)
         fewer.unapply(pipe)

@@ -50,7 +50,7 @@ def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
 
 
 def unapply(pipe: Any) -> None:
-    """The pipeline as it was before `apply`: its own scheduler object, no hooks. Without a plan, nothing is done."""
+    """The pipeline as it was before `apply`: its own scheduler object and class. Without a plan, nothing is done."""
     if not hasattr(pipe, "scheduler"):
         raise InputError(f"pipe is a {type(pipe).__name__} without a scheduler; expected a diffusers pipeline")
     unwatch(pipe)

@@ -41,6 +41,10 @@ class Arguments:
         name = next(name for name in INPUTS if name in self.kwargs)
         return replace(self, kwargs={**self.kwargs, name: x})
 
+    def same(self, other: Arguments) -> bool:
+        """Whether both are equal, tensor by tensor."""
+        return same(self.args, other.args) and same(dict(self.kwargs), dict(other.kwargs))
+
     def rows(self, start: int, stop: int) -> Arguments:
         """Those of rows start .. stop - 1 alone."""
         n = len(self.x)

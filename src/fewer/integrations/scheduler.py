@@ -317,7 +317,7 @@ class FewerScheduler(SchedulerMixin, ConfigMixin):
             plan = self.plan if first == 0 else self.plan.from_row(first)
             run.first = len(self.plan.rows) - len(plan.rows)
             run.rows = plan.rows
-            rows = tuple(replace(row, blocks={}) for row in plan.rows)  # blocks are for a hook on the network
+            rows = tuple(replace(row, blocks={}) for row in plan.rows)  # blocks are played around the network
             run.steps = [*[None] * run.first, *bind(self.frame, replace(plan, rows=rows))]
             run.at = first
         return run, run.at
