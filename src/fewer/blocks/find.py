@@ -26,8 +26,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from fewer.blocks.flops import FlopCounter
 from fewer.blocks.streams import Form, form_of
 from fewer.errors import InputError
 from fewer.models.model import Model
@@ -218,7 +218,7 @@ def _look(model: Model, network: nn.Module) -> dict[str, _Seen]:
         if name:
             names.setdefault(module, []).append(name)
     seen = {module: _Seen() for module in names}
-    counter, turns, here = FlopCounterMode(display=False), count(1), threading.get_ident()
+    counter, turns, here = FlopCounter(), count(1), threading.get_ident()
 
     def before(module: nn.Module, args: Any) -> None:
         if threading.get_ident() != here:  # which calls the network, too
