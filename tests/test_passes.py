@@ -34,7 +34,9 @@ class Network(nn.Module):
         self.block, self.out = nn.Linear(6, 6), nn.Linear(6, 6)
         tiny.seeded(self)
 
-    def forward(self, hidden_states: Tensor, timestep: Tensor, prompt: Tensor) -> tuple[Tensor]:
+    def forward(self, hidden_states: Any, timestep: Tensor, prompt: Any) -> tuple[Any]:
+        if isinstance(hidden_states, list):
+            return ([-out for out in self(torch.stack(hidden_states), timestep, torch.stack(prompt))[0]],)
         return (self.out(torch.tanh(self.block(hidden_states) + prompt)) + timestep.reshape(-1, 1) / 1000,)
 
 
@@ -89,6 +91,15 @@ def empty_first(pipe: Any, x: Tensor, t: Tensor, scale: float) -> Tensor:
     return mixed * (label.norm(dim=-1, keepdim=True) / mixed.norm(dim=-1, keepdim=True))
 
 
+def listed(pipe: Any, x: Tensor, t: Tensor, scale: float) -> Tensor:
+    """As Z-Image's pipeline, which gives its network lists of samples and of prompts."""
+    n = len(x)
+    told = [PROMPTS[0]] * n + [PROMPTS[1]] * n
+    outs = pipe.transformer([*x, *x], t.expand(2 * n), told)[0]
+    mixed = [label.float() + scale * (label - empty) for label, empty in zip(outs[:n], outs[n:], strict=True)]
+    return -torch.stack(mixed)
+
+
 def three(pipe: Any, x: Tensor, t: Tensor, scale: float) -> Tensor:
     empty, label, other = pipe.pass_of(x, t, 1, 0, 0).chunk(3)
     return empty + scale * (label - empty) + label - other
@@ -136,13 +147,18 @@ def sampled(model: fewer.Model, plan: Plan, noise: Tensor = NOISE) -> Tensor:
     return fewer.sample(model, plan, noise=noise, labels=0)
 
 
+def count(rows: list[int], out: Any) -> None:
+    if isinstance(out[0], Tensor):  # not twice what is made of lists
+        rows.append(len(out[0]))
+
+
 LABEL, BOTH, EMPTY = ClassifierFree(1.0), ClassifierFree(4.0), ClassifierFree(0.0)
 APG = ProjectedGuidance(4.0, parallel=0.2, norm=1.0, momentum=-0.5)
 MIXED = ((LABEL, BOTH, None, BOTH), (BOTH, LABEL, APG, APG), (EMPTY, LABEL, BOTH, EMPTY))
 
 
 @pytest.mark.parametrize("rules", MIXED)
-@pytest.mark.parametrize("output", [batched, label_first, one_by_one, empty_first])
+@pytest.mark.parametrize("output", [batched, label_first, one_by_one, empty_first, listed])
 def test_rows_make_the_passes_that_they_name(output: Any, rules: Any) -> None:
     """Those alone are run, but for the first row, of which it is not known in which order the pipeline makes them."""
     pipe, model = made(output)
@@ -150,7 +166,7 @@ def test_rows_make_the_passes_that_they_name(output: Any, rules: Any) -> None:
     fewer.apply(plan, pipe)
     for noise in (NOISE, NOISE[:1].repeat(2, 1)):
         rows: list[int] = []
-        with pipe.transformer.register_forward_hook(lambda _, args, out, rows=rows: rows.append(len(out[0]))):
+        with pipe.transformer.register_forward_hook(lambda _, args, out, rows=rows: count(rows, out)):
             found = pipe(noise)
         spare = sum(rows) - len(noise) * plan.nfe
         torch.testing.assert_close(found, sampled(model, plan, noise), atol=1e-5, rtol=1e-5)

@@ -26,20 +26,25 @@ class Arguments:
 
     @property
     def x(self) -> Tensor:
-        """What the network denoises, (rows, ..)."""
-        x = self.args[0] if self.args else next((self.kwargs[name] for name in INPUTS if name in self.kwargs), None)
-        if not isinstance(x, Tensor):
-            raise InputError(
-                f"the pipeline gives its network a {type(x).__name__} to denoise; expected one tensor of rows"
-            )
-        return x
+        """What the network denoises, (rows, ..), of which some networks take a list. Raises InputError for anything else."""
+        x = self._first
+        if isinstance(x, list) and all(isinstance(each, Tensor) and each.shape == x[0].shape for each in x):
+            return torch.stack(x)
+        if isinstance(x, Tensor):
+            return x
+        raise InputError(f"the pipeline gives its network a {type(x).__name__} to denoise; expected rows of one shape")
+
+    @property
+    def _first(self) -> Any:
+        return self.args[0] if self.args else next((self.kwargs[name] for name in INPUTS if name in self.kwargs), None)
 
     def with_x(self, x: Tensor) -> Arguments:
         """The same with another sample."""
+        given = list(x.unbind()) if isinstance(self._first, list) else x
         if self.args:
-            return replace(self, args=(x, *self.args[1:]))
+            return replace(self, args=(given, *self.args[1:]))
         name = next(name for name in INPUTS if name in self.kwargs)
-        return replace(self, kwargs={**self.kwargs, name: x})
+        return replace(self, kwargs={**self.kwargs, name: given})
 
     def same(self, other: Arguments) -> bool:
         """Whether both are equal, tensor by tensor."""
@@ -50,7 +55,8 @@ class Arguments:
         n = len(self.x)
         if (start, stop) == (0, n):
             return self
-        return Arguments(part(self.args, n, start, stop), part(self.kwargs, n, start, stop))
+        of = _of_lists if isinstance(self._first, list) else part
+        return Arguments(of(self.args, n, start, stop), of(dict(self.kwargs), n, start, stop))
 
 
 def part(value: Any, batch: int, start: int, stop: int, name: str = "") -> Any:
@@ -65,6 +71,16 @@ def part(value: Any, batch: int, start: int, stop: int, name: str = "") -> Any:
     if isinstance(value, tuple | list):
         return type(value)(part(entry, batch, start, stop, name) for entry in value)
     return value
+
+
+def _of_lists(value: Any, batch: int, start: int, stop: int) -> Any:
+    """The same for a network that takes lists of rows: entries of lists and tensors of a batch."""
+    if isinstance(value, tuple):
+        return tuple(_of_lists(entry, batch, start, stop) for entry in value)
+    if isinstance(value, dict):
+        return {key: _of_lists(entry, batch, start, stop) for key, entry in value.items()}
+    rows = isinstance(value, list) or (isinstance(value, Tensor) and value.ndim > 0)
+    return value[start:stop] if rows and len(value) == batch else value
 
 
 def same(one: Any, other: Any) -> bool:
@@ -105,8 +121,8 @@ class Call:
             return
         span = range(min(missing), max(missing) + 1)
         self.whole = self.run(self.given.rows(span.start, span.stop), span)
-        out = tensor(self.whole)
-        if out is None or len(out) != len(span):
+        out = tensor(self.whole, self.network)
+        if len(out) != len(span):
             raise InputError(
                 f"{type(self.network).__name__} does not give one row of output for each row that it is given, as it must "
                 "for a plan that guides"
@@ -125,18 +141,23 @@ class Call:
         return retold(self.whole, Taped.of(self.told.clone(), self.node))
 
 
-def tensor(out: Any) -> Tensor | None:
-    """The tensor that a network gives, alone or first of several; None where that is none."""
-    if isinstance(out, Tensor):
-        return out
-    first = out[0]
-    return first if isinstance(first, Tensor) else None
+def tensor(out: Any, network: nn.Module) -> Tensor:
+    """What a network gives, alone or first of several, in rows. Raises InputError where that is none."""
+    first = out if isinstance(out, Tensor) else out[0]
+    if isinstance(first, list) and all(isinstance(each, Tensor) and each.shape == first[0].shape for each in first):
+        return torch.stack(first)
+    if isinstance(first, Tensor):
+        return first
+    raise InputError(
+        f"{type(network).__name__} gives a {type(first).__name__}; a plan that changes its calls needs rows"
+    )
 
 
 def retold(out: Any, value: Tensor) -> Any:
-    """A network's output, of the same kind, with this tensor in the place of its first."""
+    """A network's output, of the same kind, with these rows in the place of its first."""
     if isinstance(out, Tensor):
         return value
+    rows = list(value.unbind()) if isinstance(out[0], list) else value
     if isinstance(out, tuple | list):
-        return type(out)((value, *out[1:]))
-    return type(out)(**{**out, next(iter(out)): value})
+        return type(out)((rows, *out[1:]))
+    return type(out)(**{**out, next(iter(out)): rows})

@@ -94,9 +94,7 @@ class _Replay:
         self.module, self.given = module, given
 
     def __call__(self, x: Tensor, t: Any, labels: Tensor | None) -> Tensor:
-        out = tensor(self.module(*self.given.args, **self.given.kwargs))
-        assert out is not None
-        return out
+        return tensor(self.module(*self.given.args, **self.given.kwargs), self.module)
 
 
 def _as_model(network: nn.Module, given: Arguments) -> Model:
