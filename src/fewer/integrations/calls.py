@@ -131,14 +131,15 @@ class Call:
 
     def tell(self, like: Call | None) -> Any:
         """What the pipeline is told: where no row was run, zeros in the place of the output of a call like this one."""
-        if self.outputs:
-            known = list(self.outputs.values())
-            self.told = torch.stack(
-                [known[k % len(known)] if len(known) < len(self) else self.outputs[k] for k in range(len(self))]
-            )
-        elif like is not None and like.told is not None:
-            self.whole, self.told = like.whole, torch.zeros_like(like.told)
-        return retold(self.whole, Taped.of(self.told.clone(), self.node))
+        if not self.outputs and (like is None or like.told is None):
+            self.need(range(len(self)))
+        if self.outputs or like is None or like.told is None:
+            known = [self.outputs[k] for k in sorted(self.outputs)]
+            told = torch.stack([self.outputs.get(k, known[k % len(known)]) for k in range(len(self))])
+        else:
+            self.whole, told = like.whole, torch.zeros_like(like.told)
+        self.told = told
+        return retold(self.whole, Taped.of(told.clone(), self.node))
 
 
 def tensor(out: Any, network: nn.Module) -> Tensor:

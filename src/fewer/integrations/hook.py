@@ -123,7 +123,7 @@ def played(pipe: Any, guidance: dict[str, Any]) -> Iterator[None]:
 def watch(pipe: Any) -> None:
     """Have the pipeline's calls played, until `unwatch`."""
     unwatch(pipe)
-    pipe.__class__ = _played_class(type(pipe))
+    pipe.__class__ = _played_class(type(pipe))  # type: ignore[arg-type]
 
 
 def unwatch(pipe: Any) -> None:
@@ -175,7 +175,7 @@ def _stand_in_class(kind: type) -> type:
 
 def _stand_in(network: nn.Module) -> nn.Module:
     """Something that shares all that the network has and is, but for its calls."""
-    made: nn.Module = object.__new__(_stand_in_class(type(network)))
+    made: nn.Module = object.__new__(_stand_in_class(type(network)))  # type: ignore[arg-type]
     made.__dict__ = network.__dict__
     _networks[made] = network
     return made
