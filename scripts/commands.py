@@ -35,7 +35,8 @@ TASKS = {
     "Make samples cheap": ("tune", "sample"),
     "Look at what came out": ("report", "serve"),
     "Judge a plan, or any images": ("compare", "judge", "diff"),
-    "Look into a model": ("inspect",),
+    "Play a plan in another engine": ("export",),
+    "Look into a model, or a list of levels": ("inspect", "audit"),
     "Look up methods and their claims": ("methods", "claims"),
 }
 

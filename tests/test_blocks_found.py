@@ -16,6 +16,7 @@ from fewer.blocks.streams import form_of
 from fewer.engine import sample
 from fewer.errors import InputError
 from fewer.models.model import Model
+from fewer.models.schedules import Flow
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Row, Shortcut, Start
 
@@ -164,3 +165,28 @@ def test_outputs_that_are_no_streams() -> None:
         form_of("a", (torch.zeros(1),), {}, {"x": torch.zeros(1)})
     with pytest.raises(InputError, match="'a' takes no tensor"):
         form_of("a", (3,), {}, torch.zeros(1))
+
+
+class Table(nn.Module):
+    """Hands a parameter of its own to a module, as networks of Sana and Mochi do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.inner = nn.Parameter(torch.ones(3)), Scaled()
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.inner(x, self.table)
+
+
+class Scaled(nn.Module):
+    """x times a table."""
+
+    def forward(self, x: Tensor, table: Tensor) -> Tensor:
+        return x * table
+
+
+def test_networks_whose_parameters_are_trained() -> None:
+    """They are looked at as others are, wherever they use a parameter."""
+    network = Table()
+    assert next(network.parameters()).requires_grad
+    assert block(Model(network, Flow(), "flow", (3,)), "inner").kind == "residual"

@@ -258,10 +258,11 @@ def test_bundled_models_are_small(name: str) -> None:
     assert sum(file.stat().st_size for file in (bundled.FOLDER / name).rglob("*")) <= MEGABYTES * 1e6
 
 
-def test_the_middle_sized_network_samples_images_of_its_classes() -> None:
+@pytest.mark.parametrize("name", ["cifar16-unet", "cifar16-dit"])
+def test_the_middle_sized_networks_sample_images_of_their_classes(name: str) -> None:
     """At most 12 MB of float16; samples under guidance have the spread of images in [-1, 1]."""
-    assert sum(file.stat().st_size for file in (bundled.FOLDER / "cifar16-unet").rglob("*")) <= 12e6
-    model = fewer.load("cifar16-unet")
+    assert sum(file.stat().st_size for file in (bundled.FOLDER / name).rglob("*")) <= 12e6
+    model = fewer.load(name)
     assert (model.shape, model.classes, model.empty_label) == ((3, 16, 16), 10, 10)
     x = fewer.sample(model, fewer.standard("unipc", model, nfe=12, steps="logsnr", guidance=2.0), n=4)
     assert x.isfinite().all()

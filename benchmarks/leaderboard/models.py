@@ -73,6 +73,10 @@ MODELS: dict[str, tuple[str, Callable[[], Model]]] = {
         "UNet of 16x16 CIFAR-10 images (bundled, 4.9 million weights), class-conditional, noise prediction",
         lambda: load("cifar16-unet", None),
     ),
+    "cifar16-dit": (
+        "DiT of 16x16 CIFAR-10 images (bundled, 4.9 million weights), class-conditional, flow matching",
+        lambda: load("cifar16-dit", None),
+    ),
 }
 
 

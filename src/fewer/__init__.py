@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fewer.evaluate.probability_flow.adaptive import adaptive
     from fewer.integrations.apply import apply, unapply
     from fewer.integrations.export import to_diffusers
+    from fewer.integrations.k_diffusion import plan_sigmas, sample_k_diffusion
     from fewer.integrations.probe import from_diffusers
     from fewer.integrations.scheduler import FewerScheduler
     from fewer.judging import judge
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fewer.plan import Plan, Row, Shortcut, Start
     from fewer.samplers import standard
     from fewer.search import tune
+    from fewer.sigmas import from_sigmas
     from fewer.tasks.inversion import invert
 
     __version__: str
@@ -42,11 +44,14 @@ _HOMES = {
     "apply": "fewer.integrations.apply",
     "compare": "fewer.evaluate.leaderboard",
     "from_diffusers": "fewer.integrations.probe",
+    "from_sigmas": "fewer.sigmas",
     "invert": "fewer.tasks.inversion",
     "judge": "fewer.judging",
     "load": "fewer.models.load",
     "measure": "fewer.evaluate.measure",
+    "plan_sigmas": "fewer.integrations.k_diffusion",
     "sample": "fewer.engine",
+    "sample_k_diffusion": "fewer.integrations.k_diffusion",
     "standard": "fewer.samplers",
     "to_diffusers": "fewer.integrations.export",
     "tune": "fewer.search",
@@ -68,11 +73,14 @@ __all__ = [
     "apply",
     "compare",
     "from_diffusers",
+    "from_sigmas",
     "invert",
     "judge",
     "load",
     "measure",
+    "plan_sigmas",
     "sample",
+    "sample_k_diffusion",
     "standard",
     "to_diffusers",
     "tune",

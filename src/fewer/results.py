@@ -83,6 +83,7 @@ class Budget(Record):
     match: bool = False
     margin: Figure = None
     keep: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
+    playable_by: Text | None = None
     guidance: Figure = None
     trials: int | None = None
     time: Figure = None

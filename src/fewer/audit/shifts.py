@@ -21,6 +21,8 @@ from fewer.plan import Plan
 Array = NDArray[np.float64]
 
 REGULAR = 1e-4  # of the levels' range: differences of regular levels may differ by so much, in float32 tables
+TYPED = 6e-3  # levels of a list that someone has typed may be rounded by so much
+CLEARLY = 0.3  # share of what other numbers of shifts are off, below which one fits
 
 
 def shift(tau: Array | float, m: float) -> Array:
@@ -74,3 +76,20 @@ def _on(case: Case, levels: Array) -> Plan | None:
         return Case.of(case.model, case.scheduler, case.steps, tuple(levels.tolist())).plan
     except InputError:
         return None
+
+
+def times_shifted(levels: Array, m: float) -> int | None:
+    """How often (0, 1 or 2 times) regular levels were shifted by m to be these, of a list that may be rounded; None for no such.
+
+    levels  at least three, falling, in [0, 1]
+    """
+    off = [float(np.abs(_on_a_line(levels, m**k) - levels).max()) for k in range(3)]
+    best = int(np.argmin(off))
+    others = min(error for k, error in enumerate(off) if k != best)
+    return best if off[best] < TYPED and off[best] < CLEARLY * others else None
+
+
+def _on_a_line(levels: Array, m: float) -> Array:
+    """Levels with the same ends that are regular but for one shift by m."""
+    first, last = shift(levels[[0, -1]], 1 / m)
+    return shift(np.linspace(first, last, len(levels)), m)

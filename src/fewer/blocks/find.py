@@ -15,6 +15,7 @@ replaces what flows. Any other module is a block under its own dotted name, resi
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from fewer.blocks.flops import FlopCounter
 from fewer.blocks.streams import Form, form_of
 from fewer.errors import InputError
 from fewer.models.model import Model
@@ -217,12 +218,16 @@ def _look(model: Model, network: nn.Module) -> dict[str, _Seen]:
         if name:
             names.setdefault(module, []).append(name)
     seen = {module: _Seen() for module in names}
-    counter, turns = FlopCounterMode(display=False), count(1)
+    counter, turns, here = FlopCounter(), count(1), threading.get_ident()
 
     def before(module: nn.Module, args: Any) -> None:
+        if threading.get_ident() != here:  # which calls the network, too
+            return
         seen[module].flops_before = counter.get_total_flops()
 
     def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if threading.get_ident() != here:
+            return
         record = seen[module]
         record.calls += 1
         record.turn = next(turns)

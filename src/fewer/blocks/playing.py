@@ -1,13 +1,12 @@
 """Plays the blocks column: in rows that leave out a block, its modules return what the row's shortcut says.
 
-During a run the `forward` of the modules of each block that the plan names is replaced on the instances, and restored
+During a run the `forward` of the modules of each block that the plan names is another one in the run's thread, and restored
 afterwards, also when the run fails. A row that runs a block calls the module's own forward, so that the output is bit
 for bit the network's; the block's branch is kept as long as a later row names it, for each pass apart.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from fewer.blocks.actions import RUN, BlockAction, BlockActions
 from fewer.blocks.find import Block, block, network_of
+from fewer.blocks.forwards import forward_of, replace
 from fewer.blocks.streams import Streams
 from fewer.errors import InputError
 from fewer.models.model import Model
@@ -112,37 +112,7 @@ def _attach(
     for number, name in enumerate(each.modules):
         module = network.get_submodule(name)
         make = _leaving if number == len(each.modules) - 1 else _passing
-        yield _replace(module, _untraced(make(_Part(played, each, actions, module.forward, entered, number))))
-
-
-def _replace(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
-    before = module.__dict__.get("forward")
-    module.forward = forward  # type: ignore[method-assign]
-
-    def restore() -> None:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before
-
-    return restore
-
-
-@contextmanager
-def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """The module with another forward, which is kept out of compiled graphs; afterwards it is as it was."""
-    restore = _replace(module, _untraced(forward))
-    try:
-        yield
-    finally:
-        restore()
-
-
-def _untraced(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Kept out of compiled graphs, which would freeze one row's decision; the module's own forward is compiled."""
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled; importing it takes seconds
-        return forward
-    return torch.compiler.disable(forward, recursive=False)  # type: ignore[no-any-return]
+        yield replace(module, make(_Part(played, each, actions, forward_of(module), entered, number)))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from fewer.cli.options import Figures, Guided, prompts_of
@@ -10,9 +12,14 @@ from fewer.errors import InputError
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import read_features
 from fewer.images import read_images
+from fewer.integrations.engines import solver_of
 from fewer.models.load import load
 from fewer.models.model import Model
+from fewer.models.pipelines.folder import scheduler_of
+from fewer.models.pipelines.scheduler_config import schedule_of
+from fewer.models.schedules import Schedule
 from fewer.plan import Plan
+from fewer.sigmas import from_sigmas, is_flow
 
 Scale = TypeVar("Scale", float | None, float | Literal["auto"] | None)
 
@@ -56,3 +63,25 @@ def read_figures(options: Figures, model: Model) -> dict[str, Any]:
             raise InputError("--features are for distances to data: give --data too")
         features = read_features(options.features, data, model.data_range)
     return {"data": data, "features": features, "metric": metric, "margin": options.margin}
+
+
+def plans_on(lists: Sequence[Sequence[float]], solver: str | None, model: Model, guidance: float | None) -> list[Plan]:
+    """The plans of --solver on each of --sigmas. Raises InputError for lists that do not go down to 0 and unknown solvers."""
+    name, flow = "euler" if solver is None else solver, is_flow(model.schedule)
+    plans = [from_sigmas(sigmas, model, solver_of(name, flow), guidance=guidance) for sigmas in lists]
+    return [plan.named(f"{name} sigmas {n}" if len(plans) > 1 else f"{name} sigmas") for n, plan in enumerate(plans, 1)]
+
+
+def scheduler_or_model(name: str) -> Any:
+    """What tells the noise schedule of a model: of a folder in diffusers format its scheduler, without any weights, else the
+    model.
+    """
+    if (Path(name) / "scheduler" / "scheduler_config.json").is_file():
+        return scheduler_of(Path(name))
+    return load(name)
+
+
+def schedule_named(name: str) -> Schedule:
+    """The noise schedule of a model (see `scheduler_or_model`)."""
+    found = scheduler_or_model(name)
+    return found.schedule if isinstance(found, Model) else schedule_of(found)[0]

@@ -104,6 +104,19 @@ Force = Annotated[
     typer.Option("--force", help="Write into the out folder whatever it holds: files of the same names are replaced."),
 ]
 
+Sigmas = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST", help="Noise levels between commas, falling, the last 0: sigma / alpha, of a flow tau (1 .. 0)."
+    ),
+]
+Solver = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOLVER",
+        help="What goes over the --sigmas: a solver of `fewer methods` or a sampler of k-diffusion (default euler).",
+    ),
+]
 Margin = Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")]
 
 MOST = 10_000
@@ -231,6 +244,17 @@ def scale_or_auto(text: str | None, data: Path | None) -> float | Literal["auto"
     if data is None:
         raise InputError("--guidance auto searches the scale whose samples are nearest to data: give --data too")
     return "auto"
+
+
+def sigma_lists(texts: Sequence[str], solver: str | None) -> list[tuple[float, ...]]:
+    """The lists of --sigmas. Raises InputError for what is no list of noise levels, and for a solver without any list."""
+    if not texts and solver is not None:
+        raise InputError("--solver goes over --sigmas: give those too")
+    if not texts:
+        return []
+    from fewer.sigmas import read_sigmas
+
+    return [read_sigmas(text) for text in texts]
 
 
 def words(text: str | None) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fewer.blocks.find import block, candidates, network_of
-from fewer.blocks.playing import replaced
+from fewer.blocks.forwards import forward_of, replaced
 from fewer.engine import begin, bind, play
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
@@ -103,7 +103,7 @@ def leaving(model: Model, decide: Decide, head: Head) -> Iterator[Leaving]:
     run = Leaving(decide, head, len(modules))
     with ExitStack() as stack:
         for k, module in enumerate(modules):
-            stack.enter_context(replaced(module, _block(run, k, module.forward)))
+            stack.enter_context(replaced(module, _block(run, k, forward_of(module))))
         yield run
 
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from fewer.blocks.playing import Played, replaced
+from fewer.blocks.forwards import forward_of, replaced
+from fewer.blocks.playing import Played
 from fewer.errors import InputError
 from fewer.guidance.passes import Passes
 from fewer.guidance.rule import Rule
@@ -125,7 +126,7 @@ class PerturbedAttention(Weakened):
     def weakened(self, layer: nn.Module) -> Any:
         """The layer's self-attention sees each place alone."""
         attention = getattr(layer, "attn1", layer)
-        return replaced(attention, _alone(attention.forward))
+        return replaced(attention, _alone(forward_of(attention)))
 
 
 def layers(network: nn.Module) -> list[nn.Module]:

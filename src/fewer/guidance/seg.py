@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fewer.blocks.playing import replaced
+from fewer.blocks.forwards import forward_of, replaced
 from fewer.errors import InputError
 from fewer.guidance.pag import Weakened
 from fewer.registry import part
@@ -51,7 +51,7 @@ class SmoothedEnergy(Weakened):
                 "smoothed-energy blurs queries, and this network's are fused with keys and values: unfuse them"
             )
         project = attention.get_submodule("to_q")
-        return replaced(project, _blurred(project.forward, self.blur))
+        return replaced(project, _blurred(forward_of(project), self.blur))
 
 
 def kernel(side: int, blur: float) -> Tensor:

@@ -9,22 +9,19 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from diffusers import DiffusionPipeline
-from torch import nn
+from diffusers import ConfigMixin, DiffusionPipeline
 
 from fewer.arguments import as_plan
 from fewer.blocks.find import candidates
 from fewer.engine import check_fit
 from fewer.errors import InputError
-from fewer.integrations.hook import Hook, guides, needs_hook
+from fewer.integrations.hook import guides, needs_hook, networks, unwatch, watch
 from fewer.integrations.scheduler import LISTS, FewerScheduler
 from fewer.models.model import Model
 from fewer.models.pipelines.cut.fields import hash_of_networks
 from fewer.models.pipelines.folder import hash_of
 from fewer.plan import Plan
 
-NETWORKS = ("unet", "transformer", "transformer_2")
-LABEL_FIRST = ("DiTPipeline",)  # pipelines whose pass with the label comes before the empty one
 REMAKING = ("DDIMPipeline", "PNDMPipeline")  # those that make a scheduler of their own class of any that they are given
 
 
@@ -37,7 +34,6 @@ class _Applied:
     own: Any
     played: FewerScheduler
     inner: list[Any]
-    hook: Hook | None
 
 
 _applied: WeakKeyDictionary[Any, _Applied] = WeakKeyDictionary()
@@ -47,8 +43,8 @@ def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
     """Make a diffusers pipeline run a plan: `pipe(..., num_inference_steps=len(plan.rows))`, until `unapply(pipe)`.
 
     The pipeline gets a FewerScheduler, and so do pipelines inside of it that share its own scheduler (combined ones). Where rows
-    guide, leave out blocks, or start from more than the noise, its network gets a hook too; the pipeline must then be called so
-    that it guides (a guidance_scale above 1, of any value), while under a plan without guidance it guides as it always does. A
+    guide, leave out blocks, or start from more than the noise, its calls are played, too (see fewer.integrations.hook). Under a
+    plan that guides the pipeline must be called so that it guides, by any scale; under another one it guides as it always does. A
     plan that was applied before is taken off; a scheduler that was set meanwhile counts as the pipeline's own.
 
     `model` gives the noise schedule and the hash of the network, where the pipeline's scheduler and folder do not. Warns once
@@ -60,30 +56,29 @@ def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
     scheduler = FewerScheduler.from_plan(plan, own if model is None else model)
     scheduler.call_takes = tuple(name for name in LISTS if name in inspect.signature(type(pipe).__call__).parameters)
     scheduler.remade_by = next((each.__name__ for each in type(pipe).__mro__ if each.__name__ in REMAKING), None)
-    network = _network(pipe) if needs_hook(scheduler) else None
-    if network is not None:
-        _check(plan, pipe, network)
+    _check(plan, pipe)
     _warn_of_fit(plan, pipe, model, scheduler.frame.schedule.describe())
     unapply(pipe)
     inner = _inner(pipe, own)
-    hook = None if network is None else Hook.attached(network, type(pipe).__name__ in LABEL_FIRST)
-    _applied[pipe] = _Applied(own, scheduler, inner, hook)
+    _applied[pipe] = _Applied(own, scheduler, inner)
     for each in (pipe, *inner):
         each.scheduler = scheduler
+        if needs_hook(scheduler):
+            watch(each)
 
 
 def unapply(pipe: Any) -> None:
-    """The pipeline as it was before `apply`: its own scheduler object, no hooks. Without a plan, nothing is done.
+    """The pipeline as it was before `apply`: its own scheduler object and class. Without a plan, nothing is done.
 
     A scheduler that was set after `apply` stays. A pipeline that was loaded or copied with a plan gets a scheduler made anew
     from its own one's configuration.
     """
     own = _own_scheduler(pipe)
     was = _applied.pop(pipe, None)
+    unwatch(pipe)
     if was is not None:
-        if was.hook is not None:
-            was.hook.remove()
         for each in (pipe, *was.inner):
+            unwatch(each)
             if each.scheduler is was.played:
                 each.scheduler = was.own
     elif isinstance(own, FewerScheduler):
@@ -109,26 +104,25 @@ def _inner(pipe: Any, own: Any) -> list[Any]:
     return sharing
 
 
-def _network(pipe: Any) -> nn.Module:
-    """The network that the pipeline calls."""
-    networks = [part for name in NETWORKS if isinstance(part := getattr(pipe, name, None), nn.Module)]
-    if len(networks) != 1:
-        raise InputError(
-            f"{type(pipe).__name__} has {len(networks)} networks; expected one, as `unet` or `transformer`"
-        )
-    return networks[0]
-
-
-def _check(plan: Plan, pipe: Any, network: Any) -> None:
-    if guides(plan) and getattr(getattr(network, "config", None), "guidance_embeds", False):
+def _check(plan: Plan, pipe: Any) -> None:
+    """Raises InputError for guidance that the pipeline cannot make, and blocks that none of its networks has."""
+    found = networks(pipe).values()
+    second = any(name.startswith("negative_prompt") for name in inspect.signature(type(pipe).__call__).parameters)
+    if guides(plan) and not second and any(_embeds_guidance(network) for network in found):
         raise InputError(
             f"plan {plan.name!r} guides by two passes; the network of {type(pipe).__name__} takes its guidance_scale as "
             "an input: use a plan without guidance"
         )
-    there = {name for name, _ in network.named_modules()} | candidates(network).keys()
+    there = {name for network in found for name in (*dict(network.named_modules()), *candidates(network))}
     missing = sorted({name for row in plan.rows for name in row.blocks} - there)
     if missing:
-        raise InputError(f"plan {plan.name!r} names block {missing[0]!r}, which {type(network).__name__} has not")
+        raise InputError(
+            f"plan {plan.name!r} names block {missing[0]!r}, which {' and '.join(type(each).__name__ for each in found)} has not"
+        )
+
+
+def _embeds_guidance(network: Any) -> bool:
+    return isinstance(network, ConfigMixin) and bool(network.config.get("guidance_embeds"))
 
 
 def _folder(pipe: Any) -> Path | None:
@@ -138,8 +132,11 @@ def _folder(pipe: Any) -> Path | None:
     named = getattr(pipe.config, "_name_or_path", None) or pipe.config.get("_name_or_path")
     if named:
         return Path(str(named))
-    networks = [network for name in NETWORKS if isinstance(network := getattr(pipe, name, None), nn.Module)]
-    paths = [path for network in networks if (path := getattr(getattr(network, "config", None), "_name_or_path", None))]
+    paths = [
+        path
+        for network in networks(pipe).values()
+        if (path := getattr(getattr(network, "config", None), "_name_or_path", None))
+    ]
     return Path(str(paths[0])).parent if len(paths) == 1 else None
 
 

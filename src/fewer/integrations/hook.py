@@ -1,168 +1,203 @@
-"""Hook on a pipeline's network, for what a scheduler alone cannot play: starts, guidance per row, shortcuts of blocks.
+"""A pipeline's call under a plan: what a scheduler alone cannot play is done where the pipeline calls its network.
 
-Pipelines that guide call their network on two passes at once and combine the halves themselves,
-F(empty) + scale (F(label) - F(empty)). The hook returns the row's guided output in both halves, so that any such
-formula is the identity. Of a row that makes one pass, only that half is run.
+`apply` gives the pipeline object a class of its own, derived from its class, whose call begins a `Play` and ends it, whatever
+ends the call; nothing else is put anywhere. While the call lasts, the pipeline's attributes for its networks are stand-ins,
+which share everything with the networks but are not they: other pipelines and threads never meet one. A stand-in asks the play
+that is under way in its thread for the row, runs those of the passes that the row needs, and notes on a tape what the
+pipeline makes of their outputs. The scheduler's `step` plays that tape again from each pass alone, and so has the row's passes
+in the layout of its samples, in pipelines that make them in one call or one after another. What the tape shows to be anything
+else than one pass, or one with the prompt and one without, is refused.
 """
 
 from __future__ import annotations
 
+import inspect
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, wraps
 from typing import Any
+from weakref import WeakKeyDictionary
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fewer.blocks.actions import bound
-from fewer.blocks.playing import Played, playing
-from fewer.engine import output
 from fewer.errors import InputError
-from fewer.integrations.scheduler import FewerScheduler, Run, in_play
-from fewer.models.model import Model
-from fewer.models.schedules import Flow
+from fewer.integrations.calls import Arguments, Call
+from fewer.integrations.row_blocks import RowBlocks
+from fewer.integrations.run import Run
+from fewer.integrations.scheduler import FewerScheduler
+from fewer.integrations.tape import plain
+from fewer.integrations.turn import Turn
 from fewer.plan import Plan
 
-INPUTS = ("hidden_states", "sample", "x")  # by which networks call what they denoise
-PER_FRAME = "encoder_hidden_states"  # which video networks take once a frame
-UNBATCHED = ("image_rotary_emb", "img_ids", "txt_ids")
-TAKEN = (
-    "another run began meanwhile to play a plan that leaves out blocks of this network: give each thread a network of its "
-    "own, or put a lock around the pipeline's call"
-)
-_lock = threading.Lock()  # of putting hooks on networks and taking them off
+NETWORKS = ("unet", "transformer", "prior", "decoder")  # how names of the networks of pipelines' loops begin
+SCALES = ("true_cfg_scale", "guidance_scale")
+
+_here = threading.local()
+_busy: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # pipelines whose call is under way, and its thread
+_lock = threading.RLock()
+_derived: dict[type, type] = {}  # classes made here, and what they derive from
+_networks: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()  # those that stand-ins stand for
 
 
-@dataclass
-class Hook:
-    """Hook on the network of pipelines; inert while no FewerScheduler is being played in the thread.
+class Play:
+    """One call of a pipeline: the run of its FewerScheduler, which begins after `before`, and the row in play.
 
-    label_first  the order of the pipelines' two passes: most have the unconditional one first
-    pipelines    the number of those that share the network, and this hook
+    guidance  the guidance scales of the call by their names
     """
 
-    network: nn.Module
-    label_first: bool = False
-    pipelines: int = 0
-    handles: list[Any] = field(default_factory=list)
-    blocks: ExitStack = field(default_factory=ExitStack)
-    played: Played | None = None
-    run: Run | None = None
+    def __init__(self, pipe: Any, guidance: dict[str, Any]) -> None:
+        self.pipe, self.guidance = pipe, guidance
+        self.before: Run = pipe.scheduler.run
+        self.run: Run | None = None
+        self.number = -1
+        self.scales = False
+        self.blocks = RowBlocks()
 
-    @classmethod
-    def attached(cls, network: nn.Module, label_first: bool = False) -> Hook:
-        """The hook on a network for one pipeline more: the one that is there already, or else a new one."""
-        with _lock:
-            there = (getattr(each, "__self__", None) for each in network._forward_pre_hooks.values())
-            hook = next((each for each in there if isinstance(each, cls)), None) or cls(network, label_first)
-            if not hook.handles:
-                hook.handles = [
-                    network.register_forward_pre_hook(hook.before, with_kwargs=True),
-                    network.register_forward_hook(hook.after, with_kwargs=True),
-                ]
-            hook.pipelines += 1
-            return hook
-
-    def remove(self) -> None:
-        """Take it off for one pipeline; after the last one the network is as it was."""
-        with _lock:
-            self.pipelines -= 1
-            if self.pipelines:
-                return
-            for handle in self.handles:
-                handle.remove()
-            self.handles = []
-            self.blocks.close()
-            self.played = self.run = None
-
-    def before(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Arguments of the network's call: the plan's start for unit noise, and only the passes that the row makes."""
-        scheduler = in_play()
-        if scheduler is None:
-            self._rest()
-            return None
-        (run, n), x = scheduler.located(), given(args, kwargs)
-        if n == 0 and not run.noised and run.scaled is None and not scheduler.starts_plainly():
-            args, kwargs = with_input(args, kwargs, scheduler.first_input(x))
-        conditions = self._conditions(scheduler.plan, n)
-        samples = len(x)
-        if guides(scheduler.plan):
-            samples = self._samples(scheduler.plan, run, x)
-            if len(conditions) == 1:
-                at = samples * self._order().index(conditions[0])
-                args, kwargs = part(args, len(x), at, at + samples), part(kwargs, len(x), at, at + samples)
-        self._play_blocks(run, n, samples, conditions, args, kwargs)
-        return args, kwargs
-
-    def after(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
-        """Output of the network's call: the row's guided output in both halves of the batch."""
-        self._rest()
-        scheduler = in_play()
-        if scheduler is None:
-            return None
+    def called(self, network: nn.Module, given: Arguments) -> Any:
+        """The answer to a call of one of the pipeline's networks."""
+        scheduler = self.pipe.scheduler
+        if not isinstance(scheduler, FewerScheduler) or scheduler.run is self.before:
+            return network(*given.args, **given.kwargs)
         run, n = scheduler.located()
-        if any(row.blocks for row in run.rows) and self.run is not run:
-            raise InputError(TAKEN)
-        run.played = n
-        if not guides(scheduler.plan):
-            return None
-        conditions = self._conditions(scheduler.plan, n)
-        whole = out if isinstance(out, Tensor) else out[0]
-        x = given(args, kwargs)[: len(whole) // len(conditions)]
-        channels = min(x.shape[1], whole.shape[1])  # the rest are learned variances, or an inpainting network's mask
-        passes = dict(zip(conditions, whole[:, :channels].to(torch.float32).chunk(len(conditions)), strict=True))
-        f = guided(scheduler, run, n, x[:, :channels], passes).to(whole.dtype)
-        rest = whole[:, channels:] if len(conditions) == 2 else torch.cat([whole[:, channels:]] * 2)
-        both = torch.cat([torch.cat([f, f]), rest], 1)
-        if isinstance(out, Tensor):
-            return both
-        return (both, *out[1:]) if isinstance(out, tuple) else type(out)(both)
+        if n >= len(scheduler.plan.rows):
+            return network(*given.args, **given.kwargs)
+        if run is not self.run or n != self.number:
+            self._begin(scheduler, run, n)
+        if self.scales and n == 0:
+            given = given.with_x(scheduler.first_input(given.x))
+        number = self.blocks.next_call(len(given.x))
 
-    def _order(self) -> tuple[str, str]:
-        return ("label", "empty") if self.label_first else ("empty", "label")
+        def some(these: Arguments, rows: range) -> Any:
+            with self.blocks.playing(network, these, number, rows):
+                return network(*these.args, **these.kwargs)
 
-    def _conditions(self, plan: Plan, n: int) -> tuple[str, ...]:
-        """Conditions of the passes of row n, in the pipeline's order."""
-        row = plan.rows[n]
-        return self._order() if len(row.conditions) == 2 else row.conditions
+        if run.turn is None:
+            return some(given, range(len(given.x)))
+        return run.turn.called(Call(network, given, some))
 
-    def _samples(self, plan: Plan, run: Run, x: Tensor) -> int:
-        """Number of samples in a call of two passes."""
-        half = len(x) // 2
-        if run.batch is None:
-            if len(x) % 2 or not torch.equal(x[:half], x[half:]):
-                raise InputError(
-                    f"plan {plan.name!r} guides, but the pipeline does not call its network on two passes at "
-                    "once; call it with a guidance_scale above 1, or play a plan without guidance"
-                )
-            # DiT's pipeline keeps two copies of its samples, too
-            run.batch = len(x) if self.label_first else half
-        return half
+    def _begin(self, scheduler: FewerScheduler, run: Run, n: int) -> None:
+        """Begin a row."""
+        if run is not self.run:
+            self.scales = not run.noised and run.scaled is None and not scheduler.starts_plainly()
+        self.run, self.number, run.played = run, n, n
+        self.blocks.begin(run, n)
+        if guides(scheduler.plan):
+            plan, kind = scheduler.plan, type(self.pipe).__name__
+            run.turn = Turn(plan.name, kind, self.guidance, n, plan.rows[n].conditions).following(run.turn)
 
-    def _play_blocks(self, run: Run, n: int, samples: int, conditions: tuple[str, ...], args: Any, kwargs: Any) -> None:
-        """Set the row in play for the blocks, which a run's first call finds and puts under the plan's control."""
-        if not any(row.blocks for row in run.rows):
-            return
-        if self.run is not run:
-            if run.played is not None:
-                raise InputError(TAKEN)
-            self.blocks.close()
-            x = given(args, kwargs)
-            model = _as_model(self.network, part(args, len(x), 0, 1), part(kwargs, len(x), 0, 1), x)
-            self.played = self.blocks.enter_context(playing(model, run.rows, bound(model, run.rows)))
-            self.run = run
-        if self.played is not None and n >= run.first:
-            self.played.at(n - run.first, samples)
-            self.played.conditions, self.played.left = conditions, ()
-            self.played.call += 1
-            self.played.now = n - run.first
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self.blocks.close()
+        if self.run is not None:
+            self.run.turn = None
 
-    def _rest(self) -> None:
-        """Let all blocks run, as outside of a plan's calls; but not in the middle of another thread's call."""
-        if self.played is not None and self.run is not None and self.run.thread in (None, threading.get_ident()):
-            self.played.now = -1
+
+@contextmanager
+def played(pipe: Any, guidance: dict[str, Any]) -> Iterator[None]:
+    """A call of a pipeline under its scheduler: until its end the pipeline's networks are stand-ins."""
+    with _lock:
+        here = threading.get_ident()
+        if _busy.get(pipe, here) != here:
+            raise InputError(
+                f"this {type(pipe).__name__} is in use in another thread: give each thread a pipeline with a scheduler of its "
+                "own (the recipe for servers in docs/drop-in.md), or put a lock around the pipeline's call"
+            )
+        outer = pipe in _busy
+        _busy[pipe] = here
+    parts = vars(pipe)
+    own = {} if outer else {name: part for name, part in parts.items() if _is_network(name, part)}
+    plays = vars(_here).setdefault("plays", [])
+    plays.append(Play(pipe, guidance))
+    stand_ins = {name: _stand_in(network) for name, network in own.items()}
+    try:
+        parts.update(stand_ins)
+        yield
+    finally:
+        parts.update({name: network for name, network in own.items() if parts[name] is stand_ins[name]})
+        plays.pop().end()
+        if not outer:
+            with _lock:
+                del _busy[pipe]
+
+
+def watch(pipe: Any) -> None:
+    """Have the pipeline's calls played, until `unwatch`."""
+    unwatch(pipe)
+    pipe.__class__ = _played_class(type(pipe))  # type: ignore[arg-type]
+
+
+def unwatch(pipe: Any) -> None:
+    """Give the pipeline its own class back."""
+    if type(pipe) in _derived:
+        pipe.__class__ = _derived[type(pipe)]
+
+
+@cache
+def _played_class(kind: type) -> type:
+    """The class of a pipeline whose calls are played; it makes pipelines of the class that it derives from."""
+
+    signature = inspect.signature(kind.__call__)
+
+    @wraps(kind.__call__)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(self.scheduler, FewerScheduler):
+            return kind.__call__(self, *args, **kwargs)
+        given = signature.bind(self, *args, **kwargs)
+        given.apply_defaults()
+        with played(self, {name: given.arguments[name] for name in SCALES if name in given.arguments}):
+            return kind.__call__(self, *args, **kwargs)
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        return kind(*args, **kwargs)
+
+    def reduced(self: Any, protocol: Any) -> Any:  # copies are played as well
+        return _again, (kind,), vars(self)
+
+    return _made(kind, {"__call__": call, "__new__": new, "__reduce_ex__": reduced})
+
+
+def _again(kind: type) -> Any:
+    return object.__new__(_played_class(kind))
+
+
+@cache
+def _stand_in_class(kind: type) -> type:
+    """The class of stand-ins for networks of a kind."""
+
+    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        network, plays = _networks[self], vars(_here).get("plays")
+        if not plays:
+            return network(*args, **kwargs)
+        return plays[-1].called(network, Arguments(plain(args), plain(kwargs)))
+
+    return _made(kind, {"__call__": call})
+
+
+def _stand_in(network: nn.Module) -> nn.Module:
+    """Something that shares all that the network has and is, but for its calls."""
+    made: nn.Module = object.__new__(_stand_in_class(type(network)))  # type: ignore[arg-type]
+    made.__dict__ = network.__dict__
+    _networks[made] = network
+    return made
+
+
+def _made(kind: type, more: dict[str, Any]) -> type:
+    made = type(kind)(
+        kind.__name__, (kind,), {**more, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    )
+    _derived[made] = kind
+    return made
+
+
+def networks(pipe: Any) -> dict[str, nn.Module]:
+    """The networks of a pipeline's loop by the names of its attributes, without the wrapper of torch.compile."""
+    parts = vars(pipe).items() if hasattr(pipe, "__dict__") else ()
+    return {name: vars(part)["_modules"].get("_orig_mod", part) for name, part in parts if _is_network(name, part)}
+
+
+def _is_network(name: str, part: Any) -> bool:
+    return isinstance(part, nn.Module) and name.startswith(NETWORKS) and type(part) not in _derived
 
 
 def guides(plan: Plan) -> bool:
@@ -174,67 +209,3 @@ def needs_hook(scheduler: FewerScheduler) -> bool:
     """Whether the plan is more than a scheduler can play alone."""
     plan = scheduler.plan
     return guides(plan) or any(row.blocks for row in plan.rows) or not scheduler.starts_plainly()
-
-
-def guided(scheduler: FewerScheduler, run: Run, n: int, x: Tensor, passes: Mapping[str, Tensor]) -> Tensor:
-    """Row n's guided network output F = (u - p x~) / q, float32, from those of its passes at input x = c x~."""
-    step = run.steps[n]
-    if step is None or step.row.guidance is None:
-        return passes["label"]
-    state = x.to(torch.float32) / step.c_in
-
-    def call(x_in: Tensor, t: Any, labels: Tensor | None) -> Tensor:
-        given = torch.zeros(len(x_in), dtype=torch.int64) if labels is None else labels
-        return torch.cat([passes["empty" if label else "label"] for label in given[:: len(x)]])
-
-    labels = torch.zeros(len(x), dtype=torch.int64)
-    bare = Model(scheduler.frame.network, scheduler.frame.schedule, scheduler.frame.predicts, (1,), 1, 1)
-    past = run.past if any(row.guidance is not None and row.guidance.remembers for row in run.rows) else None
-    u = output(replace(step, model=bare), state, labels, call, n - run.first, past)
-    return (u - step.p * state) / step.q
-
-
-def given(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-    """The argument that the network denoises."""
-    return args[0] if args else next(kwargs[name] for name in INPUTS if name in kwargs)
-
-
-def with_input(args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with another sample."""
-    if args:
-        return (x, *args[1:]), kwargs
-    name = next(name for name in INPUTS if name in kwargs)
-    return args, kwargs | {name: x}
-
-
-def part(value: Any, batch: int, start: int, stop: int, name: str = "") -> Any:
-    """Entries start .. stop - 1 of every tensor of a batch, in tuples, lists and dicts too."""
-    if isinstance(value, Tensor):
-        if name in UNBATCHED or value.ndim == 0 or len(value) != batch:
-            each = len(value) // batch if name == PER_FRAME and value.ndim else 0
-            return value[start * each : stop * each] if each and len(value) == each * batch else value
-        return value[start:stop]
-    if isinstance(value, dict):
-        return {key: part(entry, batch, start, stop, key) for key, entry in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(part(entry, batch, start, stop, name) for entry in value)
-    return value
-
-
-class _Replay:
-    """A network that answers every call as it did to these arguments."""
-
-    def __init__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.module, self.args, self.kwargs = module, args, kwargs
-
-    def __call__(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-        out = self.module.forward(*self.args, **self.kwargs)  # without its hooks, of which this is one
-        return out if isinstance(out, Tensor) else out[0]
-
-
-def _as_model(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> Model:
-    """A model in which blocks can be found, by one call on these arguments of one sample."""
-    name = type(network).__name__
-    return Model(
-        _Replay(network, args, kwargs), Flow(), "flow", tuple(x.shape[1:]), name=name, device=x.device, dtype=x.dtype
-    )

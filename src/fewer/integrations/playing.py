@@ -14,7 +14,7 @@ from fewer.errors import InputError
 from fewer.integrations.asked import row_of
 from fewer.integrations.beginnings import check_scaled, first_state, is_plain
 from fewer.integrations.pipeline_samples import Scales, narrowed, with_values
-from fewer.integrations.run import Run, put_in_play
+from fewer.integrations.run import Run
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.plan import Plan
@@ -113,7 +113,6 @@ class Playing:
         x, data = run.advance(n, x, f if per_token_timesteps is None else -f, generator)
         run.at, run.state = n + 1, x
         if n + 1 == len(run.steps):
-            put_in_play(None)
             data = x  # which some pipelines take for the result
         previous = self._shown(run, n + 1, x, sample.dtype)
         if per_token_timesteps is not None:
@@ -156,7 +155,6 @@ class Playing:
         Before the first, the run begins: with the row of `set_begin_index`, or else of the time, or of data that were noised.
         """
         run = self.run.own(self.plan.name)
-        put_in_play(self)  # type: ignore[arg-type]
         if run.at is None:
             first = run.begin
             if first is None:
@@ -196,8 +194,6 @@ class Playing:
         if (row.guidance is not None or row.blocks) and run.played != n:
             what = "guidance" if row.guidance is not None else "blocks"
             raise InputError(f"plan {name!r} has {what} in row {n}; fewer.apply(plan, pipe) plays it")
-        if run.batch is not None and len(sample) != run.batch:
-            raise InputError(f"plan {name!r} guides, but the pipeline does not; call it with a guidance_scale above 1")
 
     def _follow_batch(self, run: Run, n: int, sample: Tensor) -> None:
         """Go on with those samples of the batch that are still there, or there more than once."""
@@ -212,7 +208,6 @@ class Playing:
                 "change the number of samples before the run, or the samples in another step"
             )
         run.keep(known)
-        run.batch = None if run.batch is None else len(sample)
 
     def _current(self, run: Run, n: int, sample: Tensor) -> Tensor:
         """The float32 state before row n's step."""

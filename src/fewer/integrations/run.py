@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
-from weakref import ref
+from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -14,24 +13,9 @@ from torch import Tensor
 from fewer.engine import Step, advance, bind, output
 from fewer.errors import InputError
 from fewer.guidance.passes import Past
+from fewer.integrations.turn import Turn
 from fewer.models.model import Model
 from fewer.plan import Plan, Row
-
-if TYPE_CHECKING:
-    from fewer.integrations.scheduler import FewerScheduler
-
-_turn = threading.local()
-
-
-def in_play() -> FewerScheduler | None:
-    """The scheduler whose run is under way in this thread: hooks on a network ask it for the row."""
-    found = getattr(_turn, "scheduler", None)
-    return None if found is None else found()
-
-
-def put_in_play(scheduler: FewerScheduler | None) -> None:
-    """Make a scheduler's run the one that is under way in this thread; None for no run."""
-    _turn.scheduler = None if scheduler is None else ref(scheduler)
 
 
 @dataclass
@@ -46,7 +30,7 @@ class Run:
     scaled              the network's input, as the pipeline's sample was last scaled
     scales_input        whether the pipeline has its sample scaled
     noised              whether the run began with noised data, and `noised_at` the row to whose level, where it is one
-    played, batch       of a hook on the network: the last row whose guidance and blocks it played, and its number of samples
+    played, turn        of `apply`: the last row of which it saw the network's calls, and the passes of one of a plan that guides
     past                passes of guided rows, for rules that remember them
     """
 
@@ -64,7 +48,7 @@ class Run:
     noised: bool = False
     noised_at: int | None = None
     played: int | None = None
-    batch: int | None = None
+    turn: Turn | None = None
     past: dict[int, Past] = field(default_factory=dict)
 
     def start(self, plan: Plan, model: Model, first: int) -> None:
@@ -72,7 +56,7 @@ class Run:
         rest = plan if first == 0 else plan.from_row(first)
         self.first = len(plan.rows) - len(rest.rows)
         self.rows = rest.rows
-        rows = tuple(replace(row, blocks={}) for row in rest.rows)  # blocks are for a hook on the network
+        rows = tuple(replace(row, blocks={}) for row in rest.rows)  # blocks are played around the network
         self.steps = [*[None] * self.first, *bind(model, replace(rest, rows=rows))]
         self.at = first
 
@@ -93,8 +77,7 @@ class Run:
         step = self.steps[n]
         if step is None:
             return x, x
-        plain = replace(step, row=replace(step.row, guidance=None))  # a hook on the network has guided
-        u = output(plain, x, None, lambda x_in, t, labels: f.to(torch.float32))
+        u = self._output(n - self.first, step, x, f)
 
         def draw(_: int) -> Tensor:
             return randn_tensor(x.shape, generator=generator, device=x.device, dtype=torch.float32)
@@ -107,6 +90,21 @@ class Run:
         for j in step.done_outputs:
             del self.outputs[j]
         return after, x - float(step.tau) * u
+
+    def _output(self, k: int, step: Step, x: Tensor, f: Tensor) -> Tensor:
+        """u of the k-th row of the run at its state x, guided where the row guides."""
+        told = {"label": f} if self.turn is None else self.turn.passes(f)
+        passes = {condition: out.to(torch.float32) for condition, out in told.items()}
+        if step.row.guidance is None:
+            return output(step, x, None, lambda x_in, t, labels: passes["label"])
+
+        def call(x_in: Tensor, t: Any, labels: Tensor | None) -> Tensor:
+            asked = labels[:: len(x)].tolist() if labels is not None else [0]
+            return torch.cat([passes["empty" if label else "label"] for label in asked])
+
+        labels = torch.zeros(len(x), dtype=torch.int64)
+        past = self.past if any(row.guidance is not None and row.guidance.remembers for row in self.rows) else None
+        return output(step, x, labels, call, k, past)
 
     def keep(self, places: list[int]) -> None:
         """Go on with these samples of the batch, in this order."""

@@ -24,7 +24,7 @@ from fewer.integrations.asked import check_left, check_lists, check_number, firs
 from fewer.integrations.beginnings import first_state
 from fewer.integrations.pipeline_samples import Scales
 from fewer.integrations.playing import FewerSchedulerOutput, Playing
-from fewer.integrations.run import Run, in_play, put_in_play
+from fewer.integrations.run import Run
 from fewer.integrations.trained import OWN, described, frame, packed, unpacked
 from fewer.models.edge import in_own_precision
 from fewer.models.pipelines.scheduler_config import planned_scheduler
@@ -32,7 +32,7 @@ from fewer.models.schedules import Discrete
 from fewer.plan import Plan
 from fewer.plan.file import from_json, migrate, to_json
 
-__all__ = ["FewerScheduler", "FewerSchedulerOutput", "Run", "SchedulerMixin", "in_play"]
+__all__ = ["FewerScheduler", "FewerSchedulerOutput", "Run", "SchedulerMixin"]
 
 LISTS = ("timesteps", "sigmas")  # arguments of set_timesteps, and of the calls of many pipelines
 
@@ -176,7 +176,6 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         check_lists(self.plan, lists, own, self.call_takes)
         first = first_of_strength(self.plan, strength)
         self._begin(device, None if first is None else check_left(self.plan, first))
-        put_in_play(self)
 
     def _begin(self, device: torch.device | str | None = None, first: int | None = None) -> None:
         self.num_inference_steps = len(self.plan.rows)

@@ -86,6 +86,13 @@ class Start:
     directions: NamedTensor | None = None
     gains: NamedTensor | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is tau z, the state of pure noise at its level, as nearly every sampler starts."""
+        numbers = (self.tau, self.scale, self.noise, self.offset)
+        known = self.directions is None and not any(isinstance(number, Tensor) for number in numbers)
+        return known and numbers == (self.tau, self.tau, 0, 0)
+
 
 @dataclass(frozen=True)
 class Shortcut:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from fewer.errors import InputError
 from fewer.grids import Range, levels
@@ -25,6 +26,10 @@ class LevelStrategy(Strategy):
     columns = frozenset({"steps", "solver"})
     candidates = len(SOLVERS)
     by_objective = True
+
+    def levels_alone(self, solver: Any) -> bool:
+        """Those of a solver that calls the network once a level, as it finds them."""
+        return bool(solver.steps(len(SOLVERS)) == len(SOLVERS))
 
     @abstractmethod
     def levels_for(self, objective: Objective, space: Space, seed: int) -> Mapping[str, Sequence[float]]:

@@ -49,7 +49,7 @@ class Request:
     """The arguments of `fewer.tune` that define a search; `held_out` noises are its `fresh` ones.
 
     `start_from` are strategies that run before `strategy`, `start_plans` plans that it begins with; `objective` is by what all
-    are judged.
+    are judged; `playable_by` names the solver whose levels alone are free.
     """
 
     budgets: tuple[Budget, ...]
@@ -67,6 +67,7 @@ class Request:
     start_from: tuple[Strategy, ...] = ()
     start_plans: tuple[Plan, ...] = ()
     objective: Criterion = PAIRED
+    playable_by: str | None = None
 
     @property
     def bounded(self) -> bool:
@@ -191,6 +192,8 @@ def identity(request: Request, model: Model, budget: Budget) -> dict[str, Any]:
         defined["start_from"] = starts
     if (judged := request.objective.identity()) is not None:
         defined["objective"] = judged
+    if request.playable_by is not None:
+        defined["playable_by"] = request.playable_by
     if model.others:
         defined["with"] = [other.hash + other.encoders_hash for other in model.others]
     return defined | model.conditions

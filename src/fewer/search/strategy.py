@@ -59,6 +59,10 @@ class Strategy(ABC):
     def candidates(self) -> int:
         """The largest number of candidates."""
 
+    def levels_alone(self, solver: Any) -> bool:
+        """Whether its plans are this solver's at other levels, and nothing else, where the solver is kept; by default not."""
+        return False
+
     @property
     def consistent(self) -> bool:
         """Whether every plan that it makes is exact on straight lines."""

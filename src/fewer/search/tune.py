@@ -27,6 +27,7 @@ from fewer.models.model import Model
 from fewer.search.deadline import Deadline
 from fewer.search.forecast import LEAST_NOISES, check_clocking, check_room, foreseen, within
 from fewer.search.outfolder import own_folder
+from fewer.search.playable import check_playable, playable_request, whole_rows
 from fewer.search.request import (
     Budget,
     Request,
@@ -71,6 +72,7 @@ def tune(
     guidance: float | Literal["auto"] | None = None,
     keep: Iterable[str] = (),
     margin: float = 0.05,
+    playable_by: str | None = None,
     match: bool = False,
     macs: float | Sequence[float] | None = None,
     ms: float | Sequence[float] | None = None,
@@ -107,6 +109,9 @@ def tune(
               "auto": the scale whose samples are nearest to `data`, by `metric` or else the Frechet distance; it is
               searched first
     keep      columns that may not change, of steps, solver, guidance, blocks
+    playable_by  a solver that other engines have, such as "euler", "dpmpp-2m" or "res-2m", or a sampler of k-diffusion's such as
+              "dpmpp_2m": its levels alone are searched, against its own standard grids, so that the engine plays the plan from
+              its sigmas or timesteps (`fewer export`)
     margin    by how much of the standard plan's error 'not worse' may be worse
     match     with the pipeline's own scheduler and step count as the standard: the cheapest budget whose plan is not
               worse (nfe then bounds the budgets that are tried; by default 1 to 40)
@@ -165,9 +170,9 @@ def tune(
     if ms is not None and time is not None:  # clocking the network for milliseconds takes long itself
         check_clocking(time, model)
     request_at = requested(
-        model, nfe, seed=seed, keep=keep, margin=margin, match=match, macs=macs, ms=ms, trials=trials, time=time,
-        noises=noises, fresh=fresh, evaluations=evaluations, strategy=strategy, start_from=start_from, objective=criterion,
-        late=run.deadline.late,
+        model, nfe, seed=seed, keep=keep, playable_by=playable_by, margin=margin, match=match, macs=macs, ms=ms,
+        trials=trials, time=time, noises=noises, fresh=fresh, evaluations=evaluations, strategy=strategy, start_from=start_from,
+        objective=criterion, late=run.deadline.late,
     )  # fmt: skip
     if isinstance(guidance, str):
         check_auto(guidance, model, scoring, criterion)
@@ -198,6 +203,7 @@ def requested(
     *,
     seed: int = 0,
     keep: Iterable[str] = (),
+    playable_by: str | None = None,
     margin: float = 0.05,
     match: bool = False,
     macs: float | Sequence[float] | None = None,
@@ -217,6 +223,8 @@ def requested(
     Raises InputError as `tune` does.
     """
     model, kept = as_model(model), check_keep(keep)
+    if playable_by is not None:
+        playable_by, kept = playable_request(playable_by, model, kept)
     seed, margin = as_count(seed, "seed", 0), as_number(margin, "margin")
     trials, time = as_count_or_none(trials, "trials", 0), as_number_or_none(time, "time")
     noises, fresh = as_count_or_none(noises, "noises", 8), as_count_or_none(fresh, "fresh", 8)
@@ -228,14 +236,18 @@ def requested(
 
     def request_at(scale: float | None) -> Request:
         budgets = paid_by(model, limits, scale) if limits else evaluations_of(nfe, match)
+        if playable_by is not None and match and nfe is None:
+            budgets = whole_rows(budgets, scale)
         request = Request(
             budgets, seed=seed, guidance=scale, keep=kept, margin=margin, trials=trials, time=time, match=match,
             noises=enough_noises(model, 96, 128) if noises is None else noises,
             held_out=enough_noises(model, 64) if fresh is None else fresh,
             strategy=strategy_of(strategy, "strategy"), start_from=strategies, start_plans=plans, objective=objective,
-            evaluations=for_large(model, budgets, scale) if unbounded else evaluations,
+            evaluations=for_large(model, budgets, scale) if unbounded else evaluations, playable_by=playable_by,
         )  # fmt: skip
         check(request, model)
+        if playable_by is not None:
+            check_playable(playable_by, (request.strategy, *strategies), scale, [budget.nfe for budget in budgets])
         check_starts(request, model)
         return request
 

@@ -2,7 +2,9 @@
 
 from importlib import import_module
 
-COMMANDS = ("tune", "sample", "compare", "judge", "inspect", "report", "serve", "methods", "claims", "diff")
+COMMANDS = (
+    "tune", "sample", "compare", "judge", "inspect", "audit", "export", "report", "serve", "methods", "claims", "diff",
+)  # fmt: skip
 
 for _name in COMMANDS:
     import_module(f"{__name__}.{_name}")

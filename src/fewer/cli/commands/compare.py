@@ -20,6 +20,7 @@ EXAMPLES = opt.examples(
     "fewer compare digits --nfe 5,10",
     "fewer compare digits --nfe 5 --plan fewer-digits/plan.json --all",
     "fewer compare digits --nfe 5 --data images/ --sort fd --json board.json",
+    "fewer compare mixture16 --nfe 4 --sigmas 36.9,8,2,0.5,0 --solver dpmpp-2m",
 )
 
 
@@ -32,6 +33,11 @@ def compare(
     plan: Annotated[
         list[Path] | None, opt.path_option(metavar="FILE", help="Plan files to compare too (repeat).")
     ] = None,
+    sigmas: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LIST", help="Noise levels that --solver goes over, to compare too: 14.6,..,0 (repeat)."),
+    ] = None,
+    solver: opt.Solver = None,
     nll: Annotated[
         bool, typer.Option("--nll", help="Also the negative log-likelihood of --data under the model, nats/dimension.")
     ] = False,
@@ -49,10 +55,11 @@ def compare(
 ) -> None:
     """Leaderboard of plans, standard samplers and the pipeline as it is; status 1 when a given plan does not hold."""
     calls, scale = opt.budgets(nfe), opt.scale(guidance)
+    levels = opt.sigma_lists(sigmas or [], solver)
     opt.writable(json_file, ("model", "reference", "rows", "plans"))
     if nll and measures.data is None:
         raise InputError("--nll is the likelihood of data: give --data too")
-    from fewer.cli.loading import load_model, read_figures
+    from fewer.cli.loading import load_model, plans_on, read_figures
     from fewer.evaluate.cost.pace import foreseen
     from fewer.evaluate.leaderboard import compare as run
     from fewer.evaluate.leaderboard import leaderboard_evaluations
@@ -60,6 +67,7 @@ def compare(
 
     plans = [Plan.load(path) for path in plan or []]
     network, scale = load_model(common, scale, plans)
+    plans += plans_on(levels, solver, network, scale)
     figures = read_figures(measures, network)
     if dry_run:
         made = leaderboard_evaluations(network, calls, plans, scale, n)

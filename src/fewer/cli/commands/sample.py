@@ -20,6 +20,7 @@ EXAMPLES = opt.examples(
     "fewer sample digits --nfe 10 -n 64",
     "fewer sample digits --plan fewer-digits/plan.json --label 3 --out threes",
     "fewer sample mixture16 --format npz --out arrays --json -",
+    "fewer sample mixture16 --sigmas 36.9,8,2,0.5,0 --solver dpmpp-2m",
 )
 
 
@@ -36,6 +37,8 @@ def sample(
     nfe: Annotated[
         int | None, typer.Option(min=1, help="Network evaluations of the standard plan without --plan (default 20).")
     ] = None,
+    sigmas: opt.Sigmas = None,
+    solver: opt.Solver = None,
     guidance: opt.Guidance = None,
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What a text-to-image model draws, in every sample.")
@@ -56,12 +59,15 @@ def sample(
     scale = opt.scale(guidance)
     if plan is not None and nfe is not None:
         raise InputError("--nfe goes with a standard plan; a plan file has its own")
+    if sigmas is not None and (plan is not None or nfe is not None):
+        raise InputError(f"--sigmas are levels of their own: give them without {'--plan' if nfe is None else '--nfe'}")
+    levels = opt.sigma_lists([] if sigmas is None else [sigmas], solver)
     from fewer.cli import sample_files
     from fewer.outfolder import check_own, filled, written
 
     opt.writable(json_file, ("files", "model", "plan"))
     tidy = check_own(out, written(out, "sample") is not None, force, sample_files.names(n))
-    from fewer.cli.loading import load_model
+    from fewer.cli.loading import load_model, plans_on
     from fewer.engine import sample as run
     from fewer.evaluate.cost.pace import foreseen
     from fewer.integrations.as_it_is import guidance_notes
@@ -73,8 +79,9 @@ def sample(
     network, scale = load_model(common, scale, [] if loaded is None else [loaded], prompt)
     if loaded is not None and scale is not None:
         raise InputError("--guidance goes with a standard plan; a plan file has its own")
+    given = next(iter(plans_on(levels, solver, network, scale)), loaded)
     form = sample_files.format_for(network, form)
-    table, warnings = transferred(network, loaded or standard("dpmpp-2m", network, nfe or 20, "logsnr", guidance=scale))
+    table, warnings = transferred(network, given or standard("dpmpp-2m", network, nfe or 20, "logsnr", guidance=scale))
     if dry_run:
         print_forecast(foreseen(network, {table.name: n * table.nfe}, scale, common.batch), [out / f"*.{form.value}"])
         return
@@ -89,7 +96,7 @@ def sample(
             made = sample_files.write_samples(network, samples, labels, common.seed, folder, form)
         files = [out / file.name for file in made]
     if loaded is None:
-        warnings = [*warnings, *guidance_notes(network, scale, [nfe or 20])]
+        warnings = [*warnings, *guidance_notes(network, scale, [table.nfe])]
     elif network.embedded_guidance is not None:  # which no plan file holds
         warnings = [*warnings, *guidance_notes(network, scale, [])]
     for warning in warnings:

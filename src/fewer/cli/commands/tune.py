@@ -21,6 +21,7 @@ EXAMPLES = opt.examples(
     "fewer tune digits --nfe 5",
     "fewer tune dit-digits --nfe 4-8 --guidance 3 --time 600",
     "fewer tune digits --nfe 5 --objective energy",
+    "fewer tune digits --nfe 5 --playable-by dpmpp-2m",
     "fewer tune ./my-pipeline --match --prompts prompts.txt",
     "fewer tune digits --nfe 5 --resume --json results.json",
 )
@@ -43,6 +44,14 @@ def tune(
         str | None, typer.Option(help="Milliseconds per sample on this machine, 16 at a time: likewise.")
     ] = None,
     keep: Annotated[str | None, typer.Option(help="What may not change: steps,solver,guidance,blocks.")] = None,
+    playable_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOLVER",
+            help="Search the levels alone of a solver that other engines have (euler, dpmpp-2m, res-2m, ..): fewer export then "
+            "gives them the sigmas.",
+        ),
+    ] = None,
     guidance: opt.GuidanceOrAuto = None,
     objective: Annotated[
         str,
@@ -127,7 +136,8 @@ def tune(
     figures = read_figures(measures, network)
     folder = out or Path(f"fewer-{file_name(network.name)}")
     request: dict[str, Any] = {
-        "match": match, "macs": work, "ms": clock, "keep": opt.words(keep), "guidance": scale, "trials": trials, "time": time,
+        "match": match, "macs": work, "ms": clock, "keep": opt.words(keep),
+        "playable_by": playable_by, "guidance": scale, "trials": trials, "time": time,
         "evaluations": evaluations, "strategy": strategy, "start_from": opt.words(start_from), "seed": common.seed,
         "batch": common.batch, "objective": objective,
     }  # fmt: skip

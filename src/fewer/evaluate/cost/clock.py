@@ -14,8 +14,8 @@ from scipy.stats import binom
 from torch.autograd import DeviceType
 from torch.autograd.profiler import profile
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from fewer.blocks.flops import FlopCounter
 from fewer.errors import InputError
 from fewer.evaluate.statistics.interval import Interval
 
@@ -30,7 +30,7 @@ def macs(fn: Side) -> int:
     Elementwise work is not counted. Attention is run by its plain formula meanwhile, since the fused kernel of the CPU
     is not counted by torch's counter.
     """
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounter() as counter:
         fn()
     return int(counter.get_total_flops() // 2)
 

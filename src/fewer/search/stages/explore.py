@@ -9,6 +9,7 @@ from fewer.search.columns import STEPS_SHARE, besides, best_column, listed, stra
 from fewer.search.deadline import RANKED, SEARCHED
 from fewer.search.forecast import cycle, stage, step_on_levels
 from fewer.search.objective import Objective
+from fewer.search.playable import space_of
 from fewer.search.request import DEFAULT, RANKED_ON, Budget
 from fewer.search.space import Space, fits
 from fewer.search.stages.run import Run, Task
@@ -116,6 +117,8 @@ def _starts(task: Task, run: Run, ranked: Ranked) -> list[Candidate]:
 
 def _space(task: Task, run: Run, starts: list[Candidate]) -> Space | None:
     """The space around the best plan of each grid; None where no plan fits or nothing is free."""
+    if task.request.playable_by is not None:
+        return space_of(task.model, by_grid([c.plan for c in starts]), task.request.playable_by)
     bases = by_grid([c.plan for c in starts if fits(c.plan) or c.plan.recipe.anchor in run.anchors])
     solver = next((r.solver for r in (plan.recipe for plan in bases) if r.solver and not r.anchor), None)
     space = Space(task.model, bases, task.request.keep, solver, run.anchors)

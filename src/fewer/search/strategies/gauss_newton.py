@@ -156,6 +156,10 @@ class GaussNewton(Strategy):
             return super().choose(done)
         return done[-1] if on_all_noises(done) else min(done, key=lambda candidate: candidate.error)
 
+    def levels_alone(self, solver: Any) -> bool:
+        """Any solver's: the space says which plans there are."""
+        return True
+
     def _begin(self, space: Space) -> list[_Descent]:
         """A descent from each start, and one more for that on all noises."""
         bases = space.bases[: 1 if space.starts else self.starts]

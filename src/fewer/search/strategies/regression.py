@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -143,6 +144,10 @@ class Regression(Strategy):
                 yield step
         if not steps or self._falls_short(objective, self.descent.choose(steps).plan, space.base):
             yield from self._descended(objective, replace(space, starts=()), done, FROM_STANDARDS, seed)
+
+    def levels_alone(self, solver: Any) -> bool:
+        """As its descents, which are all that is left of it where the solver is kept."""
+        return self.descent.levels_alone(solver)
 
     def choose(self, done: list[Candidate]) -> Candidate:
         """The better of the descents' choices where they came to all noises; before, the best of all."""

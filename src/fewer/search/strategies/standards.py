@@ -52,7 +52,9 @@ def likely_standards(model: Model, request: Request, nfe: int) -> list[Plan]:
 
 def _kept(model: Model, request: Request) -> tuple[str | None, str | None]:
     """The solver and the grid that are kept; None for one that is not."""
-    solver = own_solver(model) if "solver" in request.keep else None
+    solver = request.playable_by
+    if solver is None and "solver" in request.keep:
+        solver = own_solver(model)
     return solver, own_grid(model) if "steps" in request.keep else None
 
 
