@@ -135,6 +135,6 @@ def check_fit(model: Model, plan: Plan) -> str | None:
         if entry and not (its and one.hash) and name == one.name:
             if plan.evidence:
                 return f"plan {plan.name!r} was made for {name}; {UNTOLD}"
-        elif entry and its != one.hash:
+        elif entry and not one.is_called(its):
             return f"plan {plan.name!r} was made for {name}, not for {one.name}"
     return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,7 +18,8 @@ from fewer.integrations.hook import guides, needs_hook, networks, unwatch, watch
 from fewer.integrations.scheduler import LISTS, FewerScheduler
 from fewer.models.model import Model
 from fewer.models.pipelines.cut.fields import hash_of_networks
-from fewer.models.pipelines.folder import hash_of
+from fewer.models.pipelines.network_files import hash_of
+from fewer.models.pipelines.origin import folder_of
 from fewer.plan import Plan
 
 REMAKING = ("DDIMPipeline", "PNDMPipeline")  # those that make a scheduler of their own class of any that they are given
@@ -125,21 +125,6 @@ def _embeds_guidance(network: Any) -> bool:
     return isinstance(network, ConfigMixin) and bool(network.config.get("guidance_embeds"))
 
 
-def _folder(pipe: Any) -> Path | None:
-    """The folder that the pipeline was loaded from, or its network where it is made of another's components; None where neither
-    says.
-    """
-    named = getattr(pipe.config, "_name_or_path", None) or pipe.config.get("_name_or_path")
-    if named:
-        return Path(str(named))
-    paths = [
-        path
-        for network in networks(pipe).values()
-        if (path := getattr(getattr(network, "config", None), "_name_or_path", None))
-    ]
-    return Path(str(paths[0])).parent if len(paths) == 1 else None
-
-
 def _warn_of_fit(plan: Plan, pipe: Any, model: Model | None, schedule: str) -> None:
     """Warn where the plan names a model by its hash, and the pipeline's model is another or unknown.
 
@@ -150,7 +135,7 @@ def _warn_of_fit(plan: Plan, pipe: Any, model: Model | None, schedule: str) -> N
     if model is not None:
         message = check_fit(model, plan)
     else:
-        folder = _folder(pipe)
+        folder = folder_of(pipe)
         known = folder is not None and (folder / "model_index.json").is_file()
         if folder is not None and known and hash_of(folder) == plan.model.get("hash"):
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -54,6 +54,7 @@ class Model(Denoiser):
     called_with    hash of the arguments by which a pipeline is called whose loop the network is; "" for other models
     embedded_guidance  the guidance scale that the network takes as an input; None for a network that takes none
     hash           of the network's content, by which a plan names it; "" where its weights are not reached
+    known_as       more hashes by which plans name this network, made by a call: of its weights where `hash` is that of a folder
     pipeline       defaults of the diffusers pipeline that the folder holds
     data_range     the values that images take
     decode         from samples to images in `data_range`, None where samples are images
@@ -73,6 +74,7 @@ class Model(Denoiser):
     called_with: str = ""
     embedded_guidance: float | None = None
     hash: str = ""
+    known_as: Callable[[], Iterable[str]] = tuple
     pipeline: PipelineDefaults | None = None
     data_range: tuple[float, float] = (-1.0, 1.0)
     decode: Callable[[Tensor], Tensor] | None = None
@@ -274,6 +276,10 @@ class Model(Denoiser):
         network: Any = self.network
         others = tuple(o if o.embedded_guidance is None else o.with_guidance(scale) for o in self.others)
         return replace(self, network=network.with_guidance(scale), embedded_guidance=float(scale), others=others)
+
+    def is_called(self, hash: str | None) -> bool:
+        """Whether this is the network that a plan names by a hash."""
+        return hash == self.hash or (bool(hash) and hash in self.known_as())
 
     @property
     def signature(self) -> dict[str, str]:

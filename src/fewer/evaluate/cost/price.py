@@ -14,15 +14,17 @@ from fewer.blocks.find import block, blocks, is_module, network_of
 from fewer.evaluate.cost.clock import macs, median
 from fewer.evaluate.statistics.interval import Interval
 from fewer.models.model import Model
+from fewer.models.pipelines.cut.network import PipelineNetwork
 from fewer.noise import unit_noise
 from fewer.plan import Plan
 
 
 def call_macs(model: Model) -> int:
-    """Multiply-accumulates of one network evaluation of one sample."""
-    x = torch.zeros(1, *model.shape, dtype=torch.float32, device=model.device)
+    """Multiply-accumulates of one network evaluation of one sample; of a pipeline, whose call has several, their mean."""
+    n = model.network.size if isinstance(model.network, PipelineNetwork) else 1
+    x = torch.zeros(n, *model.shape, dtype=torch.float32, device=model.device)
     with torch.inference_mode():
-        return macs(lambda: model(x, float(model.schedule.time(model.start)), model.labels(1)))
+        return macs(lambda: model(x, float(model.schedule.time(model.start)), model.labels(n))) // n
 
 
 def plan_macs(model: Model, plan: Plan, call: int | None = None) -> int:

@@ -6,34 +6,33 @@ All of it comes from the folder's configuration files. Weights are read from saf
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fewer.errors import InputError, first_line, one_line
+from fewer.errors import InputError, one_line
 from fewer.files import read_json
 from fewer.models.denoiser import LONGEST_NAME
 from fewer.models.model import Model
 from fewer.models.pipelines.defaults import own_guidance, own_steps, shifted
+from fewer.models.pipelines.network_files import hash_of, hashes_of, load_module, network_folder
 from fewer.models.pipelines.pipeline_defaults import DynamicShift, PipelineDefaults
 from fewer.models.pipelines.scheduler_config import (
     class_named,
     clip_of,
     make_scheduler,
     planned_scheduler,
-    quiet,
     schedule_of,
     settings,
 )
 
 NETWORKS = ("UNet2DModel", "DiTTransformer2DModel")
 COMPONENTS = ("unet", "transformer", "scheduler", "vae")
-WEIGHTS = "diffusion_pytorch_model"
 
 
 class DiffusersNetwork:
@@ -77,6 +76,7 @@ def load_folder(
         decode=decoder(load_autoencoder(folder / "vae", device)) if (folder / "vae").is_dir() else None,
         name=own_name(folder, own),
         hash=hash_of(folder),
+        known_as=partial(hashes_of, module),
         device=device,
         dtype=dtype,
         **process(index.get("_class_name"), scheduler),
@@ -107,14 +107,6 @@ def own_name(folder: Path, own: dict[str, Any]) -> str:
     return own.get("name") or one_line(folder.resolve().name)[:LONGEST_NAME] or "model"
 
 
-def network_folder(folder: Path) -> Path:
-    """`unet` or `transformer` in a pipeline folder. Raises InputError where there is neither."""
-    for part in ("unet", "transformer"):
-        if (folder / part / "config.json").exists():
-            return folder / part
-    raise InputError(f"{folder} is no pipeline folder: it has neither unet/config.json nor transformer/config.json")
-
-
 def _check_components(folder: Path, index: dict[str, Any]) -> None:
     """InputError for a pipeline with further parts, without which its samples would differ."""
     for name, value in index.items():
@@ -123,49 +115,6 @@ def _check_components(folder: Path, index: dict[str, Any]) -> None:
             raise InputError(
                 f"{folder} is a {index.get('_class_name')} with {name!r}, which fewer does not read so far"
             )
-
-
-def load_module(kind: Any, part: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """The diffusers model of a folder in eval mode, with all of its weights from safetensors and none left over."""
-    check_weights(part)
-    try:
-        with quiet():
-            module, info = kind.from_pretrained(
-                part, use_safetensors=True, local_files_only=True, variant=variant_of(part), low_cpu_mem_usage=False,
-                output_loading_info=True, torch_dtype=torch.float32,
-            )  # fmt: skip
-            module = module.to(device=device, dtype=dtype)
-    except Exception as error:  # diffusers and safetensors raise many types for damaged folders
-        raise InputError(f"cannot load {kind.__name__} from {part}: {first_line(error)}") from error
-    for state, what in (("missing_keys", "lack"), ("unexpected_keys", "have more than its config.json asks for:")):
-        if info[state]:
-            raise InputError(f"the weights of {part} {what} {', '.join(sorted(info[state])[:3])} ({len(info[state])})")
-    # convolutions are faster so, on CPUs as on GPUs
-    return module.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def check_weights(part: Path) -> None:
-    """Refuse folders whose weights are not safetensors, also where the list of their shards says so."""
-    if not any(part.glob("*.safetensors")):
-        found = ", ".join(sorted(p.name for p in part.iterdir())) or "nothing"
-        raise InputError(
-            f"{part} has no .safetensors weights, only {found}; other formats can run code and are never read"
-        )
-    for index in part.glob("*.index.json"):
-        shards = read_json(index).get("weight_map")
-        names = shards.values() if isinstance(shards, dict) else [shards]
-        for name in names:
-            if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-                raise InputError(f"{index} names {str(name)[:80]!r}; expected .safetensors files beside it")
-
-
-def variant_of(part: Path, weights: str = WEIGHTS) -> str | None:
-    """`fp16` where a folder has its weights as diffusion_pytorch_model.fp16.safetensors alone, also in shards; else None."""
-    names = sorted(path.name for path in part.glob("*.safetensors"))
-    if f"{weights}.safetensors" in names:
-        return None
-    middle = names[0].removeprefix(weights).removesuffix(".safetensors").strip(".")
-    return middle.split("-")[0] or None
 
 
 def sample_shape(config: Any, part: Path) -> tuple[int, int, int]:
@@ -235,24 +184,6 @@ def decoder(vae: Any) -> Callable[[Tensor], Tensor]:
         return images
 
     return decode
-
-
-def hash_of(folder: Path) -> str:
-    """sha256 of a pipeline folder's network configuration, weights and scheduler configuration, which decide the samples."""
-    part = network_folder(folder)
-    weights = sorted(part.glob("*.safetensors"))
-    return digest_of([part / "config.json", *weights, folder / "scheduler" / "scheduler_config.json"])
-
-
-def digest_of(files: Iterable[Path]) -> str:
-    """sha256 of files, by their names and content in this order."""
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode())
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def scheduler_of(folder: Path) -> Any:

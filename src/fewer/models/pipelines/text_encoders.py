@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from fewer.errors import InputError, first_line
-from fewer.models.pipelines.folder import check_weights, digest_of, scheduler_of, variant_of
+from fewer.models.pipelines.folder import scheduler_of
+from fewer.models.pipelines.network_files import check_weights, digest_of, variant_of
 from fewer.models.pipelines.scheduler_config import class_named, quiet
 
 ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")

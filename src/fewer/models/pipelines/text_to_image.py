@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,13 @@ from fewer.models.pipelines.defaults import dynamic_shift
 from fewer.models.pipelines.folder import (
     data_range,
     decoder,
-    hash_of,
     load_autoencoder,
-    load_module,
     own_name,
     process,
     read_if_there,
     sample_shape,
 )
+from fewer.models.pipelines.network_files import hash_of, hashes_of, load_module
 from fewer.models.pipelines.prompts import check_negative, check_prompts
 from fewer.models.pipelines.scheduler_config import class_named
 from fewer.models.pipelines.text_encoders import assembled, check_lengths, class_of, encoders_hash, silence
@@ -185,6 +185,7 @@ def load_text(
         decode=None if vae is None else decoder(vae),
         name=own_name(folder, own),
         hash=hash_of(folder),
+        known_as=partial(hashes_of, module),
         device=device,
         dtype=dtype,
         prompts=listed,

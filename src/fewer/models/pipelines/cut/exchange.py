@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
@@ -15,11 +16,15 @@ class LetGo(BaseException):
 
 @dataclass(frozen=True)
 class Ask:
-    """The state and the time of the next turn; `last` for a state with which the loop ends, and which the pipeline decodes."""
+    """The state and the time of the next turn; `last` for a state with which the loop ends, and which the pipeline decodes.
+
+    `modes` are torch's dispatch modes of the asking thread, such as its counter of multiply-adds, under which the turn runs.
+    """
 
     x: Tensor
     t: float = 0.0
     last: bool = False
+    modes: tuple[AbstractContextManager[Any], ...] = ()
 
 
 @dataclass(frozen=True)

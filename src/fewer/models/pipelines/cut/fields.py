@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from fewer.errors import InputError, foreign
 from fewer.models.pipelines.cut.loop import Cut, takes
 from fewer.models.pipelines.cut.network import PipelineNetwork
 from fewer.models.pipelines.defaults import own_scheduler
+from fewer.models.pipelines.network_files import hashes_of
+from fewer.models.pipelines.origin import hash_of_its_folder
 from fewer.models.pipelines.pipeline_defaults import DynamicShift, PipelineDefaults
 from fewer.models.pipelines.scheduler_config import clip_of, schedule_of, settings
 from fewer.models.reach import hash_of_network
@@ -36,11 +39,12 @@ def fields_of(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
     schedule, predicts, sigma_data = schedule_of(pipe.scheduler)
     with foreign(f"the call of {kind}"):
         cut = Cut(pipe, call)
-    network = _network(call, cut)
+    network, weights = _network(call, cut), hash_of_networks(pipe)
     return {
         "schedule": schedule, "predicts": predicts, "sigma_data": sigma_data, "clip": clip_of(pipe.scheduler),
         "network": network, "shape": tuple(network.filler.shape[1:]), "classes": network.classes,
-        "prompts": _prompts(call, network.classes), "hash": hash_of_networks(pipe), "called_with": _digest(call),
+        "prompts": _prompts(call, network.classes), "called_with": _digest(call),
+        "hash": weights, "known_as": partial(hash_of_its_folder, pipe, weights),
         "pipeline": _defaults(pipe, cut),
         "decode": network.images if _decodes(pipe, call) else None, "name": kind,
         "device": cut.noise.device, "dtype": cut.noise.dtype,
@@ -128,7 +132,7 @@ def _defaults(pipe: Any, cut: Cut) -> PipelineDefaults | None:
 def hash_of_networks(pipe: Any) -> str:
     """sha256 of the weights of a pipeline's networks, without its encoders and decoders; "" for none."""
     parts = [part for name, part in sorted(pipe.components.items()) if not name.startswith(BESIDE)]
-    return hash_of_network([part for part in parts if isinstance(part, nn.Module)]) or ""
+    return "".join(hashes_of(*(part for part in parts if isinstance(part, nn.Module))))
 
 
 def _digest(call: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from fewer.errors import InputError
 from fewer.models.pipelines.cut.exchange import Ask, Ended, Exchange, Handed, LetGo
@@ -48,7 +49,7 @@ class Cut:
     def __call__(self, x: Tensor, t: float) -> Tensor:
         """The network's output, as the loop hands it to `step`."""
         with self._lock:
-            return self._open().ask(Ask(x, t)).output
+            return self._open().ask(Ask(x, t, modes=tuple(_get_current_dispatch_mode_stack()))).output
 
     def finished(self, x: Tensor, **changes: Any) -> Any:
         """The pipeline's result from this state after its last step, under a call that has these changes."""
@@ -90,7 +91,7 @@ class _Call:
             target=_run, args=(mine, call, self.exchange), name=f"fewer {self.kind}", daemon=True
         )
         self.end = weakref.finalize(self, _end, self.exchange, self.thread)
-        with self._ended_by_errors():
+        with self._ended_by_errors(), _seeded(pipe):
             self.thread.start()
             self.first = self._answer()
 
@@ -148,6 +149,8 @@ def _run(pipe: Any, call: dict[str, Any], exchange: Exchange) -> None:
         return
     except BaseException as error:  # is raised in the thread that asked
         ended = Ended(error=error)
+    finally:
+        pipe.scheduler.modes.close()
     exchange.answers.put(ended)
 
 
@@ -156,6 +159,15 @@ def _end(exchange: Exchange, thread: threading.Thread) -> None:
     exchange.asks.put(None)
     if thread.is_alive() and thread is not threading.current_thread():
         thread.join()
+
+
+@contextmanager
+def _seeded(pipe: Any) -> Iterator[None]:
+    """Within it torch's own generators are at seed 0: some pipelines sample conditions by them, whatever generator is given."""
+    device = torch.device(pipe.device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
 
 
 def _own(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ The loop runs in a thread of its own. Whoever asks puts an `Ask` into the exchan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.models.pipelines.cut.exchange import Exchange, Handed, LetGo
-from fewer.models.pipelines.scheduler_config import schedule_of
+from fewer.models.pipelines.cut.known import Known, Process
 from fewer.models.schedules import Flow
 
 TABLES = ("alphas_cumprod", "alphas", "betas")  # numbers of the training process, which some pipelines read
@@ -37,6 +38,7 @@ class StandIn:
     asked   state of the turn under way, after the first
     over    whether the loop has been given its last state
     given   the arguments by which the pipeline has set the times
+    known   data that the pipeline puts back into parts of its states, where it has asked for their noised states
     """
 
     order = 1
@@ -50,7 +52,10 @@ class StandIn:
         self.now: Tensor | None = None
         self.asked: Tensor | None = None
         self.given: dict[str, Any] = {}
-        self.flow = isinstance(schedule_of(own)[0], Flow)  # whose levels are its times, divided by their number
+        self.known: Known | None = None
+        self.process = Process.of(own)
+        self.flow = isinstance(self.process.schedule, Flow)  # whose levels are its times, divided by their number
+        self.modes = ExitStack()
         for name in TABLES:
             if name in vars(own):
                 setattr(self, name, vars(own)[name])
@@ -89,32 +94,51 @@ class StandIn:
         return sample
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor:
-        """The noise: a first state of the right kind, which the states asked for replace."""
-        return noise
+        """The data at the time that is asked for; before the first turn the noise, which the states asked for replace."""
+        self.known = Known(original_samples, noise)
+        if self.now is None:
+            return noise
+        return self.process.noised(original_samples, noise, float(self.now)).to(noise)
 
     def scale_noise(self, sample: Tensor, timestep: Any, noise: Tensor) -> Tensor:
-        """The noise, as `add_noise` returns it."""
-        return noise
+        """`add_noise`, as pipelines of flow models call it."""
+        return self.add_noise(sample, noise, timestep)
 
     def step(
         self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, return_dict: bool = True, **more: Any
     ) -> Any:
         """Hand out the output of this turn, and wait for the state of the next; InputError where it is not the state asked for."""
-        if self.asked is not None and not _same(sample, self.asked):
-            raise InputError(
-                "the pipeline changes the state between calls of its scheduler's step, as masks and callbacks do: it cannot "
-                "be asked for the network's output at a state"
-            )
-        self.exchange.answers.put(Handed(model_output, sample))
+        self.modes.close()
+        self.exchange.answers.put(Handed(self._output(model_output, sample), sample))
         ask = self.exchange.asks.get()
         if ask is None:
             raise LetGo
+        for mode in ask.modes:
+            self.modes.enter_context(mode)
         self.steps += 1
         self.over = ask.last
         self.now = torch.tensor(ask.t, dtype=torch.float32, device=sample.device)
         self.asked = ask.x
         x = ask.x.to(sample, copy=True)  # in which the pipeline may write
         return Stepped(x, x) if return_dict else (x,)
+
+    def _output(self, output: Tensor, sample: Tensor) -> Tensor:
+        """The network's output at the state asked for: where the pipeline has put back data that it knows, one that predicts them.
+
+        Raises InputError where the state was changed in another way.
+        """
+        if self.asked is None or self.now is None or _same(sample, self.asked):
+            return output
+        t = float(self.now)
+        changed = None if self.known is None else self.known.put_back(self.process, sample, self.asked, t)
+        if self.known is None or changed is None:
+            raise InputError(
+                "the pipeline changes the state between calls of its scheduler's step, as callbacks do: it cannot be asked for the "
+                "network's output at a state"
+            )
+        told = output[:, : sample.shape[1]]
+        of_known = self.process.output(self.known.data.double(), self.asked.to(sample).double(), t)
+        return torch.where(changed, of_known.to(told), told)
 
 
 class Times(Tensor):

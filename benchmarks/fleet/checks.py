@@ -1,0 +1,235 @@
+"""What is asked of each pipeline: that it loads, tunes, applies, and is restored to the bit."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import fewer
+from benchmarks.fleet.calls import call
+from benchmarks.fleet.parts import pipeline
+from fewer.errors import first_line
+from fewer.models.model import Model
+from fewer.plan import Start
+
+STEPS = 4  # rows of the standard plan
+NEAR = 1e-4  # largest difference, relative to the largest number
+CHECKS = ("loads", "applies", "restored", "tunes")
+SEARCH = {"nfe": 2, "trials": 1, "noises": 8, "fresh": 8, "evaluations": 600, "seed": 0}
+
+
+class Differs(Exception):
+    """A check that does not hold."""
+
+
+@dataclass
+class Outcome:
+    """What came of a class: each check's word, "" for one that holds."""
+
+    name: str
+    guided: bool
+    built: str = ""
+    found: dict[str, str] = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+@dataclass
+class Turn:
+    """A call of the scheduler's step: the network's input and output, the time, the state and the next one."""
+
+    inputs: Tensor
+    output: Tensor
+    t: float
+    sample: Tensor
+    after: Tensor
+
+
+def examine(name: str, guided: bool, checks: tuple[str, ...] = CHECKS) -> Outcome:
+    """The outcome of a class, with guidance or without."""
+    outcome = Outcome(name, guided)
+    try:
+        run = Run.of(name, guided)
+        before = run.images()
+    except Exception as error:
+        outcome.built = said(error)
+        return outcome
+    tests = {"loads": run.loads, "applies": run.applies, "restored": lambda: run.restored(before), "tunes": run.tunes}
+    for check in checks:
+        try:
+            tests[check]()
+            outcome.found[check] = ""
+        except Exception as error:
+            outcome.found[check] = said(error)
+        fewer.unapply(run.pipe)
+    return outcome
+
+
+def said(error: BaseException) -> str:
+    """An error in a line."""
+    return f"{'' if isinstance(error, Differs) else type(error).__name__ + ': '}{first_line(error)}"
+
+
+@dataclass
+class Run:
+    """A pipeline and its call."""
+
+    pipe: Any
+    told: dict[str, Any]
+    model: Model | None = None
+
+    @classmethod
+    def of(cls, name: str, guided: bool) -> Run:
+        """The tiny pipeline of a class."""
+        pipe = pipeline(name)
+        return cls(pipe, call(type(pipe), guided))
+
+    def images(self, steps: int = STEPS) -> list[Tensor]:
+        """What the call gives."""
+        told = dict(self.told)
+        names = inspect.signature(type(self.pipe).__call__).parameters
+        if "generator" in names:
+            told["generator"] = torch.Generator().manual_seed(0)
+        if "num_inference_steps" in names:
+            told["num_inference_steps"] = steps
+        torch.manual_seed(0)
+        return tensors(self.pipe(**told))
+
+    def turns(self, steps: int = STEPS) -> list[Turn]:
+        """The calls of the scheduler's step that the call makes."""
+        with recorded(self.pipe.scheduler) as turns:
+            self.images(steps)
+        return turns
+
+    def cut(self) -> Model:
+        """The model of the call."""
+        if self.model is None:
+            self.model = Model.from_pipeline(self.pipe, self.told | {"generator": torch.Generator().manual_seed(0)})
+        return self.model
+
+    def loads(self) -> None:
+        """Asked for the states and times of the pipeline's own run, the cut gives the outputs of its network."""
+        turns, model = self.turns(), self.cut()
+        kept = untouched(turns)
+        for turn in (turns[0], turns[len(turns) // 2]):
+            ours = model.network.cut(turn.inputs, turn.t)[:, : turn.sample.shape[1]]
+            check_same(ours[kept], turn.output[:, : turn.sample.shape[1]][kept], "the network's output")
+
+    def applies(self) -> None:
+        """A standard plan plays in the pipeline as on the cut."""
+        self.plays(fewer.standard("dpmpp-2m", self.cut(), nfe=STEPS))
+
+    def tunes(self) -> None:
+        """A tuned plan plays in the pipeline as on the cut."""
+        self.plays(fewer.tune(self.cut(), **SEARCH).plan)
+
+    def plays(self, plan: fewer.Plan) -> None:
+        """The pipeline under a plan makes the samples that `fewer.sample` makes from its first state."""
+        model, rows = self.cut(), len(plan.rows)
+        fewer.apply(plan, self.pipe)
+        turns = self.turns(rows)
+        fewer.unapply(self.pipe)
+        first = rows - len(turns)
+        if first < 0:
+            raise Differs(f"{len(turns)} calls of step for {rows} rows")
+        tail = plan.from_row(first)
+        scale = float(model.affine(float(tail.start.tau)).c_in)
+        state = samples(model, turns[0].inputs) / scale
+        plain = replace(tail, start=Start(tau=tail.start.tau, scale=1.0))
+        ours = fewer.sample(model, plain, noise=state, labels=model.labels(len(state)))
+        kept = samples(model, untouched(turns).float()) > 0
+        check_same(ours[kept], samples(model, turns[-1].after)[kept], "the samples")
+
+    def restored(self, before: list[Tensor]) -> None:
+        """After `unapply` the pipeline is as it was: its scheduler, and its images to the bit."""
+        own, parts = self.pipe.scheduler, dict(vars(self.pipe))
+        fewer.apply(fewer.standard("euler", self.cut(), nfe=STEPS), self.pipe)
+        try:
+            self.images()
+        finally:
+            fewer.unapply(self.pipe)
+        if self.pipe.scheduler is not own or vars(self.pipe).keys() != parts.keys():
+            raise Differs("the pipeline has not its own parts again")
+        after = self.images()
+        if len(after) != len(before) or not all(map(torch.equal, after, before)):
+            raise Differs("the pipeline's own images are other ones than before")
+
+
+@contextmanager
+def recorded(scheduler: Any) -> Iterator[list[Turn]]:
+    """The calls of this scheduler's step, and of its copies', within."""
+    step, scale, turns = scheduler.step, getattr(scheduler, "scale_model_input", None), []
+    inputs: list[Tensor] = []
+
+    @functools.wraps(step)
+    def recording(output: Tensor, t: Any, sample: Tensor, *args: Any, **more: Any) -> Any:
+        fitting = inputs and inputs[-1].shape[1:] == sample.shape[1:] and len(inputs[-1]) % len(sample) == 0
+        given = inputs[-1][: len(sample)] if fitting else sample  # of batched passes that of one
+        kept = [each.detach().clone() for each in (given, output, sample)]
+        inputs.clear()
+        made = step(output, t, sample, *args, **more)
+        after = made[0] if isinstance(made, tuple) else made.prev_sample
+        turns.append(Turn(kept[0], kept[1], float(t), kept[2], after.detach().clone()))
+        return made
+
+    def scaling(sample: Tensor, *args: Any, **more: Any) -> Tensor:
+        found = scale(sample, *args, **more)
+        inputs.append(found.detach().clone())
+        return found
+
+    scheduler.step = recording
+    if scale is not None:
+        scheduler.scale_model_input = scaling
+    try:
+        yield turns
+    finally:
+        del scheduler.step
+        if scale is not None:
+            del scheduler.scale_model_input
+
+
+def untouched(turns: list[Turn]) -> Tensor:
+    """Where the pipeline goes on with what step returned: elsewhere, as outside of masks, it puts back what it knows."""
+    kept = torch.ones_like(turns[0].sample, dtype=torch.bool)
+    for before, turn in pairwise(turns):
+        kept &= before.after == turn.sample
+    return kept if bool(kept.any()) else torch.ones_like(kept)
+
+
+def samples(model: Model, state: Tensor) -> Tensor:
+    """The samples (n, *shape) of a loop's whole state."""
+    network = model.network
+    return state[: len(state) // network.copies].reshape(network.filler.shape).float()
+
+
+def tensors(result: Any) -> list[Tensor]:
+    """The tensors and images of a pipeline's result."""
+    if isinstance(result, Tensor):
+        return [result]
+    if isinstance(result, np.ndarray):
+        return [torch.from_numpy(result)]
+    if isinstance(result, dict):
+        return [each for value in result.values() for each in tensors(value)]
+    if isinstance(result, list | tuple):
+        return [each for value in result for each in tensors(value)]
+    return [torch.from_numpy(np.array(result))] if hasattr(result, "tobytes") else []
+
+
+def check_same(ours: Tensor, theirs: Tensor, what: str) -> None:
+    """Raises Differs unless they are the same to rounding."""
+    if ours.shape != theirs.shape:
+        raise Differs(f"{what} has shape {tuple(ours.shape)} for {tuple(theirs.shape)}")
+    apart = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30))
+    if not apart < NEAR:
+        raise Differs(f"{what} differs by {apart:.2g}, relative to the largest")

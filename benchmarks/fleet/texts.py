@@ -1,0 +1,115 @@
+"""A tokenizer and a text encoder that know no language, for pipelines that cannot be given embeddings.
+
+A text's tokens come from its letters, and their embeddings are drawn once. The encoder's output is read in any of the ways in
+which pipelines read those of transformers.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+TOKENS, WORDS = 4, 64  # of a text; in the tokenizer's list
+
+
+class Tokens(dict[str, Any]):
+    """`input_ids` (n, TOKENS) and `attention_mask` of as many ones."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self:
+            raise AttributeError(name)
+        return self[name]
+
+    def to(self, *_: Any, **__: Any) -> Tokens:
+        """These tokens."""
+        return self
+
+
+class Tokenizer:
+    """tokens = tokenizer(text or texts)"""
+
+    model_max_length = TOKENS
+    pad_token_id, eos_token_id, bos_token_id, unk_token_id = 0, 1, 2, 3
+    added_tokens_encoder: ClassVar[dict[str, int]] = {}
+    pad_token, eos_token, bos_token, padding_side = "<pad>", "<eos>", "<bos>", "right"
+
+    def __call__(self, text: Any = None, *_: Any, return_tensors: Any = None, **__: Any) -> Tokens:
+        listed = [text] if isinstance(text, str) else list(text)
+        numbers = [[4 + (sum(map(ord, str(each))) + k) % (WORDS - 4) for k in range(TOKENS)] for each in listed]
+        ids = torch.tensor(numbers) if return_tensors else numbers
+        ones = torch.ones(len(listed), TOKENS, dtype=torch.long)
+        return Tokens(input_ids=ids, attention_mask=ones if return_tensors else ones.tolist())
+
+    def apply_chat_template(self, messages: Any, *_: Any, tokenize: bool = True, **more: Any) -> Any:
+        """The messages as a text, or its tokens."""
+        several = isinstance(messages[0], list)
+        texts = [str(each) for each in messages] if several else str(messages)
+        return self(texts, **more) if tokenize else texts
+
+    def encode(self, text: str, **_: Any) -> list[int]:
+        """The text's tokens."""
+        return list(self(text)["input_ids"][0])
+
+    def decode(self, ids: Any, **_: Any) -> str:
+        """Some text."""
+        return "text"
+
+    def batch_decode(self, ids: Any, **_: Any) -> list[str]:
+        """Some texts."""
+        return ["text"] * len(ids)
+
+    def tokenize(self, text: str) -> list[str]:
+        """The text's words."""
+        return text.split()
+
+    def convert_tokens_to_ids(self, token: Any) -> Any:
+        """The number of a token."""
+        return 5
+
+
+class Encoded(SimpleNamespace):
+    """An encoder's output, whose first entry is that of transformers."""
+
+    def __getitem__(self, place: int) -> Tensor:
+        return self.first if place == 0 else self.pooler_output
+
+
+class Encoder(nn.Module):
+    """Embeddings of `width` of tokens. `pooled_first` for encoders whose output begins with the pooled text."""
+
+    def __init__(self, width: int, pooled_first: bool = False, layers: int = 2) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.table = nn.Parameter(torch.randn(WORDS, width, generator=generator), requires_grad=False)
+        self.pooled_first, self.layers = pooled_first, layers
+        self.config = SimpleNamespace(
+            hidden_size=width, projection_dim=width, use_attention_mask=False, num_hidden_layers=layers, eos_token_id=1,
+            vocab_size=WORDS, max_position_embeddings=TOKENS, text_config=SimpleNamespace(hidden_size=width),
+        )  # fmt: skip
+        self.text_model = SimpleNamespace(final_layer_norm=nn.Identity())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the embeddings."""
+        return self.table.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the embeddings."""
+        return self.table.device
+
+    def get_input_embeddings(self) -> Any:
+        """The embeddings of single tokens."""
+        return lambda ids: self.table[ids % WORDS]
+
+    def forward(self, input_ids: Any = None, *_: Any, **__: Any) -> Encoded:
+        """The embeddings (n, tokens, width), each layer's, and their means (n, width)."""
+        found = self.table[torch.as_tensor(input_ids) % WORDS]
+        pooled = found.mean(1)
+        return Encoded(
+            first=pooled if self.pooled_first else found, last_hidden_state=found, pooler_output=pooled, text_embeds=pooled,
+            hidden_states=(found,) * (self.layers + 1),
+        )  # fmt: skip

@@ -1,0 +1,88 @@
+"""Every pipeline class of diffusers with one loop over its scheduler, tiny and random: does fewer load, tune, apply and restore it?
+
+    python -m benchmarks.pipelines [NAME ..] [--limit 120] [--checks loads,applies,restored,tunes]
+
+Each class runs in a process of its own, with a time limit. Writes benchmarks/results/pipelines.json, class by class: a run goes
+on where an earlier one ended, and --again begins anew; and docs/pipelines.md from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import sys
+import warnings
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import diffusers
+import torch
+
+from benchmarks.fleet.checks import CHECKS, Outcome, examine
+from benchmarks.fleet.classes import qualifying
+from benchmarks.fleet.page import page
+
+MODES = ("plain", "guided")
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "benchmarks/results/pipelines.json", ROOT / "docs/pipelines.md"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="classes to run; by default all")
+    parser.add_argument("--limit", type=float, default=120, help="seconds of a class, with guidance or without")
+    parser.add_argument("--checks", default=",".join(CHECKS))
+    parser.add_argument("--again", action="store_true", help="run classes that the results have, too")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    arguments = parser.parse_args()
+    quiet()
+    known = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
+    for name in arguments.names or qualifying():
+        keys = [f"{name} {mode}" for mode in MODES]
+        if not arguments.again and all(key in known for key in keys):
+            continue
+        for key, outcome in zip(keys, limited(name, tuple(arguments.checks.split(",")), arguments.limit), strict=True):
+            known[key] = outcome.content()
+            print(key, outcome.built or outcome.found, file=sys.stderr, flush=True)
+        arguments.results.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    arguments.page.write_text(page(known))
+
+
+def quiet() -> None:
+    """No warnings and bars: what pipelines say is checked."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    diffusers.utils.logging.set_verbosity_error()
+    torch.set_num_threads(1)
+
+
+def limited(name: str, checks: tuple[str, ...], limit: float) -> list[Outcome]:
+    """The outcomes of a class without and with guidance, from a process of its own that has `limit` seconds."""
+    forks = multiprocessing.get_context("fork")
+    ours, theirs = forks.Pipe(duplex=False)
+    process = forks.Process(target=_send, args=(theirs, name, checks))
+    process.start()
+    theirs.close()
+    found, end = [], monotonic() + limit
+    for guided in (False, True):
+        try:
+            found.append(ours.recv() if ours.poll(max(0.0, end - monotonic())) else Outcome(name, guided, f"no answer within {limit:g} s"))
+        except EOFError:
+            found.append(Outcome(name, guided, "its process ended without an answer"))
+    process.kill()
+    process.join()
+    return found
+
+
+def _send(pipe: Any, name: str, checks: tuple[str, ...]) -> None:
+    for guided in (False, True):
+        pipe.send(examine(name, guided, checks))
+
+
+if __name__ == "__main__":
+    main()

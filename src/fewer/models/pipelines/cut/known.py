@@ -1,0 +1,58 @@
+"""Parts of a state that a pipeline knows and puts back after each step, as inpainting does outside of its mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewer.models.pipelines.scheduler_config import schedule_of
+from fewer.models.predictions import affine
+
+NEAR = 1e-4  # of states that are the same, relative to their largest number: of half precision 100 times as much
+
+
+@dataclass(frozen=True)
+class Process:
+    """The training process of a pipeline's network, by its scheduler: states alpha D + sigma eps at times t."""
+
+    schedule: Any
+    predicts: str
+    sigma_data: float
+
+    @classmethod
+    def of(cls, scheduler: Any) -> Process:
+        """That of a scheduler. Raises InputError for one whose noise schedule is not known."""
+        return cls(*schedule_of(scheduler))
+
+    def noised(self, data: Tensor, noise: Tensor, t: float) -> Tensor:
+        """Data at the level of a time: c ((1 - tau) D + tau eps), c the scale of the network's input."""
+        tau = self.schedule.tau(t)
+        c = float(affine(self.predicts, self.schedule, tau, self.sigma_data).c_in)
+        return c * ((1 - float(tau)) * data + float(tau) * noise)
+
+    def output(self, data: Tensor, x: Tensor, t: float) -> Tensor:
+        """What the network would give at state x and time t, were its data prediction `data`."""
+        tau = self.schedule.tau(t)
+        map_ = affine(self.predicts, self.schedule, tau, self.sigma_data)
+        state = x / float(map_.c_in)
+        return ((state - data) / float(tau) - float(map_.p) * state) / float(map_.q)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Data and noise of which a pipeline makes known parts of its states."""
+
+    data: Tensor
+    noise: Tensor
+
+    def put_back(self, process: Process, sample: Tensor, asked: Tensor, t: float) -> Tensor | None:
+        """Where the state differs from the one asked for (of its shape); None unless it is known data at time t there."""
+        if self.data.shape != sample.shape or self.noise.shape != sample.shape:
+            return None
+        changed = sample != asked.to(sample)
+        known = process.noised(self.data.float(), self.noise.float(), t)
+        within = NEAR * (1 if sample.dtype == torch.float32 else 100) * float(known.abs().max())
+        return changed if bool(((sample - known).abs() <= within)[changed].all()) else None
