@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 
 import fewer
+from fewer.engine import check_fit
 from fewer.errors import ForeignError, InputError
+from fewer.evaluate.cost.price import call_macs
 from fewer.integrations.as_it_is import as_it_is
 from fewer.models.model import Model
 from fewer.models.pipelines.flux import packed
@@ -294,6 +296,13 @@ def ctrl_c() -> None:
     time.sleep(0.05)
 
 
+def parts(case: tiny.Case) -> list[Any]:
+    """All that a pipeline holds, and the hooks on its network."""
+    network = getattr(case.pipe, "unet", None) or case.pipe.transformer
+    hooks = [list(each.values()) for each in (network._forward_hooks, network._forward_pre_hooks)]
+    return [*vars(case.pipe).items(), *vars(network).keys(), hooks, network.forward]
+
+
 @pytest.mark.parametrize("at", [0, 2])
 @pytest.mark.parametrize(
     ("error", "seen"),
@@ -306,7 +315,7 @@ def ctrl_c() -> None:
 def test_what_ends_a_call_is_told_and_leaves_nothing(at: int, error: Any, seen: Any) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's tests begin with it ignored
     case = ddim()
-    own, call = case.pipe.scheduler, call_of(case)
+    call, before = call_of(case), parts(case)
     hook = broken(case, at, error)
     x = tiny.drawn(2, 1, 8, 8)
 
@@ -320,7 +329,7 @@ def test_what_ends_a_call_is_told_and_leaves_nothing(at: int, error: Any, seen: 
         ask()
     hook.remove()
     assert not threads()
-    assert case.pipe.scheduler is own
+    assert parts(case) == before
     if "weather" in str(raised.value):
         assert str(raised.value).endswith("DDIMPipeline raised ValueError: no")
     assert same(ask()(x, 100.0, None), direct(case, x, 100.0, 1.0))
@@ -346,11 +355,13 @@ def test_states_that_are_no_numbers_are_asked_for_like_others() -> None:
 
 def test_a_model_that_is_dropped_takes_its_thread_with_it() -> None:
     case = ddim()
+    before = parts(case)
     model = Model.from_pipeline(case.pipe, call_of(case))
     assert len(threads()) == 1
     del model
     gc.collect()
     assert not threads()
+    assert parts(case) == before
 
 
 def told(change: Callable[[Any, dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
@@ -382,11 +393,79 @@ def write_in_latents(pipe: Any, values: dict[str, Any]) -> dict[str, Any]:
 )
 def test_callbacks_that_end_the_loop_or_change_its_state_are_named(change: Any, said: str) -> None:
     case = tiny.stable_diffusion()
-    model = Model.from_pipeline(case.pipe, call_of(case) | told(change))
+    call, before = call_of(case) | told(change), parts(case)
+    model = Model.from_pipeline(case.pipe, call)
     x = tiny.drawn(2, *model.shape)
     with pytest.raises(InputError, match=said):
         [model(x, t, model.labels(2)) for t in (900.0, 500.0)]
     assert not threads()
+    assert parts(case) == before
+
+
+# what a pipeline puts back, samples, and counts
+
+
+def inpainting() -> tuple[Any, dict[str, Any]]:
+    """A pipeline whose network has no mask channels: after each step it puts back the picture, noised, outside of its mask."""
+    case = tiny.stable_diffusion(diffusers.DDIMScheduler(**tiny.SCALED, clip_sample=False, steps_offset=1))
+    pipe = diffusers.StableDiffusionInpaintPipeline(**case.pipe.components, requires_safety_checker=False)
+    mask = torch.zeros(2, 1, 16, 16)
+    mask[..., 8:] = 1
+    picture = tiny.drawn(2, 3, 16, 16, seed=7).tanh()
+    told = {"image": picture, "mask_image": mask, "height": 16, "width": 16, "strength": 1.0}
+    return tiny.silent(pipe), call_of(case, guidance_scale=SCALE) | told
+
+
+def test_what_a_pipeline_puts_back_into_its_states_is_data_that_its_network_knows() -> None:
+    pipe, call = inpainting()
+    call["generator"] = torch.Generator().manual_seed(1)
+    model = Model.from_pipeline(pipe, call)
+    labels = model.labels(2)
+
+    def data(x: Tensor, t: float) -> Tensor:
+        """The data prediction, outside of the mask."""
+        tau = model.schedule.tau(t)
+        number = model.affine(tau)
+        state, output = x.double() / number.c_in, model(x, t, labels).double()
+        return (state - tau * (number.p * state + number.q * output))[..., :4]
+
+    x, other = tiny.drawn(2, *model.shape), tiny.drawn(2, *model.shape, seed=9)
+    assert same(data(x, 500.0), data(other, 200.5))
+    mixed = torch.cat([other[..., :4], x[..., 4:]], -1)
+    assert same(model(mixed, 500.0, labels)[..., 4:], model(x, 500.0, labels)[..., 4:])
+
+
+def test_a_plan_gives_the_samples_that_an_inpainting_pipeline_makes_under_it() -> None:
+    pipe, call = inpainting()
+    call["generator"] = torch.Generator().manual_seed(1)
+    model = Model.from_pipeline(pipe, call)
+    plan = fewer.standard("dpmpp-2m", model, nfe=4)
+    fewer.apply(plan, pipe)
+    theirs = pipe(**call | {"generator": torch.Generator().manual_seed(1), "num_inference_steps": 4}).images
+    fewer.unapply(pipe)
+    ours = fewer.sample(model, plan, noise=call["latents"], labels=model.labels(2))
+    assert same(ours[..., 4:], theirs[..., 4:])
+
+
+@pytest.mark.parametrize("make", [tiny.stable_diffusion, tiny.dit, tiny.flux])
+def test_multiply_adds_of_a_call_are_those_of_its_passes(make: Any) -> None:
+    case, passes = make(), 1 if make is tiny.flux else 2
+    model = Model.from_pipeline(case.pipe, call_of(case, guidance_scale=SCALE))
+    assert call_macs(model) == passes * call_macs(case.model) > 0
+
+
+def test_one_network_is_known_by_its_folder_and_by_its_pipeline(tmp_path: Path) -> None:
+    ddim().pipe.save_pretrained(tmp_path)
+    pipe = tiny.silent(diffusers.DDIMPipeline.from_pretrained(tmp_path, local_files_only=True))
+    folder, call = fewer.load(tmp_path), {"batch_size": 2}
+    of_folder = replace(fewer.standard("ddim", folder, nfe=2), evidence={"paired_rmse": 0.1})
+    of_pipe = replace(of_folder, model=Model.from_pipeline(pipe, call).signature)
+    assert check_fit(folder, of_pipe) is None
+    assert check_fit(Model.from_pipeline(pipe, call), of_folder) is None
+    next(pipe.unet.parameters()).data.add_(1)  # as a LoRA does
+    changed = Model.from_pipeline(pipe, call)
+    assert "not for" in str(check_fit(changed, of_folder))
+    assert "not for" in str(check_fit(folder, replace(of_folder, model=changed.signature)))
 
 
 class OwnLoop(diffusers.DDPMPipeline):

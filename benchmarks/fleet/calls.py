@@ -9,10 +9,15 @@ import torch
 
 from benchmarks.fleet.families import CALLS, PROMPTED
 from benchmarks.fleet.networks import WIDTH
-from benchmarks.fleet.pictures import drawn, mask, picture
+from benchmarks.fleet.pictures import drawn, mask, picture, pictures
 
 TEXT = 4  # tokens of a text
-SCALES = ("true_cfg_scale", "guidance_scale")
+MASKS = [
+    f"{sign}{name}{number}"
+    for sign in ("", "negative_")
+    for name in ("prompt_attention_mask", "prompt_embeds_mask")
+    for number in ("", "_2")
+]
 
 
 def call(kind: type, guided: bool) -> dict[str, Any]:
@@ -21,19 +26,18 @@ def call(kind: type, guided: bool) -> dict[str, Any]:
     own = dict(CALLS.get(kind.__name__, {}))
     size = own.get("height", 16)
     scale = 5.0 if guided else 1.0
+    ones, embeds = torch.ones(1, TEXT, dtype=torch.long), (1, TEXT, WIDTH)
     table: dict[str, Any] = {
-        "prompt_embeds": drawn(1, TEXT, WIDTH, seed=2), "negative_prompt_embeds": drawn(1, TEXT, WIDTH, seed=3),
+        **dict.fromkeys(MASKS, ones),
+        "prompt_embeds": drawn(*embeds, seed=2), "negative_prompt_embeds": drawn(*embeds, seed=3),
         "pooled_prompt_embeds": drawn(1, WIDTH, seed=4), "negative_pooled_prompt_embeds": drawn(1, WIDTH, seed=5),
-        "prompt_embeds_2": drawn(1, TEXT, WIDTH, seed=6), "negative_prompt_embeds_2": drawn(1, TEXT, WIDTH, seed=7),
-        "prompt_attention_mask": torch.ones(1, TEXT, dtype=torch.long), "negative_prompt_attention_mask": torch.ones(1, TEXT, dtype=torch.long),
-        "prompt_attention_mask_2": torch.ones(1, TEXT, dtype=torch.long), "negative_prompt_attention_mask_2": torch.ones(1, TEXT, dtype=torch.long),
-        "prompt_embeds_mask": torch.ones(1, TEXT, dtype=torch.long), "negative_prompt_embeds_mask": torch.ones(1, TEXT, dtype=torch.long),
-        "prompt_embeds_mask_2": torch.ones(1, TEXT, dtype=torch.long), "negative_prompt_embeds_mask_2": torch.ones(1, TEXT, dtype=torch.long),
+        "prompt_embeds_2": drawn(*embeds, seed=6), "negative_prompt_embeds_2": drawn(*embeds, seed=7),
         "image": picture(size=size), "mask_image": mask(size), "control_image": picture(1, size), "strength": 0.8,
-        "video": [picture(k, size) for k in range(own.get("num_frames", 2))],
+        "video": pictures(own.get("num_frames", 2), size),
         "height": size, "width": size, "num_frames": 2, "output_type": "latent", "max_sequence_length": TEXT,
         "use_resolution_binning": False, "_auto_resize": False, "max_area": size * size, "prompt": "a fox in the snow",
-        "image_embeds": drawn(1, WIDTH, seed=8), "negative_image_embeds": drawn(1, WIDTH, seed=9), "eta": 0.0, "batch_size": 1, "class_labels": [1], "guidance_scale": scale, "true_cfg_scale": scale,
+        "image_embeds": drawn(1, WIDTH, seed=8), "negative_image_embeds": drawn(1, WIDTH, seed=9), 
+        "eta": 0.0, "batch_size": 1, "class_labels": [1], "guidance_scale": scale, "true_cfg_scale": scale,
     }  # fmt: skip
     given = {name: value for name, value in table.items() if name in names}
     if "prompt_embeds" in names and kind.__name__ not in PROMPTED:
@@ -41,6 +45,7 @@ def call(kind: type, guided: bool) -> dict[str, Any]:
     elif "prompt_embeds" in names:
         given = {name: value for name, value in given.items() if "_embeds" not in name and "_mask" not in name}
     given |= {name: value for name, value in own.items() if name in names}
-    if "prompt_embeds" in given and "negative_prompt" in names and names["negative_prompt"].default is not None and "prompt" not in given:
+    texts = "negative_prompt" in names and names["negative_prompt"].default is not None
+    if texts and "prompt_embeds" in given and "prompt" not in given:
         given["negative_prompt"] = None
-    return {name: value for name, value in given.items() if value is not inspect.Parameter.empty}
+    return given

@@ -6,8 +6,8 @@ import functools
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,11 +56,11 @@ class Turn:
     after: Tensor
 
 
-def examine(name: str, guided: bool, checks: tuple[str, ...] = CHECKS) -> Outcome:
-    """The outcome of a class, with guidance or without."""
+def examine(name: str, guided: bool, checks: tuple[str, ...] = CHECKS, steps: int = STEPS) -> Outcome:
+    """The outcome of a class, with guidance or without, by calls of so many steps."""
     outcome = Outcome(name, guided)
     try:
-        run = Run.of(name, guided)
+        run = Run.of(name, guided, steps)
         before = run.images()
     except Exception as error:
         outcome.built = said(error)
@@ -87,26 +87,27 @@ class Run:
 
     pipe: Any
     told: dict[str, Any]
+    steps: int
     model: Model | None = None
 
     @classmethod
-    def of(cls, name: str, guided: bool) -> Run:
+    def of(cls, name: str, guided: bool, steps: int) -> Run:
         """The tiny pipeline of a class."""
         pipe = pipeline(name)
-        return cls(pipe, call(type(pipe), guided))
+        return cls(pipe, call(type(pipe), guided), steps)
 
-    def images(self, steps: int = STEPS) -> list[Tensor]:
+    def images(self, steps: int | None = None) -> list[Tensor]:
         """What the call gives."""
         told = dict(self.told)
         names = inspect.signature(type(self.pipe).__call__).parameters
         if "generator" in names:
             told["generator"] = torch.Generator().manual_seed(0)
         if "num_inference_steps" in names:
-            told["num_inference_steps"] = steps
+            told["num_inference_steps"] = steps or self.steps
         torch.manual_seed(0)
         return tensors(self.pipe(**told))
 
-    def turns(self, steps: int = STEPS) -> list[Turn]:
+    def turns(self, steps: int | None = None) -> list[Turn]:
         """The calls of the scheduler's step that the call makes."""
         with recorded(self.pipe.scheduler) as turns:
             self.images(steps)
@@ -128,7 +129,7 @@ class Run:
 
     def applies(self) -> None:
         """A standard plan plays in the pipeline as on the cut."""
-        self.plays(fewer.standard("dpmpp-2m", self.cut(), nfe=STEPS))
+        self.plays(fewer.standard("dpmpp-2m", self.cut(), nfe=self.steps))
 
     def tunes(self) -> None:
         """A tuned plan plays in the pipeline as on the cut."""
@@ -154,7 +155,7 @@ class Run:
     def restored(self, before: list[Tensor]) -> None:
         """After `unapply` the pipeline is as it was: its scheduler, and its images to the bit."""
         own, parts = self.pipe.scheduler, dict(vars(self.pipe))
-        fewer.apply(fewer.standard("euler", self.cut(), nfe=STEPS), self.pipe)
+        fewer.apply(fewer.standard("euler", self.cut(), nfe=self.steps), self.pipe)
         try:
             self.images()
         finally:

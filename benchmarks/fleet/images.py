@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,18 +17,23 @@ PATCHES = 4  # of an image
 class ImageProcessor:
     """pixels = processor(images): (n, 3, 16, 16) of images or tensors of any size"""
 
-    size = {"height": 16, "width": 16, "shortest_edge": 16}  # noqa: RUF012
-    crop_size = {"height": 16, "width": 16}  # noqa: RUF012
-    image_mean, image_std = [0.5] * 3, [0.5] * 3
+    size: ClassVar[dict[str, int]] = {"height": 16, "width": 16, "shortest_edge": 16}
+    crop_size: ClassVar[dict[str, int]] = {"height": 16, "width": 16}
+    image_mean, image_std = (0.5,) * 3, (0.5,) * 3
 
     def __call__(self, images: Any = None, *_: Any, **__: Any) -> Tokens:
+        """The pixels of images."""
         listed = list(images) if isinstance(images, list | tuple | Tensor) else [images]
         return Tokens(pixel_values=torch.stack([self._pixels(each) for each in listed]))
 
     preprocess = __call__
 
     def _pixels(self, image: Any) -> Tensor:
-        values = image.float() if isinstance(image, Tensor) else torch.from_numpy(np.array(image.convert("RGB"))).float() / 255
+        values = (
+            image.float()
+            if isinstance(image, Tensor)
+            else torch.from_numpy(np.array(image.convert("RGB"))).float() / 255
+        )
         values = values if isinstance(image, Tensor) else values.permute(2, 0, 1)
         return nn.functional.interpolate(values.reshape(1, -1, *values.shape[-2:])[:, :3], (16, 16))[0]
 
@@ -36,7 +41,7 @@ class ImageProcessor:
 class ImageEncoder(nn.Module):
     """Embeddings of `width` of pixels (n, 3, 16, 16): of the image, and of its PATCHES patches."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(1)
         self.weight = nn.Parameter(0.1 * torch.randn(3, width, generator=generator), requires_grad=False)
@@ -59,7 +64,9 @@ class ImageEncoder(nn.Module):
         """The embeddings (n, width), and (n, PATCHES, width) of each layer."""
         means = nn.functional.adaptive_avg_pool2d(pixel_values.to(self.dtype), (2, PATCHES // 2))
         found = means.flatten(2).transpose(1, 2) @ self.weight
-        return Encoded(image_embeds=found.mean(1), last_hidden_state=found, hidden_states=(found,) * 3, pooler_output=found.mean(1))
+        return Encoded(
+            image_embeds=found.mean(1), last_hidden_state=found, hidden_states=(found,) * 3, pooler_output=found.mean(1)
+        )
 
 
 class Encoded(SimpleNamespace):

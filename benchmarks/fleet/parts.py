@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 import diffusers
-from diffusers.guiders import ClassifierFreeGuidance
 from diffusers import ConfigMixin, ModelMixin, SchedulerMixin
+from diffusers.guiders import ClassifierFreeGuidance
 
 from benchmarks.fleet.families import PARTS, SMALL_AREAS
 from benchmarks.fleet.images import ImageEncoder, ImageProcessor
-from benchmarks.fleet.networks import WIDTH, tiny
+from benchmarks.fleet.networks import tiny
 from benchmarks.fleet.texts import Encoder, Tokenizer
 
 SCALED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -28,6 +28,10 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "AmusedScheduler": {"mask_token_id": 7},
     "CogVideoXDDIMScheduler": {"prediction_type": "v_prediction", "timestep_spacing": "trailing", "clip_sample": False},
 }
+FAKES = {
+    "image_encoder": ImageEncoder, "feature_extractor": ImageProcessor, "image_processor": ImageProcessor, "processor": Tokenizer,
+    "text_processor": Tokenizer,
+}  # fmt: skip
 # not needed where embeddings and latents are given
 BESIDE = ("safety_checker", "vocoder")
 BESIDE += ("watermarker", "prompt_enhancer", "latent_upsampler", "pe")
@@ -43,7 +47,7 @@ def pipeline(name: str) -> Any:
         made = part(each, parameter, kind)
         if made is not inspect.Parameter.empty:
             given[each] = made
-    given = {each: value() if isinstance(value, partial) else value for each, value in given.items()}
+    given = {each: value() if isinstance(value, partial | type) else value for each, value in given.items()}
     names = inspect.signature(kind.__init__).parameters
     if "requires_safety_checker" in names:
         given["requires_safety_checker"] = False
@@ -59,9 +63,9 @@ def part(name: str, parameter: inspect.Parameter, kind: type) -> Any:
     if name.startswith("tokenizer"):
         return Tokenizer()
     if name.startswith("text_encoder"):
-        return Encoder(WIDTH)
-    if name in ("image_encoder", "feature_extractor", "image_processor", "processor", "text_processor"):
-        return {"image_encoder": lambda: ImageEncoder(WIDTH), "processor": Tokenizer, "text_processor": Tokenizer}.get(name, ImageProcessor)()
+        return Encoder()
+    if name in FAKES:
+        return FAKES[name]()
     if name == "guider":
         return ClassifierFreeGuidance(guidance_scale=5.0)
     if name.startswith(BESIDE):

@@ -23,3 +23,8 @@ def mask(size: int = 16) -> Image.Image:
     made = Image.new("L", (size, size), 0)
     made.paste(255, (size // 2, 0, size, size))
     return made
+
+
+def pictures(count: int, size: int = 16) -> list[Image.Image]:
+    """Random pictures."""
+    return [picture(k, size) for k in range(count)]

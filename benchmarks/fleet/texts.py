@@ -37,6 +37,7 @@ class Tokenizer:
     pad_token, eos_token, bos_token, padding_side = "<pad>", "<eos>", "<bos>", "right"
 
     def __call__(self, text: Any = None, *_: Any, return_tensors: Any = None, **__: Any) -> Tokens:
+        """The tokens of texts, as tensors where those are asked for."""
         listed = [text] if isinstance(text, str) else list(text)
         numbers = [[4 + (sum(map(ord, str(each))) + k) % (WORDS - 4) for k in range(TOKENS)] for each in listed]
         ids = torch.tensor(numbers) if return_tensors else numbers
@@ -80,7 +81,7 @@ class Encoded(SimpleNamespace):
 class Encoder(nn.Module):
     """Embeddings of `width` of tokens. `pooled_first` for encoders whose output begins with the pooled text."""
 
-    def __init__(self, width: int, pooled_first: bool = False, layers: int = 2) -> None:
+    def __init__(self, width: int = 16, pooled_first: bool = False, layers: int = 2) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(1)
         self.table = nn.Parameter(torch.randn(WORDS, width, generator=generator), requires_grad=False)

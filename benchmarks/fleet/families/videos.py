@@ -1,0 +1,86 @@
+"""Transformers of videos and worlds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.fleet.networks import LATENT, WIDTH, made
+from benchmarks.fleet.pictures import pictures
+
+
+class Harmless:
+    """A safety checker that finds nothing."""
+
+    def to(self, *_: Any) -> None:
+        """Nothing."""
+
+    def check_text_safety(self, text: str) -> bool:
+        """That it is harmless."""
+        return True
+
+    def check_video_safety(self, video: Any) -> Any:
+        """The video."""
+        return video
+
+
+COG = (
+    "CogVideoXPipeline",
+    "CogVideoXImageToVideoPipeline",
+    "CogVideoXVideoToVideoPipeline",
+    "CogVideoXFunControlPipeline",
+)
+LTX = ("LTXPipeline", "LTXConditionPipeline", "LTXImageToVideoPipeline", "LTXI2VLongMultiPromptPipeline")
+COSMOS = (
+    "Cosmos2TextToImagePipeline",
+    "CosmosTextToWorldPipeline",
+    "Cosmos2_5_TransferPipeline",
+    "Cosmos3OmniPipeline",
+)
+WORLDS = ("Cosmos2VideoToWorldPipeline", "Cosmos2_5_PredictBasePipeline", "CosmosVideoToWorldPipeline")
+SANA = ("SanaVideoPipeline", "SanaImageToVideoPipeline")
+FIRST_FRAME = (
+    "WanImageToVideoPipeline", "SkyReelsV2ImageToVideoPipeline", "SkyReelsV2DiffusionForcingImageToVideoPipeline",
+    "ChronoEditPipeline",
+)  # fmt: skip
+
+SAFE = {"safety_checker": Harmless()}
+FRAMED = 2 * LATENT + 4  # channels of latents beside those of an image and a mask
+IMAGE = {"image_dim": WIDTH, "added_kv_proj_dim": WIDTH}
+LLAVA = {"image_condition_type": "latent_concat", "guidance_embeds": False}
+PARTS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(COSMOS, SAFE),
+    **{key: {"transformer": made("CosmosTransformer3DModel", in_channels=LATENT + 1), **SAFE} for key in WORLDS},
+    **{key: {"vae": made("AutoencoderKLWan")} for key in SANA},
+    "CogVideoXImageToVideoPipeline": {"transformer": made("CogVideoXTransformer3DModel", in_channels=2 * LATENT)},
+    "CogVideoXFunControlPipeline": {"transformer": made("CogVideoXTransformer3DModel", in_channels=2 * LATENT)},
+    "LucyEditPipeline": {"transformer": made("WanTransformer3DModel", in_channels=2 * LATENT)},
+    "WanImageToVideoPipeline": {"transformer": made("WanTransformer3DModel", in_channels=FRAMED)},
+    "SkyReelsV2ImageToVideoPipeline": {
+        "transformer": made("SkyReelsV2Transformer3DModel", in_channels=FRAMED, **IMAGE)
+    },
+    "HunyuanSkyreelsImageToVideoPipeline": {
+        "transformer": made("HunyuanVideoTransformer3DModel", in_channels=2 * LATENT)
+    },
+    "HunyuanVideoImageToVideoPipeline": {
+        "transformer": made("HunyuanVideoTransformer3DModel", in_channels=2 * LATENT + 1, **LLAVA)
+    },
+}
+
+NONE_GIVEN = {"image": None, "video": None}
+INSTANT = {"use_mean_velocity": False, "video": None}  # at (x, t) in place of a step from t to r
+CALLS: dict[str, dict[str, Any]] = {
+    **{key: {"num_frames": 9, "height": 16, "control_video": pictures(9)} for key in COG},
+    **{key: {"height": 32} for key in LTX},
+    **{key: {"height": 32} for key in SANA},
+    **{key: {"image_embeds": None} for key in FIRST_FRAME},
+    **{key: {"video": None} for key in WORLDS},
+    "LTXConditionPipeline": {"height": 32, **NONE_GIVEN},
+    "HeliosPipeline": NONE_GIVEN,
+    "HeliosPyramidPipeline": NONE_GIVEN,
+    "WanPipeline": NONE_GIVEN,
+    "AllegroPipeline": {"negative_prompt": None},
+    "AnyFlowPipeline": INSTANT,
+    "AnyFlowFARPipeline": INSTANT,
+    "LattePipeline": {"video_length": 2},
+    "SkyReelsV2DiffusionForcingPipeline": {"prompt": "a fox"},
+}
