@@ -23,6 +23,6 @@ SOME = (
 
 @pytest.mark.parametrize("name", SOME)
 def test_a_pipeline_loads_plays_a_plan_and_is_itself_again(name: str) -> None:
-    outcome = examine(name, guided=True, checks=("loads", "applies", "restored"), steps=2)
+    outcome = examine(name, guided=True, checks=("loads", "applies", "restored"), steps=3)
     assert not outcome.built
     assert set(outcome.found.values()) == {""}, outcome.found

@@ -23,8 +23,9 @@ from fewer.plan import Start
 
 STEPS = 4  # rows of the standard plan
 NEAR = 1e-4  # largest difference, relative to the largest number
+NEAR_MASKED = 3e-3  # where known data is put back: pipelines do so from their second turn on, the cut at each
 CHECKS = ("loads", "applies", "restored", "tunes")
-SEARCH = {"nfe": 2, "trials": 1, "noises": 8, "fresh": 8, "evaluations": 600, "seed": 0}
+SEARCH = {"nfe": 2, "trials": 1, "noises": 8, "fresh": 8, "evaluations": 2000, "seed": 0}
 
 
 class Differs(Exception):
@@ -150,7 +151,8 @@ class Run:
         plain = replace(tail, start=Start(tau=tail.start.tau, scale=1.0))
         ours = fewer.sample(model, plain, noise=state, labels=model.labels(len(state)))
         kept = samples(model, untouched(turns).float()) > 0
-        check_same(ours[kept], samples(model, turns[-1].after)[kept], "the samples")
+        within = NEAR if bool(kept.all()) else NEAR_MASKED
+        check_same(ours[kept], samples(model, turns[-1].after)[kept], "the samples", within)
 
     def restored(self, before: list[Tensor]) -> None:
         """After `unapply` the pipeline is as it was: its scheduler, and its images to the bit."""
@@ -227,10 +229,10 @@ def tensors(result: Any) -> list[Tensor]:
     return [torch.from_numpy(np.array(result))] if hasattr(result, "tobytes") else []
 
 
-def check_same(ours: Tensor, theirs: Tensor, what: str) -> None:
+def check_same(ours: Tensor, theirs: Tensor, what: str, within: float = NEAR) -> None:
     """Raises Differs unless they are the same to rounding."""
     if ours.shape != theirs.shape:
         raise Differs(f"{what} has shape {tuple(ours.shape)} for {tuple(theirs.shape)}")
     apart = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30))
-    if not apart < NEAR:
+    if not apart < within:
         raise Differs(f"{what} differs by {apart:.2g}, relative to the largest")

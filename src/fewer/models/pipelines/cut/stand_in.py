@@ -65,9 +65,6 @@ class StandIn:
             f"the pipeline reads its scheduler's {name!r}, which is not known for times that are asked for"
         )
 
-    def __deepcopy__(self, memo: Any) -> Any:
-        raise InputError("the pipeline copies its scheduler, to denoise more than one state at once")
-
     def set_timesteps(
         self,
         num_inference_steps: int | None = None,
@@ -94,11 +91,12 @@ class StandIn:
         return sample
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor:
-        """The data at the time that is asked for; before the first turn the noise, which the states asked for replace."""
+        """The data at a time; before the first turn the noise, which the states asked for replace."""
         self.known = Known(original_samples, noise)
         if self.now is None:
             return noise
-        return self.process.noised(original_samples, noise, float(self.now)).to(noise)
+        t = float(torch.as_tensor(timesteps).flatten()[0])
+        return self.process.noised(original_samples, noise, t).to(noise)
 
     def scale_noise(self, sample: Tensor, timestep: Any, noise: Tensor) -> Tensor:
         """`add_noise`, as pipelines of flow models call it."""
