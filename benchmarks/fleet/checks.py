@@ -176,12 +176,13 @@ def recorded(scheduler: Any) -> Iterator[list[Turn]]:
     inputs: list[Tensor] = []
 
     @functools.wraps(step)
-    def recording(output: Tensor, t: Any, sample: Tensor, *args: Any, **more: Any) -> Any:
+    def recording(*args: Any, **more: Any) -> Any:
+        output, t, sample = list(inspect.signature(step).bind(*args, **more).arguments.values())[:3]
         fitting = inputs and inputs[-1].shape[1:] == sample.shape[1:] and len(inputs[-1]) % len(sample) == 0
         given = inputs[-1][: len(sample)] if fitting else sample  # of batched passes that of one
         kept = [each.detach().clone() for each in (given, output, sample)]
         inputs.clear()
-        made = step(output, t, sample, *args, **more)
+        made = step(*args, **more)
         after = made[0] if isinstance(made, tuple) else made.prev_sample
         turns.append(Turn(kept[0], kept[1], float(t), kept[2], after.detach().clone()))
         return made
