@@ -43,7 +43,8 @@ def _rows(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _reason(outcome: dict[str, Any]) -> str:
     """Why a class fails: the first check that does; "" for none."""
-    return outcome["built"] or next((word for check in CHECKS if (word := outcome["found"].get(check))), "")
+    built = f"not built: {outcome['built']}" if outcome["built"] else ""
+    return built or next((word for check in CHECKS if (word := outcome["found"].get(check))), "")
 
 
 def _counts(rows: dict[str, Any], classes: int) -> str:

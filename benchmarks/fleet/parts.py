@@ -30,7 +30,8 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
 }
 FAKES = {
     "image_encoder": ImageEncoder, "feature_extractor": ImageProcessor, "image_processor": ImageProcessor, "processor": Tokenizer,
-    "text_processor": Tokenizer,
+    "text_processor": Tokenizer, "siglip": ImageEncoder, "siglip_processor": ImageProcessor,
+    "image_feature_extractor": ImageProcessor,
 }  # fmt: skip
 # not needed where embeddings and latents are given
 BESIDE = ("safety_checker", "vocoder")
