@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewer.models.pipelines.scheduler_config import schedule_of
 from fewer.models.predictions import affine
+from fewer.models.schedules import Schedule
 
 NEAR = 1e-4  # of states that are the same, relative to their largest number: of half precision 100 times as much
 
@@ -18,7 +19,7 @@ NEAR = 1e-4  # of states that are the same, relative to their largest number: of
 class Process:
     """The training process of a pipeline's network, by its scheduler: states alpha D + sigma eps at times t."""
 
-    schedule: Any
+    schedule: Schedule
     predicts: str
     sigma_data: float
 
