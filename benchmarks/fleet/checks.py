@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -78,7 +79,10 @@ def examine(name: str, guided: bool, checks: tuple[str, ...] = CHECKS, steps: in
 
 
 def said(error: BaseException) -> str:
-    """An error in a line."""
+    """An error in a line; of a library that is missing only which."""
+    missing = re.search(r"requires the (\S+) library", str(error)) if isinstance(error, ImportError) else None
+    if missing:
+        return f"needs the library {missing[1]}, which is not installed"
     return f"{'' if isinstance(error, Differs) else type(error).__name__ + ': '}{first_line(error)}"
 
 
