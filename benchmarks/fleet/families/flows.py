@@ -44,9 +44,9 @@ CALLS: dict[str, dict[str, Any]] = {
     "Ideogram4Pipeline": {"guidance_schedule": None},
     "HiDreamImagePipeline": {
         "prompt": None, "prompt_embeds_t5": drawn(1, 4, WIDTH), "prompt_embeds_llama3": drawn(1, 1, 4, WIDTH),
-        "negative_prompt_embeds_t5": drawn(1, 4, WIDTH, seed=2), "pooled_prompt_embeds": drawn(1, 2 * WIDTH),
+        "negative_prompt_embeds_t5": drawn(1, 4, WIDTH, seed=2), "pooled_prompt_embeds": drawn(1, WIDTH),
         "negative_prompt_embeds_llama3": drawn(1, 1, 4, WIDTH, seed=2),
-        "negative_pooled_prompt_embeds": drawn(1, 2 * WIDTH, seed=2),
+        "negative_pooled_prompt_embeds": drawn(1, WIDTH, seed=2),
     },
 }  # fmt: skip
 # that choose the size of their pictures by themselves, by calculate_dimensions

@@ -279,7 +279,7 @@ class Model(Denoiser):
 
     def is_called(self, hash: str | None) -> bool:
         """Whether this is the network that a plan names by a hash."""
-        return hash == self.hash or (bool(hash) and hash in self.known_as())
+        return hash == self.hash or (bool(hash) and hash in set(self.known_as()))
 
     @property
     def signature(self) -> dict[str, str]:
