@@ -21,6 +21,7 @@ from fewer.search.blackbox import eps_shotgun
 from fewer.search.blackbox.bayesian import Bayesian, Modelled
 from fewer.search.blackbox.consensus import Consensus, consensus
 from fewer.search.blackbox.coordinate_descent import CoordinateDescent, gain, gsd, gsq, newton
+from fewer.search.blackbox.dual_descent import DualDescent
 from fewer.search.blackbox.frank_wolfe import FrankWolfe, tangent
 from fewer.search.blackbox.gfm import GradientFreePlus, sphere, two_point
 from fewer.search.blackbox.hyperband import Hyperband, brackets
@@ -193,6 +194,7 @@ def test_the_choice_is_among_those_on_the_most_noises() -> None:
         (Bayesian(), branin, 2, 40, 0.1),
         (NNGP(), quadratic, 3, 40, 0.01),
         (NNGPStudentT(), quadratic, 3, 40, 0.01),
+        (DualDescent(), branin, 2, 60, 0.1),
         (eps_shotgun.EpsShotgun(explore="front"), branin, 2, 60, 0.1),
     ],
     ids=lambda each: getattr(each, "name", getattr(each, "__name__", str(each))),

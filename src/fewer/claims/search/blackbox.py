@@ -19,16 +19,16 @@ from fewer.noise import Stream
 from fewer.search.blackbox.bayesian import Bayesian
 from fewer.search.blackbox.consensus import Consensus
 from fewer.search.blackbox.coordinate_descent import CoordinateDescent
+from fewer.search.blackbox.dual_descent import DualDescent
 from fewer.search.blackbox.eps_shotgun import EpsShotgun
 from fewer.search.blackbox.frank_wolfe import FrankWolfe
 from fewer.search.blackbox.gfm import GradientFreePlus
 from fewer.search.blackbox.hyperband import Hyperband
 from fewer.search.blackbox.nngp import NNGP, NNGPStudentT
 from fewer.search.blackbox.random_search import RandomSearch
-from fewer.search.blackbox.strategy import BlackBox
 from fewer.search.objective import Objective
 from fewer.search.space import Space
-from fewer.search.strategy import Candidate
+from fewer.search.strategy import Candidate, Strategy
 
 NFE, NOISES, HELD_OUT, FINE, REPEATS, PLAYS = 5, 64, 256, 64, 8, 40
 SOLVER, GRID = "dpmpp-2m", "uniform"
@@ -70,7 +70,7 @@ class Reversed(Objective):
         return 1 / super().score(plan, rmse)
 
 
-def found(strategy: BlackBox, k: int, seed: int, kind: type[Objective] = Objective) -> Plan:
+def found(strategy: Strategy, k: int, seed: int, kind: type[Objective] = Objective) -> Plan:
     """The plan that a strategy chooses of those that it makes for as many evaluations as `PLAYS` plays take."""
     of = Reference.of(plane(k), seed, NOISES, fine(), stream=Stream.CHOICE).problem(kind)
     done: list[Candidate] = []
@@ -82,7 +82,7 @@ def found(strategy: BlackBox, k: int, seed: int, kind: type[Objective] = Objecti
 
 
 @cache
-def error(strategy: BlackBox, k: int, seed: int, kind: type[Objective] = Objective) -> float:
+def error(strategy: Strategy, k: int, seed: int, kind: type[Objective] = Objective) -> float:
     """The RMSE of its plan on the held-out noises."""
     return rmse(found(strategy, k, seed, kind), k, seed)
 
@@ -92,7 +92,7 @@ def rmse(plan: Plan, k: int, seed: int) -> float:
     return float(held_out(k, seed).errors(plan).mean().sqrt())
 
 
-def against_random(strategy: BlackBox, seed: int, sabotage: bool) -> Measured:
+def against_random(strategy: Strategy, seed: int, sabotage: bool) -> Measured:
     """The ratio of the errors over the mixtures. The broken variant takes the worse plan for the better."""
     kind = Reversed if sabotage else Objective
     return Measured(
@@ -102,7 +102,7 @@ def against_random(strategy: BlackBox, seed: int, sabotage: bool) -> Measured:
 
 for strategy in (
     Hyperband(), Consensus(), GradientFreePlus(), FrankWolfe(), CoordinateDescent(),
-    Bayesian(), EpsShotgun(), NNGP(), NNGPStudentT(),
+    Bayesian(), EpsShotgun(), NNGP(), NNGPStudentT(), DualDescent(),
 ):  # fmt: skip
     claim(
         f"{strategy.name}/against-random",

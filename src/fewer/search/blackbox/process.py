@@ -22,11 +22,13 @@ NOISES = (1e-6, 1e-2)  # variances of what values have besides the function, ove
 class Conditioned:
     """A kernel's function given values y (n,) at points x (n, d), up to the scale of its variance.
 
+    noise  variance of what values have besides the function, over the function's mean one
     lower  Cholesky factor of the values' covariance K
     dual   K^-1 y
     """
 
     kernel: Kernel
+    noise: float
     x: Vector
     y: Vector
     lower: Vector
@@ -37,7 +39,7 @@ class Conditioned:
         """K = k(x, x) + noise times its mean variance."""
         k = kernel(x, x)
         lower = cholesky(k + noise * float(np.diag(k).mean()) * np.eye(len(x)), lower=True)
-        return cls(kernel, x, y, lower, cho_solve((lower, True), y))
+        return cls(kernel, noise, x, y, lower, cho_solve((lower, True), y))
 
     @property
     def misfit(self) -> float:
