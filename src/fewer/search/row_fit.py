@@ -94,10 +94,14 @@ class RowFit:
                 passes.append(tuple(self.objective.outputs(called[name][n], states[n]) for name in rows[n]))
             given = [states[n], *(u for made in passes[: n + 1] for u in made)]
             usual = self._first_order(_step(taus, n), len(given), rows[n])
-            weights.append(least_squares(given, usual, self.target(taus, n), self.ridge))
+            weights.append(self.weights(given, usual, self.target(taus, n)))
             states.append(weighted(weights[n], given))
         errors = squared_errors(states[-1], self.objective.target)
         return Fitted(taus, rows, tuple(weights), tuple(states), tuple(passes), errors)
+
+    def weights(self, given: Sequence[Tensor], usual: Tensor, target: Tensor) -> Tensor:
+        """The weights (k,) of k tensors (n, *shape) in a row whose target has this shape, drawn towards the usual ones (k,)."""
+        return least_squares(given, usual, target, self.ridge)
 
     def target(self, taus: Sequence[float], n: int) -> Tensor:
         """The reference solution's states (n, *shape) at the level after row n."""
@@ -134,10 +138,11 @@ class RowFit:
         return weights
 
 
-def least_squares(given: Sequence[Tensor], usual: Tensor, target: Tensor, ridge: float = RIDGE) -> Tensor:
+def least_squares(given: Sequence[Tensor], usual: Tensor, target: Tensor, ridge: float | Tensor = RIDGE) -> Tensor:
     """Weights (k,), float64, of the sum of k tensors (n, *shape) that is nearest to a target of this shape.
 
     usual  (k,) weights that the ridge draws towards: ridge diag(G) is added to the regressors' squares G
+    ridge  of all weights, or of each (k,)
     """
     inputs = torch.stack([x.flatten(1) for x in given], 2).double().cpu()  # (n, d, k)
     rest = target.flatten(1).double().cpu() - inputs @ usual

@@ -66,7 +66,7 @@ class RowsByRegression(Strategy):
         """A candidate for each grid, then one for each step on the levels."""
         if "solver" in space.keep:
             return
-        fit = row_fit(objective, space, self.levels, self.noises, self.ridge)
+        fit = self.fit(objective, space)
         fits = [c for c in done if c.state["stage"] == "grid"]
         for taus in grids_of(space)[len(fits) : self.grids]:
             fits.append(self._candidate(fit, fit(taus), {"stage": "grid"}))
@@ -77,6 +77,10 @@ class RowsByRegression(Strategy):
             made = [c for c in done if c.state["stage"] == "levels" and c.state["start"] == n]
             for walk, fitted in self.moved(fit, space, start.plan, None, made):
                 yield self._candidate(fit, fitted, {"stage": "levels", "start": n, "walk": vars(walk)})
+
+    def fit(self, objective: Objective, space: Space) -> RowFit:
+        """The fit of rows that every candidate is made by."""
+        return row_fit(objective, space, self.levels, self.noises, self.ridge)
 
     def moved(
         self, fit: RowFit, space: Space, start: Plan, rows: Sequence[Conditions] | None, made: Sequence[Candidate]
