@@ -27,6 +27,7 @@ NEAR = 1e-4  # largest difference, relative to the largest number
 NEAR_MASKED = 3e-3  # where known data is put back: pipelines do so from their second turn on, the cut at each
 CHECKS = ("loads", "applies", "restored", "tunes")
 SEARCH = {"nfe": 2, "trials": 1, "noises": 8, "fresh": 8, "evaluations": 2000, "seed": 0}
+SCALING = ("scale_model_input", "first_input")  # methods of schedulers that make the input of the network
 
 
 class Differs(Exception):
@@ -176,7 +177,8 @@ class Run:
 @contextmanager
 def recorded(scheduler: Any) -> Iterator[list[Turn]]:
     """The calls of this scheduler's step, and of its copies', within."""
-    step, scale, turns = scheduler.step, getattr(scheduler, "scale_model_input", None), []
+    step, turns = scheduler.step, []
+    scaled = {name: getattr(scheduler, name) for name in SCALING if hasattr(scheduler, name)}
     inputs: list[Tensor] = []
 
     @functools.wraps(step)
@@ -191,20 +193,19 @@ def recorded(scheduler: Any) -> Iterator[list[Turn]]:
         turns.append(Turn(kept[0], kept[1], float(t), kept[2], after.detach().clone()))
         return made
 
-    def scaling(sample: Tensor, *args: Any, **more: Any) -> Tensor:
-        found = scale(sample, *args, **more)
+    def scaling(name: str, sample: Tensor, *args: Any, **more: Any) -> Tensor:
+        found = scaled[name](sample, *args, **more)
         inputs.append(found.detach().clone())
         return found
 
     scheduler.step = recording
-    if scale is not None:
-        scheduler.scale_model_input = scaling
+    for name in scaled:
+        setattr(scheduler, name, functools.partial(scaling, name))
     try:
         yield turns
     finally:
-        del scheduler.step
-        if scale is not None:
-            del scheduler.scale_model_input
+        for name in ("step", *scaled):
+            delattr(scheduler, name)
 
 
 def untouched(turns: list[Turn]) -> Tensor:
