@@ -18,9 +18,10 @@ BEGIN = "<!-- {}: made by `make docs-tables` -->"
 MODELS = {
     "digits": "digits (UNet, noise prediction)",
     "dit-digits": "dit-digits (DiT, flow)",
-    "pipeline16": "a UNet of 4.4 million weights, 16x16 (`benchmarks/train_pipeline16.py`)",
+    "cifar16-unet": "cifar16-unet (UNet of 4.9 million weights, 16x16)",
+    "cifar16-dit": "cifar16-dit (DiT of 4.9 million weights, flow, 16x16)",
     "full-mixture": "exact mixture of 16x16 CIFAR-10, full covariances",
-    "mixture16": "mixture16 (its low-rank form, bundled)",
+    "mixture16": "mixture16 (its low-rank form)",
 }
 
 
@@ -51,14 +52,14 @@ def rows() -> str:
     """Every record as a table; those of before the typical error was measured have RMSEs alone."""
     lines = [
         "| model | calls | typical error, tuned / best diffusers setting | other images, tuned and that setting | RMSE, ratio "
-        "| that setting | search, calls of 96 | seconds |",
+        "| that setting | evaluations of the run | seconds |",
         "|---|--:|--:|--:|--:|---|--:|--:|",
     ]
     for model, title in MODELS.items():
         for row in read(model)["rows"]:
             shares = " and ".join(f"{100 * share['value']:.1f} %" for share in row.get("elsewhere", [])) or "–"
             typical = "–" if row.get("typical") is None else str(Interval.from_dict(row["typical"]))
-            spent = f"{row['network calls of 96 samples, search and comparison']:.0f} | {row['seconds']:.0f}"
+            spent = f"{row['evaluations']:,} | {row['seconds']:.0f}"
             ratio = Interval.from_dict(row["ratio"])
             lines.append(
                 f"| {title} | {row['nfe']} | {typical} | {shares} | {ratio} | {row['best diffusers setting']} | {spent} |"
