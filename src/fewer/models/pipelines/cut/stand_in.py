@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from fewer.errors import InputError
@@ -22,12 +23,13 @@ from fewer.models.schedules import Flow
 TABLES = ("alphas_cumprod", "alphas", "betas")  # numbers of the training process, which some pipelines read
 
 
-@dataclass(frozen=True)
-class Stepped:
-    """The output of `step`, as those of diffusers' schedulers are read."""
+@dataclass
+class Stepped(BaseOutput):  # type: ignore[misc]
+    """The output of `step`, read as those of diffusers' schedulers: by name, by place, and of LCM's as `denoised`, too."""
 
     prev_sample: Tensor
     pred_original_sample: Tensor
+    denoised: Tensor
 
 
 class StandIn:
@@ -118,7 +120,7 @@ class StandIn:
         self.now = torch.tensor(ask.t, dtype=torch.float32, device=sample.device)
         self.asked = ask.x
         x = ask.x.to(sample, copy=True)  # in which the pipeline may write
-        return Stepped(x, x) if return_dict else (x,)
+        return Stepped(x, x, x) if return_dict else (x, x)
 
     def _output(self, output: Tensor, sample: Tensor) -> Tensor:
         """The network's output at the state asked for: where the pipeline has put back data that it knows, one that predicts them.
