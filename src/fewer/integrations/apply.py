@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from diffusers import ConfigMixin, DiffusionPipeline
 
-from fewer.arguments import as_plan
 from fewer.blocks.find import candidates
 from fewer.engine import check_fit
 from fewer.errors import InputError
+from fewer.integrations.front import as_front
 from fewer.integrations.hook import guides, needs_hook, networks, unwatch, watch
 from fewer.integrations.scheduler import LISTS, FewerScheduler
 from fewer.models.model import Model
@@ -39,8 +40,10 @@ class _Applied:
 _applied: WeakKeyDictionary[Any, _Applied] = WeakKeyDictionary()
 
 
-def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
+def apply(plan: Plan | Sequence[Any], pipe: Any, model: Model | None = None) -> None:
     """Make a diffusers pipeline run a plan: `pipe(..., num_inference_steps=len(plan.rows))`, until `unapply(pipe)`.
+
+    Of a front (`result.front`, or a list of plans of different numbers of rows), `num_inference_steps` chooses the plan.
 
     The pipeline gets a FewerScheduler, and so do pipelines inside of it that share its own scheduler (combined ones). Where rows
     guide, leave out blocks, or start from more than the noise, its calls are played, too (see fewer.integrations.hook). Under a
@@ -51,20 +54,22 @@ def apply(plan: Plan, pipe: Any, model: Model | None = None) -> None:
     when the plan was made for another model. Raises InputError for what cannot play the plan: a pipeline whose scheduler
     is not known or whose network is guided by an input of its own, and blocks that the network has not.
     """
-    plan = as_plan(plan)
+    plans = as_front(plan)
     own = _own_scheduler(pipe)
-    scheduler = FewerScheduler.from_plan(plan, own if model is None else model)
+    scheduler = FewerScheduler.from_plan(plans, own if model is None else model)
     scheduler.call_takes = tuple(name for name in LISTS if name in inspect.signature(type(pipe).__call__).parameters)
     scheduler.remade_by = next((each.__name__ for each in type(pipe).__mro__ if each.__name__ in REMAKING), None)
-    _check(plan, pipe)
-    _warn_of_fit(plan, pipe, model, scheduler.frame.schedule.describe())
+    for each in plans:
+        _check(each, pipe)
+    for each in {(str(each.model), bool(each.evidence)): each for each in plans}.values():
+        _warn_of_fit(each, pipe, model, scheduler.frame.schedule.describe())
     unapply(pipe)
     inner = _inner(pipe, own)
     _applied[pipe] = _Applied(own, scheduler, inner)
-    for each in (pipe, *inner):
-        each.scheduler = scheduler
+    for playing in (pipe, *inner):
+        playing.scheduler = scheduler
         if needs_hook(scheduler):
-            watch(each)
+            watch(playing)
 
 
 def unapply(pipe: Any) -> None:

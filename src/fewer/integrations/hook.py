@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from fewer.errors import InputError
+from fewer.integrations.beginnings import is_plain
 from fewer.integrations.calls import Arguments, Call
 from fewer.integrations.row_blocks import RowBlocks
 from fewer.integrations.run import Run
@@ -206,6 +207,8 @@ def guides(plan: Plan) -> bool:
 
 
 def needs_hook(scheduler: FewerScheduler) -> bool:
-    """Whether the plan is more than a scheduler can play alone."""
-    plan = scheduler.plan
-    return guides(plan) or any(row.blocks for row in plan.rows) or not scheduler.starts_plainly()
+    """Whether a plan of the scheduler is more than it can play alone."""
+    return any(
+        guides(each.plan) or any(row.blocks for row in each.plan.rows) or not is_plain(each.plan, each.scales.inputs[0])
+        for each in scheduler.choices.values()
+    )

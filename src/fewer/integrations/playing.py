@@ -111,6 +111,7 @@ class Playing:
         x = self._current(run, n, sample)
         f = narrowed(model_output, sample.shape, self.plan.name)
         x, data = run.advance(n, x, f if per_token_timesteps is None else -f, generator)
+        self.run.own(self.plan.name)  # another thread may have begun a run meanwhile, of another plan
         run.at, run.state = n + 1, x
         if n + 1 == len(run.steps):
             data = x  # which some pipelines take for the result

@@ -7,6 +7,7 @@ in `fewer.integrations.playing`.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,12 +18,11 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 from torch import Tensor
 
-from fewer.engine import times
 from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError
 from fewer.integrations.asked import check_left, check_lists, check_number, first_of_strength
 from fewer.integrations.beginnings import first_state
-from fewer.integrations.pipeline_samples import Scales
+from fewer.integrations.front import Choice, as_front, choice_of
 from fewer.integrations.playing import FewerSchedulerOutput, Playing
 from fewer.integrations.run import Run
 from fewer.integrations.trained import OWN, described, frame, packed, unpacked
@@ -38,9 +38,12 @@ LISTS = ("timesteps", "sigmas")  # arguments of set_timesteps, and of the calls 
 
 
 class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
-    """Plays the rows of a plan in a diffusers pipeline. Make it with `from_plan`.
+    """Plays the rows of a plan in a diffusers pipeline, or of that plan of a front which has as many rows as there are steps.
 
-    plan        the plan, as its file has it
+    Make it with `from_plan`.
+
+    plan        the plan, as its file has it; of a front the first one
+    front       the others of a front, each {"plan": , "tensors": }; None for none
     process     variance-preserving | variance-exploding | flow: what the network was trained under
     predicts    what it predicts (see fewer.models.predictions)
     sigma_data  the data's deviation, for EDM networks
@@ -75,20 +78,13 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         schedule: dict[str, Any] | None = None,
         exploding: bool = False,
         scheduler: str | None = None,
+        front: list[dict[str, Any]] | None = None,
     ) -> None:
-        if not isinstance(plan, dict):
-            raise InputError(
-                f"plan is a {type(plan).__name__}; for a Plan there is FewerScheduler.from_plan(plan, trained)"
-            )
-        where = Path("scheduler_config.json")
-        self.plan = from_json(migrate(plan, where), where, unpacked(tensors))
-        if self.plan.networks != [0]:
-            raise InputError(f"plan {self.plan.name!r} calls a second model; a pipeline has one network")
+        plans = as_front([_read(plan, tensors), *_others(front)])
         self.frame = frame(process, schedule, predicts, sigma_data, clip)
         if schedule is None:
-            self.plan = _of_any_schedule(self.plan)
-        self.times = [float(t) for t in times(self.frame, self.plan)]
-        self.scales = Scales.of(self.frame, [float(level) for level in self.plan.levels], exploding)
+            plans = tuple(map(_of_any_schedule, plans))
+        self.choices = {len(each.rows): Choice.of(each, self.frame, exploding) for each in plans}
         self.exploding = exploding
         self.call_takes: tuple[str, ...] = LISTS  # of these lists, those that the pipeline's call takes from its caller
         self.remade_by: str | None = (
@@ -98,12 +94,12 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
             self.alphas_cumprod = torch.tensor(self.frame.schedule.alpha_bar, dtype=torch.float32)
             self.alphas = self.alphas_cumprod / torch.cat([torch.ones(1), self.alphas_cumprod[:-1]])
             self.betas = 1 - self.alphas
-        self._begin()
+        self._begin(self.choices[len(plans[0].rows)])
         self.run.thread = None
 
     @classmethod
-    def from_plan(cls, plan: Plan, trained: Any) -> FewerScheduler:
-        """The scheduler of a plan for a network, which a Model or the diffusers scheduler of its pipeline describes.
+    def from_plan(cls, plan: Plan | Sequence[Plan], trained: Any) -> FewerScheduler:
+        """The scheduler of a plan, or of a front, for a network, which a Model or its pipeline's diffusers scheduler describes.
 
         Raises InputError for noise schedules and predictions that are not known. Warns where rows have times of their own
         under another noise schedule: the network is given its own times at their levels.
@@ -112,14 +108,19 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
             given, config = {key: trained.config[key] for key in OWN}, dict(trained.config)
         else:
             given, config = described(trained)
-        tensors: dict[str, Tensor] = {}
-        content = to_json(plan.check(), tensors)
+        first, *others = map(_written, as_front(plan))
         # by keyword: diffusers takes what comes by position for a default, and drops it
-        made = cls(plan=content, tensors=packed(tensors), **given)
+        made = cls(**first, **given, front=others or None)
         more = {key: value for key, value in config.items() if key not in made.config and not key.startswith("_")}
         made.register_to_config(**more)
-        warn_of_lost_times(made.frame, made.plan)
+        for each in made.plans:
+            warn_of_lost_times(made.frame, each)
         return made
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The plan, or those of the front."""
+        return tuple(each.plan for each in self.choices.values())
 
     def own(self) -> Any:
         """A scheduler as this one was made from. Raises InputError where it was made from none, as for a Model."""
@@ -130,7 +131,7 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         if self.remade_by is not None:
             warnings.warn(
                 f"a {self.remade_by} that is loaded from it does not play the plan, of which it makes a scheduler of its own: "
-                f"call fewer.apply(fewer.FewerScheduler.from_pretrained({str(save_directory)!r}).plan, pipe) then",
+                f"call fewer.apply(fewer.FewerScheduler.from_pretrained({str(save_directory)!r}).plans, pipe) then",
                 stacklevel=2,
             )
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **more)
@@ -157,31 +158,36 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         """Begin a run. `timesteps` are then the times of its rows, float32, and `sigmas` the levels of all rows and of the end.
 
         The steps of a plan are its rows: any other number of them, of `sigmas` or of `timesteps` raises InputError, a
-        ValueError. The levels and the shift `mu` that pipelines work out by themselves are replaced by the plan's. Lists that the
-        pipeline's caller gives, and what else decides levels, raise InputError. Of `strength`, the run has the last rows.
+        ValueError. Of a front, the plan with this number is played. The levels and the shift `mu` that pipelines work out by
+        themselves are replaced by the plan's. Lists that the pipeline's caller gives, and what else decides levels, raise
+        InputError. Of `strength`, the run has the last rows.
 
         The run is this thread's: until it is over, what another one asks of it raises InputError. A run that is under way in
         another thread is broken off.
         """
+        lists = {name: each for name, each in (("timesteps", timesteps), ("sigmas", sigmas)) if each is not None}
+        chosen = choice_of(self.choices, num_inference_steps, lists)
+        plan = chosen.plan
         original = self.config.get("original_inference_steps")
         if original_inference_steps not in (None, original):
             more["original_inference_steps"] = original_inference_steps
         if more:
             raise InputError(
-                f"{', '.join(more)} is given, but the levels of plan {self.plan.name!r} are its own: leave it out"
+                f"{', '.join(more)} is given, but the levels of plan {plan.name!r} are its own: leave it out"
             )
-        lists = {name: each for name, each in (("timesteps", timesteps), ("sigmas", sigmas)) if each is not None}
-        check_number(self.plan, num_inference_steps, lists)
-        own = {"timesteps": self.times, "sigmas": self.scales.sigmas(self.frame)[:-1].tolist()}
-        check_lists(self.plan, lists, own, self.call_takes)
-        first = first_of_strength(self.plan, strength)
-        self._begin(device, None if first is None else check_left(self.plan, first))
+        check_number(plan, num_inference_steps, lists)
+        own = {"timesteps": chosen.times, "sigmas": chosen.scales.sigmas(self.frame)[:-1].tolist()}
+        check_lists(plan, lists, own, self.call_takes)
+        first = first_of_strength(plan, strength)
+        self._begin(chosen, device, None if first is None else check_left(plan, first))
 
-    def _begin(self, device: torch.device | str | None = None, first: int | None = None) -> None:
+    def _begin(self, chosen: Choice, device: torch.device | str | None = None, first: int | None = None) -> None:
+        # the run before its plan, so that one under way in another thread ends there and never goes on under this plan
+        self.run = Run(begin=first).own(chosen.plan.name)
+        self.plan, self.times, self.scales = chosen.plan, chosen.times, chosen.scales
         self.num_inference_steps = len(self.plan.rows)
         self.timesteps = torch.tensor(self.times[first or 0 :], dtype=torch.float32, device=device)
         self.sigmas = self.scales.sigmas(self.frame).to(device)
-        self.run = Run(begin=first).own(self.plan.name)
 
     @in_own_precision
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
@@ -204,6 +210,31 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
 
     def __len__(self) -> int:
         return len(self.plan.rows)
+
+
+def _read(content: Any, tensors: str | None) -> Plan:
+    """The plan of a configuration."""
+    if not isinstance(content, dict):
+        raise InputError(
+            f"plan is a {type(content).__name__}; for a Plan there is FewerScheduler.from_plan(plan, trained)"
+        )
+    where = Path("scheduler_config.json")
+    return from_json(migrate(content, where), where, unpacked(tensors))
+
+
+def _others(front: Any) -> list[Plan]:
+    """The further plans of a front in a configuration. Raises InputError where it is damaged."""
+    entries = [] if front is None else front
+    if not isinstance(entries, list) or not all(isinstance(each, dict) and "plan" in each for each in entries):
+        raise InputError(f'front is {entries!r:.80}; expected a list of {{"plan": , "tensors": }}')
+    return [_read(each["plan"], each.get("tensors")) for each in entries]
+
+
+def _written(plan: Plan) -> dict[str, Any]:
+    """The plan as configurations have it."""
+    tensors: dict[str, Tensor] = {}
+    content = to_json(plan.check(), tensors)
+    return {"plan": content, "tensors": packed(tensors)}
 
 
 def _of_any_schedule(plan: Plan) -> Plan:

@@ -19,7 +19,18 @@ from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding, 
 PREDICTS = {"epsilon": "noise", "sample": "data", "v_prediction": "velocity", "flow_prediction": "flow"}
 
 # entries of a FewerScheduler's configuration that are not its own scheduler's
-PLANNED = ("_class_name", "plan", "process", "predicts", "clip", "tensors", "schedule", "exploding", "scheduler")
+PLANNED = (
+    "_class_name",
+    "plan",
+    "process",
+    "predicts",
+    "clip",
+    "tensors",
+    "schedule",
+    "exploding",
+    "scheduler",
+    "front",
+)
 
 
 def class_named(name: Any) -> Any:
