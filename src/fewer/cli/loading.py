@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from fewer.cli.call_values import values_of
 from fewer.cli.options import Figures, Guided, prompts_of
 from fewer.errors import InputError
 from fewer.evaluate.distances.own_metric import OwnMetric
@@ -38,6 +39,7 @@ def load_model(
     model = load(
         options.model, options.device, options.dtype, empty_label=options.empty_label,
         prompts=prompts_of(options.prompts, prompt), negative_prompt=options.negative_prompt,
+        call=values_of(options.values),
     )  # fmt: skip
     if options.other is not None:
         if plans is not None and all(plan.networks == [0] for plan in plans):

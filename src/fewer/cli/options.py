@@ -54,6 +54,14 @@ Prompts = Annotated[
     Path | None,
     path_option(metavar="FILE", help="Prompts of a text-to-image model: a text file, one a line; label k is prompt k."),
 ]
+Values = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="An argument of the call of a folder's pipeline, such as height=768 or guidance_scale=7.5; repeatable.",
+    ),
+]
 NegativePrompt = Annotated[
     str | None,
     typer.Option(
@@ -129,6 +137,7 @@ class Network:
 
     model: ModelName
     prompts: Prompts = None
+    values: Values = None
     seed: Seed = 0
     device: Device = "cpu"
     dtype: Dtype = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Loaded, Model
 from fewer.models.pipelines.folder import load_folder, own_name
 from fewer.models.pipelines.text_to_image import is_text_pipeline, load_text
+from fewer.models.pipelines.whole import load_whole, only_whole
 from fewer.models.schedules import betas, discrete
 
 FUNCTION = r"[\w.]+:\w+"
@@ -33,6 +35,7 @@ def load(
     prompts: Sequence[str] | None = None,
     negative_prompt: str | None = None,
     hash: str | None = None,
+    call: Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a pretrained model.
 
@@ -42,6 +45,9 @@ def load(
     empty_label  the label trained as 'no class', where the folder does not say
     prompts      of a text-to-image pipeline, whose label k is then prompt k: 1 to 1000 texts
     negative_prompt  of such a pipeline: text that guidance leads away from, instead of the pipeline's default
+    call         arguments of the call of a folder's pipeline, by name: numbers, texts, true, false or null. The model is then
+                 `Model.from_pipeline` of the folder's pipeline, with the prompts as `prompt`; so it is, too, of pipelines whose
+                 network fewer cannot call alone
     hash         of the network that such a function returns, where fewer cannot tell it (see `Model.from_denoiser`)
 
     Raises InputError when it is none of these or cannot be read, and ForeignError where the function raises.
@@ -54,8 +60,12 @@ def load(
             f"a hash was given for {name!r}, which is known by its files; it is for package.module:function"
         )
     if name and _is_folder(Path(name)):
-        made = _from_folder(Path(name), device, dtype, empty_label, prompts, negative_prompt)
+        made = _from_folder(Path(name), device, dtype, empty_label, prompts, negative_prompt, call)
         name = str(Path(name).absolute())
+    elif call is not None:
+        raise InputError(
+            f"values of a call are set (--set), and {name!r} is no folder of a pipeline, which would be called"
+        )
     elif name in bundled.names():
         made = _from_folder(bundled.folder(name), device, dtype, empty_label, prompts, negative_prompt)
     elif NAME.fullmatch(name):
@@ -69,7 +79,8 @@ def load(
             f"{name!r} is no folder, no bundled model ({', '.join(bundled.names())}), no module:function and no hub id"
         )
     texts = None if prompts is None else tuple(prompts)
-    return replace(made, loaded=Loaded(name, empty_label, texts, negative_prompt, hash))
+    values = None if call is None else dict(call)
+    return replace(made, loaded=Loaded(name, empty_label, texts, negative_prompt, hash, values))
 
 
 def _is_folder(path: Path) -> bool:
@@ -98,8 +109,16 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
 
 def _from_folder(
     folder: Path, device: torch.device, dtype: torch.dtype | None, empty_label: int | None,
-    prompts: Sequence[str] | None, negative_prompt: str | None,
+    prompts: Sequence[str] | None, negative_prompt: str | None, call: Mapping[str, Any] | None = None,
 ) -> Model:  # fmt: skip
+    if call is not None or only_whole(folder):
+        if empty_label is not None:
+            raise InputError(f"an empty label was given for {folder}, whose pipeline is called as it guides by itself")
+        if negative_prompt is not None:
+            raise InputError(
+                f"the pipeline of {folder} guides by itself: --set negative_prompt=TEXT, in place of --negative-prompt"
+            )
+        return load_whole(folder, device, dtype, prompts, call or {})
     if is_text_pipeline(folder):
         if empty_label is not None:
             raise InputError(f"an empty label was given for {folder}, whose labels are prompts")

@@ -38,6 +38,7 @@ class Loaded:
     prompts: tuple[str, ...] | None = None
     negative_prompt: str | None = None
     hash: str | None = None
+    call: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

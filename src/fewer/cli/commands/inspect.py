@@ -34,11 +34,13 @@ def inspect(
     opt.writable(json_file, ("name", "schedule", "macs_per_call"))
     from fewer.audit.inspection import evaluations_of
     from fewer.audit.inspection import inspect as run
+    from fewer.cli.call_values import values_of
     from fewer.evaluate.cost.pace import foreseen
     from fewer.models.load import load
 
     network = load(
-        common.model, common.device, common.dtype, empty_label=common.empty_label, prompts=opt.prompts_of(common.prompts)
+        common.model, common.device, common.dtype, empty_label=common.empty_label,
+        prompts=opt.prompts_of(common.prompts), call=values_of(common.values),
     )  # fmt: skip
     if dry_run:
         made = {"tables as they are and repaired, and a reference solution": evaluations_of(network)} if cost else {}

@@ -107,11 +107,20 @@ def own_name(folder: Path, own: dict[str, Any]) -> str:
     return own.get("name") or one_line(folder.resolve().name)[:LONGEST_NAME] or "model"
 
 
+def parts_of(index: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Library and class of each part of a pipeline that model_index.json names, without those that are left out."""
+    return {
+        name: (value[0], value[1])
+        for name, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(each, str) for each in value)
+        if not name.startswith("_")
+    }
+
+
 def _check_components(folder: Path, index: dict[str, Any]) -> None:
     """InputError for a pipeline with further parts, without which its samples would differ."""
-    for name, value in index.items():
-        part = isinstance(value, list) and len(value) == 2 and value[0] is not None
-        if part and not name.startswith("_") and name not in COMPONENTS:
+    for name in parts_of(index):
+        if name not in COMPONENTS:
             raise InputError(
                 f"{folder} is a {index.get('_class_name')} with {name!r}, which fewer does not read so far"
             )

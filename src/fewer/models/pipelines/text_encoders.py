@@ -30,12 +30,7 @@ def assembled(folder: Path, index: dict[str, Any], network: Any, device: torch.d
 
     Raises InputError where transformers is missing, for parts that are not known or damaged, and where they do not fit.
     """
-    try:
-        import transformers
-    except ImportError as error:
-        raise InputError(
-            f"{folder} takes text, and transformers, which encodes it, is missing: pip install 'fewer[prompts]'"
-        ) from error
+    transformers = transformers_for(folder)
     with silence():  # importing a pipeline warns of what is not installed
         own = class_named(index["_class_name"])
     parts: dict[str, Any] = {}
@@ -65,6 +60,17 @@ def assembled(folder: Path, index: dict[str, Any], network: Any, device: torch.d
         raise InputError(f"{folder} cannot be put together as a {own.__name__}: {first_line(error)}") from error
 
 
+def transformers_for(folder: Path) -> Any:
+    """The library transformers. Raises InputError where it is missing."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise InputError(
+            f"{folder} takes text, and transformers, which encodes it, is missing: pip install 'fewer[prompts]'"
+        ) from error
+    return transformers
+
+
 def class_of(index: dict[str, Any], part: str) -> str | None:
     """The class of a part of the pipeline; None for what is no part, or is left out."""
     value = index.get(part)
@@ -72,18 +78,22 @@ def class_of(index: dict[str, Any], part: str) -> str | None:
 
 
 def _text_encoder(library: Any, name: str, part: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """The encoder of a folder in eval mode."""
     _check(name, ENCODERS, part)
+    return load_encoder(getattr(library, name), part, device, dtype)
+
+
+def load_encoder(kind: Any, part: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """The transformers model of a folder in eval mode, with all of its weights from safetensors."""
     check_weights(part)
     try:
         with silence():
-            encoder, info = getattr(library, name).from_pretrained(
+            encoder, info = kind.from_pretrained(
                 part, use_safetensors=True, local_files_only=True, variant=variant_of(part, "model"),
                 output_loading_info=True,
             )  # fmt: skip
             encoder = encoder.to(device=device, dtype=dtype)
     except Exception as error:  # transformers and safetensors raise many types for damaged folders
-        raise InputError(f"cannot load {name} from {part}: {first_line(error)}") from error
+        raise InputError(f"cannot load {kind.__name__} from {part}: {first_line(error)}") from error
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"the weights of {part} lack {', '.join(missing[:3])} ({len(missing)})")
     return encoder.eval().requires_grad_(False)

@@ -131,13 +131,13 @@ KINDS = {
 
 
 def is_text_pipeline(folder: Path) -> bool:
-    """Whether the folder is of a pipeline that takes text. Raises InputError where it is, and of a class that is not read."""
+    """Whether the folder is of a pipeline that takes text. Raises InputError where it is, and of no class that is known."""
     index = read_if_there(folder / "model_index.json")
     name = index.get("_class_name")
     if isinstance(name, str) and name in KINDS:
         return True
     if any(part.startswith("text_encoder") and class_of(index, part) is not None for part in index):
-        raise InputError(f"{folder} is a {name}; of pipelines that take text, fewer reads {', '.join(KINDS)}")
+        raise InputError(f"{folder} is a {name}; expected {', '.join(KINDS)} or another pipeline class of diffusers")
     return False
 
 
