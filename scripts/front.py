@@ -18,9 +18,6 @@ BEGIN = "<!-- {}: made by `make docs-tables` -->"
 MODELS = {
     "digits": "digits (UNet, noise prediction)",
     "dit-digits": "dit-digits (DiT, flow)",
-    "cifar16-unet": "cifar16-unet (UNet of 4.9 million weights, 16x16)",
-    "cifar16-dit": "cifar16-dit (DiT of 4.9 million weights, flow, 16x16)",
-    "full-mixture": "exact mixture of 16x16 CIFAR-10, full covariances",
     "mixture16": "mixture16 (its low-rank form)",
 }
 

@@ -7,11 +7,14 @@ import re
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
+import tiny_pipelines as tiny
 import torch
 from torch import Tensor, nn
 
@@ -232,3 +235,14 @@ def test_a_file_called_like_a_module_of_python_is_the_user_s(tmp_path: Path, mon
         hashes.add(fewer.load("tabnanny:made").hash)
     assert len(hashes) == 2
     assert "" not in hashes
+
+
+def test_the_folder_of_a_pipeline_without_unet_and_transformer_has_no_hash(tmp_path: Path) -> None:
+    """As of pipelines whose network is a prior or a decoder: a plan of another model is warned of, and applied."""
+    case = tiny.unconditional("DDPMPipeline", diffusers.DDPMScheduler(**tiny.plain.LINEAR))
+    (tmp_path / "model_index.json").write_text("{}")
+    case.pipe.register_to_config(_name_or_path=str(tmp_path))
+    plan = replace(fewer.standard("ddim", case.model, nfe=2), model={"name": "other", "hash": "other"})
+    with pytest.warns(UserWarning, match="was made for other"):
+        fewer.apply(plan, case.pipe)
+    fewer.unapply(case.pipe)

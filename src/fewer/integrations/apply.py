@@ -19,7 +19,7 @@ from fewer.integrations.hook import guides, needs_hook, networks, unwatch, watch
 from fewer.integrations.scheduler import LISTS, FewerScheduler
 from fewer.models.model import Model
 from fewer.models.pipelines.cut.fields import hash_of_networks
-from fewer.models.pipelines.network_files import hash_of
+from fewer.models.pipelines.network_files import hash_of, is_pipeline
 from fewer.models.pipelines.origin import folder_of
 from fewer.plan import Plan
 
@@ -141,7 +141,7 @@ def _warn_of_fit(plan: Plan, pipe: Any, model: Model | None, schedule: str) -> N
         message = check_fit(model, plan)
     else:
         folder = folder_of(pipe)
-        known = folder is not None and (folder / "model_index.json").is_file()
+        known = is_pipeline(folder)
         if folder is not None and known and hash_of(folder) == plan.model.get("hash"):
             return
         if plan.model.get("hash") and hash_of_networks(pipe) == plan.model["hash"]:  # of Model.from_pipeline

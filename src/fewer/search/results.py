@@ -16,7 +16,7 @@ from fewer.evaluate.cost import plans as cost
 from fewer.evaluate.cost.price import call_macs, plan_macs
 from fewer.evaluate.criterion import PAIRED
 from fewer.evaluate.equal_cost import costs_partial_calls
-from fewer.evaluate.own_pipeline import PIPELINE_EVALUATIONS, pipeline_rows
+from fewer.evaluate.own_pipeline import PIPELINE_EVALUATIONS, pipeline_noises, pipeline_rows
 from fewer.evaluate.statistics.interval import Interval
 from fewer.files import checked, write_atomically, write_json
 from fewer.images import is_picture, pixels
@@ -196,8 +196,8 @@ def _baselines(task: Task, run: Run, refs: References, outcomes: list[Outcome]) 
     if pipeline is None:
         return rows
     others = [budget.nfe for budget in request.budgets if budget.nfe != pipeline.nfe]
-    if run.deadline.over() and others:
-        run.notes.append("the pipeline as it is at the budgets is left out: the time was up")
+    if others and not run.has_room(sum(nfe * pipeline_noises(len(judge), nfe) for nfe in others)):
+        run.notes.append("the pipeline as it is at the budgets is left out: time or evaluations were too few for it")
         others = []
     at_budgets = pipeline_rows(judge, others, request.guidance, request.seed, run.notes)
     quality = judge.quality(pipeline.samples, pairs=not pipeline.stochastic).to_dict()

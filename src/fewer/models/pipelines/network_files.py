@@ -16,14 +16,24 @@ from fewer.models.pipelines.scheduler_config import quiet
 from fewer.models.reach import hash_of_network
 
 WEIGHTS = "diffusion_pytorch_model"
+PARTS = ("unet", "transformer")
 
 
 def network_folder(folder: Path) -> Path:
     """`unet` or `transformer` in a pipeline folder. Raises InputError where there is neither."""
-    for part in ("unet", "transformer"):
+    for part in PARTS:
         if (folder / part / "config.json").exists():
             return folder / part
     raise InputError(f"{folder} is no pipeline folder: it has neither unet/config.json nor transformer/config.json")
+
+
+def is_pipeline(folder: Path | None) -> bool:
+    """Whether a folder is a pipeline's, with a network that has a hash."""
+    return (
+        folder is not None
+        and (folder / "model_index.json").is_file()
+        and any((folder / p / "config.json").exists() for p in PARTS)
+    )
 
 
 def load_module(kind: Any, part: Path, device: torch.device, dtype: torch.dtype) -> Any:
