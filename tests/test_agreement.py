@@ -127,7 +127,8 @@ def unrolled(plan: Plan) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "schedule", ["linear", pytest.param("scaled_linear", marks=pytest.mark.slow), "squaredcos_cap_v2"]
+    "schedule",
+    ["linear", *(pytest.param(name, marks=pytest.mark.slow) for name in ("scaled_linear", "squaredcos_cap_v2"))],
 )
 @pytest.mark.parametrize("case", CASES)
 def test_tables(case: str, schedule: str) -> None:

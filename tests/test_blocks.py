@@ -258,6 +258,7 @@ def test_branches_are_dropped_after_their_last_use() -> None:
 
 
 @pytest.mark.parametrize("compiled_first", [False, True])
+@pytest.mark.slow
 def test_compiled_networks(compiled_first: bool) -> None:
     """Equal samples under torch.compile, row by row, whether or not it was compiled before the plan was played."""
     graphs: list[Any] = []
@@ -341,6 +342,7 @@ cells = st.builds(
 
 @given(st.dictionaries(st.text(min_size=1, max_size=9), cells, max_size=3))
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
 def test_files(tmp_path: Path, column: dict[str, Shortcut]) -> None:
     """A blocks column comes back as it was written."""
     plan = replace(a_plan(5), model=None)

@@ -110,7 +110,10 @@ def hits(name, pair, n, repetitions):
 
 
 @pytest.mark.parametrize("name", DISTANCES)
-@pytest.mark.parametrize(("d", "n", "repetitions"), [(2, 128, 30), (16, 128, 30), (32, 144, 16)])
+@pytest.mark.parametrize(
+    ("d", "n", "repetitions"),
+    [(2, 128, 30), *(pytest.param(*large, marks=pytest.mark.slow) for large in ((16, 128, 30), (32, 144, 16)))],
+)
 @pytest.mark.parametrize("pair", [Gaussians.equal, Gaussians.apart])
 def test_the_truth_is_covered(name, d, n, repetitions, pair):
     covered, _ = hits(name, pair(d), n, repetitions)

@@ -157,6 +157,7 @@ def test_the_search_keeps_to_the_passes_and_gets_better(model: fewer.Model, nois
     assert noises.rmse(QUICK.choose(found).plan) < noises.rmse(space.base)
 
 
+@pytest.mark.slow
 def test_a_search_that_is_resumed_finds_the_same(model: fewer.Model, noises: Objective) -> None:
     whole = list(QUICK.search(noises, around(model), [], 0))
     for n in range(1, len(whole), 3):

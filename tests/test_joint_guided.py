@@ -163,6 +163,7 @@ def space() -> Space:
     return Space(model(), (fewer.standard("dpmpp-2m", model(), 6, "logsnr", guidance=SCALE),))
 
 
+@pytest.mark.slow
 def test_blocks_are_left_out_of_rows_of_one_pass_within_the_budget() -> None:
     limit = Limit(model(), "macs", 6 * call_macs(model()))
     strategy = Joint(limit, few=4, drift=3, candidates=9, passes="1221", worth=math.inf)

@@ -146,6 +146,7 @@ def test_a_standing_survives_its_file(tmp_path, known):
     assert again.to_dict() == standing.to_dict()
 
 
+@pytest.mark.slow
 def test_rows_are_compared_with_the_best_setting(models):
     for row in models[NAME]["rows"].values():
         found = row["standard"]["against diffusers"]

@@ -366,7 +366,9 @@ def strategy_of(kind: type[BlockMasks]) -> BlockMasks:
     return kind(limit=Limit(model, "macs", 3.2 * call_macs(model)), masks=12, drift=2, candidates=15)
 
 
-@pytest.mark.parametrize("kind", SEARCHES)
+@pytest.mark.parametrize(
+    "kind", [*SEARCHES[:3], *(pytest.param(kind, marks=pytest.mark.slow) for kind in SEARCHES[3:])]
+)
 def test_plans_keep_the_budget_and_a_search_goes_on_to_the_bit(kind) -> None:
     model, strategy = stack(), strategy_of(kind)
     space = Space(model, (standard("dpmpp-2m", model, 3, "logsnr"), standard("ddim", model, 3, "karras")))

@@ -263,7 +263,9 @@ def test_copies_play_the_plan_and_pipelines_of_the_same_class_do_not() -> None:
         sharing()
 
 
-@pytest.mark.parametrize("how", ["before", "in place", pytest.param("after", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how", ["before", *(pytest.param(how, marks=pytest.mark.slow) for how in ("in place", "after"))]
+)
 def test_compiled_networks(how: str) -> None:
     """By a backend that runs graphs as they are; warmed up before and after."""
     pipe, model = made(batched)

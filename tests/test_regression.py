@@ -162,6 +162,7 @@ def test_kept_weights_are_not_fitted(model: fewer.Model) -> None:
     assert {c.state["stage"] for c in QUICK.search(problem(model), space, [], 0)} == {"from standard plans"}
 
 
+@pytest.mark.slow
 def test_a_search_that_is_resumed_finds_the_same(model: fewer.Model) -> None:
     whole = list(QUICK.search(problem(model), around(model), [], 0))
     assert [c.state["stage"] for c in whole] == ["grid"] * 2 + ["levels"] * 2 + ["descent"] * 4

@@ -132,6 +132,7 @@ def test_plans_that_no_search_can_begin_with(model: fewer.Model, freed: Plan) ->
 
 
 @pytest.mark.usefixtures("few_standards")
+@pytest.mark.slow
 def test_a_guided_search_begins_with_a_plan_of_fewer_second_passes() -> None:
     exact = GaussianMixture.random((2,), components=4, seed=1, classes=2)
     model = fewer.Model.from_mixture(exact, discrete(betas("linear")), conditional=True, hash="guided")

@@ -34,6 +34,7 @@ def test_the_pipeline_plays_a_plan_as_the_engine_does_from_the_same_noise(model:
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.slow
 def test_both_schedulers_of_diffusers_go_to_the_reference_solution(model: fewer.Model, name: str) -> None:
     noise, labels = noise_of(model, 4, seed=1), [0, 1, 2, 3]
     fine = fewer.sample(model, fewer.standard("unipc-3", model, 64, "logsnr"), noise=noise, labels=torch.tensor(labels))

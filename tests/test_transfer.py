@@ -167,6 +167,7 @@ def test_a_plan_says_the_schedule_that_it_was_made_under(tmp_path: Path) -> None
     assert Plan.load(found.save(tmp_path / "plan.json")).model == found.model
 
 
+@pytest.mark.slow
 def test_another_size_of_sample(coarse: None) -> None:
     """Levels, weights and blocks by name go along; the answer has the same words."""
     small = small_unet()

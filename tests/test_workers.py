@@ -320,7 +320,8 @@ def killing(executor: Processes, kills: int, seed: int) -> Iterator[list[int]]:
     thread.join()
 
 
-@pytest.mark.parametrize(("kills", "seed"), [(3, 0), pytest.param(20, 1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "seed"), [(3, 0), (20, 1)])
 def test_workers_that_are_killed_change_nothing(here: Path, kills: int, seed: int) -> None:
     """Each loses the play that it was at, which is made again."""
     model = fewer.load("models_for_workers:asleep")
@@ -412,6 +413,7 @@ def test_a_model_that_workers_cannot_load_is_refused(here: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_a_file_that_has_changed_is_refused(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where workers find another file of the model's function, or none."""
     monkeypatch.syspath_prepend(str(tmp_path))
