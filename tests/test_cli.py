@@ -185,6 +185,13 @@ def test_importing_fewer_imports_neither_torch_nor_diffusers() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
+def test_a_model_without_a_pipeline_is_tuned_without_diffusers() -> None:
+    """Whose import would take as long as a small search."""
+    search = "fewer.tune(fewer.load('mixture16'), 1, evaluations=2000)"
+    code = f"import sys, fewer; {search}; sys.exit('diffusers' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.slow
 def test_interrupted_and_resumed(searches: Searches, here: Path) -> None:
     """SIGINT while the search runs: status 130, and --resume ends it."""

@@ -119,6 +119,8 @@ def _pipeline(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
 
 def _pipeline_class(index: Mapping[str, Any]) -> Any:
     """The pipeline class of diffusers that model_index.json names; None for none."""
+    if "_class_name" not in index:  # nor is diffusers imported, which takes a second
+        return None
     with quiet():  # importing a pipeline warns of what is not installed
         named, base = class_named(index.get("_class_name")), class_named("DiffusionPipeline")
     return named if isinstance(named, type) and issubclass(named, base) and named is not base else None

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from fewer.errors import InputError
@@ -23,8 +21,7 @@ from fewer.models.schedules import Flow
 TABLES = ("alphas_cumprod", "alphas", "betas")  # numbers of the training process, which some pipelines read
 
 
-@dataclass
-class Stepped(BaseOutput):  # type: ignore[misc]
+class Stepped(NamedTuple):
     """The output of `step`, read as those of diffusers' schedulers: by name, by place, and of LCM's as `denoised`, too."""
 
     prev_sample: Tensor
