@@ -39,6 +39,13 @@ class Step:
     done_outputs: tuple[int, ...]
     cells: BlockActions
 
+    def forget(self, states: dict[int, Tensor], outputs: dict[int, Tensor]) -> None:
+        """Drop the states and outputs, by their calls, that no later row needs."""
+        for j in self.done_states:
+            del states[j]
+        for j in self.done_outputs:
+            del outputs[j]
+
 
 def bind(model: Model, plan: Plan) -> list[Step]:
     """The plan's rows with the numbers that their networks' prediction types and schedules give them.

@@ -156,10 +156,7 @@ def play(
                 callback(row, x, add(x, -step.tau if isinstance(step.tau, Tensor) else -float(step.tau), outputs[n]))
             x = advance(n, step, states, outputs, draws.row)
             if not keep:
-                for j in step.done_states:
-                    del states[j]
-                for j in step.done_outputs:
-                    del outputs[j]
+                step.forget(states, outputs)
     return x
 
 

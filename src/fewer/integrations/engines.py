@@ -16,7 +16,7 @@ import numpy as np
 from fewer.errors import InputError
 from fewer.levels import s_of_tau, tau_of_s
 from fewer.plan import Plan
-from fewer.plan.unrolled import Array, unrolled
+from fewer.plan.unrolled import deterministic
 from fewer.registry import find
 from fewer.sigmas import calls_on, sigmas_of
 from fewer.solvers import Solver, compile_plan
@@ -171,10 +171,4 @@ def _apart(plan: Plan, other: Plan) -> float:
     own, others = (np.array([float(row.tau) for row in each.rows]) for each in (plan, other))
     if own.shape != others.shape or not np.allclose(own, others, rtol=EXACT, atol=EXACT):
         return float("inf")
-    return float(np.abs(_states(plan) - _states(other)).max())
-
-
-def _states(plan: Plan) -> Array:
-    """(N + 1, 1 + N) weights of each state on the starting noise and on the outputs."""
-    states = unrolled(plan)[:, : 1 + len(plan.rows)]
-    return np.hstack([float(plan.start.scale) * states[:, :1], states[:, 1:]])
+    return float(np.abs(deterministic(plan) - deterministic(other)).max())

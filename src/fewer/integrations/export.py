@@ -18,7 +18,7 @@ from fewer.models.model import Model
 from fewer.models.pipelines.scheduler_config import PREDICTS, clip_of, quiet, schedule_of, settings
 from fewer.models.schedules import Discrete, Flow, Schedule
 from fewer.plan import Plan
-from fewer.plan.unrolled import Array, unrolled
+from fewer.plan.unrolled import Array, deterministic
 
 FARTHEST = 0.01  # a scheduler whose weights differ by more does not play the plan
 EXACT = 1e-5  # schedulers keep their levels in float32
@@ -86,7 +86,7 @@ def to_diffusers(plan: Plan, trained: Any = None) -> Export:
             continue
         if len(table.rows) != len(plan.rows):
             continue
-        error = float(np.abs(_unrolled(table) - _unrolled(plan)).max())
+        error = float(np.abs(deterministic(table) - deterministic(plan)).max())
         late = float(np.abs(_times(table, schedule) - _times(plan, schedule)).max())
         found.append(Export(kind, settings(scheduler), given, error, late, guidance))
     nearest = min(found, key=lambda export: (export.error, export.time_error), default=None)
@@ -165,9 +165,3 @@ def _candidates(plan: Plan, schedule: Schedule) -> Iterator[tuple[str, dict[str,
 def _times(plan: Plan, schedule: Schedule) -> Array:
     """(N,) times of the rows under this schedule."""
     return np.array([float(t) for t in times_under({0: schedule}, plan)])
-
-
-def _unrolled(plan: Plan) -> Array:
-    """(N + 1, 1 + N): each state's weights on the starting noise and on the outputs; in this form a table is unique."""
-    states = unrolled(plan)[:, : 1 + len(plan.rows)]
-    return np.hstack([float(plan.start.scale) * states[:, :1], states[:, 1:]])

@@ -21,11 +21,10 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from fewer.errors import InputError
 from fewer.integrations.beginnings import is_plain
 from fewer.integrations.calls import Arguments, Call
 from fewer.integrations.row_blocks import RowBlocks
-from fewer.integrations.run import Run
+from fewer.integrations.run import Run, in_use
 from fewer.integrations.scheduler import FewerScheduler
 from fewer.integrations.tape import plain
 from fewer.integrations.turn import Turn
@@ -100,10 +99,7 @@ def played(pipe: Any, guidance: dict[str, Any]) -> Iterator[None]:
     with _lock:
         here = threading.get_ident()
         if _busy.get(pipe, here) != here:
-            raise InputError(
-                f"this {type(pipe).__name__} is in use in another thread: give each thread a pipeline with a scheduler of its "
-                "own (the recipe for servers in docs/drop-in.md), or put a lock around the pipeline's call"
-            )
+            raise in_use(type(pipe).__name__)
         outer = pipe in _busy
         _busy[pipe] = here
     parts = vars(pipe)

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import trange
 
 from fewer.arguments import as_plan
-from fewer.engine import Step, advance, begin, bind, output
+from fewer.engine import advance, begin, bind, output
 from fewer.errors import InputError
 from fewer.integrations.engine_guidance import row_scales
 from fewer.models.model import Model
@@ -164,15 +164,8 @@ class _Run:
                     {"i": i, "x": self._scaled(state, tau), "sigma": sigma, "sigma_hat": sigma, "denoised": denoised}
                 )
             states[i + 1] = advance(i, steps[i], states, outputs, lambda k: self._noise(k, like))
-            self._forget(steps[i], states, outputs)
+            steps[i].forget(states, outputs)
         return self._scaled(states[n], self._tau(n)).to(x.dtype)
-
-    def _forget(self, step: Step, states: dict[int, Tensor], outputs: dict[int, Tensor]) -> None:
-        """Drop what no later row needs."""
-        for j in step.done_states:
-            del states[j]
-        for j in step.done_outputs:
-            del outputs[j]
 
     def _shell(self, x: Tensor) -> Model:
         """What a plan is bound to: a model of the sample's shape that predicts data, whose time is sigma."""

@@ -66,10 +66,7 @@ class Run:
         if self.thread is None:
             self.thread = here
         if self.thread != here:
-            raise InputError(
-                f"this scheduler of plan {name!r} is in use in another thread: give each thread a pipeline with a "
-                "scheduler of its own (the recipe for servers in docs/drop-in.md), or put a lock around the pipeline's call"
-            )
+            raise in_use(f"scheduler of plan {name!r}")
         return self
 
     def advance(self, n: int, x: Tensor, f: Tensor, generator: Any) -> tuple[Tensor, Tensor]:
@@ -77,18 +74,15 @@ class Run:
         step = self.steps[n]
         if step is None:
             return x, x
-        u = self._output(n - self.first, step, x, f)
+        k = n - self.first
+        u = self._output(k, step, x, f)
 
         def draw(_: int) -> Tensor:
             return randn_tensor(x.shape, generator=generator, device=x.device, dtype=torch.float32)
 
-        k = n - self.first
         self.states[k], self.outputs[k] = x, u
         after = advance(k, step, self.states, self.outputs, draw)
-        for j in step.done_states:
-            del self.states[j]
-        for j in step.done_outputs:
-            del self.outputs[j]
+        step.forget(self.states, self.outputs)
         return after, x - float(step.tau) * u
 
     def _output(self, k: int, step: Step, x: Tensor, f: Tensor) -> Tensor:
@@ -113,3 +107,11 @@ class Run:
             held.update({j: tensor[index.to(tensor.device)] for j, tensor in held.items()})
         if self.state is not None:
             self.state = self.state[index.to(self.state.device)]
+
+
+def in_use(what: str) -> InputError:
+    """That a scheduler or a pipeline plays in another thread."""
+    return InputError(
+        f"this {what} is in use in another thread: give each thread a pipeline with a scheduler of its own (the recipe for servers "
+        "in docs/drop-in.md), or put a lock around the pipeline's call"
+    )

@@ -22,3 +22,9 @@ def unrolled(plan: Plan) -> Array:
             states[i + 1, 1 + j] += float(b)
         states[i + 1, 1 + n + i] += float(row.noise)
     return states
+
+
+def deterministic(plan: Plan) -> Array:
+    """(N + 1, 1 + N): each state's weights on the starting noise and on the outputs; in this form a table is unique."""
+    states = unrolled(plan)[:, : 1 + len(plan.rows)]
+    return np.hstack([float(plan.start.scale) * states[:, :1], states[:, 1:]])
