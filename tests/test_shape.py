@@ -31,7 +31,7 @@ def representation(seed: int, d: int = 3) -> torch.Tensor:
 
 @pytest.mark.parametrize("form", FORMS)
 @given(SEEDS)
-@settings(max_examples=1, deadline=None)
+@settings(max_examples=3, deadline=None)
 def test_it_is_a_distance_up_to_rotations(form: str, seed: int) -> None:
     a, b, c = (representation(seed + 10 * k) for k in range(3))
     turn = nearest(normal(3, 3, seed=seed))
