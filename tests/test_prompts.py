@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refused_commands import check_refused
 from torch import Tensor
 
 pytest.importorskip("transformers")
@@ -383,14 +384,5 @@ def test_bad_commands(
     command: str, says: str, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """One line on stderr, status 2, nothing written."""
     monkeypatch.chdir(tmp_path)
-    prompts = tmp_path / "p.txt"
-    prompts.write_text("fox\n")
-    before = sorted(tmp_path.rglob("*"))
-    filled = command.format(text=folders["stable diffusion"], out=tmp_path / "out", folder=tmp_path, prompts=prompts)
-    assert run(filled.split()) == 2
-    said = capsys.readouterr().err
-    assert says in said
-    assert said.count("\n") == 1
-    assert sorted(tmp_path.rglob("*")) == before
+    check_refused(command, says, tmp_path, capsys, text=folders["stable diffusion"])

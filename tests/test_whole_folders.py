@@ -15,6 +15,7 @@ import text_folders
 import tiny_pipelines as tiny
 import torch
 from pipelines import rewrite
+from refused_commands import check_refused
 from test_prompts import refused, run
 
 import fewer
@@ -110,16 +111,8 @@ def test_bad_commands(
     command: str, says: str, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """One line on stderr, status 2, nothing written."""
     monkeypatch.chdir(tmp_path)
-    prompts = tmp_path / "p.txt"
-    prompts.write_text("fox\n")
-    names = {"ltx": folders["ltx"], "sd": folders["stable diffusion"], "prompts": prompts, "out": tmp_path / "out"}
-    assert run(command.format(**names).split()) == 2
-    said = capsys.readouterr().err
-    assert says in said
-    assert said.count("\n") == 1
-    assert [*tmp_path.iterdir()] == [prompts]
+    check_refused(command, says, tmp_path, capsys, ltx=folders["ltx"], sd=folders["stable diffusion"])
 
 
 def test_a_search_is_of_the_values_that_are_set(folders: dict[str, Path]) -> None:

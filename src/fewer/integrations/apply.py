@@ -142,7 +142,7 @@ def _warn_of_fit(plan: Plan, pipe: Any, model: Model | None, schedule: str) -> N
     else:
         folder = folder_of(pipe)
         known = is_pipeline(folder)
-        if folder is not None and known and hash_of(folder) == plan.model.get("hash"):
+        if is_pipeline(folder) and hash_of(folder) == plan.model.get("hash"):
             return
         if plan.model.get("hash") and hash_of_networks(pipe) == plan.model["hash"]:  # of Model.from_pipeline
             return

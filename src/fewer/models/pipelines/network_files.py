@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -27,7 +27,7 @@ def network_folder(folder: Path) -> Path:
     raise InputError(f"{folder} is no pipeline folder: it has neither unet/config.json nor transformer/config.json")
 
 
-def is_pipeline(folder: Path | None) -> bool:
+def is_pipeline(folder: Path | None) -> TypeGuard[Path]:
     """Whether a folder is a pipeline's, with a network that has a hash."""
     return (
         folder is not None

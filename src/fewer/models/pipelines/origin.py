@@ -28,7 +28,7 @@ def folder_of(pipe: Any) -> Path | None:
 def hash_of_its_folder(pipe: Any, weights: str) -> Iterator[str]:
     """The hash of the folder that the pipeline was loaded from, if the folder's network still has the `weights` of this hash."""
     folder = folder_of(pipe)
-    if folder is None or not is_pipeline(folder):
+    if not is_pipeline(folder):
         return
     part = network_folder(folder)
     network = getattr(pipe, part.name, None)
