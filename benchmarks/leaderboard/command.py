@@ -80,6 +80,9 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS), help=f"some of {', '.join(MODELS)}")
     parser.add_argument("--nfe", default=BUDGETS)
     parser.add_argument("--tune", help="budgets that fewer.tune searches for (all; with --quick and a network 5,10)")
+    parser.add_argument(
+        "--evaluations", type=int, help="at most so many for each search, in place of the customary number"
+    )
     parser.add_argument("--k-diffusion", type=Path, help="the environment of k_diffusion")
     parser.add_argument("--results", type=Path, default=HERE / "benchmarks/results/leaderboard")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="models measured at once")
@@ -124,4 +127,6 @@ def ask(model: Model, given: argparse.Namespace, budgets: tuple[int, ...]) -> As
     tuned = TUNED_QUICKLY if given.quick and model.exact is None else budgets
     if math.prod(model.shape) <= SMALL:
         asked = replace(asked, noises=4 * asked.noises, screen=4 * asked.screen, evaluations=None)
+    if given.evaluations is not None:
+        asked = replace(asked, evaluations=given.evaluations)
     return replace(asked, tuned=tuned if given.tune is None else numbers(given.tune), environment=given.k_diffusion)
