@@ -43,6 +43,16 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 
 
+def plain() -> fewer.Model:
+    """A model of a function's own."""
+    return fewer.load("digits")
+
+
+def called() -> tuple[Any, dict[str, Any]]:
+    """A pipeline and its call."""
+    return tiny.silent(ltx()), CALLS["ltx"] | {"prompt": ["fox"], "num_frames": 17}
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {name: tmp_path_factory.mktemp("whole") / name.replace(" ", "-") for name in MADE}
@@ -71,6 +81,30 @@ def test_a_folder_is_the_model_of_its_pipeline(name: str, folders: dict[str, Pat
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_function_is_called_with_what_is_set() -> None:
+    """--set and --prompts replace values of the call that it returns."""
+    model = fewer.load("test_whole_folders:called", prompts=["fox", "harbour"], call={"num_frames": 9})
+    own = fewer.Model.from_pipeline(called()[0], CALLS["ltx"] | {"prompt": ["fox", "harbour"]})
+    assert (model.prompts, model.called_with, model.hash) == (own.prompts, own.called_with, own.hash)
+
+
+@pytest.mark.parametrize("name", ["ltx", "ddpm"])
+def test_a_repository_is_its_folder(
+    name: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the hub's client has fetched before, it finds without a network; values are set as of a folder."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    fetched = tmp_path / "models--someone--tiny"
+    shutil.copytree(folders[name], fetched / "snapshots/0123abcd")
+    (fetched / "refs").mkdir()
+    (fetched / "refs/main").write_text("0123abcd")
+    prompts = None if name == "ddpm" else ["fox"]
+    model, own = (fewer.load(each, prompts=prompts, call=CALLS[name]) for each in ("someone/tiny", folders[name]))
+    assert (model.called_with, model.hash, model.prompts) == (own.called_with, own.hash, own.prompts)
+    assert model.loaded is not None
+    assert model.loaded.model == "someone/tiny"
+
+
 @pytest.mark.parametrize(
     ("given", "values"),
     [
@@ -95,8 +129,12 @@ def test_values_without_a_name(given: list[str]) -> None:
 
 
 BAD = [
-    ("tune digits --nfe 3 --set height=8", "'digits' is no folder"),
-    ("inspect some.module:function --set height=8", "is no folder"),
+    ("tune digits --nfe 3 --set height=8", "has no model_index.json, which says what pipeline to call"),
+    ("inspect {folder}/missing --set height=8", "is no folder, no bundled model"),
+    ("inspect collections:Counter --set height=8", "'collections:Counter' returned Counter"),
+    ("inspect test_whole_folders:plain --set height=8", "'test_whole_folders:plain' returned a fewer.Model"),
+    ("inspect test_whole_folders:called --set hight=64", "has no argument 'hight'; the nearest are height"),
+    ("sample test_whole_folders:called --guidance 4 --negative-prompt bad --out {out}", "--set negative_prompt=TEXT"),
     ("inspect {ltx} --set guidance=3", "give --prompts FILE"),
     ("inspect {ltx} --prompts {prompts} --set hight=64", "has no argument 'hight'; the nearest are height"),
     ("compare {ltx} --prompts {prompts} --set prompt=fox", "expected one of them"),
