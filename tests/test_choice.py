@@ -164,6 +164,28 @@ def test_the_last_look_is_where_the_evaluations_end() -> None:
     assert spent.low < whole.low < whole.high < spent.high
 
 
+def test_so_few_samples_that_a_share_cannot_show_are_not_the_last_where_more_can_be_had() -> None:
+    """A clearly smaller error on 16 noises, none of which ends elsewhere: 17 % might, so that more are played."""
+    plan = fewer.standard("ddim", mixture(0), 2, "logsnr")
+    noise = torch.randn(2, LONGEST * FIRST, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    errors = {"tuned": (0.1 * noise[0] - 4).exp(), "standard": (0.1 * noise[1]).exp()}
+    ranked = [Candidate(plan.named("standard"), 0.1, "standard")]
+    for most, played in ((None, LONGEST * FIRST), (3 * FIRST, 3 * FIRST), (FIRST, FIRST)):
+        outcome = judge(Scores(errors), 2, Candidate(plan.named("tuned"), 0.1, "made"), ranked, Terms(FIRST, most=most))
+        assert (outcome.verdict.decision, len(outcome.chosen.samples)) == ("better", played)
+        assert ("at most" in outcome.verdict.reason) == (played < 59)
+
+
+def test_where_evaluations_are_for_one_plan_it_is_the_best_standard_one() -> None:
+    """Whatever else competes, such as the pipeline as it is at these calls, which may be a far weaker baseline."""
+    plan = fewer.standard("ddim", mixture(0), 2, "logsnr")
+    errors = {name: torch.full((LONGEST * FIRST,), 1.0 + i, dtype=torch.float64) for i, name in enumerate("abc")}
+    ranked = [Candidate(plan.named(name), 0.1, "standard") for name in "ab"]
+    terms = Terms(FIRST, fits=lambda evaluations: False)
+    outcome = judge(Scores(errors), 2, None, ranked, terms, cheaper=[plan.named("c")])
+    assert [each.plan.name for each in outcome.standards] == ["a"]
+
+
 def test_an_interval_that_says_nothing_is_put_into_words() -> None:
     wide = Interval(0.3, 1e-9, 432560718.964, 64)
     assert not tells(wide)

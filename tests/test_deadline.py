@@ -15,6 +15,7 @@ from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
 from fewer.evaluate.scoring import Scoring
 from fewer.models.model import Model
+from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
 from fewer.models.schedules import Flow
 from fewer.search.deadline import Deadline
 from fewer.search.forecast import LEAST_TIME, foreseen, least, within
@@ -99,6 +100,22 @@ def test_a_search_ends_in_its_evaluations_and_has_a_plan(nfe: int | list[int], e
     assert any(f"in {evaluations:,} evaluations: " in note for note in result.results["notes"])
     foretold = foreseen(run_request(slow.model, nfe, evaluations), slow.model)
     assert sum(foretold.values()) <= evaluations
+
+
+def test_the_pipeline_as_it_is_takes_nothing_from_the_search_and_the_comparison() -> None:
+    """It decides nothing, so that it is played last, on what is left, and left out where that is too little."""
+    alone = Slow()
+    _, without = alone.run(4, None, evaluations=4_000)
+    for steps, played in ((20, True), (500, False)):
+        slow = Slow()
+        slow.model = replace(slow.model, pipeline=PipelineDefaults("FlowMatchEulerDiscreteScheduler", {}, steps))
+        _, result = slow.run(4, None, evaluations=4_000)
+        assert result.results["evaluations"] <= 4_000
+        assert result.plan.rows == without.plan.rows
+        assert len(result.front[0].chosen.samples) == len(without.front[0].chosen.samples)
+        rows = [row for row in result.results["baselines"] if row["kind"] == "pipeline" and row["nfe"] == steps]
+        assert len(rows) == played
+        assert any("the pipeline as it is is left out" in note for note in result.results["notes"]) != played
 
 
 def run_request(model: Model, nfe: int | list[int], evaluations: int) -> Request:

@@ -135,15 +135,68 @@ def test_where_hardly_a_sample_ends_at_the_reference_the_share_decides(mine: int
     assert found.decision(0.05) == decision
 
 
-def test_where_no_sample_ends_elsewhere_under_one_plan_alone_the_error_decides() -> None:
-    """Sixty samples could not show that the share is within 5 %, but none of them speaks against it."""
-    b = logs(60, 0)[0].exp().square()
+def test_where_none_of_sixty_samples_ends_elsewhere_under_a_plan_alone_the_error_decides() -> None:
+    """The interval could not show that the share is within 5 %, but with 6 % one of sixty would have shown in 97 of 100."""
+    b, none = logs(60, 0)[0].exp().square(), torch.zeros(60, dtype=torch.bool)
     found = endings(0.25 * b, b)
     assert found.elsewhere.high > 0.05
     assert found.decision(0.05) == "better"
-    both = torch.arange(60) < 20
-    assert endings(0.25 * b, b, (both, both)).decision(0.05) == "better"  # the same samples end elsewhere under both
-    assert endings(0.25 * b, b, (both, torch.zeros_like(both))).decision(0.05) == "worse"
+    some, more = torch.arange(60) < 1, torch.arange(60) < 20
+    assert endings(0.25 * b, b, (none, some)).decision(0.05) == "better"  # one that speaks for it changes nothing
+    assert endings(0.25 * b, b, (more, more)).decision(0.05) == "better"  # the same samples end elsewhere under both
+    assert endings(0.25 * b, b, (more, none)).decision(0.05) == "worse"
+
+
+def shares(n: int, only_a: int, only_b: int) -> Endings:
+    """Two plans of equal errors, of which so many samples end elsewhere under one alone."""
+    at = torch.arange(n)
+    return endings(
+        torch.ones(n), torch.ones(n), (at < only_a, (at >= only_a) & (at < only_a + only_b)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "margin"), [(60, 0.05), (32, 0.1), pytest.param(100, 0.05, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("of_b", [0.0, 0.1])
+def test_a_share_beyond_the_margin_is_hardly_ever_said_to_be_within(n: int, margin: float, of_b: float) -> None:
+    """In at most 5 % of cases, exactly: the sum of the trinomial's chances where a's share is the margin above b's."""
+    of_a, wrong = margin + of_b, 0.0
+    for only_a in range(n + 1):
+        for only_b in range(n + 1 - only_a):
+            ways = math.comb(n, only_a) * math.comb(n - only_a, only_b)
+            chance = ways * of_a**only_a * of_b**only_b * (1 - of_a - of_b) ** (n - only_a - only_b)
+            if chance > 1e-5:
+                wrong += chance * (shares(n, only_a, only_b).by_share(margin) in ("better", "not worse"))
+    assert 0.001 < wrong <= 0.05
+
+
+@given(st.integers(8, 80), st.integers(0, 20), st.integers(0, 20), st.floats(0.0, 0.2))
+@settings(max_examples=40, deadline=None)
+def test_more_of_the_other_s_samples_elsewhere_speak_for_a_plan(
+    n: int, only_a: int, only_b: int, margin: float
+) -> None:
+    order = ("worse", "cannot tell", "not worse", "better")
+    only_a = min(only_a, n // 2)
+    fewer, more = (shares(n, only_a, min(count, n - only_a)).by_share(margin) for count in (only_b, only_b + 1))
+    assert order.index(fewer) <= order.index(more)
+
+
+@pytest.mark.parametrize(("n", "said"), [(20, "at most 14 % do"), (48, "at most 6.1 % do"), (60, None)])
+@pytest.mark.parametrize("only_b", [0, 1])
+def test_what_so_few_samples_cannot_show_is_said(n: int, said: str | None, only_b: int) -> None:
+    """Of a last look: 1 - 0.05^(1 / n) of the samples may end elsewhere where none of n did. A look before it goes on."""
+    b, at = logs(n, 0)[0].exp().square(), torch.arange(n)
+    found = endings(0.25 * b, b, (at < 0, at < only_b))
+    assert found.decision(0.05) == ("better" if said is None else "cannot tell")
+    tied = Interval(0.0, -1.0, 1.0, n)
+    decision = settled(found, 0.05, tied)
+    assert decision == "better"
+    verdict = Verdict(
+        "x", 0.05, decision, found.error, elsewhere=found.elsewhere, shares=found.shares, alone=found.alone
+    )
+    assert (said or "its error is 0.500") in in_words(verdict)
+    assert ("at most" in in_words(verdict)) == (said is not None)
+    against = endings(0.25 * b, b, (at < 1, at < 0))
+    assert settled(against, 0.05, tied) == against.decision(0.05) == "cannot tell"
 
 
 def test_a_plan_without_any_error_has_a_ratio_of_zero() -> None:
@@ -235,7 +288,9 @@ def test_the_distribution_decides_where_only_the_share_is_open(
     decision = settled(found, 0.05, Interval(sum(farther) / 2, *farther, 48))
     open_only = shares == "fewer" and farther[1] < 0
     assert decision == (error if open_only else found.decision(0.05))
-    verdict = Verdict("x", 0.05, decision, found.error, elsewhere=found.elsewhere, shares=found.shares)
+    verdict = Verdict(
+        "x", 0.05, decision, found.error, elsewhere=found.elsewhere, shares=found.shares, alone=found.alone
+    )
     assert ("nearer to the reference" in in_words(verdict)) == (open_only and error in ("better", "not worse"))
 
 

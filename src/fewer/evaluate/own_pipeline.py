@@ -18,6 +18,7 @@ from fewer.models.pipelines.defaults import own_scheduler
 
 PIPELINE_EVALUATIONS = 16_000  # that scoring the pipeline as it is may take
 FEWEST = 16  # noises that it is scored on
+LAST = 8  # of those, where it is played with what a comparison leaves
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Pipeline(Side):
 
 
 def play_pipeline(
-    evaluator: Evaluator, guidance: float | None, seed: int, most: int = PIPELINE_EVALUATIONS
+    evaluator: Evaluator, guidance: float | None, seed: int, most: int = PIPELINE_EVALUATIONS, least: int = FEWEST
 ) -> Pipeline | None:
-    """Runs the folder's own scheduler on as many of the noises as `most` evaluations allow (at least 16).
+    """Runs the folder's own scheduler on as many of the noises as `most` evaluations allow, and at least on so many.
 
     None for a model that came without a scheduler.
     """
@@ -40,7 +41,7 @@ def play_pipeline(
     scheduler, steps = own_scheduler(model.pipeline), model.pipeline.steps
     own = AsItIs(scheduler, steps, calls_of(scheduler, steps), guidance, plan=None)
     name = f"{model.pipeline.scheduler}, {steps} steps"
-    return Pipeline(name, _samples(evaluator, own, seed, most), own.stochastic, nfe=own.nfe)
+    return Pipeline(name, _samples(evaluator, own, seed, most, least), own.stochastic, nfe=own.nfe)
 
 
 def pipeline_rows(
@@ -77,16 +78,16 @@ def pipeline_row(evaluator: Evaluator, nfe: int | None, guidance: float | None, 
     return Scored(pipeline.name, "pipeline", pipeline.nfe, quality, scheduler=type(pipeline.scheduler).__name__)
 
 
-def _samples(evaluator: Evaluator, pipeline: AsItIs, seed: int, most: int) -> Tensor:
-    """A pipeline's samples from as many of the first noises as `most` evaluations allow, at least 16."""
-    few = evaluator.first(pipeline_noises(len(evaluator), pipeline.nfe, most))
+def _samples(evaluator: Evaluator, pipeline: AsItIs, seed: int, most: int, least: int = FEWEST) -> Tensor:
+    """A pipeline's samples from as many of the first noises as `most` evaluations allow, and at least from so many."""
+    few = evaluator.first(pipeline_noises(len(evaluator), pipeline.nfe, most, least))
     few.counter.add(pipeline.nfe * len(few))
     return pipeline.samples(few.model, few.noise, few.labels, seed, few.batch)
 
 
-def pipeline_noises(n: int, nfe: int, most: int = PIPELINE_EVALUATIONS) -> int:
-    """On how many of n noises a pipeline of `nfe` evaluations is played: as many as `most` of these allow, at least 16."""
-    return max(FEWEST, min(n, most // nfe))
+def pipeline_noises(n: int, nfe: int, most: int = PIPELINE_EVALUATIONS, least: int = FEWEST) -> int:
+    """On how many of n noises a pipeline of `nfe` evaluations is played: as many as `most` of these allow, and at least so many."""
+    return max(least, min(n, most // nfe))
 
 
 def finite(samples: Tensor) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from fewer.evaluate.distances.energy import energy_difference
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.statistics import paired
-from fewer.evaluate.statistics.endings import ALPHA, Endings
+from fewer.evaluate.statistics.endings import ALPHA, Endings, at_most
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import Decision
 
@@ -40,6 +40,7 @@ class Verdict:
     difference the candidate's figure less the baseline's, where plans are judged by one figure of all samples
                (`fewer.evaluate.by_figure`), which decides then
     elsewhere  share of its samples that end elsewhere less the baseline's, and `shares` these two; None without pairs
+    alone      how many end elsewhere under it and not under the baseline; None without pairs
     rmse       ratio of RMSEs, which a few samples that end elsewhere decide
     farther    energy distance to the reference's samples less that of the baseline's, of as many as hold 2^24 numbers
     """
@@ -54,6 +55,7 @@ class Verdict:
     rmse: Interval | None = None
     farther: Interval | None = None
     difference: Interval | None = None
+    alone: int | None = None
 
     @property
     def non_inferior(self) -> bool | None:
@@ -68,8 +70,22 @@ class Verdict:
     @property
     def settled_by_distribution(self) -> bool:
         """Whether it is not worse although the share of its samples that end elsewhere was not decided."""
-        undecided = self.elsewhere is not None and self.elsewhere.value < 0 and self.elsewhere.high > self.margin
-        return undecided and self.non_inferior is True
+        return self._share_open and bool(self.alone)
+
+    @property
+    def unseen(self) -> float | None:
+        """The share of samples that may end elsewhere under it alone, more than the margin, where it is not worse since none of
+        those that were played does; else None.
+        """
+        if not self._share_open or self.alone != 0 or self.elsewhere is None:
+            return None
+        share = at_most(self.elsewhere.n)
+        return share if share > self.margin else None
+
+    @property
+    def _share_open(self) -> bool:
+        """Whether it is not worse although the interval of the share that ends elsewhere is not below the margin."""
+        return self.non_inferior is True and self.elsewhere is not None and self.elsewhere.high > self.margin
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which has null where an interval has no end."""
@@ -122,20 +138,23 @@ def of_pairs(
     farther = energy_difference(samples[few], of_baseline[few], evaluator.target[: len(samples)][few])
     return Verdict(
         name, margin, settled(found, margin, farther), found.error, elsewhere=found.elsewhere, shares=found.shares,
-        rmse=paired.ratio(errors, theirs), farther=farther,
+        rmse=paired.ratio(errors, theirs), farther=farther, alone=found.alone,
     )  # fmt: skip
 
 
 def settled(found: Endings, margin: float, farther: Interval) -> Decision:
-    """The decision by both figures; where the share that ends elsewhere is all that is open, no more of the candidate's samples
-    do, and they are clearly nearer to the reference's as a whole, its error decides.
+    """The decision by both figures on the last samples that there are. Where the share that ends elsewhere is all that is open,
+    the error decides if nothing speaks against the candidate: if no sample ends elsewhere under it alone, or if no more of its
+    samples do and they are clearly nearer to the reference's as a whole.
 
-    What another image can harm is the distribution: a nearer one is not harmed.
+    What another image can harm is the distribution: a nearer one is not harmed. What none of n samples shows may be a share of
+    1 - 0.05^(1 / n) (`Verdict.unseen`).
     """
     decision = found.decision(margin)
     if decision != "cannot tell" or found.error is None or found.by_share(margin) != decision:
         return decision
-    return paired.decide(found.error, margin) if found.elsewhere.value <= 0 and farther.high < 0 else decision
+    nearer = found.elsewhere.value <= 0 and farther.high < 0
+    return paired.decide(found.error, margin) if nearer or not found.alone else decision
 
 
 def distance_ratio(a: Interval, b: Interval) -> Interval:
@@ -170,6 +189,8 @@ def in_words(verdict: Verdict, baseline: str = "") -> str:
         said += f", and {own} of its samples end elsewhere, where {theirs} of the baseline's do"
     if verdict.settled_by_distribution:
         said += "; by energy distance its samples as a whole are nearer to the reference's"
+    if verdict.unseen is not None and verdict.elsewhere is not None:
+        said += f"; under it alone none of {verdict.elsewhere.n} ends elsewhere, so that at most {100 * verdict.unseen:.2g} % do"
     if verdict.worse_by_distribution and verdict.non_inferior:
         said += "; by energy distance its samples as a whole are farther from the reference's"
     return said

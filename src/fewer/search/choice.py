@@ -70,7 +70,8 @@ def judge(
 
     The evaluator must have up to four times the first noises. Raises NotFinite where no standard plan gives finite samples.
     """
-    plans = [*cheaper, *(candidate.plan for candidate in contenders(ranked, terms.by))]
+    standards = [candidate.plan for candidate in contenders(ranked, terms.by)]
+    plans = [*standards[:1], *cheaper, *standards[1:]]  # the likely best first, where evaluations are for few of them
     field, tried = (
         _field(evaluator, plans, terms, 0 if tuned is None else tuned.plan.nfe),
         {plan.name for plan in plans},

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from fewer.errors import InputError
 from fewer.evaluate.cost.pace import in_words, timed_pace
-from fewer.evaluate.own_pipeline import FEWEST, pipeline_noises
+from fewer.evaluate.own_pipeline import FEWEST, LAST, pipeline_noises
 from fewer.evaluate.reference import USUAL, usual_evaluations
 from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
@@ -33,6 +33,7 @@ NUMBERS_EACH = 16  # numbers that the samples of a search are to hold for each t
 LEAST_NOISES = 16  # with which an interval of any figure can be had
 LEAST_PROBES = 8  # with which the calls of a reference solution can be found
 TABLE = 2000  # evaluations that clock a network's calls, about
+PIPELINE = "the pipeline as it is"  # a stage
 LEAST_TIME = 2.0  # times the time that was asked for, beyond which a run that needs more is refused
 
 
@@ -64,14 +65,27 @@ def stage(budget: Budget, what: str) -> str:
 
 def foreseen(request: Request, model: Model, pace: float = math.inf) -> dict[str, int]:
     """Evaluations of each stage of a run, in their order, fewer where time at this `pace` or evaluations are bounded."""
-    most = bound(request, pace)
+    last = kept_for_pipeline(request, model, pace)
+    after = {PIPELINE: last} if last else {}
+    most = bound(request, pace) - last
     stages = _unbounded(request, model, USUAL)
     if sum(stages.values()) <= most:
-        return stages
+        return stages | after
     stages = _unbounded(request, model, LEAST_CALLS)
     first = sum(made for name, made in stages.items() if not _of_budget(name))
     share = max(0.0, most - first) / max(1, sum(stages.values()) - first)
-    return {name: int(min(1.0, share) * made) if _of_budget(name) else made for name, made in stages.items()}
+    fitting = {name: int(min(1.0, share) * made) if _of_budget(name) else made for name, made in stages.items()}
+    return fitting | after
+
+
+def kept_for_pipeline(request: Request, model: Model, pace: float) -> int:
+    """Evaluations that a comparison leaves for the pipeline as it is, where that comes last: of the fewest noises that it can be
+    scored on, if they fit into what is left after all budgets; else 0, and it is played where the comparison leaves enough.
+    """
+    if model.pipeline is None or not request.pipeline_last:
+        return 0
+    needed = LAST * model.pipeline.steps * passes_at(request.guidance)
+    return needed if needed <= (1 - BUDGETS) * bound(request, pace) else 0
 
 
 def _of_budget(name: str) -> bool:
@@ -80,7 +94,9 @@ def _of_budget(name: str) -> bool:
 
 
 def _unbounded(request: Request, model: Model, calls: int) -> dict[str, int]:
-    """Evaluations of each stage where nothing is bounded; `calls` of the reference solution's rows."""
+    """Evaluations of each stage where nothing is bounded, without the pipeline where that comes last; `calls` of the reference
+    solution's rows.
+    """
     n, fresh = request.noises, request.held_out
     probe, passes = probes(model, request), passes_at(request.guidance)
     compared = calls // 2 if request.bounded else calls  # of the solution that plans are compared with
@@ -92,9 +108,9 @@ def _unbounded(request: Request, model: Model, calls: int) -> dict[str, int]:
         "reference solution": begin + finer + usual_evaluations(n, probe, request.guidance, compared),
         "reference solution of held-out noises": fine * fresh,
     }
-    if model.pipeline is not None:
+    if model.pipeline is not None and not request.pipeline_last:
         own = model.pipeline.steps * passes_at(request.guidance)
-        stages["the pipeline as it is"] = own * pipeline_noises(fresh, own)
+        stages[PIPELINE] = own * pipeline_noises(fresh, own)
     few = min(n, max(32, n // 4))
     for budget in request.budgets:
         ranked = min(few, RANKED) if request.objective.paired else few

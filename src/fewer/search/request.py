@@ -75,6 +75,13 @@ class Request:
         return self.time is not None or self.evaluations is not None
 
     @property
+    def pipeline_last(self) -> bool:
+        """Whether the pipeline as it is is played after the comparison, with what that leaves: nothing is decided by it here, and
+        its calls are many.
+        """
+        return self.bounded and not self.match and not self.limits
+
+    @property
     def limits(self) -> tuple[Limit, ...]:
         """The requested limits in multiply-adds or milliseconds, one a budget; none where budgets are of evaluations."""
         return tuple(budget.limit for budget in self.budgets if budget.limit is not None)

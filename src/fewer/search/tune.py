@@ -48,7 +48,7 @@ from fewer.search.space import check_keep
 from fewer.search.stages.clocked import kept_within
 from fewer.search.stages.explore import Ranked, rank, search
 from fewer.search.stages.free_scale import EACH, NOISES, PLACEHOLDER, check_auto, find_scale, or_unguided
-from fewer.search.stages.references import References, references
+from fewer.search.stages.references import References, references, with_pipeline
 from fewer.search.stages.run import Overall, Progress, Run, Task
 from fewer.search.stages.verify import verify
 from fewer.search.starts import From, check_starts, split
@@ -365,6 +365,8 @@ def searched(task: Task, run: Run, command: str = "", free_scale: bool = False) 
         outcomes.append(beside_pipeline(task, run, refs, budget, outcome))
         if (match := outcomes[-1].match) is not None and match.recommended == "tuned":
             break
+    if request.pipeline_last:
+        refs = with_pipeline(task, run, refs)
     return result_of(task, run, refs, outcomes, command)
 
 

@@ -15,7 +15,12 @@ A plan alone has the typical error of all its samples, exp of the trimmed mean o
 
 The two intervals of a comparison hold together with chance 1 - alpha: each has the level 1 - alpha / 2 (Bonferroni). That of
 the error is Tukey and McLaughlin's for a trimmed mean: the winsorised deviation, and Student's t of the
-samples that were kept; that of the difference of two shares is Tango's score interval for pairs.
+samples that were kept; that of the difference of two shares is Tango's score interval for pairs. Beside it stands what no
+interval of so few shows: where none of n samples ends elsewhere under a alone, the difference of shares is below
+
+    1 - alpha^(1 / n)        with chance 1 - alpha, about 3 / n at 5 % (the rule of three; Clopper & Pearson 1934)
+
+since it is at most the share of a's that b does not have.
 Source: Tukey & McLaughlin 1963 (trimmed t); Tango 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B
 (paired shares); Wilson 1927 (one share).
 """
@@ -55,21 +60,20 @@ class Endings:
                fewer than 8 do
     elsewhere  share of a's samples that end elsewhere less that of b's, in [-1, 1]
     shares     these two shares, with 95 % intervals each
-    differing  number of samples that end elsewhere under one of the plans alone
+    alone      number of samples that end elsewhere under a alone
     """
 
     error: Interval | None
     elsewhere: Interval
     shares: tuple[Interval, Interval]
-    differing: int
+    alone: int
 
     def decision(self, margin: float) -> Decision:
         """Both figures together. `margin` is a share of the error, and of all samples for those that end elsewhere.
 
         "worse" where one is worse; "cannot tell" where one is undecided; "better" where one is better and the other at
-        least not worse; else "not worse". Where no sample ends elsewhere under one of the plans alone, the error decides
-        alone: nothing speaks against the other figure then. Without an `error`, since hardly a sample ends where the reference
-        does under both, fewer of a's that end elsewhere are enough for "better"; nothing else is told then.
+        least not worse; else "not worse". Without an `error`, since hardly a sample ends where the reference does under
+        both, fewer of a's that end elsewhere are enough for "better"; nothing else is told then.
         """
         by_share = self.by_share(margin)
         if self.error is None:
@@ -81,8 +85,12 @@ class Endings:
         return next(decision for decision in order if decision in both)
 
     def by_share(self, margin: float) -> Decision:
-        """The decision by the samples that end elsewhere."""
-        return decide_share(self.elsewhere, margin) if self.differing else "not worse"
+        """The decision by the samples that end elsewhere: by the interval, and "not worse" also where none of so many ends
+        elsewhere under a alone that their share is at most the margin. Either is wrong with 5 % chance at most.
+        """
+        told = decide_share(self.elsewhere, margin)
+        unseen = not self.alone and at_most(self.elsewhere.n) <= margin
+        return "not worse" if told == "cannot tell" and unseen else told
 
 
 def decide_share(difference: Interval, margin: float) -> Decision:
@@ -92,6 +100,11 @@ def decide_share(difference: Interval, margin: float) -> Decision:
     if difference.high <= margin:
         return "not worse"
     return "worse" if difference.low > margin else "cannot tell"
+
+
+def at_most(n: int, alpha: float = ALPHA) -> float:
+    """The share below which, with chance 1 - alpha, is what none of n samples shows."""
+    return float(1 - alpha ** (1 / n))
 
 
 def typical(e: Tensor, alpha: float = ALPHA) -> Interval:
@@ -128,7 +141,7 @@ def endings(e_a: Tensor, e_b: Tensor, apart: tuple[Tensor, Tensor] | None = None
         _factor(trimmed((log_a - log_b)[here], alpha / 2), e_a[here], e_b[here]) if int(here.sum()) >= LEAST else None
     )
     return Endings(
-        error, paired_shares(away_a, away_b, alpha / 2), (share(away_a), share(away_b)), int((away_a ^ away_b).sum())
+        error, paired_shares(away_a, away_b, alpha / 2), (share(away_a), share(away_b)), int((away_a & ~away_b).sum())
     )
 
 

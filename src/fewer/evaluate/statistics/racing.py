@@ -235,12 +235,14 @@ class Ahead:
         return self._power(math.log(ratio.value), reach, math.log1p(self.margin)) < FUTILE
 
     def futile_endings(self, found: Endings) -> bool:
-        """Whether one of the two figures that is not decided yet would hardly be by then."""
+        """Whether one of the two figures that is not decided yet would hardly be by then. A share of which no sample is seen is
+        not: the last look is decided without it.
+        """
         two = replace(self, alpha=self.alpha / 2, last=self.last / 2)  # the level of each
         error, share = found.error, found.elsewhere
         if error is not None and decide(error, self.margin) == "cannot tell" and two.futile(error):
             return True
-        undecided = found.by_share(self.margin) == "cannot tell" and self.n < self.most
+        undecided = found.alone > 0 and found.by_share(self.margin) == "cannot tell" and self.n < self.most
         return undecided and two._power(share.value, (share.high - share.low) / 2, self.margin) < FUTILE
 
     def futile_difference(self, gap: Interval, bound: float) -> bool:

@@ -9,13 +9,13 @@ from functools import partial
 import torch
 
 from fewer.evaluate.held_out import HeldOut, Source
-from fewer.evaluate.own_pipeline import FEWEST, PIPELINE_EVALUATIONS, Pipeline, finite, play_pipeline
+from fewer.evaluate.own_pipeline import FEWEST, LAST, PIPELINE_EVALUATIONS, Pipeline, finite, play_pipeline
 from fewer.evaluate.reference import Doubling, Reference, reference_plan
 from fewer.evaluate.scoring import Scoring
 from fewer.guidance.cfg import passes_at
 from fewer.noise import Stream, unit_noise
 from fewer.plan import Plan
-from fewer.search.forecast import LEAST_NOISES, probes
+from fewer.search.forecast import LEAST_NOISES, PIPELINE, probes
 from fewer.search.objective import Objective
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.standards import LIKELY_BEST
@@ -26,6 +26,9 @@ from fewer.search.trajectory import reference_trajectories
 TUNED_SHARE = 0.3
 REFERENCE_SHARE = 0.1
 HALF = 0.5  # of the references' time that may go into making the search's finer
+LEFT = (
+    0.5  # of what a comparison leaves, that may go into more noises of the pipeline as it is; the rest is for clocking
+)
 MATCH_EVALUATIONS = 128_000  # that scoring the pipeline as it is may take where it is to be matched
 
 
@@ -43,14 +46,22 @@ class References:
 
 
 def references(task: Task, run: Run, standards: Sequence[Plan]) -> References:
-    """All of them; `standards` are plans of the largest budget, from which the reference learns how good it must be."""
+    """All of them, without the pipeline where it comes last; `standards` are plans of the largest budget, from which the reference
+    learns how good it must be.
+    """
     run.enter("reference solution")
     objective = _objective(task, run, standards)
     run.enter("reference solution of held-out noises")
     judge = _held_out(task, run, objective)
     run.judged = judge.counter
-    run.enter("the pipeline as it is")
-    return References(objective, judge, _pipeline(task, run, judge), len(judge))
+    refs = References(objective, judge, None, len(judge))
+    return refs if task.request.pipeline_last else with_pipeline(task, run, refs)
+
+
+def with_pipeline(task: Task, run: Run, refs: References) -> References:
+    """The references with the pipeline as it is, played on the first of the held-out noises."""
+    run.enter(PIPELINE)
+    return replace(refs, pipeline=_pipeline(task, run, refs.judge))
 
 
 def _objective(task: Task, run: Run, standards: Sequence[Plan]) -> Objective:
@@ -110,13 +121,17 @@ def _pipeline(task: Task, run: Run, judge: HeldOut) -> Pipeline | None:
     if task.model.pipeline is None:
         return None
     run.progress(f"the pipeline as it is ({task.model.pipeline.scheduler})", 0, None)
-    most = MATCH_EVALUATIONS if task.request.match else PIPELINE_EVALUATIONS
-    least = FEWEST * task.model.pipeline.steps * passes_at(task.request.guidance)
-    if not task.request.match and not run.affords(least):
+    request = task.request
+    most = MATCH_EVALUATIONS if request.match else PIPELINE_EVALUATIONS
+    least = LAST if request.pipeline_last else FEWEST
+    needed = least * task.model.pipeline.steps * passes_at(request.guidance)
+    left = run.deadline.until(1.0, run.pace) if request.pipeline_last else run.deadline.left(run.pace)
+    if not request.match and needed > left:
         run.notes.append("the pipeline as it is is left out: time or evaluations were too few for it")
         return None
-    most = int(max(least, min(most, run.deadline.left(run.pace))))
-    pipeline = play_pipeline(judge, task.request.guidance, task.request.seed, most)
+    share = LEFT if request.pipeline_last else 1.0
+    most = int(max(needed, min(most, share * left)))
+    pipeline = play_pipeline(judge, request.guidance, request.seed, most, least)
     if pipeline is not None and not finite(pipeline.samples):
         run.notes.append(f"{pipeline.name} gives values that are not finite on this model; it is left out")
         return None

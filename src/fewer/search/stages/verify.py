@@ -16,7 +16,7 @@ from fewer.search.attribution import attribute
 from fewer.search.choice import Terms, contenders
 from fewer.search.choice import judge as judge_plans
 from fewer.search.deadline import SEARCHED
-from fewer.search.forecast import stage
+from fewer.search.forecast import kept_for_pipeline, stage
 from fewer.search.limit import Limit
 from fewer.search.request import Budget
 from fewer.search.stages.explore import Found, Ranked
@@ -43,9 +43,11 @@ def verify(
     )
     cheaper = _cheaper(task, ranked.budget, before)
     most = _affordable(run, refs, nfe, len(contenders(ranked.standards, request.objective)) + len(cheaper) + 1)
+    last = kept_for_pipeline(request, task.model, run.pace)
     terms = Terms(
-        refs.fresh, request.margin, request.guidance, run.deadline.late, run.has_room, missing, request.objective, most
-    )
+        refs.fresh, request.margin, request.guidance, run.deadline.late, lambda more: run.has_room(more + last), missing,
+        request.objective, most,
+    )  # fmt: skip
     outcome = judge_plans(judge, nfe, found.best, ranked.standards, terms, cheaper)
     limit = ranked.budget.limit
     if limit is None or not found.columns:
