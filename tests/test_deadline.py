@@ -104,18 +104,19 @@ def test_a_search_ends_in_its_evaluations_and_has_a_plan(nfe: int | list[int], e
 
 def test_the_pipeline_as_it_is_takes_nothing_from_the_search_and_the_comparison() -> None:
     """It decides nothing, so that it is played last, on what is left, and left out where that is too little."""
-    alone = Slow()
-    _, without = alone.run(4, None, evaluations=4_000)
+    results = []
     for steps, played in ((20, True), (500, False)):
         slow = Slow()
         slow.model = replace(slow.model, pipeline=PipelineDefaults("FlowMatchEulerDiscreteScheduler", {}, steps))
         _, result = slow.run(4, None, evaluations=4_000)
         assert result.results["evaluations"] <= 4_000
-        assert result.plan.rows == without.plan.rows
-        assert len(result.front[0].chosen.samples) == len(without.front[0].chosen.samples)
         rows = [row for row in result.results["baselines"] if row["kind"] == "pipeline" and row["nfe"] == steps]
         assert len(rows) == played
         assert any("the pipeline as it is is left out" in note for note in result.results["notes"]) != played
+        results.append(result)
+    short, long = results
+    assert short.plan.rows == long.plan.rows
+    assert len(short.front[0].chosen.samples) == len(long.front[0].chosen.samples)
 
 
 def run_request(model: Model, nfe: int | list[int], evaluations: int) -> Request:
