@@ -135,6 +135,16 @@ def test_where_hardly_a_sample_ends_at_the_reference_the_share_decides(mine: int
     assert found.decision(0.05) == decision
 
 
+def test_errors_of_a_third_of_the_samples_are_not_left_out_for_there_being_few() -> None:
+    """Of 20 samples 7 end at the reference under both, and their errors are larger, as seven cannot show."""
+    b, at = logs(20, 0)[0].exp().square(), torch.arange(20)
+    found = endings(4 * b, b, (at >= 20, at >= 7))
+    assert found.error is None
+    assert found.by_share(0.05) == "better"
+    assert found.decision(0.05) == "cannot tell"
+    assert endings(4 * b, b, (at >= 20, at >= 3)).decision(0.05) == "better"
+
+
 def test_where_none_of_sixty_samples_ends_elsewhere_under_a_plan_alone_the_error_decides() -> None:
     """The interval could not show that the share is within 5 %, but with 6 % one of sixty would have shown in 97 of 100."""
     b, none = logs(60, 0)[0].exp().square(), torch.zeros(60, dtype=torch.bool)
@@ -195,8 +205,12 @@ def test_what_so_few_samples_cannot_show_is_said(n: int, said: str | None, only_
     )
     assert (said or "its error is 0.500") in in_words(verdict)
     assert ("at most" in in_words(verdict)) == (said is not None)
-    against = endings(0.25 * b, b, (at < 1, at < 0))
-    assert settled(against, 0.05, tied) == against.decision(0.05) == "cannot tell"
+    for mine, its in ((at < 1, at < 0), (at < 5, at < 6)):
+        other = endings(0.25 * b, b, (mine, its))
+        assert settled(other, 0.05, tied) == other.decision(0.05)
+        assert other.decision(0.05) == ("better" if n > 59 and not other.alone else "cannot tell")
+    same = endings(b, b, (at < 5, at < 5))
+    assert settled(same, 0.05, tied) == "not worse"
 
 
 def test_a_plan_without_any_error_has_a_ratio_of_zero() -> None:
@@ -284,6 +298,7 @@ def test_the_distribution_decides_where_only_the_share_is_open(
         Interval((low + high) / 2, low, high, 48),
         (wilson, wilson),
         4,
+        40,
     )
     decision = settled(found, 0.05, Interval(sum(farther) / 2, *farther, 48))
     open_only = shares == "fewer" and farther[1] < 0

@@ -23,6 +23,7 @@ from fewer.evaluate.features import Pixels
 from fewer.evaluate.objectives import OBJECTIVES, criterion_of
 from fewer.evaluate.scoring import Scoring
 from fewer.evaluate.statistics.jackknife import fieller, student
+from fewer.evaluate.verdict import settled
 from fewer.models.schedules import Flow
 from fewer.plan import Plan
 from fewer.search.choice import LONGEST, Terms, judge
@@ -181,7 +182,10 @@ def test_pairs_are_judged_as_by_a_search_that_names_no_objective(seed: int, size
     target = torch.randn(FIRST, DIMENSIONS, generator=generator)
     a, b = (target + s * torch.randn(FIRST, DIMENSIONS, generator=generator) for s in (1.0, size))
     evaluator = Evaluator(exact(), torch.zeros_like(target), target=target)
-    assert PAIRED.verdict(evaluator, a, b, "b", margin).decision == evaluator.compared(a, b).decision(margin)
+    verdict, found = PAIRED.verdict(evaluator, a, b, "b", margin), evaluator.compared(a, b)
+    assert verdict.farther is not None
+    assert verdict.decision == settled(found, margin, verdict.farther)
+    assert verdict.decision == found.decision(margin) or found.by_share(margin) == "cannot tell"
     assert PAIRED.better(evaluator, a, b, margin) == (evaluator.compared(a, b).decision(margin) == "better")
     given = Given(exact(), torch.zeros_like(target), None, target, given={"a": a})
     assert given.score(plan("a")) == given.rmse(plan("a"))

@@ -47,6 +47,7 @@ from fewer.evaluate.statistics.wilson import wilson
 TRIM = 0.1  # share of the log ratios that is left out at each end
 GAP = 3.5  # spreads between the means of two groups of log errors that count as apart
 REACH = 2.0  # spreads within which the farther group lies
+HARDLY = 0.2  # share of samples below which their errors are no part of a comparison
 ROUNDS = 100  # of expectation and maximisation, at most
 SETTLED = 1e-5  # change of a probability from round to round, below which they end
 ALPHA = 0.05
@@ -61,23 +62,26 @@ class Endings:
     elsewhere  share of a's samples that end elsewhere less that of b's, in [-1, 1]
     shares     these two shares, with 95 % intervals each
     alone      number of samples that end elsewhere under a alone
+    here       number of those that end where the reference does under both
     """
 
     error: Interval | None
     elsewhere: Interval
     shares: tuple[Interval, Interval]
     alone: int
+    here: int
 
     def decision(self, margin: float) -> Decision:
         """Both figures together. `margin` is a share of the error, and of all samples for those that end elsewhere.
 
         "worse" where one is worse; "cannot tell" where one is undecided; "better" where one is better and the other at
-        least not worse; else "not worse". Without an `error`, since hardly a sample ends where the reference does under
-        both, fewer of a's that end elsewhere are enough for "better"; nothing else is told then.
+        least not worse; else "not worse". Without an `error`, where hardly a sample ends where the reference does under
+        both (fewer than a fifth), fewer of a's that end elsewhere are enough for "better"; nothing else is told then.
         """
         by_share = self.by_share(margin)
         if self.error is None:
-            by_error: Decision = "not worse" if by_share == "better" else "cannot tell"
+            hardly = self.here < HARDLY * self.elsewhere.n
+            by_error: Decision = "not worse" if by_share == "better" and hardly else "cannot tell"
         else:
             by_error = decide(self.error, margin)
         both = {by_error, by_share}
@@ -141,8 +145,9 @@ def endings(e_a: Tensor, e_b: Tensor, apart: tuple[Tensor, Tensor] | None = None
         _factor(trimmed((log_a - log_b)[here], alpha / 2), e_a[here], e_b[here]) if int(here.sum()) >= LEAST else None
     )
     return Endings(
-        error, paired_shares(away_a, away_b, alpha / 2), (share(away_a), share(away_b)), int((away_a & ~away_b).sum())
-    )
+        error, paired_shares(away_a, away_b, alpha / 2), (share(away_a), share(away_b)), int((away_a & ~away_b).sum()),
+        int(here.sum()),
+    )  # fmt: skip
 
 
 def elsewhere(e: Tensor, apart: Tensor | None = None) -> Interval:
