@@ -70,28 +70,22 @@ class Verdict:
     @property
     def settled_by_distribution(self) -> bool:
         """Whether it is not worse although the share of its samples that end elsewhere was not decided."""
-        return self._open and not self._quiet
+        return self._open and bool(self.alone)
 
     @property
     def unseen(self) -> float | None:
         """The share of samples that may end elsewhere under it alone, more than the margin, where it is not worse since none of
         those that were played does; else None.
         """
-        share = None if self.elsewhere is None else at_most(self.elsewhere.n)
-        return share if self._open and self._quiet and share is not None and share > self.margin else None
+        if not self._open or self.alone != 0 or self.elsewhere is None:
+            return None
+        share = at_most(self.elsewhere.n)
+        return share if share > self.margin else None
 
     @property
     def _open(self) -> bool:
         """Whether it is not worse although the interval of the share that ends elsewhere is not below the margin."""
         return self.non_inferior is True and self.elsewhere is not None and self.elsewhere.high > self.margin
-
-    @property
-    def _quiet(self) -> bool:
-        """Whether no sample speaks against it, as far as that decides."""
-        if self.elsewhere is None or self.shares is None or self.alone is None:
-            return False
-        few = at_most(self.elsewhere.n) > self.margin
-        return quiet(self.alone, self.elsewhere, self.shares[0]) if few else not self.alone
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which has null where an interval has no end."""
@@ -150,8 +144,8 @@ def of_pairs(
 
 def settled(found: Endings, margin: float, farther: Interval) -> Decision:
     """The decision by both figures on the last samples that there are. Where the share that ends elsewhere is all that is open,
-    the error decides if nothing speaks against the candidate: if none of its samples ends elsewhere, or the same ones as the
-    baseline's; or if no more of its samples do and they are clearly nearer to the reference's as a whole.
+    the error decides if nothing speaks against the candidate: if no sample ends elsewhere under it alone, or if no more of its
+    samples do and they are clearly nearer to the reference's as a whole.
 
     What another image can harm is the distribution: a nearer one is not harmed. What none of n samples shows may be a share of
     1 - 0.05^(1 / n) (`Verdict.unseen`).
@@ -160,21 +154,7 @@ def settled(found: Endings, margin: float, farther: Interval) -> Decision:
     if decision != "cannot tell" or found.error is None or found.by_share(margin) != decision:
         return decision
     nearer = found.elsewhere.value <= 0 and farther.high < 0
-    return (
-        paired.decide(found.error, margin)
-        if nearer or quiet(found.alone, found.elsewhere, found.shares[0])
-        else decision
-    )
-
-
-def quiet(alone: int, elsewhere: Interval, share: Interval) -> bool:
-    """Whether none of a candidate's samples ends elsewhere, or the same ones as the baseline's.
-
-    alone      how many do under it alone
-    elsewhere  share of its samples that do less the baseline's
-    share      that of its own
-    """
-    return not alone and (share.value == 0 or elsewhere.value == 0)
+    return paired.decide(found.error, margin) if nearer or not found.alone else decision
 
 
 def distance_ratio(a: Interval, b: Interval) -> Interval:

@@ -236,7 +236,7 @@ class Ahead:
 
     def futile_endings(self, found: Endings) -> bool:
         """Whether one of the two figures that is not decided yet would hardly be by then. Where no sample ends elsewhere under a
-        alone, the share is not: more such samples decide it, and the last look may be decided without it.
+        alone, the share is not: more such samples decide it, and the last look is decided without it.
         """
         two = replace(self, alpha=self.alpha / 2, last=self.last / 2)  # the level of each
         error, share = found.error, found.elsewhere
