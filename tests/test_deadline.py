@@ -20,7 +20,9 @@ from fewer.models.schedules import Flow
 from fewer.search.deadline import Deadline
 from fewer.search.forecast import LEAST_TIME, foreseen, least, within
 from fewer.search.request import Request, notes_for_large
+from fewer.search.stages.references import references
 from fewer.search.stages.run import Run, Task
+from fewer.search.strategies.standards import likely_standards
 from fewer.search.tune import requested, searched, timed
 
 COST = 1e-3  # seconds of an evaluation
@@ -117,6 +119,19 @@ def test_the_pipeline_as_it_is_takes_nothing_from_the_search_and_the_comparison(
     short, long = results
     assert short.plan.rows == long.plan.rows
     assert len(short.front[0].chosen.samples) == len(long.front[0].chosen.samples)
+
+
+@pytest.mark.parametrize(("seed", "evaluations"), [(2, 8_000), (0, 8_000), (0, 18_000)])
+def test_held_out_noises_are_as_many_as_their_share_allows(seed: int, evaluations: int) -> None:
+    """Of 40 % of the evaluations, what the search's own reference solution leaves; as many as were planned, and at least 16."""
+    slow = Slow(seed)
+    run = Run(deadline=Deadline(None, lambda: slow.now, evaluations))
+    request = requested(slow.model, 5, evaluations=evaluations)(None)
+    task = timed(Task(slow.model, request, Scoring(), MICRO_BATCH), run)
+    refs = references(task, run, likely_standards(slow.model, request, 5))
+    n, each = len(refs.judge), refs.judge.source.plan.nfe  # type: ignore[union-attr]
+    left = 0.4 * evaluations - run.counter.evaluations
+    assert n == task.request.held_out or n == 16 or n * each <= left < (n + 1) * each
 
 
 def run_request(model: Model, nfe: int | list[int], evaluations: int) -> Request:

@@ -110,10 +110,8 @@ def _held_out(task: Task, run: Run, objective: Objective) -> HeldOut:
     run.progress(stage, 0, None)
     plan = reference_plan(task.model, reference.calls, request.guidance)
     source = Source(task.model, request.seed, plan, task.batch, partial(run.progress, stage), task.workers)
-    fresh = request.held_out
-    while fresh > LEAST_NOISES and not run.affords(plan.nfe * fresh):
-        fresh = max(LEAST_NOISES, fresh // 2)
-    return HeldOut.of(source, fresh, reference, task.scoring)
+    affordable = max(LEAST_NOISES, run.deadline.left(run.pace) // plan.nfe)
+    return HeldOut.of(source, int(min(request.held_out, affordable)), reference, task.scoring)
 
 
 def _pipeline(task: Task, run: Run, judge: HeldOut) -> Pipeline | None:
