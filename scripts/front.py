@@ -18,6 +18,7 @@ BEGIN = "<!-- {}: made by `make docs-tables` -->"
 MODELS = {
     "digits": "digits (UNet, noise prediction)",
     "dit-digits": "dit-digits (DiT, flow)",
+    "full-mixture": "16x16 image mixture (noise prediction)",
     "mixture16": "mixture16 (its low-rank form)",
 }
 
