@@ -77,7 +77,10 @@ class Vector:
     __rmul__ = __mul__
 
     def __sub__(self, other: Vector) -> Vector:
-        return self + -1.0 * other
+        weights = dict(self.weights)
+        for key, weight in other.weights.items():
+            weights[key] = weights.get(key, 0.0) - weight
+        return Vector(weights)
 
     def __truediv__(self, divisor: Coefficient) -> Vector:
         return self * (1 / divisor)
@@ -158,8 +161,8 @@ def _named_states(states: list[Vector], after: Vector) -> dict[int, Coefficient]
     """
     n = len(states) - 1
     a = after.weights["x", 0] / states[n].weights["x", 0]
-    rest = (after - a * states[n]).part("z")
-    if all(size(c) < _TINY for k, c in rest.items() if k != n):
+    here, there = states[n].part("z"), after.part("z")
+    if all(size(there.get(k, 0.0) - a * here.get(k, 0.0)) < _TINY for k in {**here, **there} if k != n):
         return {n: a}
     basis = [("x", 0), *(("z", k) for k in range(n))]
     matrix = np.array([[float(state.weights.get(key, 0.0)) for state in states] for key in basis])
