@@ -36,7 +36,7 @@ class Nested:
 
     def steps(self, calls: int) -> int:
         """The fewest levels whose inner runs, each with at most a call for every level left, need that many calls."""
-        return next(n for n in range(1, calls + 1) if sum(self._most(n)) >= calls)
+        return next(n for n in range(1, calls + 1) if self._most_in_all(n) >= calls)
 
     def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
         """Inner runs, each followed by the posterior's step from the state that it began with."""
@@ -52,7 +52,7 @@ class Nested:
     def results(self, calls: int) -> list[int]:
         """After how many calls each inner run has ended, with an image."""
         n = self.steps(calls)
-        spare = sum(self._most(n)) - calls
+        spare = self._most_in_all(n) - calls
         return list(accumulate(most - (i < spare) for i, most in enumerate(self._most(n))))
 
     def inner_levels(self, levels: Sequence[Level], n: int, calls: int) -> list[Level]:
@@ -65,3 +65,8 @@ class Nested:
 
     def _most(self, n: int) -> list[int]:
         return [min(self.inner, n - i) for i in range(n)]
+
+    def _most_in_all(self, n: int) -> int:
+        """The sum of `_most`: n inner runs of m calls, of which the last m - 1 have 1, 2, .. fewer."""
+        m = min(self.inner, n)
+        return m * n - m * (m - 1) // 2
