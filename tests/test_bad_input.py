@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import bad_inputs
 import pytest
-import typer
 
 from fewer.cli import commands  # noqa: F401  (whose functions are the commands)
 from fewer.cli.main import run
@@ -293,12 +292,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     bad_inputs.make(folder)
     bad_inputs.searched(folder)
     sys.path.insert(0, str(folder))
-    main = sys.modules["fewer.cli.main"]
-    built, main.app = main.app, typer.main.get_command(main.app)  # once, not once a row
     wrote, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     yield folder
     sys.path.remove(str(folder))
-    main.app = built
     sys.dont_write_bytecode = wrote
     for name in ("my_models", "raising", "lacking"):
         sys.modules.pop(name, None)
@@ -356,7 +352,7 @@ def test_a_fault_of_fewer_is_one_line_and_no_word_of_a_check(
     def methods(*_: object, **__: object) -> None:
         raise fault
 
-    monkeypatch.setattr(sys.modules["fewer.cli.main"], "app", methods)
+    monkeypatch.setattr(sys.modules["fewer.cli.main"], "_commands", lambda: methods)
     assert run(["methods"]) == 3
     out, err = capfd.readouterr()
     assert out == ""

@@ -12,10 +12,12 @@ import signal
 import sys
 import traceback
 import warnings
+from functools import cache
 from typing import Annotated, Any
 
 import typer
 import typer.core
+import typer.main
 
 from fewer.cli.interrupted import NOTHING, Interrupted
 from fewer.errors import ForeignError, InputError, first_line, out_of_memory, reason
@@ -132,10 +134,8 @@ def run(arguments: list[str] | None = None) -> int:
             raise InputError("the working folder does not exist any more: go to another and run it there")
         if sys.stdout is None:
             raise InputError("stdout is closed; expected somewhere to write to, such as /dev/null")
-        from fewer.cli import commands  # noqa: F401  (its functions are the commands)
-
         words = _with_traceback_first(_with_json_target(given))
-        status: Any = app(words or ["--help"], standalone_mode=False)
+        status: Any = _commands()(words or ["--help"], standalone_mode=False)
         sys.stdout.flush()
     except BaseException as error:  # whatever it is, the status tells and one line says it
         if "--traceback" in given:
@@ -144,6 +144,14 @@ def run(arguments: list[str] | None = None) -> int:
     if status == 130:  # some versions of typer turn an interrupt into the status themselves
         return _interrupted(NOTHING)
     return status if isinstance(status, int) else 0
+
+
+@cache
+def _commands() -> Any:
+    """The tree of commands, which takes as long to build as a command that is refused."""
+    from fewer.cli import commands  # noqa: F401  (its functions are the commands)
+
+    return typer.main.get_command(app)
 
 
 def _ended(error: BaseException) -> int:
