@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= auto
+# each worker has tests that follow each other, so that what those of a file share is made once; who is through takes of the others'
+PARALLEL := -n $(JOBS) --dist worksteal
 # the tests run one thread a worker, and keep bytecode: every worker and command would compile all of fewer again
 ONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
@@ -25,10 +27,10 @@ check: .venv/installed
 	$(BIN)/lint-imports
 
 test: check
-	$(ONE) $(BIN)/pytest -n $(JOBS) -m "not slow"
+	$(ONE) $(BIN)/pytest $(PARALLEL) -m "not slow"
 
 test-all: check
-	$(ONE) $(BIN)/pytest -n $(JOBS)
+	$(ONE) $(BIN)/pytest $(PARALLEL)
 
 # the quick tests under every supported Python that is on this machine; says which are not
 test-versions: .venv/installed

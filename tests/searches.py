@@ -7,6 +7,7 @@ python tests/searches.py reads requests from stdin, one JSON object a line, and 
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import json
 import math
@@ -177,6 +178,7 @@ def serve() -> None:
     for room in fewer.registry.ROOMS:  # of fewer alone: each child reads the packages that it finds in its folder
         fewer.registry._read(room)
 
+    gc.freeze()  # children need not look through it, nor copy it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
