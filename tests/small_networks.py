@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import torch
 from pipelines import dit, unet
 from torch import Tensor, nn
 
@@ -46,6 +47,43 @@ def of(module: nn.Module, shape: tuple[int, ...] = (2, 4, 4), call: Callable[...
             return module(x, t) if call is None else call(module, x, t)
 
     return Model(Network(), SCHEDULE, "data", shape, name="own", hash="own")
+
+
+class Layer(nn.Module):
+    """A residual block of vectors."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(width, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.mix(h).tanh()
+
+
+class Layers(nn.Module):
+    """A network of residual blocks that knows levels and labels, and takes a tenth of a transformer's time."""
+
+    def __init__(self, layers: int, width: int, labels: int) -> None:
+        super().__init__()
+        self.label = nn.Embedding(labels, width)
+        self.level = nn.Linear(1, width)
+        self.blocks = nn.ModuleList([Layer(width) for _ in range(layers)])
+        self.last = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        h = x.flatten(1) + self.level(t[:, None] / 1000) + self.label(labels)
+        for block in self.blocks:
+            h = block(h)
+        return self.last(h).view_as(x)
+
+
+@cache
+def layers(count: int = 2) -> Model:
+    """Images 4 x 4 of the classes 0 .. 2, and 3 as the empty label."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Layers(count, 16, 4).eval().requires_grad_(False)
+    return Model(network, SCHEDULE, "noise", (1, 4, 4), 3, 3, name=f"layers-{count}", hash=f"layers-{count}")
 
 
 def a_plan(rows: int = 4, guidance: float | None = None) -> Plan:

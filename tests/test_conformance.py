@@ -8,6 +8,7 @@ from functools import cache, partial
 from typing import Any
 
 import pytest
+from small_networks import layers
 
 from fewer.dynamic.early_exit import EarlyExit
 from fewer.dynamic.escalation import Escalation
@@ -107,8 +108,8 @@ def test_samplers(part):
 @cache
 def tasks() -> dict[str, Any]:
     """What strategies search: steps, passes too, blocks too, and rows for another network."""
-    network = models.transformer()
-    both = replace(network, others=(models.transformer(1),))
+    network = layers()
+    both = replace(network, others=(layers(1),))
     macs = 4.2 * call_macs(network)
     return {
         "steps": ({"plans": tuple(standard_plans(models.mixture(), 3)[:6])}, strategies.task(models.mixture(), noises=16)),
