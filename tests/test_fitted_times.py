@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from fewer.cli.main import run
 from fewer.engine import times
 from fewer.errors import InputError
 from fewer.evaluate.reference import reference_plan
-from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
+from fewer.models.schedules import Flow, Schedule, VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
 from fewer.registry import find
 from fewer.search.objective import Objective
@@ -54,6 +55,13 @@ def problem(model: fewer.Model, n: int = 32) -> Objective:
     return Objective(model, noise, model.labels(n), fewer.sample(model, reference_plan(model, 128), noise=noise))
 
 
+@cache
+def problem_under(schedule: Schedule) -> Objective:
+    """Of 8 noises, on a mixture of two under a schedule."""
+    mixture = fewer.GaussianMixture.random((3,), components=2, seed=4)
+    return problem(fewer.Model.from_mixture(mixture, schedule, hash="exact"), 8)
+
+
 def around(model: fewer.Model, calls: int = 4, keep: frozenset[str] = frozenset()) -> Space:
     return Space(model, (fewer.standard("dpmpp-2m", model, calls, "logsnr"),), keep, "dpmpp-2m")
 
@@ -61,10 +69,9 @@ def around(model: fewer.Model, calls: int = 4, keep: frozenset[str] = frozenset(
 @pytest.mark.parametrize("name", QUICK)
 @pytest.mark.parametrize("schedule", [VP, VarianceExploding(0.01, 50.0), Flow()])
 @pytest.mark.parametrize("calls", [1, pytest.param(2, marks=pytest.mark.slow), 4])
-def test_what_is_found_is_a_plan_from_the_models_start(name: str, schedule: object, calls: int) -> None:
-    mixture = fewer.GaussianMixture.random((3,), components=2, seed=4)
-    model = fewer.Model.from_mixture(mixture, schedule, hash="exact")  # type: ignore[arg-type]
-    task = problem(model, 8)
+def test_what_is_found_is_a_plan_from_the_models_start(name: str, schedule: Schedule, calls: int) -> None:
+    task = problem_under(schedule).apart()
+    model = task.model
     found = list(QUICK[name].search(task, around(model, calls), [], 0))
     assert len(found) <= QUICK[name].candidates
     for candidate in found:

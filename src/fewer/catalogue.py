@@ -71,11 +71,16 @@ def methods(name: str | None = None) -> list[Method]:
 
 def _declared_in(package: str, word: str) -> list[Method]:
     """The methods in those files of a package or module that have the word in them; parsing the others takes half a second."""
+    return [method for file, text in _declaring(package).items() if word in text for method in _read(file)]
+
+
+@cache
+def _declaring(package: str) -> dict[Path, str]:
+    """The files of a package or module that declare methods, with their texts."""
     path = ROOT.joinpath(*package.split(".")[1:])
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
     texts = {file: file.read_text() for file in files}
-    declaring = [file for file, text in texts.items() if word in text and re.search(r"\b(part|variant)\(", text)]
-    return [method for file in declaring for method in _read(file)]
+    return {file: text for file, text in texts.items() if re.search(r"\b(part|variant)\(", text)}
 
 
 def _read(file: Path) -> list[Method]:

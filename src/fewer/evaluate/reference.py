@@ -104,16 +104,17 @@ def reference_solution(
     """
     probe = min(doubling.probe, n)
 
-    def probed(calls: int) -> Tensor:
+    def probed(calls: int) -> tuple[Plan, Tensor]:
         progress(f"reference solution, {calls} calls")
-        return play(reference_plan(model, calls, guidance), 0, probe)
+        plan = reference_plan(model, calls, guidance)
+        return plan, play(plan, 0, probe)
 
     calls, change = FEWEST, math.inf
-    coarse = probed(calls)
+    _, coarse = probed(calls)
     spent = calls * probe
     while True:
         calls *= 2
-        fine = probed(calls)
+        plan, fine = probed(calls)
         spent += calls * probe
         before, change = change, float((fine - coarse).double().square().mean().sqrt())
         least = doubling.share * doubling.improved * _least_rmse(candidates, fine)
@@ -123,7 +124,6 @@ def reference_solution(
             break
         coarse = fine
     progress(f"reference solution, {calls} calls, all noises")
-    plan = reference_plan(model, calls, guidance)
     samples = torch.cat([fine, play(plan, probe, n)]) if n > probe else fine
     evaluations = (spent + calls * (n - probe)) * (plan.nfe // calls)
     return Reference(samples, calls, plan.nfe, change, evaluations, calls // 2 if change <= least else calls)
