@@ -1,6 +1,7 @@
 """Tests use no network: the hub's client is told so before anything reads it. And what tests of searches share."""
 
 import gc
+import logging
 import os
 from collections.abc import Generator, Iterator
 
@@ -26,6 +27,24 @@ def pytest_collection() -> Generator[None, object, object]:
 def few_standards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches rank few standard plans."""
     keep_few(monkeypatch.setattr)
+
+
+class _Listener(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What fewer logs meanwhile: pytest's own fixture, which listens to every logger in every test, is off."""
+    listener, logger = _Listener(), logging.getLogger("fewer")
+    logger.addHandler(listener)
+    yield listener.messages
+    logger.removeHandler(listener)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import ast
 import contextlib
 import dataclasses
 import json
-import os
 import re
 import subprocess
 import sys
@@ -126,11 +125,12 @@ def test_what_there_is_not_is_told_in_one_line_with_what_there_is(
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_no_name_is_cut_or_broken(columns: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from fewer.cli.main import main; main(['methods'])"],
-        env={**os.environ, "COLUMNS": str(columns), "TTY_COMPATIBLE": "1"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).splitlines()
+def test_no_name_is_cut_or_broken(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert run(["methods"]) == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capfd.readouterr().out).splitlines()
     assert {name for _, name in READ} <= {line.split("│")[1].strip() for line in lines if line.startswith("│")}
     assert max(map(len, lines)) <= columns

@@ -184,9 +184,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Shared:
     return Shared("postgresql://here/study", Ledger.in_memory())
 
 
-def test_a_server_that_is_down_for_a_while_is_asked_again(server: Shared, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_is_down_for_a_while_is_asked_again(server: Shared, logged: list[str]) -> None:
     assert server.patiently(Down(5)) == "there"
-    (said,) = caplog.messages
+    (said,) = logged
     assert "does not answer" in said
 
 

@@ -406,7 +406,9 @@ def test_what_is_no_number_of_workers_is_refused(given: Any) -> None:
 
 
 def test_a_model_that_workers_cannot_load_is_refused(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewer.workers.team.executor_of", lambda *_: nullcontext((processes, 2)))  # which need not start
+    monkeypatch.setattr(
+        "fewer.workers.team.executor_of", lambda *_: nullcontext((processes, 2))
+    )  # which need not start
     loaded = fewer.load("models_for_workers:small")
     changed = replace(loaded, clip=fewer.models.denoiser.Clip(2.0))
     for model, said in ((replace(loaded, loaded=None), "made in this process"), (changed, "another clip")):
