@@ -185,10 +185,11 @@ def test_importing_fewer_imports_neither_torch_nor_diffusers() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
-def test_a_model_without_a_pipeline_is_tuned_without_diffusers() -> None:
-    """Whose import would take as long as a small search."""
+def test_a_model_without_a_pipeline_is_tuned_without_diffusers_and_torchs_compiler() -> None:
+    """Whose imports would take as long as a small search."""
     search = "fewer.tune(fewer.load('mixture16'), 1, evaluations=2000)"
-    code = f"import few_standards, sys, fewer; few_standards.keep_few(); {search}; sys.exit('diffusers' in sys.modules)"
+    code = f"import few_standards, sys, fewer; few_standards.keep_few(); {search}; "
+    code += "sys.exit(bool({'diffusers', 'torch._dynamo'} & set(sys.modules)))"
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True)
 
