@@ -102,6 +102,10 @@ def test_a_pipeline_keeps_its_front(how: str, tmp_path: Path) -> None:
     if how == "saved and loaded":
         case.pipe.save_pretrained(tmp_path)
         other = diffusers.DiffusionPipeline.from_pretrained(tmp_path)
+        for weights in (
+            other.unet.parameters()
+        ):  # which lie in the file, at any address, and some processors round otherwise there
+            weights.data = weights.data.clone()
     elif how == "copied":
         other = copy.deepcopy(case.pipe)
     else:
