@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewer.integrations.schedulers import at_steps
-from fewer.models.pipelines.scheduler_config import clip_of, options, schedule_of
+from fewer.models.pipelines.scheduler_config import BOUNDS, clip_of, options, schedule_of
 from fewer.models.predictions import affine
 
 
@@ -33,16 +33,20 @@ def _bounds_both(scheduler: Any, steps: int, tau: float) -> bool:
     c_in, p, q = (float(number) for number in affine(predicts, schedule, tau, sigma_data))
     x = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     data = 3 * clip.bound * torch.linspace(-1, 1, 16).view_as(x)
+    mine = at_steps(scheduler, steps)
+    t = mine.timesteps[0]
+    if hasattr(mine, "scale_model_input"):  # of samples that are not the network's input
+        c_in /= float(mine.scale_model_input(torch.ones(1, 1, 1, 1), t))
     ends: list[Tensor] = []
     for bounded in (True, False):
         mine = at_steps(scheduler, steps)
         if not bounded:
-            mine.register_to_config(**{key: False for key in ("clip_sample", "thresholding") if key in mine.config})
+            mine.register_to_config(**{key: False for key in BOUNDS if key in mine.config})
         u = (x - (data if bounded else clip(data))) / tau
         more = {"generator": torch.Generator().manual_seed(1)}
         taken = inspect.signature(mine.step).parameters
         ends.append(
-            mine.step((u - p * x) / q, mine.timesteps[0], c_in * x, **{k: v for k, v in more.items() if k in taken})
+            mine.step((u - p * x) / q, t, c_in * x, **{k: v for k, v in more.items() if k in taken})
             .prev_sample
         )  # fmt: skip
     first, second = ends

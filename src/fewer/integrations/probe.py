@@ -22,7 +22,7 @@ from fewer.errors import InputError, first_line
 from fewer.integrations.left_out import left_out
 from fewer.levels import tau_of_s
 from fewer.models.model import Model
-from fewer.models.pipelines.scheduler_config import schedule_of
+from fewer.models.pipelines.scheduler_config import BOUNDS, schedule_of
 from fewer.models.predictions import affine
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding
 from fewer.plan import Plan, Row, Start
@@ -139,7 +139,7 @@ def _run(scheduler: Any, *steps: int, **given: Any) -> tuple[list[float], list[f
 def _linear_copy(scheduler: Any) -> tuple[Any, tuple[Schedule, str, float]]:
     """The scheduler without bounds or learned variances, and the process that its network was trained under."""
     mine = copy.deepcopy(scheduler)
-    mine.register_to_config(**{key: False for key in ("clip_sample", "thresholding") if key in mine.config})
+    mine.register_to_config(**{key: False for key in BOUNDS if key in mine.config})
     if "learned" in str(mine.config.get("variance_type")):
         mine.register_to_config(variance_type="fixed_small")
         mine.variance_type = "fixed_small"

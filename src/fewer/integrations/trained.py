@@ -48,7 +48,7 @@ def described(trained: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         exploding = (
             float(own.init_noise_sigma) != 1
         )  # as of all of diffusers' schedulers that scale the network's input
-    if predicts != "edm":
+    if predicts not in ("edm", "consistency"):
         sigma_data = config.get("sigma_data", sigma_data)  # which some pipelines of flow models read
     process = next((name for name, known in PROCESSES.items() if type(schedule) is known), None)
     if process is None or not isinstance(schedule, Discrete | VarianceExploding | Flow):

@@ -54,10 +54,10 @@ class Denoiser:
     network     (x, t, labels) -> output: x (n, *shape) in `dtype`, t (n,) float32 as the schedule has times,
                 labels (n,) int64 or None; output (n, *shape), or with more channels, of which the first are used
     schedule    which level belongs to which network time
-    predicts    noise | data | velocity | flow | score | edm
+    predicts    noise | data | velocity | flow | score | edm | consistency
     shape       of one sample, (C, H, W)
     clip        bounds on the data prediction, None for none
-    sigma_data  the data's standard deviation, which `edm` networks are scaled by
+    sigma_data  the data's standard deviation, which `edm` and `consistency` networks are scaled by
     """
 
     network: Network

@@ -10,9 +10,10 @@ numbers of the level. With alpha = (1 - tau) c and sigma = tau c, c = alpha + si
     data-flow F = D - eps                           u = -F
     score     F = -eps / sigma                      u = -(sigma F + x~) / (1 - tau)
     edm       D = sd^2 x / (s^2 + sd^2) + s sd F / sqrt(s^2 + sd^2), x / alpha the input; sd the data's deviation
+    consistency  the same with s - e in place of the first and second s, e the cleanest level: D = x there
 
-Velocity is Salimans & Ho 2022, edm Karras et al. 2022 (table 1). The network's input is c x~, for edm
-x~ / sqrt(tau^2 + sd^2 (1 - tau)^2).
+Velocity is Salimans & Ho 2022, edm Karras et al. 2022 (table 1), consistency Song et al. 2023 (appendix C). The network's input is
+c x~, for edm and consistency x~ / sqrt(tau^2 + sd^2 (1 - tau)^2).
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError
-from fewer.levels import Number
+from fewer.levels import Number, s_of_tau
 from fewer.models.schedules import Schedule
 
-PREDICTIONS = ("noise", "data", "velocity", "flow", "data-flow", "score", "edm")
+PREDICTIONS = ("noise", "data", "velocity", "flow", "data-flow", "score", "edm", "consistency")
 
 
 class Affine(NamedTuple):
@@ -63,4 +64,9 @@ def affine(predicts: str, schedule: Schedule, tau: Number, sigma_data: float = 0
         case "edm":
             w = tau**2 + sigma_data**2 * (1 - tau) ** 2
             return Affine(w**-0.5, (tau - sigma_data**2 * (1 - tau)) / w, -sigma_data * w**-0.5)
+        case "consistency":
+            w, above = tau**2 + sigma_data**2 * (1 - tau) ** 2, s_of_tau(tau) - s_of_tau(schedule.tau_min)
+            norm = (above**2 + sigma_data**2) * (1 - tau)
+            p = (above**2 * (1 - tau) / tau - sigma_data**2) / norm
+            return Affine(w**-0.5, p, -above * sigma_data * (1 - tau) * w**-0.5 / tau)
     raise InputError(f"predicts is {predicts!r}; expected one of {', '.join(PREDICTIONS)}")

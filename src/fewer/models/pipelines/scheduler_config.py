@@ -16,6 +16,7 @@ from fewer.errors import InputError, first_line
 from fewer.models.denoiser import Clip
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding, betas, discrete
 
+BOUNDS = ("clip_sample", "thresholding", "clip_denoised")  # options that bound the data prediction
 PREDICTS = {"epsilon": "noise", "sample": "data", "v_prediction": "velocity", "flow_prediction": "flow"}
 
 # entries of a FewerScheduler's configuration that are not its own scheduler's
@@ -109,6 +110,9 @@ def schedule_of(scheduler: Any) -> tuple[Schedule, str, float]:
     prediction = config.get("prediction_type", "epsilon")
     if not isinstance(prediction, str) or prediction not in PREDICTS:
         raise InputError(f"prediction_type is {prediction!r}; expected one of {', '.join(PREDICTS)}")
+    if name == "CMStochasticIterativeScheduler":
+        low, high = _number(config, "sigma_min"), _number(config, "sigma_max")
+        return VarianceExploding(low, high, "quarter-log-1000"), "consistency", _number(config, "sigma_data")
     if name.startswith("EDM"):
         if prediction != "epsilon":
             raise InputError(f"{name} with prediction_type {prediction!r} is not supported; expected 'epsilon'")
@@ -144,7 +148,7 @@ def clip_of(scheduler: Any) -> Clip | None:
         if quantile > 1:
             raise InputError(f"dynamic_thresholding_ratio is {quantile}; expected a share of at most 1")
         return Clip(bound, quantile)
-    if config.get("clip_sample"):
+    if config.get("clip_sample") or config.get("clip_denoised"):
         return Clip(_number(config, "clip_sample_range") if "clip_sample_range" in config else 1.0)
     return None
 
