@@ -138,7 +138,7 @@ def test_gamma_goes_from_ddim_to_fresh_noise() -> None:
     assert kept == sorted(kept, reverse=True)
     assert kept[0] == 1
     assert kept[-1] < 0.02
-    with pytest.raises(InputError, match="gamma is 1.5"):
+    with pytest.raises(InputError, match=r"gamma is 1\.5"):
         TrajectoryConsistency(1.5)
 
 

@@ -11,6 +11,7 @@ from fewer.errors import InputError
 from fewer.grids import Grid, Range, given_levels, levels
 from fewer.guidance.cfg import ClassifierFree, passes_at
 from fewer.models.model import Model
+from fewer.models.schedules import VarianceExploding
 from fewer.noise import MOST
 from fewer.plan import Plan, Row
 from fewer.plan.recipe import Recipe
@@ -142,6 +143,32 @@ def each_standard_plan(
             if not plan.stochastic and table not in tables:
                 tables.add(table)
                 yield plan
+
+
+RENOISING = ("lcm", "tcd", "ddim")  # solvers of distilled models
+EXPLODING = ("consistency", "tcd", "ddim")  # those of models whose data have a cleanest level above 0
+
+
+def renoising_plans(
+    model: Model, nfe: int, guidance: float | None = None, solver: str | None = None, steps: str | None = None
+) -> list[Plan]:
+    """The samplers of distilled models, or one, on every grid, or one; grids that cannot place so few calls are left out."""
+    plans: list[Plan] = []
+    tables = set()
+    usual = EXPLODING if isinstance(model.schedule, VarianceExploding) else RENOISING
+    for kind in usual if solver is None else (solver,):
+        for grid in parts("grids"):
+            if not (_requested(grid, steps) or (steps is None and grid.name == "lcm")):
+                continue
+            try:
+                plan = _compiled(kind, model, nfe, grid.name, guidance)
+            except InputError:
+                continue
+            table = tuple((round(float(row.tau), 9), round(float(row.noise), 9)) for row in plan.rows)
+            if table not in tables:
+                tables.add(table)
+                plans.append(plan)
+    return plans
 
 
 def _requested(which: Part, name: str | None) -> bool:

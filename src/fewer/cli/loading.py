@@ -55,6 +55,12 @@ def load_model(
     return model.with_guidance(scale), None
 
 
+def load_teacher(name: str, model: Model) -> Model:
+    """The model of --teacher, of the model's prompts, on its device."""
+    texts = {"prompts": model.prompts} if model.prompts else {}
+    return load(name, model.device, model.dtype, **texts)
+
+
 def read_figures(options: Figures, model: Model) -> dict[str, Any]:
     """The arguments data, features, metric and margin of `fewer.tune` and `fewer.compare`."""
     metric = None if options.metric is None else OwnMetric.load(options.metric, model.data_range)

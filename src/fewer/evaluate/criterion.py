@@ -25,10 +25,12 @@ class Criterion(ABC):
     """By what plans are judged. Samples (m, *shape) are always those from an evaluator's first m noises.
 
     paired     whether plans are judged by the errors of single samples, which a race may cut short
+    pairs      whether samples and those of the reference solution from the same noises are pairs
     ranked_as  key of the loss in what a study keeps of a standard plan
     """
 
     paired: ClassVar[bool]
+    pairs: ClassVar[bool] = True
     ranked_as: ClassVar[str]
 
     @property
@@ -65,7 +67,7 @@ class Criterion(ABC):
 
     @abstractmethod
     def score(self, evaluator: Evaluator, plan: Plan, rmse: float | None = None) -> float:
-        """A deterministic plan's number on all noises by which candidates are ranked, smaller for better ones; inf where its
+        """A plan's number on all noises by which candidates are ranked, smaller for better ones; inf where its
         samples are not finite.
 
         rmse  the plan's paired RMSE where it is known

@@ -170,12 +170,18 @@ class Evaluator:
         return play.made(self.model)[0]
 
     def unchecked(self, plan: Plan) -> Tensor:
-        """Samples of a deterministic plan from all noises; they are not checked to be finite."""
+        """Samples of a plan from all noises; they are not checked to be finite."""
         return next(self.each([plan]))
 
     def each(self, plans: Sequence[Plan]) -> Iterator[Tensor]:
-        """Those of deterministic plans in turn, played and counted as they are asked for; workers play ahead."""
-        made = self.made(self.play_of(plan, part) for plan in plans for part in self.parts())
+        """Those of plans in turn, played and counted as they are asked for; workers play ahead."""
+
+        def play(plan: Plan, part: slice) -> Play:
+            return (
+                replace(self._sampled(plan, part, None), checked=False) if plan.stochastic else self.play_of(plan, part)
+            )
+
+        made = self.made(play(plan, part) for plan in plans for part in self.parts())
         for _ in plans:
             yield torch.cat([next(made)[0] for _ in self.parts()])
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fewer.errors import InputError, counted, foreign
 from fewer.markup import joined, table
 from fewer.models.denoiser import Denoiser, Network
+from fewer.models.distilled import Distilled
 from fewer.models.edge import in_eval, without_autocast
 from fewer.models.mixture import GaussianMixture
 from fewer.models.pipelines.cut.fields import fields_of
@@ -62,6 +63,7 @@ class Model(Denoiser):
     exact          the mixture whose exact denoiser this is
     weaker         a worse model of the same data and labels, for autoguidance; None for none
     classifier     (x, tau) -> logits (n, classes) of states x (n, *shape) in the flow frame, for classifier guidance
+    distilled      of a network whose data prediction is a sample (consistency models): its calls and teacher; None for a denoiser
     others         further models of the same data and labels, which rows of a plan may call in this one's place
     loaded         how `fewer.load` came to it; None for a model that was made in this process
     """
@@ -82,6 +84,7 @@ class Model(Denoiser):
     exact: GaussianMixture | None = None
     weaker: Model | None = None
     classifier: Callable[[Tensor, float], Tensor] | None = None
+    distilled: Distilled | None = None
     others: tuple[Model, ...] = ()
     loaded: Loaded | None = None
 
@@ -104,6 +107,7 @@ class Model(Denoiser):
             "prompts": len(self.prompts) or None,
             "parameters": None if self.parameters is None else f"{self.parameters:,}",
             "pipeline": self.pipeline and self.pipeline.scheduler,
+            "distilled to": self.distilled and f"{self.distilled.calls} calls",
             "others": ", ".join(repr(other.name) for other in self.others) or None,
             "on": f"{self.device} in {str(self.dtype).removeprefix('torch.')}",
         }

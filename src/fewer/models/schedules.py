@@ -24,7 +24,10 @@ from torch import Tensor
 from fewer.errors import InputError
 from fewer.levels import Number, log_s, s_of_tau, tau_of_log_s, tau_of_s, unit_variance_scale
 
-QUARTER_LOGS = {"quarter-log": 1.0, "quarter-log-1000": 1000.0}  # times that are log(sigma) / 4, by what they are multiplied
+QUARTER_LOGS = {
+    "quarter-log": 1.0,
+    "quarter-log-1000": 1000.0,
+}  # times that are log(sigma) / 4, by what they are multiplied
 
 
 class Schedule(Protocol):

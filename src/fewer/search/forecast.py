@@ -14,6 +14,7 @@ from fewer.evaluate.cost.pace import in_words, timed_pace
 from fewer.evaluate.own_pipeline import FEWEST, LAST, pipeline_noises
 from fewer.evaluate.reference import USUAL, usual_evaluations
 from fewer.guidance.cfg import passes_at
+from fewer.models.distilled import Distilled
 from fewer.models.model import Model
 from fewer.registry import parts
 from fewer.search.deadline import BUDGETS, REFERENCES, SEARCHED
@@ -97,6 +98,8 @@ def _unbounded(request: Request, model: Model, calls: int) -> dict[str, int]:
     """Evaluations of each stage where nothing is bounded, without the pipeline where that comes last; `calls` of the reference
     solution's rows.
     """
+    if model.distilled is not None:
+        return _of_distilled(request, model.distilled)
     n, fresh = request.noises, request.held_out
     probe, passes = probes(model, request), passes_at(request.guidance)
     compared = calls // 2 if request.bounded else calls  # of the solution that plans are compared with
@@ -117,6 +120,23 @@ def _unbounded(request: Request, model: Model, calls: int) -> dict[str, int]:
         stages[stage(budget, "standard plans")] = standard_count(budget.nfe) * ranked * budget.nfe
         stages[stage(budget, "search")] = _searched(request, budget, n, few)
         stages[stage(budget, "comparison")] = int(ROUNDS * (BASELINES * budget.nfe + fine // 2) * fresh)
+    return stages
+
+
+def _of_distilled(request: Request, known: Distilled) -> dict[str, int]:
+    """Evaluations of each stage of the search of a distilled model."""
+    n, fresh, passes = request.noises, request.held_out, passes_at(request.guidance)
+    stages = {
+        "many-step samples": 8 * fresh * passes * (known.calls if known.teacher is None else 2 * USUAL),
+        "the pipeline as it is": 4 * fresh * passes * known.calls,
+    }
+    few = min(n, max(32, n // 4))
+    for budget in request.budgets:
+        stages[stage(budget, "standard plans")] = 3 * sum(part.ranked for part in parts("grids")) * few * budget.nfe
+        stages[stage(budget, "search")] = (
+            min(request.trials or request.strategy.candidates, request.strategy.candidates) * n * budget.nfe
+        )
+        stages[stage(budget, "comparison")] = int(ROUNDS * BASELINES * budget.nfe * fresh)
     return stages
 
 
@@ -179,6 +199,9 @@ def _fits(rows: RowsByRegression, nfe: int, n: int, most: int) -> float:
 def least(request: Request, model: Model) -> int:
     """Evaluations that a run of 16 noises makes at least: a coarse reference, and one standard plan of each budget."""
     passes, n = passes_at(request.guidance), LEAST_NOISES
+    if model.distilled is not None:
+        stages = _of_distilled(replace(request, held_out=n), model.distilled)
+        return stages["many-step samples"] + sum(2 * n * budget.nfe for budget in request.budgets)
     fine = passes * (LEAST_CALLS // 2 * 2 * n + 3 * LEAST_CALLS // 2 * LEAST_PROBES)
     if request.match and model.pipeline is not None:
         fine += FEWEST * model.pipeline.steps * passes

@@ -243,7 +243,7 @@ def check(request: Request, model: Model) -> None:
         if value is not None and not value > 0:
             raise InputError(f"{name} is {value}; expected a positive number")
     request.objective.check(min(request.noises, request.held_out, RANKED_ON))
-    if request.match and model.pipeline is None:
+    if request.match and model.pipeline is None and model.distilled is None:
         raise InputError(f"match needs a pipeline with a scheduler of its own; {model.name} has none")
     _check_strategy("strategy", request.strategy, request, model)
     for strategy in request.start_from:

@@ -190,7 +190,10 @@ def _baselines(task: Task, run: Run, refs: References, outcomes: list[Outcome]) 
         measured = {standard.plan.name: standard.quality.to_dict() for standard in outcome.standards}
         for candidate in outcome.ranked:
             name = candidate.plan.name
-            quality = measured.get(name) or {key: candidate.state.get(key) for key in ("paired_rmse", "typical_error")}
+            found = {key: candidate.state.get(key) for key in ("paired_rmse", "typical_error")}
+            if not request.objective.pairs:
+                found = {request.objective.key: candidate.state.get(request.objective.ranked_as)}
+            quality = measured.get(name) or found
             fresh = name in measured
             rows.append({"name": name, "kind": "standard", "nfe": outcome.nfe, "quality": quality, "fresh": fresh})
     if pipeline is None:

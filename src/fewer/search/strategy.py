@@ -34,12 +34,14 @@ class Strategy(ABC):
 
     from_plans  whether it begins with plans that are given (`Space.starts`), too
     prepares    whether `prepare` fits solvers to the model
+    renoises    whether it moves the noise that rows add, for distilled models, which it goes with alone
     by_objective  whether its candidates' errors are their `Objective.score`, so that it can search by any objective
     """
 
     from_plans: bool = False
     prepares: bool = False
     by_objective: bool = False
+    renoises: bool = False
 
     @property
     @abstractmethod

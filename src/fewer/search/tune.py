@@ -19,12 +19,13 @@ from fewer.evaluate.cost.pace import Forecast, batch_memory, timed_pace
 from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
-from fewer.evaluate.objectives import criterion_of
-from fewer.evaluate.scoring import scoring_of
+from fewer.evaluate.objectives import check_objective, criterion_of
+from fewer.evaluate.scoring import Scoring, scoring_of
 from fewer.integrations.as_it_is import guidance_notes
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.search.deadline import Deadline
+from fewer.search.distilled import beside_own_calls, criterion_of_distilled, grounds, strategy_for, with_teacher
 from fewer.search.forecast import LEAST_NOISES, check_clocking, check_room, foreseen, within
 from fewer.search.outfolder import own_folder
 from fewer.search.playable import check_playable, playable_request, whole_rows
@@ -80,6 +81,7 @@ def tune(
     features: Features | None = None,
     metric: OwnMetric | None = None,
     objective: str = "paired",
+    teacher: Model | None = None,
     out: str | Path | None = None,
     trials: int | None = None,
     time: float | None = None,
@@ -126,6 +128,8 @@ def tune(
     objective by what plans are ranked, the best of them is chosen and the verdict is made: "paired", the errors of samples from
               the same noises; "energy" or "fd", the energy or Frechet distance of all samples to `data`, or else to the
               reference solution's; "metric", the user's own. Gauss-Newton descends on paired errors all the same
+    teacher   of a distilled model (see `Model.distilled`, which it implies): the model whose many-step samples its own are to have
+              the distribution of. Without one they are held against the model's own calls, as many as it was made for
     out       folder for plan.json, results.json, report.html, study.db, front/ and samples.npz; one search at a time has
               it, and what it writes there comes whole
     trials    most candidates after the standard plans, a budget
@@ -158,14 +162,14 @@ def tune(
     Raises InputError for budgets, scales and words that make no sense for the model, for a time in which not even a coarse
     run can be done, and for a folder that cannot be written or that another search has.
     """
-    model, time = as_model(model), as_number_or_none(time, "time")
+    model, time = with_teacher(as_model(model), teacher), as_number_or_none(time, "time")
     guidance = guidance if isinstance(guidance, str) else as_number_or_none(guidance, "guidance")
     batch, workers = as_count_or_none(batch, "batch"), check_workers(workers)
     shared = None if study is None else Shared.at(study)
     if resume or shared is not None:
         check_resumable(model)
     scoring = scoring_of(model, data, features, metric)
-    criterion = criterion_of(objective, scoring)
+    criterion = _criterion(model, objective, scoring)
     run = Run(progress or (lambda *_: None), Deadline(time), overall=overall or (lambda *_: None))
     if ms is not None and time is not None:  # clocking the network for milliseconds takes long itself
         check_clocking(time, model)
@@ -175,6 +179,10 @@ def tune(
         objective=criterion, late=run.deadline.late,
     )  # fmt: skip
     if isinstance(guidance, str):
+        if model.distilled is not None:
+            raise InputError(
+                f"guidance is auto, which is for denoisers; {model.name} is distilled: give a scale, or none"
+            )
         check_auto(guidance, model, scoring, criterion)
     request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
     run.deadline.evaluations = request.evaluations
@@ -223,6 +231,8 @@ def requested(
     Raises InputError as `tune` does.
     """
     model, kept = as_model(model), check_keep(keep)
+    strategy = strategy_for(model, strategy, () if isinstance(start_from, tuple) and not start_from else [start_from],
+                            macs=macs, ms=ms, playable_by=playable_by)  # fmt: skip
     if playable_by is not None:
         playable_by, kept = playable_request(playable_by, model, kept)
     seed, margin = as_count(seed, "seed", 0), as_number(margin, "margin")
@@ -232,6 +242,7 @@ def requested(
     blocks = names_of(model) if "blocks" not in kept and not model.others and (macs, ms) != (None, None) else ()
     limits = limited(model, blocks, nfe, match, macs, ms, late)
     strategies, plans = split(start_from, model)
+    of_pairs = model.distilled is None
     unbounded = all(given is None for given in (evaluations, time, trials, noises))
 
     def request_at(scale: float | None) -> Request:
@@ -240,8 +251,8 @@ def requested(
             budgets = whole_rows(budgets, scale)
         request = Request(
             budgets, seed=seed, guidance=scale, keep=kept, margin=margin, trials=trials, time=time, match=match,
-            noises=enough_noises(model, 96, 128) if noises is None else noises,
-            held_out=enough_noises(model, 64) if fresh is None else fresh,
+            noises=enough_noises(model, *(96, 128) if of_pairs else (128, 256)) if noises is None else noises,
+            held_out=enough_noises(model, *(64, 256) if of_pairs else (256, 1024)) if fresh is None else fresh,
             strategy=strategy_of(strategy, "strategy"), start_from=strategies, start_plans=plans, objective=objective,
             evaluations=for_large(model, budgets, scale) if unbounded else evaluations, playable_by=playable_by,
         )  # fmt: skip
@@ -254,6 +265,13 @@ def requested(
     return request_at
 
 
+def _criterion(model: Model, objective: str, scoring: Scoring) -> Criterion:
+    """By what plans of the model are judged."""
+    if model.distilled is None:
+        return criterion_of(objective, scoring)
+    return criterion_of_distilled(model, check_objective(objective, scoring.metric is not None), scoring)
+
+
 def foresee(
     model: Model,
     nfe: int | Sequence[int] | None = None,
@@ -264,6 +282,7 @@ def foresee(
     features: Features | None = None,
     metric: OwnMetric | None = None,
     objective: str = "paired",
+    teacher: Model | None = None,
     **options: Any,
 ) -> Forecast:
     """What `tune` with these arguments would take, from a timed play of the model; nothing is searched or written.
@@ -272,8 +291,9 @@ def foresee(
     Raises InputError as `tune` does.
     """
     scale = PLACEHOLDER if isinstance(guidance, str) else guidance
+    model = with_teacher(as_model(model), teacher)
     scoring = scoring_of(model, data, features, metric)
-    criterion = criterion_of(objective, scoring)
+    criterion = _criterion(model, objective, scoring)
     if isinstance(guidance, str):
         check_auto(guidance, model, scoring, criterion)
     request, size = requested(model, nfe, objective=criterion, **options)(scale), batch or MICRO_BATCH
@@ -343,7 +363,11 @@ def searched(task: Task, run: Run, command: str = "", free_scale: bool = False) 
     model, request = task.model, task.request
     run.notes += _notes(model, request)
     budgets, last = request.budgets, request.budgets[-1]
-    refs = references(task, run, likely_standards(model, request, min(last.nfe, 10)))
+    if model.distilled is None:
+        refs = references(task, run, likely_standards(model, request, min(last.nfe, 10)))
+    else:
+        task, refs = grounds(task, run)
+        request = task.request
     if request.match and refs.pipeline is None:
         raise InputError(f"match needs a pipeline that runs; that of {model.name} gives no finite samples")
     outcomes: list[Outcome] = []
@@ -362,7 +386,8 @@ def searched(task: Task, run: Run, command: str = "", free_scale: bool = False) 
 
         taken = {each.nfe for each in budgets if each != budget}
         outcome = kept_within(task, run, budget, outcome_of(ranked), again, taken)
-        outcomes.append(beside_pipeline(task, run, refs, budget, outcome))
+        beside = beside_pipeline if model.distilled is None else beside_own_calls
+        outcomes.append(beside(task, run, refs, budget, outcome))
         if (match := outcomes[-1].match) is not None and match.recommended == "tuned":
             break
     if request.pipeline_last:

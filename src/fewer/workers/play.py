@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fewer.engine import History, begin, bind, play, sample
+from fewer.errors import NotFinite
 from fewer.models.model import Model
 from fewer.plan import Plan
 
@@ -66,6 +68,8 @@ class Deterministic:
 class Sampled:
     """Samples of any plan by `fewer.sample`, from noises (n, *shape) with labels (n,), of which the first has number `first` in
     the seed's noise; with `init`, data that the noises are mixed with at the level of the plan's start.
+
+    checked  whether values that are not finite are an error; else all samples are nan then
     """
 
     plan: Plan
@@ -74,6 +78,7 @@ class Sampled:
     seed: int = 0
     first: int = 0
     init: Tensor | None = None
+    checked: bool = True
 
     @property
     def evaluations(self) -> int:
@@ -81,11 +86,16 @@ class Sampled:
         return self.plan.nfe * len(self.noise)
 
     def made(self, model: Model) -> Made:
-        """Samples, checked to be finite."""
-        return sample(
-            model, self.plan, noise=self.noise, labels=self.labels, batch=len(self.noise), seed=self.seed,
-            first_sample=self.first, init=self.init, strength=None if self.init is None else float(self.plan.start.tau),
-        ), None  # fmt: skip
+        """Samples by `fewer.sample`."""
+        try:
+            return sample(
+                model, self.plan, noise=self.noise, labels=self.labels, batch=len(self.noise), seed=self.seed,
+                first_sample=self.first, init=self.init, strength=None if self.init is None else float(self.plan.start.tau),
+            ), None  # fmt: skip
+        except NotFinite:
+            if self.checked:
+                raise
+            return torch.full_like(self.noise, math.nan), None
 
 
 def made_here(model: Model, plays: Iterable[Play], count: Count) -> Iterator[Made]:

@@ -61,6 +61,13 @@ def tune(
             "--data, or else to the reference solution's samples), metric (your --metric).",
         ),
     ] = "paired",
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Of a distilled MODEL (LCM, TCD, ..): the model whose many-step samples its plans are held against, in place of its own.",
+        ),
+    ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Most candidates after the standard plans.")] = None,
     time: Annotated[float | None, typer.Option(help="Most seconds of the whole run.")] = None,
     evaluations: Annotated[
@@ -113,7 +120,7 @@ def tune(
             raise InputError(f"--{name} is a budget of its own: give it without --nfe, --match and other budgets")
     opt.writable(json_file, ("model", "budget", "verdict"))
     scale = opt.scale_or_auto(guidance, measures.data)
-    from fewer.cli.loading import load_model, read_figures
+    from fewer.cli.loading import load_model, load_teacher, read_figures
     from fewer.evaluate.objectives import check_objective
     from fewer.files import file_name
     from fewer.search import tune as run
@@ -134,6 +141,8 @@ def tune(
         raise InputError("--with saves no evaluations: give the budget as --macs X or --ms X")
     network, scale = load_model(common, scale)
     figures = read_figures(measures, network)
+    if teacher is not None:
+        figures["teacher"] = load_teacher(teacher, network)
     folder = out or Path(f"fewer-{file_name(network.name)}")
     request: dict[str, Any] = {
         "match": match, "macs": work, "ms": clock, "keep": opt.words(keep),

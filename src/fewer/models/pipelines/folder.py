@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fewer.errors import InputError, one_line
 from fewer.files import read_json
 from fewer.models.denoiser import LONGEST_NAME
+from fewer.models.distilled import distilled_for
 from fewer.models.model import Model
 from fewer.models.pipelines.defaults import own_guidance, own_steps, shifted
 from fewer.models.pipelines.network_files import hash_of, hashes_of, load_module, network_folder
@@ -93,7 +94,7 @@ def process(pipeline: Any, scheduler: Any, shift: DynamicShift | None = None) ->
     defaults = PipelineDefaults(type(scheduler).__name__, settings(scheduler), steps, own_guidance(pipeline), shift)
     return {
         "schedule": schedule, "predicts": predicts, "sigma_data": sigma_data, "clip": clip_of(scheduler),
-        "pipeline": defaults,
+        "pipeline": defaults, "distilled": distilled_for(defaults.scheduler, steps),
     }  # fmt: skip
 
 

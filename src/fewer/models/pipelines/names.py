@@ -20,6 +20,10 @@ _SOLVERS = {
     "EDMDPMSolverMultistepScheduler": "dpmpp-2m",
     "UniPCMultistepScheduler": "unipc",
     "DEISMultistepScheduler": "deis",
+    "LCMScheduler": "lcm",
+    "FlowMatchLCMScheduler": "lcm",
+    "TCDScheduler": "tcd",
+    "CMStochasticIterativeScheduler": "consistency",
 }
 _THIRD = {"dpmpp-2m": "dpmpp-3m", "unipc": "unipc-3", "deis": "deis-3"}
 _INTERVALS = ("DPMSolver", "UniPC", "DEIS")  # their 'linspace' is n intervals, which is 'uniform' here
@@ -49,6 +53,8 @@ def own_grid(model: Model) -> str:
     for option, name in (("karras_sigmas", "karras"), ("exponential_sigmas", "exponential"), ("lu_lambdas", "lu")):
         if config.get(f"use_{option}"):
             return name
+    if kind in ("LCMScheduler", "TCDScheduler"):
+        return "lcm"
     if kind.startswith("EDM"):
         return "karras"
     spacing = str(config.get("timestep_spacing") or "linspace")

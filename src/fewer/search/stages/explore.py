@@ -14,6 +14,7 @@ from fewer.search.request import DEFAULT, RANKED_ON, Budget
 from fewer.search.space import Space, fits
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.joint import names_of
+from fewer.search.strategies.renoising import is_renoising
 from fewer.search.strategies.standards import Standards, by_grid, kept_standards
 from fewer.search.strategy import Candidate, Strategy
 from fewer.search.study import Study
@@ -119,6 +120,8 @@ def _space(task: Task, run: Run, starts: list[Candidate]) -> Space | None:
     """The space around the best plan of each grid; None where no plan fits or nothing is free."""
     if task.request.playable_by is not None:
         return space_of(task.model, by_grid([c.plan for c in starts]), task.request.playable_by)
+    if task.model.distilled is not None:
+        return Space(task.model, tuple(c.plan for c in starts if is_renoising(c.plan)), task.request.keep)
     bases = by_grid([c.plan for c in starts if fits(c.plan) or c.plan.recipe.anchor in run.anchors])
     solver = next((r.solver for r in (plan.recipe for plan in bases) if r.solver and not r.anchor), None)
     space = Space(task.model, bases, task.request.keep, solver, run.anchors)

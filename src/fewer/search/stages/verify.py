@@ -49,6 +49,8 @@ def verify(
         request.objective, most,
     )  # fmt: skip
     outcome = judge_plans(judge, nfe, found.best, ranked.standards, terms, cheaper)
+    if not request.objective.pairs:
+        outcome = replace(outcome, verdict=replace(outcome.verdict, seeds=None))  # which is of pairs
     limit = ranked.budget.limit
     if limit is None or not found.columns:
         return outcome
@@ -81,7 +83,7 @@ def _cheaper(task: Task, budget: Budget, before: Sequence[Outcome]) -> list[Plan
         own = as_it_is(task.model, budget.nfe, task.request.guidance)
     except InputError:  # a scheduler that cannot be set; `fewer.evaluate.own_pipeline.pipeline_rows` says so
         return plans
-    if own is None or own.plan is None or own.plan.stochastic:
+    if own is None or own.plan is None or own.plan.stochastic or task.model.distilled is not None:
         return plans
     return [*plans, own.plan.named(own.name)]
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fewer.errors import InputError
+from fewer.integrations.as_it_is import as_it_is
 from fewer.models.model import Model
 from fewer.models.pipelines.names import own_grid, own_solver
 from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
 from fewer.registry import part
-from fewer.samplers import each_standard_plan, standard
+from fewer.samplers import each_standard_plan, renoising_plans, standard
 from fewer.search.objective import Objective
 from fewer.search.ranking import Ranking
 from fewer.search.request import Request
@@ -32,6 +33,8 @@ def kept_standards(model: Model, request: Request, nfe: int, late: Callable[[], 
     Where it gets late no more are made, the likely best and one more at least. Raises InputError where there is none.
     """
     solver, grid = _kept(model, request)
+    if model.distilled is not None:
+        return _of_distilled(model, request, nfe, solver, grid)
     plans: list[Plan] = []
     for plan in each_standard_plan(model, nfe, request.guidance, solver, grid):
         plans.append(plan)
@@ -43,6 +46,18 @@ def kept_standards(model: Model, request: Request, nfe: int, late: Callable[[], 
         kept = ", ".join(sorted(request.keep)) or "any"
         raise InputError(f"no standard plan can be made for nfe {nfe} with {kept} kept")
     return sorted(plans, key=lambda plan: plan.recipe not in LIKELY_BEST)
+
+
+def _of_distilled(model: Model, request: Request, nfe: int, solver: str | None, grid: str | None) -> list[Plan]:
+    """The samplers of distilled models, and the pipeline's own of so many evaluations where it has a plan."""
+    plans = renoising_plans(model, nfe, request.guidance, solver, grid)
+    with suppress(InputError):  # a scheduler that cannot be set to so few steps
+        own = as_it_is(model, nfe, request.guidance)
+        if own is not None and own.plan is not None and own.nfe == nfe:
+            plans.append(replace(own.plan.named(own.name), model=model.signature))
+    if not plans:
+        raise InputError(f"no sampler of distilled models can be made for nfe {nfe}")
+    return plans
 
 
 def likely_standards(model: Model, request: Request, nfe: int) -> list[Plan]:

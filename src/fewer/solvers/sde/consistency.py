@@ -28,8 +28,8 @@ from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
 class LatentConsistency(OneLevelACall):
     """x' = alpha' D + sigma' z with fresh unit noise z, none on the step to level 0.
 
-    In the flow frame (1 - tau') D + tau' z: the step of diffusers' LCMScheduler and, on flows, FlowMatchLCMScheduler. LCM's boundary
-    scalings are left out: c_skip is below 7e-6 from the time 19 on, the cleanest that latent consistency models are trained at.
+    In the flow frame (1 - tau') D + tau' z: the step of diffusers' LCMScheduler and, on flows, FlowMatchLCMScheduler. LCM's
+    boundary scalings are left out: c_skip is below 7e-6 from the time 19 on, the cleanest that such models are trained at.
 
     order  0: of a denoiser the samples do not converge with more calls
     """

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fewer.errors import InputError, foreign
+from fewer.models.distilled import distilled_for
 from fewer.models.pipelines.cut.loop import Cut, takes
 from fewer.models.pipelines.cut.network import PipelineNetwork
 from fewer.models.pipelines.defaults import own_scheduler
@@ -45,7 +46,7 @@ def fields_of(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
         "network": network, "shape": tuple(network.filler.shape[1:]), "classes": network.classes,
         "prompts": _prompts(call, network.classes), "called_with": _digest(call),
         "hash": weights, "known_as": partial(hash_of_its_folder, pipe, weights),
-        "pipeline": _defaults(pipe, cut),
+        "pipeline": _defaults(pipe, cut), "distilled": distilled_for(type(pipe.scheduler).__name__, _steps(cut)),
         "decode": network.images if _decodes(pipe, call) else None, "name": kind,
         "device": cut.noise.device, "dtype": cut.noise.dtype,
     }  # fmt: skip
@@ -110,6 +111,13 @@ def _decodes(pipe: Any, call: Mapping[str, Any]) -> bool:
     decoder = any(name in DECODERS and part is not None for name, part in pipe.components.items())
     other = any(takes(pipe, name) for name in ("num_frames", "video_length", "audio_length_in_s", "audio_end_in_s"))
     return decoder and takes(pipe, "output_type") and call.get("output_type") != "latent" and not other
+
+
+def _steps(cut: Cut) -> int:
+    """Steps of the call's own loop."""
+    sigmas = cut.given.get("sigmas")
+    listed = cut.given.get("timesteps") if sigmas is None else sigmas
+    return int(cut.given.get("num_inference_steps", 1)) if listed is None else len(listed)
 
 
 def _defaults(pipe: Any, cut: Cut) -> PipelineDefaults | None:
