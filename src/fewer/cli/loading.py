@@ -57,8 +57,7 @@ def load_model(
 
 def load_teacher(name: str, model: Model) -> Model:
     """The model of --teacher, of the model's prompts, on its device."""
-    texts = {"prompts": model.prompts} if model.prompts else {}
-    return load(name, model.device, model.dtype, **texts)
+    return load(name, model.device, model.dtype, prompts=model.prompts or None)
 
 
 def read_figures(options: Figures, model: Model) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The engine: a plan is bound to a model, and played."""
 
 from fewer.engine.bind import Step, bind
-from fewer.engine.play import Callback, Draws, History, advance, begin, output, play
+from fewer.engine.play import Callback, Draws, History, advance, begin, begun, output, play
 from fewer.engine.sample import MICRO_BATCH, check_fit, sample
 from fewer.engine.times import times
 
@@ -13,6 +13,7 @@ __all__ = [
     "Step",
     "advance",
     "begin",
+    "begun",
     "bind",
     "check_fit",
     "output",

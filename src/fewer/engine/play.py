@@ -208,6 +208,12 @@ def begin(plan: Plan, noise: Tensor, fresh: Callable[[], Tensor]) -> Tensor:
     return _shift(x, start.offset)
 
 
+def begun(model: Model, plan: Plan, noise: Tensor, labels: Tensor | None, fresh: Callable[[], Tensor]) -> Tensor:
+    """The state that a plan of a model starts with: `begin`, with the data of models that begin with noised ones."""
+    x = begin(plan, noise, fresh)
+    return x if model.beginning is None else model.beginning.mixed(x, float(plan.start.tau), labels)
+
+
 def _shift(x: Tensor, offset: Coefficient) -> Tensor:
     if isinstance(offset, Tensor):
         return x + offset.to(device=x.device, dtype=x.dtype)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fewer.arguments import as_count, as_model, as_number, as_plan, as_tensor
 from fewer.engine.bind import bind
-from fewer.engine.play import Callback, Draws, History, add, begin, play
+from fewer.engine.play import Callback, Draws, History, add, begin, begun, play
 from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError, NotFinite
 from fewer.memory import check_room, halving
@@ -102,10 +102,12 @@ def sample(
             return play(model, steps, x, part_labels, draws=draws, **more)
 
         z = unit(Draw.START()) if noise is None else noise[some].to(device=model.device, dtype=torch.float32)
-        x = begin(plan, z, lambda: unit(Draw.START_NOISE()))
-        if init is not None:
-            x = add(x, 1 - float(plan.start.tau), init[some].to(device=model.device, dtype=torch.float32))
         part_labels = None if all_labels is None else all_labels[some]
+        if init is None:
+            x = begun(model, plan, z, part_labels, lambda: unit(Draw.START_NOISE()))
+        else:
+            x = begin(plan, z, lambda: unit(Draw.START_NOISE()))
+            x = add(x, 1 - float(plan.start.tau), init[some].to(device=model.device, dtype=torch.float32))
         out = run(callback=callback)
         # a finite sum has finite terms; only a sum that is not has to be looked at closer, since it may have overflowed
         if not math.isfinite(out.sum()) and not bool(out.isfinite().all()):

@@ -25,6 +25,39 @@ def check_number(plan: Plan, steps: int | None, lists: Mapping[str, Any]) -> Non
             raise InputError(f"{name} is {asked}; plan {plan.name!r} has {rows} rows: give num_inference_steps={rows}")
 
 
+def ahead(plan: Plan, steps: int | None, lists: Mapping[str, Any]) -> int:
+    """How many steps go ahead of the rows of a plan that begins with noised data, which the pipeline leaves out by its strength;
+    0 for other plans.
+
+    Raises InputError where there are fewer steps than rows.
+    """
+    if not begins_below(plan):
+        return 0
+    asked = next((n for n in (steps, *map(len, lists.values())) if n is not None), len(plan.rows))
+    if asked < len(plan.rows):
+        raise InputError(f"num_inference_steps is {asked}; {_rows_of(plan)}")
+    return asked - len(plan.rows)
+
+
+def begins_below(plan: Plan) -> bool:
+    """Whether a plan was made for calls that begin with noised data, as image-to-image does."""
+    return "begins" in (plan.model or {})
+
+
+def check_begins(plan: Plan, row: int | None) -> None:
+    """Raises InputError where a plan that begins with noised data is begun elsewhere than with its first row of such."""
+    if begins_below(plan) and row != 0:
+        raise InputError(f"the pipeline begins elsewhere: {_rows_of(plan)}")
+
+
+def _rows_of(plan: Plan) -> str:
+    rows = len(plan.rows)
+    return (
+        f"plan {plan.name!r} has {rows} row{'s' if rows > 1 else ''} for image-to-image: call the pipeline with the strength that "
+        f"it was made for, and the num_inference_steps of which strength leaves {rows}"
+    )
+
+
 def check_lists(plan: Plan, lists: Mapping[str, Any], own: Mapping[str, Sequence[float]], taken: Sequence[str]) -> None:
     """Raises InputError for levels and times that the pipeline's caller has given, which are not the plan's `own`.
 

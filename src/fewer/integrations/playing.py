@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewer.batch import per_sample
 from fewer.errors import InputError
-from fewer.integrations.asked import row_of
+from fewer.integrations.asked import check_begins, row_of
 from fewer.integrations.beginnings import check_scaled, first_state, is_plain
 from fewer.integrations.pipeline_samples import Scales, narrowed, with_values
 from fewer.integrations.run import Run
@@ -160,6 +160,7 @@ class Playing:
             first = run.begin
             if first is None:
                 first = (run.noised_at or 0) if timestep is None else self._place(run, timestep)
+            check_begins(self.plan, first if run.noised else None)
             run.start(self.plan, self.frame, first)
         assert run.at is not None
         return run, run.at

@@ -23,6 +23,7 @@ class Run:
     """State of a scheduler's run.
 
     thread              of `set_timesteps`, which alone plays the run; None before one
+    ahead               steps that the pipeline has before the plan's rows, and leaves out
     begin, at           the row to begin with, where the pipeline has set it; the row in play, None before the first
     first, rows, steps  the rows that are played, from row `first` on, and their numbers; None for rows before it
     state               before the row in play, as the last step left it
@@ -36,6 +37,7 @@ class Run:
 
     thread: int | None = None
     begin: int | None = None
+    ahead: int = 0
     at: int | None = None
     first: int = 0
     rows: tuple[Row, ...] = ()

@@ -20,7 +20,15 @@ from torch import Tensor
 
 from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError
-from fewer.integrations.asked import check_left, check_lists, check_number, first_of_strength
+from fewer.integrations.asked import (
+    ahead,
+    begins_below,
+    check_begins,
+    check_left,
+    check_lists,
+    check_number,
+    first_of_strength,
+)
 from fewer.integrations.beginnings import first_state
 from fewer.integrations.front import Choice, as_front, choice_of
 from fewer.integrations.playing import FewerSchedulerOutput, Playing
@@ -141,7 +149,9 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
 
         Raises InputError where no row would be left, as at a strength that times the number of rows is below one.
         """
-        self._begin_index = check_left(self.plan, begin_index)
+        row = begin_index - self.run.ahead
+        check_begins(self.plan, row)
+        self._begin_index = check_left(self.plan, row)
 
     def set_timesteps(
         self,
@@ -175,11 +185,18 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
             raise InputError(
                 f"{', '.join(more)} is given, but the levels of plan {plan.name!r} are its own: leave it out"
             )
-        check_number(plan, num_inference_steps, lists)
+        before = ahead(plan, num_inference_steps, lists)
+        if not begins_below(plan):
+            check_number(plan, num_inference_steps, lists)
         own = {"timesteps": chosen.times, "sigmas": chosen.scales.sigmas(self.frame)[:-1].tolist()}
+        own = {name: [*values[:1] * before, *values] for name, values in own.items()}
         check_lists(plan, lists, own, self.call_takes)
-        first = first_of_strength(plan, strength)
+        first = None if begins_below(plan) else first_of_strength(plan, strength)
         self._begin(chosen, device, None if first is None else check_left(plan, first))
+        self.run.ahead = before
+        if before and strength is None:  # a pipeline that gives the strength takes the times as they are
+            top = float(self.frame.schedule.time(self.frame.schedule.tau_max))
+            self.timesteps = torch.cat([self.timesteps.new_full((before,), top), self.timesteps])
 
     def _begin(self, chosen: Choice, device: torch.device | str | None = None, first: int | None = None) -> None:
         # the run before its plan, so that one under way in another thread ends there and never goes on under this plan

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fewer.errors import InputError, counted, foreign
 from fewer.markup import joined, table
+from fewer.models.beginning import Beginning
 from fewer.models.denoiser import Denoiser, Network
 from fewer.models.distilled import Distilled
 from fewer.models.edge import in_eval, without_autocast
@@ -64,6 +65,7 @@ class Model(Denoiser):
     weaker         a worse model of the same data and labels, for autoguidance; None for none
     classifier     (x, tau) -> logits (n, classes) of states x (n, *shape) in the flow frame, for classifier guidance
     distilled      of a network whose data prediction is a sample (consistency models): its calls and teacher; None for a denoiser
+    beginning      of a call of a pipeline that begins with noised data (image-to-image); None for pure noise
     others         further models of the same data and labels, which rows of a plan may call in this one's place
     loaded         how `fewer.load` came to it; None for a model that was made in this process
     """
@@ -85,6 +87,7 @@ class Model(Denoiser):
     weaker: Model | None = None
     classifier: Callable[[Tensor, float], Tensor] | None = None
     distilled: Distilled | None = None
+    beginning: Beginning | None = None
     others: tuple[Model, ...] = ()
     loaded: Loaded | None = None
 
@@ -289,7 +292,13 @@ class Model(Denoiser):
     @property
     def signature(self) -> dict[str, str]:
         """Name, hash and noise schedule, by which a plan names its model."""
-        return {"name": self.name, "hash": self.hash, "schedule": self.schedule.describe()}
+        known = {"name": self.name, "hash": self.hash, "schedule": self.schedule.describe()}
+        return known if self.beginning is None else known | {"begins": f"{self.beginning.level:.9g}"}
+
+    @property
+    def start(self) -> float:
+        """The level to start from (see `Denoiser.start`), or where the pipeline begins with noised data."""
+        return super().start if self.beginning is None else min(super().start, self.beginning.level)
 
     def describe(self) -> dict[str, Any]:
         """Description of the model in results and reports."""

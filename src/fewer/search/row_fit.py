@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from fewer.engine import begin
+from fewer.engine import begun
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.guidance.cfg import ClassifierFree
 from fewer.guidance.pass_weights import Conditions, pass_weights
@@ -86,7 +86,8 @@ class RowFit:
         every = len(taus)
         rules = {"whole": self._rules(every), "label": [None] * every, "empty": [ClassifierFree(0.0)] * every}
         called = {name: _blank(taus, rules[name]).rows for name in {each for row in rows for each in row}}
-        start = begin(_blank(taus, [None] * len(taus)), self.objective.noise, torch.empty(0).clone)
+        of, blank = self.objective, _blank(taus, [None] * len(taus))
+        start = begun(of.model, blank, of.noise, of.labels, torch.empty(0).clone)
         states, passes = [start, *known.states[1 : fixed + 1]], list(known.passes[:same])
         weights = list(known.weights[:fixed])
         for n in range(fixed, len(taus)):

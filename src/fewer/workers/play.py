@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fewer.engine import History, begin, bind, play, sample
+from fewer.engine import History, begun, bind, play, sample
 from fewer.errors import NotFinite
 from fewer.models.model import Model
 from fewer.plan import Plan
@@ -56,7 +56,7 @@ class Deterministic:
         """Play the rows."""
         history = self.history if self.history is not None else History() if self.keep else None
         if history is None or history.first == 0:
-            x = begin(self.plan, self.noise, lambda: torch.zeros_like(self.noise))
+            x = begun(model, self.plan, self.noise, self.labels, lambda: torch.zeros_like(self.noise))
         else:
             x = history.states[history.first]
         with torch.inference_mode():

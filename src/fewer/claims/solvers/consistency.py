@@ -55,8 +55,8 @@ for name, solver, of in (
 
 @claim(
     "tcd/less-noise",
-    statement=f"With a share gamma = 0.3 of fresh noise, samples of {CALLS} calls of a model that errs are nearer to the data than with "
-    "all noise fresh (LCM): difference of the energy distances.",
+    statement=f"With a share gamma = 0.3 of fresh noise, samples of {CALLS} calls of a model that errs are nearer to the data "
+    "than with all noise fresh (LCM): difference of the energy distances.",
     baseline=f"lcm on the same levels and noises; flow maps blurred by {BLUR:g} towards the denoiser's mean; the paper's model is "
     "trained to jump to any level, which these are not",
     below=0.0,
@@ -64,11 +64,11 @@ for name, solver, of in (
 def less_noise(seed: int, sabotage: bool) -> Measured:
     """The broken variant adds twice the noise."""
     model = consistency_model(seed, BLUR)
-    made = [
+    mine, its = (
         sample(model, plan_of(solver, model), n=N, seed=seed, batch=N).double()
         for solver in (TrajectoryConsistency(), LatentConsistency())
-    ]
+    )
     if sabotage:
-        made[0] = made[0] + 0.5 * torch.randn(made[0].shape, generator=torch.Generator().manual_seed(seed)).double()
+        mine = mine + 0.5 * torch.randn(mine.shape, generator=torch.Generator().manual_seed(seed)).double()
     data = truth(seed).sample(N, seed=seed + 1)[0]
-    return Measured(energy_difference(*made, data))
+    return Measured(energy_difference(mine, its, data))

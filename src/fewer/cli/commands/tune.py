@@ -65,7 +65,8 @@ def tune(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Of a distilled MODEL (LCM, TCD, ..): the model whose many-step samples its plans are held against, in place of its own.",
+            help="Of a distilled MODEL (LCM, TCD, ..): the model whose many-step samples its plans are held against, in place of "
+            "its own.",
         ),
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Most candidates after the standard plans.")] = None,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewer.engine import begin, bind, play, times
+from fewer.engine import begun, bind, play, times
 from fewer.errors import ForeignError, InputError, first_line, out_of_memory
 from fewer.evaluate.criterion import PAIRED
 from fewer.levels import log_s, tau_of_log_s
@@ -177,7 +177,9 @@ def soft_errors(objective: Objective, plan: Plan) -> tuple[Tensor, Tensor]:
         z = objective.noise[some].clone().requires_grad_()
         labels = None if objective.labels is None else objective.labels[some]
         try:
-            x = play(objective.model, steps, begin(plan, z, partial(torch.zeros_like, z)), labels)
+            x = play(
+                objective.model, steps, begun(objective.model, plan, z, labels, partial(torch.zeros_like, z)), labels
+            )
             error = (x - objective.target[some]).double().square().flatten(1).mean(1)
             (gradient,) = torch.autograd.grad(error.sum(), z)
         except (ForeignError, RuntimeError) as refusal:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fewer.errors import InputError, foreign
+from fewer.models.beginning import Beginning
 from fewer.models.distilled import distilled_for
 from fewer.models.pipelines.cut.loop import Cut, takes
 from fewer.models.pipelines.cut.network import PipelineNetwork
@@ -46,6 +47,7 @@ def fields_of(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
         "network": network, "shape": tuple(network.filler.shape[1:]), "classes": network.classes,
         "prompts": _prompts(call, network.classes), "called_with": _digest(call),
         "hash": weights, "known_as": partial(hash_of_its_folder, pipe, weights),
+        "beginning": _beginning(pipe, cut, network),
         "pipeline": _defaults(pipe, cut), "distilled": distilled_for(type(pipe.scheduler).__name__, _steps(cut)),
         "decode": network.images if _decodes(pipe, call) else None, "name": kind,
         "device": cut.noise.device, "dtype": cut.noise.dtype,
@@ -62,6 +64,11 @@ def _checked(pipe: Any, call: Any) -> dict[str, Any]:
     if not isinstance(call, Mapping) or not all(isinstance(name, str) for name in call):
         raise InputError(f"call is {call!r:.80}; expected the arguments of the pipeline's call, dict(prompt=..)")
     known = inspect.signature(type(pipe).__call__).parameters
+    if call.get("denoising_start") is not None:
+        raise InputError(
+            "denoising_start begins with samples that another pipeline has noised: give strength in its place, as the share of the "
+            "steps that this one makes"
+        )
     strange = [name for name in call if name not in known]
     if strange and not any(each.kind is each.VAR_KEYWORD for each in known.values()):
         near = get_close_matches(strange[0], known)
@@ -111,6 +118,21 @@ def _decodes(pipe: Any, call: Mapping[str, Any]) -> bool:
     decoder = any(name in DECODERS and part is not None for name, part in pipe.components.items())
     other = any(takes(pipe, name) for name in ("num_frames", "video_length", "audio_length_in_s", "audio_end_in_s"))
     return decoder and takes(pipe, "output_type") and call.get("output_type") != "latent" and not other
+
+
+def _beginning(pipe: Any, cut: Cut, network: PipelineNetwork) -> Beginning | None:
+    """Where a call begins with noised data: at the time that the pipeline's own scheduler has for that step."""
+    if cut.data is None or cut.begins is None:
+        return None
+    theirs = copy.deepcopy(pipe.scheduler)
+    with foreign(f"the scheduler of {type(pipe).__name__}"):
+        theirs.set_timesteps(**cut.given)
+    times = torch.as_tensor(theirs.timesteps)
+    first = 0 if "strength" in cut.given else cut.begins * int(getattr(theirs, "order", 1))
+    schedule, _, _ = schedule_of(pipe.scheduler)
+    level = float(schedule.tau(float(times[min(first, len(times) - 1)])))
+    state = network.sample_states(cut.data)
+    return Beginning(level, state if network.classes is None else state[:: network.size // network.classes])
 
 
 def _steps(cut: Cut) -> int:

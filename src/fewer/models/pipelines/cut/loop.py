@@ -30,8 +30,10 @@ class Cut:
     """output = cut(x, t), x a whole state (rows, ..) of the pipeline's loop and t a time of its scheduler.
 
     scheduler  the pipeline's own, at first: that of a plan may be in its place later
-    noise      the first state of the first call
+    noise      the first state of the first call, without the data that it may be noised from
     given      the arguments of its scheduler's `set_timesteps`, and `whole` whether the loop has all of the times so set
+    data       what the first state is noised data of, in its shape, and `begins` the number of the step that it is at; None for
+               pure noise
 
     Raises InputError for a pipeline that does not call its scheduler's `step`, and what the call raises. The thread ends with
     the object, with an error or Ctrl-C, and by `close`; the next question starts a call again.
@@ -45,6 +47,9 @@ class Cut:
         self.noise = self._turns.first.sample.clone()
         loop = self._turns.scheduler
         self.given, self.whole = loop.given, loop.length == len(loop.timesteps)
+        self.begins, self.data = loop.begins, None if loop.begins is None else self._noised()
+        if self.data is None:
+            self.begins = None
 
     def __call__(self, x: Tensor, t: float) -> Tensor:
         """The network's output, as the loop hands it to `step`."""
@@ -61,6 +66,13 @@ class Cut:
         """End the call that is under way, and its thread."""
         with self._lock:
             self._end()
+
+    def _noised(self) -> Tensor | None:
+        """What the first state is noised data of: that of a call which is given the data in its place; None where it is not."""
+        call = _Call(self.pipe, self.scheduler, _own(self.pipe, self.call), shown=True)
+        data = call.first.sample.clone()
+        call.end()
+        return None if torch.equal(data, self.noise) else data
 
     def _open(self) -> _Call:
         """The call under way, or another where it has no room left."""
@@ -81,9 +93,9 @@ class Cut:
 class _Call:
     """One call of the pipeline, up to its first step, and its thread."""
 
-    def __init__(self, pipe: Any, scheduler: Any, call: dict[str, Any]) -> None:
+    def __init__(self, pipe: Any, scheduler: Any, call: dict[str, Any], shown: bool = False) -> None:
         self.kind, self.exchange = type(pipe).__name__, Exchange()
-        self.scheduler = StandIn(scheduler, self.exchange)
+        self.scheduler = StandIn(scheduler, self.exchange, shown)
         mine = copy.copy(pipe)
         vars(mine)["scheduler"] = self.scheduler
         mine.set_progress_bar_config(disable=True)

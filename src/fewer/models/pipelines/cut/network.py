@@ -24,8 +24,7 @@ class PipelineNetwork:
 
     def __init__(self, cut: Cut, classes: int | None, size: int, copies: int) -> None:
         self.cut, self.classes, self.size, self.copies = cut, classes, size, copies
-        state = cut.noise[: len(cut.noise) // copies]
-        self.filler = state.reshape(size, *_sample_shape(state, size))
+        self.filler = self.sample_states(cut.noise)
 
     def __call__(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         """Output (n, *shape) of states x (n, *shape) of any labels (n,), by as many turns of the loop as they need."""
@@ -41,6 +40,11 @@ class PipelineNetwork:
             outputs.append(self._turn(state, time)[places[here]])
         order = torch.argsort(turns, stable=True)
         return torch.cat(outputs)[torch.argsort(order)]
+
+    def sample_states(self, whole: Tensor) -> Tensor:
+        """The states (size, *shape) of the call's samples in the loop's whole one."""
+        state = whole[: len(whole) // self.copies]
+        return state.reshape(self.size, *_sample_shape(state, self.size))
 
     def images(self, x: Tensor) -> Tensor:
         """Images (n, ..) in [-1, 1] that the pipeline decodes from its last states x (n, *shape)."""

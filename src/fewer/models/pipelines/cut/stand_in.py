@@ -37,13 +37,15 @@ class StandIn:
     asked   state of the turn under way, after the first
     over    whether the loop has been given its last state
     given   the arguments by which the pipeline has set the times
+    begins  number of the step whose time the pipeline has noised data at, before the first turn; None where it has not
+    shown   whether the data itself is given to the pipeline in place of its noised state, before the first turn
     known   data that the pipeline puts back into parts of its states, where it has asked for their noised states
     """
 
     order = 1
     init_noise_sigma = 1.0
 
-    def __init__(self, own: Any, exchange: Exchange) -> None:
+    def __init__(self, own: Any, exchange: Exchange, shown: bool = False) -> None:
         self.config: Mapping[str, Any] = own.config
         self.top = float(own.config.get("num_train_timesteps", 1000)) - 1
         self.exchange = exchange
@@ -52,6 +54,8 @@ class StandIn:
         self.asked: Tensor | None = None
         self.given: dict[str, Any] = {}
         self.known: Known | None = None
+        self.begins: int | None = None
+        self.shown = shown
         self.process = Process.of(own)
         self.flow = isinstance(self.process.schedule, Flow)  # whose levels are its times, divided by their number
         self.modes = ExitStack()
@@ -90,11 +94,12 @@ class StandIn:
         return sample
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor:
-        """The data at a time; before the first turn the noise, which the states asked for replace."""
+        """The data at a time; before the first turn the noise, or the data where they are to be shown."""
         self.known = Known(original_samples, noise)
-        if self.now is None:
-            return noise
         t = float(torch.as_tensor(timesteps).flatten()[0])
+        if self.now is None:
+            self.begins = round((1 - t / self.top) * (self.length - 1)) if self.length > 1 else 0
+            return original_samples.to(noise) if self.shown else noise
         return self.process.noised(original_samples, noise, t).to(noise)
 
     def scale_noise(self, sample: Tensor, timestep: Any, noise: Tensor) -> Tensor:
