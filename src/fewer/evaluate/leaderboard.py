@@ -14,6 +14,7 @@ from fewer.arguments import as_count, as_count_or_none, as_counts, as_model, as_
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError, NotFinite
 from fewer.evaluate.distances.own_metric import OwnMetric
+from fewer.evaluate.distilled_board import Game
 from fewer.evaluate.equal_cost import EqualCost, PlanVerdict, costs_partial_calls
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.features import Features
@@ -30,7 +31,7 @@ from fewer.markup import joined, paragraph, table
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.plan import Plan
-from fewer.samplers import rows_for, standard_plans
+from fewer.samplers import renoising_plans, rows_for, standard_plans
 from fewer.transfer import transferred
 
 STANDARD_BASELINES = ("ddim logsnr", "dpmpp-2m logsnr", "unipc logsnr")  # standard plans that run on any model
@@ -159,8 +160,9 @@ def compare(
     number of evaluations: does it hold here? Plans that leave out blocks, or call a second network, are compared with as many
     evaluations of the whole network as their multiply-adds pay for, rounded down (`fewer.evaluate.equal_cost`).
     A pipeline is a row at its own number of steps and at each of `nfe`, by its own scheduler.
-    Plans that add noise are compared by Frechet distance. A standard plan that gives no finite samples is left out, and
-    noted; a given one does not hold. Plans made for another model are played as `fewer.transfer.transferred` says.
+    Plans of a distilled model are compared by the energy distance to many-step samples (`fewer.evaluate.many_steps`), and the rows
+    are its samplers; other plans that add noise are compared by Frechet distance. A standard plan that gives no finite samples is
+    left out, and noted; a given one does not hold. Plans made for another model are played as `fewer.transfer.transferred` says.
 
     Raises InputError for options that do not go together, and for plans that cannot be played on this model.
     """
@@ -185,8 +187,17 @@ def compare(
     notes += guidance_notes(model, guidance, nfe)
     budgets = sorted({*nfe, *(cost.nfe for cost in costs)})
     rows_for(model, budgets[0], guidance)  # which says why a model cannot be guided
-    standards = {budget: standard_plans(model, budget, guidance) for budget in budgets}
     size = MICRO_BATCH if batch is None else batch
+    if model.distilled is not None:
+        game = Game(model, n, seed, size, guidance, scoring, lambda stage: report(stage, 0, None))
+        found = game.board(budgets, plans, costs, margin)
+        pairs = zip(plans, costs, found.verdicts, strict=True)
+        return Leaderboard(
+            model.describe(), found.reference, tuple(sorted(found.rows, key=lambda row: (row.nfe, _size(row, "energy")))),
+            tuple(PlanVerdict(plan, model, cost, verdict, finite=finite) for plan, cost, (verdict, finite) in pairs),
+            "energy", {}, own, (*notes, found.note),
+        )  # fmt: skip
+    standards = {budget: standard_plans(model, budget, guidance) for budget in budgets}
     noises = Evaluator(model, held_out_noise(model, n, seed), model.labels(n), batch=size, scoring=scoring)
     evaluator = _with_reference(noises, standards[budgets[-1]], guidance, report)
     rows, best = _standard_rows(evaluator, standards, report, notes)
@@ -212,6 +223,14 @@ def leaderboard_evaluations(
 ) -> dict[str, int]:
     """Network evaluations that `compare` takes, by what makes them; those of the reference solution as they usually are."""
     guidance = _guidance_of(plans) if guidance is None else guidance
+    if model.distilled is not None:
+        budgets = sorted({*nfe, *(plan.nfe for plan in plans)})
+        made = {
+            "many-step samples": 8 * n * model.distilled.calls,
+            "standard plans": n * sum(budget * len(renoising_plans(model, budget, guidance)) for budget in budgets),
+            "given plans": n * sum(plan.nfe for plan in plans) + n * model.distilled.calls,
+        }
+        return {what: count for what, count in made.items() if count}
     budgets = sorted({*nfe, *(EqualCost.of(model, plan).nfe for plan in plans)})
     probe = min(n, PROBE)
     counts = {budget: len(standard_plans(model, budget, guidance)) for budget in budgets}

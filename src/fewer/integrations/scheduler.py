@@ -196,7 +196,7 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         self.run.ahead = before
         if before and strength is None:  # a pipeline that gives the strength takes the times as they are
             top = float(self.frame.schedule.time(self.frame.schedule.tau_max))
-            self.timesteps = torch.cat([self.timesteps.new_full((before,), top), self.timesteps])
+            self.timesteps = torch.tensor([*[top] * before, *self.times], dtype=torch.float32, device=device)
 
     def _begin(self, chosen: Choice, device: torch.device | str | None = None, first: int | None = None) -> None:
         # the run before its plan, so that one under way in another thread ends there and never goes on under this plan

@@ -1,0 +1,120 @@
+"""The leaderboard of a distilled model: its samplers by the energy distance of their samples to many-step ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fewer.errors import InputError, NotFinite
+from fewer.evaluate.equal_cost import EqualCost
+from fewer.evaluate.evaluator import Evaluator
+from fewer.evaluate.held_out import held_out_noise
+from fewer.evaluate.many_steps import ToManySteps, customary_plan, many_step_samples
+from fewer.evaluate.scoring import Quality, Scored, Scoring
+from fewer.evaluate.verdict import Side, Verdict
+from fewer.models.model import Model
+from fewer.noise import Stream
+from fewer.plan import Plan
+from fewer.samplers import renoising_plans
+
+AS_MANY = 8  # many-step samples for each starting noise
+
+
+@dataclass(frozen=True)
+class DistilledBoard:
+    """Rows of a leaderboard, the verdicts on given plans, and what all were held against."""
+
+    rows: list[Scored]
+    verdicts: list[tuple[Verdict, bool]]
+    reference: dict[str, float | int | None]
+    note: str
+
+
+@dataclass(frozen=True)
+class Game:
+    """n starting noises of a seed, on which plans of a model are played; `scoring` may have data in place of many-step samples."""
+
+    model: Model
+    n: int
+    seed: int
+    batch: int
+    guidance: float | None
+    scoring: Scoring
+    report: Callable[[str], object]
+
+    def board(
+        self, budgets: Sequence[int], plans: Sequence[Plan], costs: Sequence[EqualCost], margin: float
+    ) -> DistilledBoard:
+        """Every sampler of distilled models at each budget, the model's own calls, and the given plans, each held against the best
+        sampler of as many evaluations. Raises InputError where none can be made for a budget.
+        """
+        by, reference, note = self._criterion()
+        numbers = Stream.HELD_OUT.numbers(self.n)
+        judge = Evaluator(
+            self.model, held_out_noise(self.model, self.n, self.seed), self.model.labels(self.n), batch=self.batch,
+            scoring=by.scoring, seed=self.seed, number=numbers[0],
+        )  # fmt: skip
+        rows: list[Scored] = []
+        best: dict[int, tuple[float, Side]] = {}
+        for nfe in budgets:
+            for plan in renoising_plans(self.model, nfe, self.guidance):
+                self.report("standard plans")
+                samples = _finite(judge, plan)
+                if samples is None:
+                    continue
+                quality = by.quality(judge, samples)
+                rows.append(Scored(plan.name, "standard", plan.nfe, quality))
+                size = by.size(quality)
+                if nfe not in best or size < best[nfe][0]:
+                    best[nfe] = size, Side(plan.name, samples, plan.stochastic)
+            if nfe not in best:
+                raise InputError(f"no sampler of {nfe} evaluations gives finite samples of {self.model.name}")
+        own = customary_plan(self.model, self.guidance)
+        if (samples := _finite(judge, own)) is not None:
+            scheduler = None if self.model.pipeline is None else self.model.pipeline.scheduler
+            rows.append(Scored(own.name, "pipeline", own.nfe, by.quality(judge, samples), scheduler=scheduler))
+        verdicts = []
+        for plan, cost in zip(plans, costs, strict=True):
+            self.report(f"plan {plan.name}")
+            samples, against = _finite(judge, plan), best[cost.nfe][1]
+            found = Verdict(against.name, margin, "worse", None, by.title)
+            if samples is not None:
+                found = by.decide(judge, Side(plan.name, samples, plan.stochastic), against, margin)
+            rows.append(
+                Scored(
+                    plan.name,
+                    "plan",
+                    plan.nfe,
+                    Quality() if samples is None else by.quality(judge, samples),
+                    calls=cost.calls,
+                )
+            )
+            verdicts.append((found, samples is not None))
+        return DistilledBoard(rows, verdicts, reference, note)
+
+    def _criterion(self) -> tuple[ToManySteps, dict[str, float | int | None], str]:
+        if self.scoring.data is not None:
+            note = f"{self.model.name} is distilled: its plans are compared by the energy distance to the data"
+            return ToManySteps(self.scoring), {"nfe": None, "error": None}, note
+        many = many_step_samples(
+            self.model, AS_MANY * self.n, self.seed, self.guidance, batch=self.batch, progress=self.report
+        )
+        teacher = None if self.model.distilled is None else self.model.distilled.teacher
+        whose = "of its own" if teacher is None else f"of its teacher {teacher.name}"
+        note = (
+            f"{self.model.name} is distilled: its plans are compared by the energy distance to {len(many.samples):,} samples of "
+            f"{many.calls} calls {whose}"
+        )
+        error = many.error if math.isfinite(many.error) else None
+        return ToManySteps().with_samples(many.samples), {"nfe": many.calls, "error": error}, note
+
+
+def _finite(judge: Evaluator, plan: Plan) -> Tensor | None:
+    """A plan's samples from all noises; None where they are not finite."""
+    try:
+        return judge.samples(plan)
+    except NotFinite:
+        return None
