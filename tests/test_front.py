@@ -146,3 +146,17 @@ def test_a_run_of_another_plan_breaks_off_one_that_is_under_way() -> None:
 def images(pipe: Any, n: int) -> Tensor:
     given = {"num_inference_steps": n, "output_type": "np", "generator": torch.Generator().manual_seed(1)}
     return torch.from_numpy(tiny.silent(pipe)(1, **given).images)
+
+
+def test_a_word_chooses_a_plan() -> None:
+    case = ddpm()
+    plans = [fewer.standard("ddim", case.model, nfe=nfe) for nfe in (5, 2, 8, 3)]
+    for quality, rows in (("draft", 2), ("standard", 5), ("high", 8)):
+        fewer.apply(plans, case.pipe, quality=quality)
+        assert [len(plan.rows) for plan in case.pipe.scheduler.plans] == [rows]
+        fewer.unapply(case.pipe)
+    fewer.apply(plans[0], case.pipe, quality="draft")
+    assert len(case.pipe.scheduler.plan.rows) == 5
+    fewer.unapply(case.pipe)
+    with pytest.raises(InputError, match="quality is 'best'; expected one of draft, standard, high"):
+        fewer.apply(plans, case.pipe, quality="best")

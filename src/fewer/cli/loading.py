@@ -47,6 +47,9 @@ def load_model(
         texts: dict[str, Any] = {}
         if model.prompts:
             texts = {"prompts": model.prompts, "negative_prompt": model.negative_prompt}
+        call = values_of(options.values)
+        if call is not None:  # a pipeline that is called as the first one is
+            texts = {"prompts": model.prompts or None, "call": call}
         model = replace(model, others=(load(options.other, model.device, model.dtype, **texts),))
     for plan in plans or []:
         model.called(max(plan.networks))

@@ -59,7 +59,8 @@ Values = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="An argument of the call of a folder's pipeline, such as height=768 or guidance_scale=7.5; repeatable.",
+        help="An argument of the call of a folder's pipeline, and of that of --with, such as height=768 or guidance_scale=7.5; "
+        "repeatable.",
     ),
 ]
 NegativePrompt = Annotated[

@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from diffusers import ConfigMixin, DiffusionPipeline
@@ -14,7 +14,7 @@ from diffusers import ConfigMixin, DiffusionPipeline
 from fewer.blocks.find import candidates
 from fewer.engine import check_fit
 from fewer.errors import InputError
-from fewer.integrations.front import as_front
+from fewer.integrations.front import as_front, of_quality
 from fewer.integrations.hook import guides, needs_hook, networks, unwatch, watch
 from fewer.integrations.scheduler import LISTS, FewerScheduler
 from fewer.models.model import Model
@@ -40,10 +40,14 @@ class _Applied:
 _applied: WeakKeyDictionary[Any, _Applied] = WeakKeyDictionary()
 
 
-def apply(plan: Plan | Sequence[Any], pipe: Any, model: Model | None = None) -> None:
+def apply(
+    plan: Plan | Sequence[Any], pipe: Any, model: Model | None = None, *,
+    quality: Literal["draft", "standard", "high"] | None = None,
+) -> None:  # fmt: skip
     """Make a diffusers pipeline run a plan: `pipe(..., num_inference_steps=len(plan.rows))`, until `unapply(pipe)`.
 
-    Of a front (`result.front`, or a list of plans of different numbers of rows), `num_inference_steps` chooses the plan.
+    Of a front (`result.front`, or a list of plans of different numbers of rows), `num_inference_steps` chooses the plan; or here
+    `quality`: "draft" the one of fewest rows, "standard" the middle one, "high" that of most.
 
     The pipeline gets a FewerScheduler, and so do pipelines inside of it that share its own scheduler (combined ones). Where rows
     guide, leave out blocks, or start from more than the noise, its calls are played, too (see fewer.integrations.hook). Under a
@@ -54,7 +58,7 @@ def apply(plan: Plan | Sequence[Any], pipe: Any, model: Model | None = None) -> 
     when the plan was made for another model. Raises InputError for what cannot play the plan: a pipeline whose scheduler
     is not known or whose network is guided by an input of its own, and blocks that the network has not.
     """
-    plans = as_front(plan)
+    plans = of_quality(as_front(plan), quality)
     own = _own_scheduler(pipe)
     scheduler = FewerScheduler.from_plan(plans, own if model is None else model)
     scheduler.call_takes = tuple(name for name in LISTS if name in inspect.signature(type(pipe).__call__).parameters)

@@ -14,6 +14,8 @@ from fewer.integrations.pipeline_samples import Scales
 from fewer.models.model import Model
 from fewer.plan import Plan
 
+QUALITIES = ("draft", "standard", "high")
+
 
 @runtime_checkable
 class WithPlan(Protocol):
@@ -59,6 +61,18 @@ def as_front(given: Any) -> tuple[Plan, ...]:
             )
         seen[rows] = plan
     return plans
+
+
+def of_quality(plans: tuple[Plan, ...], quality: Any) -> tuple[Plan, ...]:
+    """The one plan of a front that a word stands for: "draft" the one of fewest rows, "high" that of most, "standard" the middle
+    one, of an even number the larger of the two; all for None. Raises InputError for another word.
+    """
+    if quality is None:
+        return plans
+    if quality not in QUALITIES:
+        raise InputError(f"quality is {quality!r:.80}; expected one of {', '.join(QUALITIES)}")
+    rising = sorted(plans, key=lambda plan: len(plan.rows))
+    return (rising[{"draft": 0, "standard": len(rising) // 2, "high": -1}[quality]],)
 
 
 def choice_of(choices: Mapping[int, Choice], steps: int | None, lists: Mapping[str, Any]) -> Choice:
