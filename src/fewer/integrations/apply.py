@@ -17,8 +17,10 @@ from fewer.errors import InputError
 from fewer.integrations.front import as_front, of_quality
 from fewer.integrations.hook import guides, needs_hook, networks, unwatch, watch
 from fewer.integrations.scheduler import LISTS, FewerScheduler
+from fewer.integrations.split import split_of
 from fewer.models.model import Model
 from fewer.models.pipelines.cut.fields import hash_of_networks
+from fewer.models.pipelines.experts import boundary
 from fewer.models.pipelines.network_files import hash_of, is_pipeline
 from fewer.models.pipelines.origin import folder_of
 from fewer.plan import Plan
@@ -29,12 +31,14 @@ REMAKING = ("DDIMPipeline", "PNDMPipeline")  # those that make a scheduler of th
 @dataclass
 class _Applied:
     """own, played  the pipeline's own scheduler, and the one that plays the plan in its place
+    ratio           the pipeline's own boundary between its two experts, where the plan has moved it; None where it has not
     inner           pipelines inside of the pipeline that step by the same scheduler
     """
 
     own: Any
     played: FewerScheduler
     inner: list[Any]
+    ratio: float | None = None
 
 
 _applied: WeakKeyDictionary[Any, _Applied] = WeakKeyDictionary()
@@ -54,12 +58,15 @@ def apply(
     plan that guides the pipeline must be called so that it guides, by any scale; under another one it guides as it always does. A
     plan that was applied before is taken off; a scheduler that was set meanwhile counts as the pipeline's own.
 
+    A plan whose rows name the expert that they call, of a pipeline with two and a boundary (Wan 2.2), moves that boundary.
+
     `model` gives the noise schedule and the hash of the network, where the pipeline's scheduler and folder do not. Warns once
     when the plan was made for another model. Raises InputError for what cannot play the plan: a pipeline whose scheduler
     is not known or whose network is guided by an input of its own, and blocks that the network has not.
     """
     plans = of_quality(as_front(plan), quality)
     own = _own_scheduler(pipe)
+    plans, ratio = split_of(plans, pipe, own if model is None else model)
     scheduler = FewerScheduler.from_plan(plans, own if model is None else model)
     scheduler.call_takes = tuple(name for name in LISTS if name in inspect.signature(type(pipe).__call__).parameters)
     scheduler.remade_by = next((each.__name__ for each in type(pipe).__mro__ if each.__name__ in REMAKING), None)
@@ -69,7 +76,9 @@ def apply(
         _warn_of_fit(each, pipe, model, scheduler.frame.schedule.describe())
     unapply(pipe)
     inner = _inner(pipe, own)
-    _applied[pipe] = _Applied(own, scheduler, inner)
+    _applied[pipe] = _Applied(own, scheduler, inner, None if ratio is None else boundary(pipe))
+    if ratio is not None:
+        pipe.register_to_config(boundary_ratio=ratio)
     for playing in (pipe, *inner):
         playing.scheduler = scheduler
         if needs_hook(scheduler):
@@ -86,6 +95,8 @@ def unapply(pipe: Any) -> None:
     was = _applied.pop(pipe, None)
     unwatch(pipe)
     if was is not None:
+        if was.ratio is not None:
+            pipe.register_to_config(boundary_ratio=was.ratio)
         for each in (pipe, *was.inner):
             unwatch(each)
             if each.scheduler is was.played:

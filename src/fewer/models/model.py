@@ -20,6 +20,7 @@ from fewer.models.edge import in_eval, without_autocast
 from fewer.models.mixture import GaussianMixture
 from fewer.models.pipelines.cut.fields import fields_of
 from fewer.models.pipelines.cut.network import PipelineNetwork
+from fewer.models.pipelines.experts import Experts
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
 from fewer.models.reach import hash_of_network, modules_of
 from fewer.models.schedules import Schedule
@@ -65,6 +66,7 @@ class Model(Denoiser):
     weaker         a worse model of the same data and labels, for autoguidance; None for none
     classifier     (x, tau) -> logits (n, classes) of states x (n, *shape) in the flow frame, for classifier guidance
     distilled      of a network whose data prediction is a sample (consistency models): its calls and teacher; None for a denoiser
+    experts        of a pipeline with two networks and a boundary: rows of networks 1 and 2 call one of them, others what it takes
     beginning      of a call of a pipeline that begins with noised data (image-to-image); None for pure noise
     others         further models of the same data and labels, which rows of a plan may call in this one's place
     loaded         how `fewer.load` came to it; None for a model that was made in this process
@@ -88,6 +90,7 @@ class Model(Denoiser):
     classifier: Callable[[Tensor, float], Tensor] | None = None
     distilled: Distilled | None = None
     beginning: Beginning | None = None
+    experts: Experts | None = None
     others: tuple[Model, ...] = ()
     loaded: Loaded | None = None
 
@@ -220,6 +223,8 @@ class Model(Denoiser):
 
     def called(self, network: int) -> Model:
         """The model of rows of this network: itself for 0, else one of the others. Raises InputError where it is none."""
+        if self.experts is not None and not self.others and 1 <= network <= 2:
+            return replace(self, network=self.experts.networks()[network - 1], experts=None)
         if network > len(self.others):
             raise InputError(
                 f"the plan calls network {network}, and {self.name} comes with {len(self.others)} others: give the "

@@ -7,6 +7,7 @@ from functools import partial
 
 from fewer.search.columns import STEPS_SHARE, besides, best_column, listed, strategies
 from fewer.search.deadline import RANKED, SEARCHED
+from fewer.search.experts import best_split, said
 from fewer.search.forecast import cycle, stage, step_on_levels
 from fewer.search.objective import Objective
 from fewer.search.playable import space_of
@@ -77,6 +78,12 @@ def search(task: Task, run: Run, ranked: Ranked) -> Found:
             done = follow()  # with what is left
         best = [moving.choose(done)] if done else []
     steps = min([*best, *starts], key=lambda c: c.error, default=None)
+    experts = task.model.experts is not None and not (task.model.others or task.request.limits)
+    if steps is not None and experts and task.request.objective.paired:
+        run.progress(f"{ranked.budget.nfe} evaluations: rows of each expert", 0, None)
+        steps = best_split(ranked.objective, steps)
+        if (sentence := said(task.model, steps.plan)) is not None:
+            run.notes.append(f"of the plan that was found at {ranked.budget.nfe} evaluations {sentence}")
     columns = ({} if steps is None else {listed("steps", *besides(moving)): steps}) | cheaper
     return Found(best_column(ranked.objective, list(columns.values())), {} if saving is None else columns)
 

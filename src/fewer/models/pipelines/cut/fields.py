@@ -8,7 +8,7 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from fewer.models.distilled import distilled_for
 from fewer.models.pipelines.cut.loop import Cut, takes
 from fewer.models.pipelines.cut.network import PipelineNetwork
 from fewer.models.pipelines.defaults import own_scheduler
+from fewer.models.pipelines.experts import Experts, boundary, of_one_expert
 from fewer.models.pipelines.network_files import hashes_of
 from fewer.models.pipelines.origin import hash_of_its_folder
 from fewer.models.pipelines.pipeline_defaults import DynamicShift, PipelineDefaults
@@ -47,6 +48,7 @@ def fields_of(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
         "network": network, "shape": tuple(network.filler.shape[1:]), "classes": network.classes,
         "prompts": _prompts(call, network.classes), "called_with": _digest(call),
         "hash": weights, "known_as": partial(hash_of_its_folder, pipe, weights),
+        "experts": _experts(pipe, call, network, float(schedule.time(schedule.tau_max)) + 1),
         "beginning": _beginning(pipe, cut, network),
         "pipeline": _defaults(pipe, cut), "distilled": distilled_for(type(pipe.scheduler).__name__, _steps(cut)),
         "decode": network.images if _decodes(pipe, call) else None, "name": kind,
@@ -118,6 +120,15 @@ def _decodes(pipe: Any, call: Mapping[str, Any]) -> bool:
     decoder = any(name in DECODERS and part is not None for name, part in pipe.components.items())
     other = any(takes(pipe, name) for name in ("num_frames", "video_length", "audio_length_in_s", "audio_end_in_s"))
     return decoder and takes(pipe, "output_type") and call.get("output_type") != "latent" and not other
+
+
+def _experts(pipe: Any, call: Mapping[str, Any], network: PipelineNetwork, steps: float) -> Experts | None:
+    """The pipeline's two experts, whose loops are begun when they are first asked for."""
+    ratio = boundary(pipe)
+    if ratio is None:
+        return None
+    steps = pipe.scheduler.config.get("num_train_timesteps", steps)
+    return Experts(ratio * steps, cache(lambda: of_one_expert(pipe, call, network)))
 
 
 def _beginning(pipe: Any, cut: Cut, network: PipelineNetwork) -> Beginning | None:
