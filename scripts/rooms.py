@@ -73,9 +73,10 @@ def deterministic(part: Part) -> bool:
 def plots(name: str) -> list[tuple[str, str]]:
     """File name and description of a family's order plots."""
     found = []
-    if any(deterministic(part) for part in families()[name]):
+    measured = [part for part in families()[name] if part.make().order > 0]
+    if any(deterministic(part) for part in measured):
         found += [(f"{page(name)}-gaussian.svg", "on a Gaussian"), (f"{page(name)}-mixture.svg", "on a mixture")]
-    if not all(deterministic(part) for part in families()[name]):
+    if not all(deterministic(part) for part in measured):
         found.append((f"{page(name)}-variance.svg", "of the variance"))
     return found
 
@@ -97,6 +98,8 @@ def family(name: str) -> str:
     held = families()[name]
     blocks = [f"# {headline(module.__doc__ or name)}", MADE, _words(module), f"File: `src/fewer/{name}.py`"]
     blocks += [section(part) for part in held]
+    if not plots(name):  # samplers of distilled models, which have no order
+        return _joined(blocks)
     blocks += ["## Order of convergence", "[How to read the plots](index.md#how-orders-are-measured)"]
     blocks.append("\n".join(f"![Error against step size {where}: {page(name)}]({file})" for file, where in plots(name)))
     return _joined(blocks)

@@ -39,7 +39,7 @@ SCHEDULES: dict[str, Schedule] = {
 }
 CASES = [
     ("vp", "noise"), ("vp", "data"), ("vp", "velocity"), ("ve", "data"), ("ve", "noise"), ("ve", "edm"),
-    ("flow", "flow"), ("rising flow", "data-flow"), ("flow", "data"), ("vp", "score"),
+    ("flow", "flow"), ("rising flow", "data-flow"), ("flow", "data"), ("vp", "score"), ("ve", "consistency"),
 ]  # fmt: skip
 EULER: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
