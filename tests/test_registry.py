@@ -105,7 +105,7 @@ def test_names_are_those_of_the_register():
 @pytest.mark.parametrize(
     ("room", "given", "says"),
     [
-        ("solvers", "nobody", "solvers has no 'nobody'; there are: ancestral, ddim"),
+        ("solvers", "nobody", "solvers has no 'nobody'; there are: ancestral, consistency"),
         ("solvers", Halfway, "Halfway is a class; expected an object"),
         ("solvers", 7, "got an object of int (a solver needs order, steps, run)"),
         ("grids", lambda a, b: [], r"a grid needs a call with (span, n)"),
@@ -136,7 +136,8 @@ def test_a_part_without_a_role_is_refused():
     with pytest.raises(ValueError, match="plays no role: a solver needs order, steps, run; "):
         part("nothing", title="x", source="x")(Nothing)
     with pytest.raises(
-        ValueError, match=r"plays no role: a strategy needs from_plans, prepares, by_objective, name, [\w, ]*$"
+        ValueError,
+        match=r"plays no role: a strategy needs from_plans, prepares, by_objective, renoises, name, [\w, ]*$",
     ):
         part("nothing", title="x", source="x", room="search")(Nothing)
     with pytest.raises(ValueError, match="rooms are grids, solvers"):

@@ -167,8 +167,9 @@ def network_output(predicts: str, schedule: Schedule, tau: float, data: Tensor, 
             return data - noise
         case "score":
             return -noise / sigma
-    # Karras et al. 2022, table 1: D = c_skip x + c_out F with the input x / alpha
-    c_skip, c_out = sd**2 / (s**2 + sd**2), s * sd / math.sqrt(s**2 + sd**2)
+    # Karras et al. 2022, table 1: D = c_skip x + c_out F with the input x / alpha; above the cleanest level, Song et al. 2023
+    above = s - schedule.tau_min / (1 - schedule.tau_min) if predicts == "consistency" else s
+    c_skip, c_out = sd**2 / (above**2 + sd**2), above * sd / math.sqrt(s**2 + sd**2)
     return (data - c_skip * x / alpha) / c_out
 
 
@@ -185,7 +186,7 @@ def test_every_prediction_gives_the_same_output(predicts: str, name: str, part: 
     u = p * x + q * network_output(predicts, schedule, tau, data, noise, sd)
     assert float(u) == pytest.approx(float(noise - data), rel=1e-9)
     scale = float(schedule.scale(tau))
-    if predicts == "edm":  # the published input scaling, of x / alpha
+    if predicts in ("edm", "consistency"):  # the published input scaling, of x / alpha
         s = tau / (1 - tau)
         assert float(c_in) == pytest.approx(1 / math.sqrt(s**2 + sd**2) / (1 - tau))
     else:
