@@ -64,7 +64,7 @@ class Play:
             return network(*given.args, **given.kwargs)
         if run is not self.run or n != self.number:
             self._begin(scheduler, run, n)
-        if self.scales and n == 0:
+        if self.scales and n == 0 and not run.scales_input:  # the pipeline may have it scaled after a call of its own
             given = given.with_x(scheduler.first_input(given.x))
         number = self.blocks.next_call(len(given.x))
 

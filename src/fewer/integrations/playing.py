@@ -82,6 +82,7 @@ class Playing:
         eta: float = 0.0,
         use_clipped_model_output: bool | None = None,
         per_token_timesteps: Tensor | None = None,
+        prev_timestep: Any = None,
         return_dict: bool = True,
         **more: Any,
     ) -> FewerSchedulerOutput | tuple[Tensor, Tensor]:
@@ -93,6 +94,7 @@ class Playing:
         generator     of the fresh noise of rows that add some
         per_token_timesteps  (n, tokens) of samples (n, tokens, ..): tokens of another time than the row's stay as they are. With
                       it the output is D - eps, as diffusers' flow schedulers have it
+        prev_timestep  the next row's time, which the plan knows itself: pipelines with a prior give it
         return_dict   False for (prev_sample, pred_original_sample)
 
         Derivatives go through to the output and the sample. How much noise is added and what is clipped is the plan's: `eta`
@@ -106,6 +108,7 @@ class Playing:
         if eta or use_clipped_model_output:
             raise InputError("eta and use_clipped_model_output are the plan's to decide; leave them at their defaults")
         run, n = self.located(timestep)
+        self._check_next(n, prev_timestep)
         self._follow_batch(run, n, sample)
         self._check(run, n, timestep, sample)
         x = self._current(run, n, sample)
@@ -196,6 +199,14 @@ class Playing:
         if (row.guidance is not None or row.blocks) and run.played != n:
             what = "guidance" if row.guidance is not None else "blocks"
             raise InputError(f"plan {name!r} has {what} in row {n}; fewer.apply(plan, pipe) plays it")
+
+    def _check_next(self, n: int, told: Any) -> None:
+        """Raises InputError where the pipeline tells another time of the next row than the plan's."""
+        following = self.times[n + 1 : n + 2]
+        if told is not None and (not following or row_of(following, told, None) is None):
+            raise InputError(
+                f"step is told {float(told):g} as the next time, which is not that of plan {self.plan.name!r}"
+            )
 
     def _follow_batch(self, run: Run, n: int, sample: Tensor) -> None:
         """Go on with those samples of the batch that are still there, or there more than once."""

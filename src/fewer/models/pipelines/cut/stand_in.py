@@ -107,11 +107,22 @@ class StandIn:
         return self.add_noise(sample, noise, timestep)
 
     def step(
-        self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, return_dict: bool = True, **more: Any
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        *args: Any,
+        per_token_timesteps: Tensor | None = None,
+        return_dict: bool = True,
+        **more: Any,
     ) -> Any:
-        """Hand out the output of this turn, and wait for the state of the next; InputError where it is not the state asked for."""
+        """Hand out the output of this turn, and wait for the state of the next; InputError where it is not the state asked for.
+
+        With per_token_timesteps the output is D - eps, as diffusers' flow schedulers have it.
+        """
         self.modes.close()
-        self.exchange.answers.put(Handed(self._output(model_output, sample), sample))
+        output = model_output if per_token_timesteps is None else -model_output
+        self.exchange.answers.put(Handed(self._output(output, sample), sample))
         ask = self.exchange.asks.get()
         if ask is None:
             raise LetGo
@@ -181,12 +192,21 @@ class Times(Tensor):
                 return
 
     def __getitem__(self, key: Any) -> Tensor:
-        """The time at a place; InputError for one that is not of the turn under way, since it is not asked for yet."""
+        """The time at a place: that of another turn than the one under way is not asked for yet, and nothing can be made of it."""
         if self.loop.now is None or not isinstance(key, int):
             return super().__getitem__(key)
         if key != self.loop.steps:
-            raise InputError("the pipeline reads the time of another step: it cannot be asked for the network's output")
+            return torch.empty(()).as_subclass(NotAsked)
         return self.loop.now / self.per
+
+
+class NotAsked(Tensor):
+    """The time of another turn, which pipelines may hand on to `step`: the plan knows it. InputError for any use of it."""
+
+    @classmethod
+    def __torch_function__(cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """No operation."""
+        raise InputError("the pipeline reads the time of another step: it cannot be asked for the network's output")
 
 
 def _same(sample: Tensor, asked: Tensor) -> bool:
