@@ -10,6 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))  # the benchmarks are no installed package
 
 from benchmarks.fleet.checks import examine
+from benchmarks.fleet.classes import scope
 
 SOME = (
     "AnimateDiffPipeline", "AuraFlowPipeline", "BriaPipeline", "ChromaPipeline", "CogView3PlusPipeline", "DDIMPipeline",
@@ -26,3 +27,29 @@ def test_a_pipeline_loads_plays_a_plan_and_is_itself_again(name: str) -> None:
     outcome = examine(name, guided=True, checks=("loads", "applies", "restored"), steps=3)
     assert not outcome.built
     assert set(outcome.found.values()) == {""}, outcome.found
+
+
+ASKED = {
+    "every token has a time of its own": "LTXConditionPipeline",
+    "step is told the next time": "KandinskyPriorPipeline",
+    "the network is called before its input is scaled": "StableDiffusionAttendAndExcitePipeline",
+}
+
+
+@pytest.mark.parametrize("kind", ASKED)
+def test_what_a_pipeline_does_beside_its_step_is_followed(kind: str) -> None:
+    outcome = examine(ASKED[kind], guided=False, checks=("loads", "applies"), steps=3)
+    assert not outcome.built
+    assert set(outcome.found.values()) == {""}, outcome.found
+
+
+def test_classes_count_by_their_loop() -> None:
+    """One loop over numbers counts; a loop within a loop, tokens, and other pipelines' loops do not."""
+    reasons = scope()
+    assert not reasons["FluxPipeline"]
+    assert not reasons["LTX2Pipeline"]  # which steps a second scheduler in the same loop
+    assert "within another loop" in reasons["HeliosPipeline"]
+    assert "tokens" in reasons["VQDiffusionPipeline"]
+    assert "3 loops" in reasons["UnCLIPPipeline"]
+    assert "no scheduler" in reasons["FluxPriorReduxPipeline"]
+    assert "no loop" in reasons["StableCascadeCombinedPipeline"]

@@ -50,7 +50,7 @@ AUTOENCODERS: dict[str, dict[str, Any]] = {
         "upsample_match_channel": False, "temporal_compression_ratio": 2,
     },
     "AutoencoderKLLTX2Audio": {
-        "base_channels": 4, "latent_channels": 4, "ch_mult": (1,), "mel_bins": 16, "resolution": 32,
+        "base_channels": 16, "latent_channels": 4, "ch_mult": (1,), "mel_bins": 16, "resolution": 32,
     },
     "AutoencoderKLLTX2Video": {
         "latent_channels": 4, "block_out_channels": (8,), "decoder_block_out_channels": (8,),
@@ -81,7 +81,7 @@ AUTOENCODERS: dict[str, dict[str, Any]] = {
         "dim_mult": [1, 1, 1, 1, 1], "num_res_blocks": 1,
     },
     "AutoencoderKLTemporalDecoder": {
-        "block_out_channels": (4, 4), "latent_channels": 4,
+        "block_out_channels": (32, 32), "latent_channels": 4,
         "down_block_types": ("DownEncoderBlock2D", "DownEncoderBlock2D"),
     },
     "AutoencoderKLWan": {

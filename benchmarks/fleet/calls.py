@@ -26,6 +26,7 @@ def call(kind: type, guided: bool) -> dict[str, Any]:
     own = dict(CALLS.get(kind.__name__, {}))
     size = own.get("height", 16)
     scale = 5.0 if guided else 1.0
+    latents = '"latent"' in inspect.getsource(kind.__call__)
     ones, embeds = torch.ones(1, TEXT, dtype=torch.long), (1, TEXT, WIDTH)
     table: dict[str, Any] = {
         **dict.fromkeys(MASKS, ones),
@@ -34,10 +35,11 @@ def call(kind: type, guided: bool) -> dict[str, Any]:
         "prompt_embeds_2": drawn(*embeds, seed=6), "negative_prompt_embeds_2": drawn(*embeds, seed=7),
         "image": picture(size=size), "mask_image": mask(size), "control_image": picture(1, size), "strength": 0.8,
         "video": pictures(own.get("num_frames", 2), size),
-        "height": size, "width": size, "num_frames": 2, "output_type": "latent", "max_sequence_length": TEXT,
+        "height": size, "width": size, "num_frames": 2, "output_type": "latent" if latents else "np", "max_sequence_length": TEXT,
         "use_resolution_binning": False, "_auto_resize": False, "max_area": size * size, "prompt": "a fox in the snow",
-        "image_embeds": drawn(1, WIDTH, seed=8), "negative_image_embeds": drawn(1, WIDTH, seed=9), 
+        "image_embeds": drawn(1, WIDTH, seed=8), "negative_image_embeds": drawn(1, WIDTH, seed=9),
         "eta": 0.0, "batch_size": 1, "class_labels": [1], "guidance_scale": scale, "true_cfg_scale": scale,
+        "min_guidance_scale": 1.0, "max_guidance_scale": scale,
     }  # fmt: skip
     given = {name: value for name, value in table.items() if name in names}
     if "prompt_embeds" in names and kind.__name__ not in PROMPTED:

@@ -18,6 +18,7 @@ from torch import Tensor
 import fewer
 from benchmarks.fleet.calls import call
 from benchmarks.fleet.parts import pipeline
+from benchmarks.fleet.search import short_search
 from fewer.errors import first_line
 from fewer.models.model import Model
 from fewer.plan import Start
@@ -26,7 +27,6 @@ STEPS = 4  # rows of the standard plan
 NEAR = 1e-4  # largest difference, relative to the largest number
 NEAR_MASKED = 3e-3  # where known data is put back: pipelines do so from their second turn on, the cut at each
 CHECKS = ("loads", "applies", "restored", "tunes")
-SEARCH = {"nfe": 2, "trials": 1, "noises": 8, "fresh": 8, "evaluations": 2000, "seed": 0}
 SCALING = ("scale_model_input", "first_input")  # methods of schedulers that make the input of the network
 
 
@@ -50,9 +50,12 @@ class Outcome:
 
 @dataclass
 class Turn:
-    """A call of the scheduler's step: the network's input and output, the time, the state and the next one."""
+    """A call of the scheduler's step: the network's input and output, the time, the state and the next one.
 
-    inputs: Tensor
+    inputs  None where more than the state was made ready for the network
+    """
+
+    inputs: Tensor | None
     output: Tensor
     t: float
     sample: Tensor
@@ -130,7 +133,8 @@ class Run:
         turns, model = self.turns(), self.cut()
         kept = untouched(turns)
         for turn in (turns[0], turns[len(turns) // 2]):
-            ours = model.network.cut(turn.inputs, turn.t)[:, : turn.sample.shape[1]]
+            asked = turn.sample if turn.inputs is None else turn.inputs
+            ours = model.network.cut(asked, turn.t)[:, : turn.sample.shape[1]]
             check_same(ours[kept], turn.output[:, : turn.sample.shape[1]][kept], "the network's output")
 
     def applies(self) -> None:
@@ -138,23 +142,25 @@ class Run:
         self.plays(fewer.standard("dpmpp-2m", self.cut(), nfe=self.steps))
 
     def tunes(self) -> None:
-        """A tuned plan plays in the pipeline as on the cut."""
-        self.plays(fewer.tune(self.cut(), **SEARCH).plan)
+        """The plan of a short search plays in the pipeline as on the cut."""
+        self.plays(short_search(self.cut()))
 
     def plays(self, plan: fewer.Plan) -> None:
         """The pipeline under a plan makes the samples that `fewer.sample` makes from its first state."""
         model, rows = self.cut(), len(plan.rows)
         fewer.apply(plan, self.pipe)
-        turns = self.turns(rows)
+        turns, noised = self.turns(rows), self.pipe.scheduler.run.noised
         fewer.unapply(self.pipe)
         first = rows - len(turns)
         if first < 0:
             raise Differs(f"{len(turns)} calls of step for {rows} rows")
         tail = plan.from_row(first)
-        scale = float(model.affine(float(tail.start.tau)).c_in)
-        state = samples(model, turns[0].inputs) / scale
-        plain = replace(tail, start=Start(tau=tail.start.tau, scale=1.0))
-        ours = fewer.sample(model, plain, noise=state, labels=model.labels(len(state)))
+        begun, state = turns[0], samples(model, turns[0].sample)
+        if first > 0 or noised or begun.inputs is not None:  # else the state is the noise of the plan's own start
+            given = begun.sample if begun.inputs is None else begun.inputs
+            state = samples(model, given) / float(model.affine(float(tail.start.tau)).c_in)
+            tail = replace(tail, start=Start(tau=tail.start.tau, scale=1.0))
+        ours = fewer.sample(model, tail, noise=state, labels=model.labels(len(state)))
         kept = samples(model, untouched(turns).float()) > 0
         within = NEAR if bool(kept.all()) else NEAR_MASKED
         check_same(ours[kept], samples(model, turns[-1].after)[kept], "the samples", within)
@@ -185,12 +191,15 @@ def recorded(scheduler: Any) -> Iterator[list[Turn]]:
     def recording(*args: Any, **more: Any) -> Any:
         output, t, sample = list(inspect.signature(step).bind(*args, **more).arguments.values())[:3]
         fitting = inputs and inputs[-1].shape[1:] == sample.shape[1:] and len(inputs[-1]) % len(sample) == 0
-        given = inputs[-1][: len(sample)] if fitting else sample  # of batched passes that of one
-        kept = [each.detach().clone() for each in (given, output, sample)]
+        given = (
+            inputs[-1][: len(sample)] if fitting else None if inputs else sample.detach().clone()
+        )  # one of batched passes
+        kept = [each.detach().clone() for each in (output, sample)]
         inputs.clear()
         made = step(*args, **more)
         after = made[0] if isinstance(made, tuple) else made.prev_sample
-        turns.append(Turn(kept[0], kept[1], float(t), kept[2], after.detach().clone()))
+        sign = 1 if more.get("per_token_timesteps") is None else -1  # such steps are given D - eps
+        turns.append(Turn(given, sign * kept[0], float(t), kept[1], after.detach().clone()))
         return made
 
     def scaling(name: str, sample: Tensor, *args: Any, **more: Any) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.fleet.texts import Tokens
+from benchmarks.fleet.texts import Tokenizer, Tokens
 
 PATCHES = 4  # of an image
 
@@ -36,6 +36,21 @@ class ImageProcessor:
         )
         values = values if isinstance(image, Tensor) else values.permute(2, 0, 1)
         return nn.functional.interpolate(values.reshape(1, -1, *values.shape[-2:])[:, :3], (16, 16))[0]
+
+
+class Processor(Tokenizer):
+    """A processor of texts and images."""
+
+    image_processor = ImageProcessor()
+
+    def __call__(self, text: Any = None, images: Any = None, **more: Any) -> Tokens:
+        """The tokens of texts, or the pixels of images alone."""
+        return ImageProcessor()(images) if text is None else super().__call__(text, **more)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """That of its texts."""
+        return self
 
 
 class ImageEncoder(nn.Module):
@@ -72,5 +87,16 @@ class ImageEncoder(nn.Module):
 class Encoded(SimpleNamespace):
     """An encoder's output, whose first entry is the image's embedding."""
 
-    def __getitem__(self, place: int) -> Tensor:
+    def __getitem__(self, place: int | str) -> Any:
+        if isinstance(place, str):
+            return getattr(self, place)
         return self.image_embeds if place == 0 else self.last_hidden_state
+
+
+class Exemplars(ImageEncoder):
+    """An encoder that gives an image's embedding and that of no image."""
+
+    def forward(self, pixel_values: Tensor, *_: Any, **__: Any) -> Any:
+        """Embeddings (n, 1, width) and (1, 1, width)."""
+        found = super().forward(pixel_values).image_embeds[:, None]
+        return found, torch.zeros_like(found[:1])

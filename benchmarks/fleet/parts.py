@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import types
 import typing
@@ -13,8 +14,8 @@ import diffusers
 from diffusers import ConfigMixin, ModelMixin, SchedulerMixin
 from diffusers.guiders import ClassifierFreeGuidance
 
-from benchmarks.fleet.families import PARTS, SMALL_AREAS
-from benchmarks.fleet.images import ImageEncoder, ImageProcessor
+from benchmarks.fleet.families import OWN_SIZES, PARTS, SMALL_AREAS
+from benchmarks.fleet.images import ImageEncoder, ImageProcessor, Processor
 from benchmarks.fleet.networks import tiny
 from benchmarks.fleet.texts import Encoder, Tokenizer
 
@@ -26,12 +27,13 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "PNDMScheduler": {**SCALED, "skip_prk_steps": True},
     "UniPCMultistepScheduler": {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0},
     "AmusedScheduler": {"mask_token_id": 7},
+    "FlowMapEulerDiscreteScheduler": {"shift": 3.0},
     "CogVideoXDDIMScheduler": {"prediction_type": "v_prediction", "timestep_spacing": "trailing", "clip_sample": False},
 }
-FAKES = {
-    "image_encoder": ImageEncoder, "feature_extractor": ImageProcessor, "image_processor": ImageProcessor, "processor": Tokenizer,
-    "text_processor": Tokenizer, "siglip": ImageEncoder, "siglip_processor": ImageProcessor,
-    "image_feature_extractor": ImageProcessor,
+FAKES = {  # by patterns of names
+    r"(\w+_)?tokenizer(_\d)?": Tokenizer, r"text_encoder(_\d)?": Encoder, "bert": Encoder, "processor": Processor,
+    "text_processor": Processor, "image_encoder": ImageEncoder, "siglip": ImageEncoder,
+    r"feature_extractor|(clip_)?image_processor|siglip_processor|image_feature_extractor": ImageProcessor,
 }  # fmt: skip
 # not needed where embeddings and latents are given
 BESIDE = ("safety_checker", "vocoder")
@@ -53,20 +55,17 @@ def pipeline(name: str) -> Any:
     if "requires_safety_checker" in names:
         given["requires_safety_checker"] = False
     if name in SMALL_AREAS:
-        vars(sys.modules[kind.__module__])["calculate_dimensions"] = lambda area, ratio: (32, 32, None)
+        own = vars(sys.modules[kind.__module__])
+        size = (32, 32, None)[: len(own["calculate_dimensions"](1024, 1.0))]
+        own["calculate_dimensions"] = lambda area, ratio: size
     pipe = kind(**{each: value for each, value in given.items() if each in names})
     pipe.set_progress_bar_config(disable=True)
+    vars(pipe).update(OWN_SIZES.get(name, {}))
     return pipe
 
 
 def part(name: str, parameter: inspect.Parameter, kind: type) -> Any:
     """A part for a parameter of the pipeline's constructor; Parameter.empty where its own default will do."""
-    if name.startswith("tokenizer"):
-        return Tokenizer()
-    if name.startswith("text_encoder"):
-        return Encoder()
-    if name in FAKES:
-        return FAKES[name]()
     if name == "guider":
         return ClassifierFreeGuidance(guidance_scale=5.0)
     if name.startswith(BESIDE):
@@ -77,6 +76,9 @@ def part(name: str, parameter: inspect.Parameter, kind: type) -> Any:
     found = next((each for each in types_ if issubclass(each, ModelMixin)), None)
     if found is not None:
         return None if name == "transformer_2" else tiny(found)
+    fake = next((FAKES[pattern] for pattern in FAKES if re.fullmatch(pattern, name)), None)
+    if fake is not None:
+        return fake()
     return parameter.default if parameter.default is inspect.Parameter.empty else inspect.Parameter.empty
 
 

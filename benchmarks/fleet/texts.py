@@ -10,9 +10,10 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 TOKENS, WORDS = 4, 64  # of a text; in the tokenizer's list
+MOST = 70  # tokens of a text in a template
 
 
 class Tokens(dict[str, Any]):
@@ -36,19 +37,35 @@ class Tokenizer:
     added_tokens_encoder: ClassVar[dict[str, int]] = {}
     pad_token, eos_token, bos_token, padding_side = "<pad>", "<eos>", "<bos>", "right"
 
-    def __call__(self, text: Any = None, *_: Any, return_tensors: Any = None, **__: Any) -> Tokens:
-        """The tokens of texts, as tensors where those are asked for."""
+    def __call__(
+        self, text: Any = None, *_: Any, max_length: Any = None, return_tensors: Any = None, **__: Any
+    ) -> Tokens:
+        """The tokens of texts, as many as are asked for where those are few, as tensors where those are asked for."""
+        count = max_length if isinstance(max_length, int) and TOKENS < max_length <= MOST else TOKENS
         listed = [text] if isinstance(text, str) else list(text)
-        numbers = [[4 + (sum(map(ord, str(each))) + k) % (WORDS - 4) for k in range(TOKENS)] for each in listed]
+        numbers = [[4 + (sum(map(ord, str(each))) + k) % (WORDS - 4) for k in range(count)] for each in listed]
         ids = torch.tensor(numbers) if return_tensors else numbers
-        ones = torch.ones(len(listed), TOKENS, dtype=torch.long)
+        ones = torch.ones(len(listed), count, dtype=torch.long)
         return Tokens(input_ids=ids, attention_mask=ones if return_tensors else ones.tolist())
 
-    def apply_chat_template(self, messages: Any, *_: Any, tokenize: bool = True, **more: Any) -> Any:
+    def apply_chat_template(
+        self, messages: Any, *_: Any, tokenize: bool = True, return_dict: bool = True, **more: Any
+    ) -> Any:
         """The messages as a text, or its tokens."""
         several = isinstance(messages[0], list)
         texts = [str(each) for each in messages] if several else str(messages)
-        return self(texts, **more) if tokenize else texts
+        if not tokenize:
+            return texts
+        tokens = self(texts, **more)
+        return tokens if return_dict else tokens["input_ids"]
+
+    def pad(self, tokens: Any, max_length: int = TOKENS, **_: Any) -> Tokens:
+        """Tokens of so many."""
+        ids = torch.zeros(len(tokens["input_ids"]), max_length, dtype=torch.long)
+        for row, each in zip(ids, tokens["input_ids"], strict=True):
+            numbers = torch.tensor(each).flatten()[:max_length]
+            row[: len(numbers)] = numbers
+        return Tokens(input_ids=ids, attention_mask=torch.ones_like(ids))
 
     def encode(self, text: str, **_: Any) -> list[int]:
         """The text's tokens."""
@@ -74,7 +91,9 @@ class Tokenizer:
 class Encoded(SimpleNamespace):
     """An encoder's output, whose first entry is that of transformers."""
 
-    def __getitem__(self, place: int) -> Tensor:
+    def __getitem__(self, place: int | str) -> Any:
+        if isinstance(place, str):
+            return getattr(self, place)
         return self.first if place == 0 else self.pooler_output
 
 
@@ -88,9 +107,9 @@ class Encoder(nn.Module):
         self.pooled_first, self.layers = pooled_first, layers
         self.config = SimpleNamespace(
             hidden_size=width, projection_dim=width, use_attention_mask=False, num_hidden_layers=layers, eos_token_id=1,
-            vocab_size=WORDS, max_position_embeddings=TOKENS, text_config=SimpleNamespace(hidden_size=width),
+            model_type="t5", vocab_size=WORDS, max_position_embeddings=TOKENS, text_config=SimpleNamespace(hidden_size=width),
         )  # fmt: skip
-        self.text_model = SimpleNamespace(final_layer_norm=nn.Identity())
+        self.text_model = SimpleNamespace(final_layer_norm=nn.Identity(), dtype=self.table.dtype)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -114,3 +133,12 @@ class Encoder(nn.Module):
             first=pooled if self.pooled_first else found, last_hidden_state=found, pooler_output=pooled, text_embeds=pooled,
             hidden_states=(found,) * (self.layers + 1),
         )  # fmt: skip
+
+
+class Pair(Encoder):
+    """An encoder that gives the pooled text and the embeddings."""
+
+    def forward(self, *args: Any, **more: Any) -> Any:
+        """Embeddings (n, width) and (n, tokens, width)."""
+        found = super().forward(*args, **more)
+        return found.pooler_output, found.last_hidden_state

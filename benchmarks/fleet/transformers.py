@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 TRANSFORMERS: dict[str, dict[str, Any]] = {
-    "AceStepConditionEncoder": {"hidden_size": 16, "text_hidden_dim": 16},
+    "AceStepAudioTokenDetokenizer": {"audio_acoustic_hidden_dim": 4, "pool_window_size": 2},
+    "AceStepAudioTokenizer": {
+        "audio_acoustic_hidden_dim": 4, "pool_window_size": 2, "fsq_dim": 16, "fsq_input_levels": [4, 4, 4],
+    },
+    "AceStepConditionEncoder": {"hidden_size": 16, "text_hidden_dim": 16, "timbre_hidden_dim": 4},
     "AceStepTransformer1DModel": {"audio_acoustic_hidden_dim": 4, "in_channels": 12, "encoder_hidden_size": 16},
-    "AllegroTransformer3DModel": {"in_channels": 4, "out_channels": 4, "sample_frames": 2, "cross_attention_dim": 16},
+    "AllegroTransformer3DModel": {
+        "in_channels": 4, "out_channels": 4, "sample_frames": 2, "cross_attention_dim": 24, "attention_head_dim": 12,
+    },
     "AnyFlowFARTransformer3DModel": {
         "in_channels": 4, "out_channels": 4, "rope_max_seq_len": 32, "chunk_partition": (1, 1),
     },
@@ -47,7 +53,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "HeliosTransformer3DModel": {"in_channels": 4, "out_channels": 4, "rope_dim": (4, 2, 2)},
     "HiDreamImageTransformer2DModel": {
         "in_channels": 4, "out_channels": 4, "patch_size": 2, "caption_channels": [16, 16],
-        "llama_layers": [0, 0], "axes_dims_rope": (4, 4), "max_resolution": (8, 8),
+        "llama_layers": [0, 0], "axes_dims_rope": (4, 2, 2), "max_resolution": (8, 8),
     },
     "HunyuanDiT2DControlNetModel": {
         "in_channels": 4, "patch_size": 2, "transformer_num_layers": 2, "text_len": 4, "text_len_t5": 4,
@@ -64,11 +70,18 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "JoyImageEditPlusTransformer3DModel": {"in_channels": 4, "out_channels": 4},
     "JoyImageEditTransformer3DModel": {"in_channels": 4, "out_channels": 4},
     "Kandinsky5Transformer3DModel": {"in_visual_dim": 4, "out_visual_dim": 4},
+    "Kandinsky6Transformer3DModel": {"in_visual_dim": 4, "out_visual_dim": 4},
     "Krea2Transformer2DModel": {"in_channels": 16, "num_text_layers": 2},
     "LTX2VideoTransformer3DModel": {
-        "in_channels": 4, "out_channels": 4, "audio_in_channels": 64, "audio_out_channels": 64,
+        "in_channels": 4, "out_channels": 4, "audio_in_channels": 16, "audio_out_channels": 16,
         "audio_num_attention_heads": 2, "audio_attention_head_dim": 4, "audio_cross_attention_dim": 8,
         "caption_channels": 16,
+    },
+    "LTX2TextConnectors": {
+        "caption_channels": 16, "text_proj_in_factor": 1, "video_connector_num_attention_heads": 2,
+        "video_connector_attention_head_dim": 8, "video_connector_num_layers": 1, "video_connector_num_learnable_registers": None,
+        "audio_connector_num_attention_heads": 2, "audio_connector_attention_head_dim": 8, "audio_connector_num_layers": 1,
+        "audio_connector_num_learnable_registers": None, "connector_rope_base_seq_len": 32, "rope_double_precision": False,
     },
     "LTXVideoTransformer3DModel": {"in_channels": 4, "out_channels": 4},
     "LatteTransformer3DModel": {
@@ -84,7 +97,10 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "NucleusMoEImageTransformer2DModel": {
         "in_channels": 16, "out_channels": 4, "num_experts": 2, "moe_enabled": False,
     },
-    "OmniGenTransformer2DModel": {"in_channels": 4, "pad_token_id": 0, "vocab_size": 64, "time_step_dim": 16},
+    "OmniGenTransformer2DModel": {
+        "rope_scaling": {"short_factor": [1.0] * 4, "long_factor": [1.0] * 4},
+        "in_channels": 4, "pad_token_id": 0, "vocab_size": 64, "time_step_dim": 16,
+    },
     "OvisImageTransformer2DModel": {"in_channels": 16, "out_channels": 16},
     "PRXTransformer2DModel": {"in_channels": 4, "axes_dim": (4, 4)},
     "PixArtTransformer2DModel": {"in_channels": 4, "out_channels": 8, "use_additional_conditions": False},
@@ -95,12 +111,13 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "SD3Transformer2DModel": {"in_channels": 4, "out_channels": 4},
     "SanaControlNetModel": {"in_channels": 4, "out_channels": 4},
     "SanaTransformer2DModel": {"in_channels": 4, "out_channels": 4},
-    "SanaVideoTransformer3DModel": {"in_channels": 4, "out_channels": 4, "sample_size": 8},
+    "SanaVideoTransformer3DModel": {"in_channels": 4, "out_channels": 4, "sample_size": 8, "rope_max_seq_len": 32},
     "SkyReelsV2Transformer3DModel": {"in_channels": 4, "out_channels": 4, "rope_max_seq_len": 32},
     "StableAudio3DiTModel": {
         "io_channels": 4, "cond_token_dim": 16, "global_cond_dim": 16, "local_add_cond_dim": 5,
         "timestep_features_dim": 16, "num_memory_tokens": 2,
     },
+    "StableAudio3DurationEmbedder": {"output_dim": 16, "fourier_dim": 16},
     "StableAudioDiTModel": {
         "in_channels": 4, "out_channels": 4, "global_states_input_dim": 32, "cross_attention_input_dim": 16,
         "sample_size": 16,

@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 UNETS: dict[str, dict[str, Any]] = {
+    "AudioLDM2UNet2DConditionModel": {
+        "num_attention_heads": None, "attention_head_dim": 4, "block_out_channels": (8, 8),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "cross_attention_dim": (16, 16),
+    },
     "ControlNetModel": {
         "block_out_channels": (8, 8), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
         "conditioning_embedding_out_channels": (4, 8), "attention_head_dim": 4, "num_attention_heads": None,
+    },
+    "ControlNetXSAdapter": {
+        "conditioning_embedding_out_channels": (4, 8), "block_out_channels": (4, 4), "base_block_out_channels": (8, 8),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "num_attention_heads": 1,
+        "max_norm_num_groups": 2, "use_linear_projection": False, "cross_attention_dim": 16,
     },
     "ControlNetUnionModel": {
         "block_out_channels": (8, 8), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -16,21 +26,25 @@ UNETS: dict[str, dict[str, Any]] = {
         "attention_head_dim": 4, "num_attention_heads": None, "num_trans_channel": 8, "num_proj_channel": 8,
         "num_trans_head": 2,
     },
-    "DreamLiteUNetModel": {"num_attention_heads": None, "attention_head_dim": 4, "block_out_channels": (8, 8, 8)},
+    "DreamLiteUNetModel": {
+        "num_attention_heads": None, "attention_head_dim": 4, "block_out_channels": (8, 8),
+        "down_block_types": ("DreamLiteCrossAttnNoSelfAttnDownBlock2D", "DreamLiteCrossAttnDownBlock2D"),
+        "up_block_types": ("DreamLiteCrossAttnUpBlock2D", "DreamLiteUpBlock2D"), "transformer_layers_per_block": 1,
+    },
     "I2VGenXLUNet": {
         "block_out_channels": (8, 16), "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
         "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"), "num_attention_heads": None,
         "attention_head_dim": 4,
     },
     "Kandinsky3UNet": {
-        "in_channels": 4, "groups": 2, "block_out_channels": (8, 16), "encoder_hid_dim": 16,
+        "in_channels": 4, "groups": 2, "layers_per_block": 3, "block_out_channels": (16, 16), "encoder_hid_dim": 16,
         "time_embedding_dim": 16, "attention_head_dim": 4,
     },
     "MotionAdapter": {
         "block_out_channels": (8, 8), "motion_max_seq_length": 8, "motion_layers_per_block": 1,
         "motion_norm_num_groups": 2,
     },
-    "PriorTransformer": {"embedding_dim": 16, "num_embeddings": 4},
+    "PriorTransformer": {"embedding_dim": 16, "num_embeddings": 4, "additional_embeddings": 4},
     "SparseControlNetModel": {
         "block_out_channels": (8, 8), "down_block_types": ("CrossAttnDownBlockMotion", "DownBlockMotion"),
         "conditioning_embedding_out_channels": (4, 8), "num_attention_heads": None, "attention_head_dim": 4,
@@ -62,6 +76,18 @@ UNETS: dict[str, dict[str, Any]] = {
         "down_block_types": ("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"), "num_frames": 2,
         "up_block_types": ("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
         "projection_class_embeddings_input_dim": 24,
+    },
+    "UNetFlatConditionModel": {
+        "block_out_channels": (8, 8), "down_block_types": ("CrossAttnDownBlockFlat", "DownBlockFlat"),
+        "up_block_types": ("UpBlockFlat", "CrossAttnUpBlockFlat"), "attention_head_dim": 4, "num_attention_heads": None,
+    },
+    "UniDiffuserModel": {
+        "text_dim": 16, "clip_img_dim": 16, "num_text_tokens": 4, "in_channels": 4, "out_channels": 4, "sample_size": 8,
+        "patch_size": 2, "norm_type": "layer_norm", "use_data_type_embedding": True,
+    },
+    "UniDiffuserTextDecoder": {
+        "prefix_length": 4, "prefix_inner_dim": 16, "prefix_hidden_dim": 16, "vocab_size": 64, "n_positions": 16, "n_embd": 16,
+        "n_layer": 1, "n_head": 2,
     },
     "WuerstchenDiffNeXt": {
         "c_in": 4, "c_out": 4, "c_r": 8, "c_cond": 16, "c_hidden": [8, 8], "nhead": [-1, 2], "blocks": [1, 1],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.fleet.families import flows, pixels, stable_diffusion, videos
-from benchmarks.fleet.families.flows import PROMPTED, SMALL_AREAS
+from benchmarks.fleet.families import flows, pixels, sounds, stable_diffusion, videos
+from benchmarks.fleet.families.flows import OWN_SIZES, PROMPTED, SMALL_AREAS
 
-TABLES = (stable_diffusion, pixels, flows, videos)
+TABLES = (stable_diffusion, pixels, flows, videos, sounds)
 PARTS: dict[str, dict[str, Any]] = {name: parts for table in TABLES for name, parts in table.PARTS.items()}
 CALLS: dict[str, dict[str, Any]] = {name: told for table in TABLES for name, told in table.CALLS.items()}
 
-__all__ = ["CALLS", "PARTS", "PROMPTED", "SMALL_AREAS"]
+__all__ = ["CALLS", "OWN_SIZES", "PARTS", "PROMPTED", "SMALL_AREAS"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.fleet.networks import LATENT, WIDTH, made
-from benchmarks.fleet.pictures import drawn, mask
+from benchmarks.fleet.networks import LATENT, WIDTH, made, scheduler
+from benchmarks.fleet.pictures import drawn, mask, picture
 from benchmarks.fleet.texts import Encoder
 
 CONTROLLED = ("FluxControlPipeline", "FluxControlImg2ImgPipeline", "FluxControlInpaintPipeline")
@@ -16,9 +17,19 @@ PERTURBED = (
     "SanaPAGPipeline",
 )  # fmt: skip
 SANA = ("SanaPipeline", "SanaPAGPipeline", "SanaControlNetPipeline", "SanaSprintPipeline", "SanaSprintImg2ImgPipeline")
+DREAMS = ("DreamLitePipeline", "DreamLiteMobilePipeline", "QwenImage21Pipeline")
+SPRINT = ("SanaSprintPipeline", "SanaSprintImg2ImgPipeline")
 Z_IMAGE = ("ZImagePipeline", "ZImageImg2ImgPipeline", "ZImageInpaintPipeline", "ZImageControlNetPipeline")
 FLUX_2 = ("Flux2Pipeline", "Flux2KleinPipeline", "Flux2KleinKVPipeline")
 MASKED = ("StableDiffusion3ControlNetInpaintingPipeline", "QwenImageControlNetInpaintPipeline")
+
+
+def without_guidance() -> Any:
+    """A transformer of Chroma, whose configuration says that no scale is its input."""
+    network = made("ChromaTransformer2DModel")()
+    network.register_to_config(guidance_embeds=False)
+    return network
+
 
 SIXTEEN = {"in_channels": 16, "out_channels": 16}
 PARTS: dict[str, dict[str, Any]] = {
@@ -29,7 +40,27 @@ PARTS: dict[str, dict[str, Any]] = {
     "StableDiffusion3InpaintPipeline": {
         "transformer": made("SD3Transformer2DModel", **SIXTEEN), "vae": made("AutoencoderKL", latent_channels=16),
     },
+    "HunyuanImageRefinerPipeline": {
+        "transformer": made(
+            "HunyuanImageTransformer2DModel", in_channels=16, out_channels=8, patch_size=(1, 1, 1), rope_axes_dim=(4, 2, 2),
+        )
+    },
+    "BriaFiboEditPipeline": {"vae": made("AutoencoderKLWan", z_dim=16, latents_mean=[0.0] * 16, latents_std=[1.0] * 16)},
+    **{
+        key: {
+            "scheduler": scheduler("SCMScheduler", prediction_type="trigflow"),
+            "transformer": made("SanaTransformer2DModel", guidance_embeds=True),
+        }
+        for key in SPRINT
+    },
+    "VisualClozeGenerationPipeline": {
+        "resolution": 32, "transformer": made("FluxTransformer2DModel", in_channels=48, out_channels=16),
+    },
+    "ZImageControlNetInpaintPipeline": {"controlnet": made("ZImageControlNetModel", control_in_dim=9)},
+    "ChromaInpaintPipeline": {"transformer": partial(without_guidance)},
     "GlmImagePipeline": {"vision_language_encoder": Encoder},
+    "QwenImageControlNetInpaintPipeline": {"controlnet": made("QwenImageControlNetModel", extra_condition_channels=4)},
+    "StableDiffusion3ControlNetInpaintingPipeline": {"controlnet": made("SD3ControlNetModel", extra_conditioning_channels=1)},
 }  # fmt: skip
 
 FLAGS = torch.ones(1, 4, dtype=torch.bool)
@@ -41,6 +72,22 @@ CALLS: dict[str, dict[str, Any]] = {
     **{key: {"control_mask": mask()} for key in MASKED},
     "ChromaPipeline": {"prompt_attention_mask": FLAGS, "negative_prompt_attention_mask": FLAGS},
     "ChromaImg2ImgPipeline": {"prompt_attention_mask": FLAGS, "negative_prompt_attention_mask": FLAGS},
+    **{key: {"height": 32, "intermediate_timesteps": None} for key in SPRINT},
+    "BriaFiboEditPipeline": {"prompt": '{"edit_instruction": "a fox"}'},
+    "Krea2Pipeline": {
+        "prompt_embeds": drawn(1, 4, 2, WIDTH), "negative_prompt_embeds": drawn(1, 4, 2, WIDTH, seed=3),
+        "prompt_embeds_mask": FLAGS, "negative_prompt_embeds_mask": FLAGS,
+    },
+    "JoyImageEditPlusPipeline": {"prompt": "a fox", "images": None},
+    "ZImageOmniPipeline": {"image": None, **{name: [each] for name, each in LIST.items()}},
+    "GlmImagePipeline": {"prior_token_ids": torch.zeros(1, 16, dtype=torch.long), "image": None},
+    "QwenImageLayeredPipeline": {"prompt": "a fox", "output_type": "pt"},
+    "LongCatImagePipeline": {"enable_prompt_rewrite": False},
+    **{key: {"image": None} for key in DREAMS},
+    "VisualClozeGenerationPipeline": {
+        "task_prompt": "a task", "content_prompt": "a fox", "image": [[picture(1), picture(2)], [picture(3), None]],
+        "prompt_embeds": None, "pooled_prompt_embeds": None,
+    },
     "Ideogram4Pipeline": {"guidance_schedule": None},
     "HiDreamImagePipeline": {
         "prompt": None, "prompt_embeds_t5": drawn(1, 4, WIDTH), "prompt_embeds_llama3": drawn(1, 1, 4, WIDTH),
@@ -51,7 +98,18 @@ CALLS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 # that choose the size of their pictures by themselves, by calculate_dimensions
 SMALL_AREAS = (
-    "QwenImageEditPipeline", "QwenImageEditInpaintPipeline", "QwenImageEditPlusPipeline", "LongCatImageEditPipeline",
+    "QwenImageEditPipeline", "QwenImageEditInpaintPipeline", "QwenImageEditPlusPipeline", "QwenImageLayeredPipeline",
+    "LongCatImageEditPipeline",
 )  # fmt: skip
+# sizes of pictures that a pipeline knows by itself
+OWN_SIZES: dict[str, dict[str, Any]] = {
+    "Kandinsky5I2IPipeline": {"resolutions": [(16, 16)]},
+    "HunyuanVideo15ImageToVideoPipeline": {"target_size": 16},
+    "LongCatImagePipeline": {"tokenizer_max_length": 4},
+}
 # that are given a text though they have an argument for its embeddings
-PROMPTED = ("AmusedPipeline", "AmusedImg2ImgPipeline", "AmusedInpaintPipeline", "BriaFiboPipeline")
+PROMPTED = (
+    "AmusedPipeline", "AmusedImg2ImgPipeline", "AmusedInpaintPipeline", "BriaFiboPipeline",
+    "StableDiffusionAttendAndExcitePipeline", "SkyReelsV2DiffusionForcingPipeline", "JoyImageEditPlusPipeline",
+    "LongCatImagePipeline", "LongCatImageEditPipeline",
+)  # fmt: skip

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from benchmarks.fleet.networks import LATENT, XL, made
+from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from benchmarks.fleet.images import Exemplars
+from benchmarks.fleet.networks import LATENT, WIDTH, XL, made
 from benchmarks.fleet.pictures import drawn, mask, picture, pictures
 from benchmarks.fleet.texts import Encoder
 
@@ -30,6 +35,29 @@ MARIGOLD = ("MarigoldDepthPipeline", "MarigoldNormalsPipeline", "MarigoldIntrins
 LCM = ("LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline")
 
 
+KOLORS = ("KolorsPipeline", "KolorsImg2ImgPipeline", "KolorsPAGPipeline")
+
+
+def clip_text() -> Any:
+    """A tiny text encoder of CLIP, with its projection."""
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPTextConfig(vocab_size=64, projection_dim=WIDTH, max_position_embeddings=8, eos_token_id=1, **sizes)
+    return CLIPTextModelWithProjection(config).eval()
+
+
+def clip_image() -> Any:
+    """A tiny image encoder of CLIP, with its projection."""
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(projection_dim=WIDTH, image_size=16, patch_size=8, **sizes)
+    ).eval()
+
+
+def normalizer() -> Any:
+    """What makes the normalizer of the images that StableUnCLIP is told of."""
+    return partial(lambda: StableUnCLIPImageNormalizer(embedding_dim=WIDTH))
+
+
 def unet(**given: Any) -> Any:
     """A network of Stable Diffusion, with these settings."""
     return made("UNet2DConditionModel", **given)
@@ -37,35 +65,48 @@ def unet(**given: Any) -> Any:
 
 SEEN = {"default_processing_resolution": 16, "default_denoising_steps": 4}
 TWO = {"target_names": ["a", "b"], "a": {}, "b": {}}
+UNCLIP = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 2 * WIDTH}
 PARTS: dict[str, dict[str, Any]] = {
+    "StableDiffusionControlNetXSPipeline": {"unet": unet(layers_per_block=2)},
+    "StableDiffusionXLControlNetXSPipeline": {"unet": unet(layers_per_block=2, **XL)},
+    **{key: {"unet": unet(**XL)} for key in KOLORS},
+    "StableDiffusionGLIGENPipeline": {"unet": unet(attention_type="gated")},
+    "StableDiffusionGLIGENTextImagePipeline": {"unet": unet(attention_type="gated-text-image")},
+    "VersatileDiffusionTextToImagePipeline": {"text_encoder": partial(clip_text)},
+    "VersatileDiffusionImageVariationPipeline": {"image_encoder": partial(clip_image)},
+    "VersatileDiffusionDualGuidedPipeline": {"text_encoder": partial(clip_text), "image_encoder": partial(clip_image)},
     **{key: {"unet": unet(**XL)} for key in XL_CLASSES},
     **{key: {"unet": unet(**XL), "controlnet": made("ControlNetModel", **XL)} for key in XL_CONTROLLED},
     **{key: {"unet": unet(time_cond_proj_dim=16)} for key in LCM},
     **{key: {"unet": unet(in_channels=2 * LATENT), **SEEN} for key in MARIGOLD},
     "MarigoldIntrinsicsPipeline": {"unet": unet(in_channels=12, out_channels=8), "target_properties": TWO, **SEEN},
     "PIAPipeline": {"motion_adapter": made("MotionAdapter", conv_in_channels=9)},
-    "PaintByExamplePipeline": {"unet": unet(in_channels=9)},
+    "PaintByExamplePipeline": {"unet": unet(in_channels=9), "image_encoder": Exemplars},
     "StableDiffusionDepth2ImgPipeline": {"depth_estimator": Encoder, "unet": unet(in_channels=5)},
     "StableDiffusionInstructPix2PixPipeline": {"unet": unet(in_channels=2 * LATENT)},
     "StableDiffusionXLInstructPix2PixPipeline": {"unet": unet(in_channels=2 * LATENT, **XL)},
     "StableDiffusionLDM3DPipeline": {"vae": made("AutoencoderKL", in_channels=6, out_channels=6)},
     "StableDiffusionUpscalePipeline": {"unet": unet(in_channels=7, num_class_embeds=1000)},
-    "StableDiffusionLatentUpscalePipeline": {"unet": unet(in_channels=8, out_channels=5, time_cond_proj_dim=32)},
-    "LDMTextToImagePipeline": {"bert": Encoder, "unet": unet()},
+    "StableDiffusionLatentUpscalePipeline": {"unet": unet(in_channels=8, out_channels=5, time_cond_proj_dim=144)},
+    "LDMTextToImagePipeline": {"unet": unet()},
+    "StableUnCLIPImg2ImgPipeline": {"image_normalizer": normalizer(), "unet": unet(**UNCLIP)},
     "LDMPipeline": {"unet": made("UNet2DModel", in_channels=LATENT, out_channels=LATENT)},
-    "LDMSuperResolutionPipeline": {"unet": made("UNet2DModel", in_channels=LATENT + 3, out_channels=LATENT)},
+    "LDMSuperResolutionPipeline": {
+        "unet": made("UNet2DModel", in_channels=6, out_channels=3),
+        "vqvae": made("VQModel", latent_channels=3),
+    },
     "KarrasVePipeline": {"unet": made("UNet2DModel", in_channels=3, out_channels=3)},
     "RePaintPipeline": {"unet": made("UNet2DModel", in_channels=3, out_channels=3)},
 }
 
 ARRAYS = {"output_type": "np"}
+BOXES = {"gligen_phrases": ["a fox"], "gligen_boxes": [[0.1, 0.1, 0.6, 0.6]], "gligen_scheduled_sampling_beta": 1.0}
 CALLS: dict[str, dict[str, Any]] = {
     **{key: {"conditioning_frames": pictures(2)} for key in CONTROL_FRAMES},
     **{key: {"control_mode": 0, "control_image": [picture(1)]} for key in UNIONS},
     **{key: {"processing_resolution": 16, "match_input_resolution": False, **ARRAYS} for key in MARIGOLD},
     "ConsistencyModelPipeline": {"class_labels": None, **ARRAYS},
     "CycleDiffusionPipeline": {"prompt": "a fox", "source_prompt": "a cat"},
-    "DanceDiffusionPipeline": {"audio_length_in_s": 1.0},
     "KarrasVePipeline": ARRAYS,
     "LDMPipeline": ARRAYS,
     "LDMSuperResolutionPipeline": {"image": picture(size=32), **ARRAYS},
@@ -75,4 +116,12 @@ CALLS: dict[str, dict[str, Any]] = {
     "StableDiffusionLDM3DPipeline": ARRAYS,
     "StableDiffusionUpscalePipeline": {"noise_level": 20},
     "StableUnCLIPImg2ImgPipeline": {"image_embeds": None},
+    "StableDiffusionGLIGENPipeline": BOXES,
+    "StableDiffusionGLIGENTextImagePipeline": BOXES | {"gligen_images": [picture(3)]},
+    "StableDiffusionAttendAndExcitePipeline": {
+        "prompt": "a fox",
+        "token_indices": [1],
+        "attn_res": (8, 8),
+        "max_iter_to_alter": 0,
+    },
 }
