@@ -10,7 +10,7 @@ from functools import cache
 import torch
 
 from fewer import GaussianMixture, Model, Plan, load, standard
-from fewer.claims.claim import Measured, claim
+from fewer.claims.claim import Measured, Tier, claim
 from fewer.claims.reference import Reference
 from fewer.evaluate.statistics.interval import Interval
 from fewer.models.schedules import Schedule, VarianceExploding, betas, discrete
@@ -70,6 +70,7 @@ def ratio_claim(
     by_sigma: bool = False,
     broken: Callable[[Plan, str, Model], Plan] | None = None,
     noises: int = NOISES,
+    tier: Tier = "quick",
 ) -> None:
     """Register the claim that the first plan's error is below the other's, or, with no `broken` variant, at least 1 % above.
 
@@ -77,6 +78,7 @@ def ratio_claim(
     by_sigma     under the variance-exploding process
     broken       of (plan, its solver, the model); where the plan is claimed to be worse, the other plan is
     noises       of the comparison: more where the two are close
+    tier         full where they take longer than a quick claim may
     """
 
     @claim(
@@ -85,6 +87,7 @@ def ratio_claim(
         baseline=f"{baseline}; exact 16x16 image mixture",
         above=-math.inf if broken else 1.01,
         below=1.0 if broken else math.inf,
+        tier=tier,
     )
     def check(seed: int, sabotage: bool) -> Measured:
         model = images_by_sigma() if by_sigma else images()

@@ -15,7 +15,7 @@ import torch
 from fewer import GaussianMixture, Model, Plan, sample, standard
 from fewer.blocks.policies.t_stitch import SmallNetwork
 from fewer.claims.claim import Beside, Measured, claim
-from fewer.claims.exact import images, mixture_of, reference
+from fewer.claims.exact import NOISES, images, mixture_of, reference
 from fewer.evaluate.cost.clock import clock_ratio
 from fewer.evaluate.cost.price import plan_macs
 from fewer.evaluate.statistics.interval import Interval
@@ -65,9 +65,9 @@ def large_plan(calls: int) -> Plan:
     return standard("dpmpp-2m", images(), calls, "logsnr")
 
 
-def ratio(plan: Plan, other: Plan, seed: int) -> Interval:
+def ratio(plan: Plan, other: Plan, seed: int, noises: int = NOISES) -> Interval:
     """RMSE of a plan over that of another, each with its networks, to the mixture's reference, from the same noise."""
-    return replace(reference(seed), model=both()).ratio(plan, other)
+    return replace(reference(seed, noises=noises), model=both()).ratio(plan, other)
 
 
 def beside(plan: Plan) -> Beside:

@@ -15,7 +15,7 @@ from fewer.guidance import guide
 from fewer.noise import unit_noise
 
 STRONG, ROWS = 3.0, 30
-PARTICLES, POPULATIONS, STEPS = 512, 12, 60
+PARTICLES, POPULATIONS, STEPS = 4096, 12, 60
 
 
 @cache
@@ -45,6 +45,7 @@ def true_share(model: Model, scale: float) -> float:
     baseline="quadrature on a line; exact mixture of two classes",
     above=-0.05,
     below=0.05,
+    tier="full",
 )
 def mode_weights(seed: int, sabotage: bool) -> Measured:
     """The broken variant forgets the weights."""
@@ -62,7 +63,7 @@ def mode_weights(seed: int, sabotage: bool) -> Measured:
         forgotten.append(float((free.x > 0).double().mean()) - truth)
     flow = sample(
         model, guide(standard("dpmpp-2m", model, ROWS, "logsnr"), STRONG), labels=0,
-        noise=unit_noise(seed, range(4 * PARTICLES), model.shape), batch=4 * PARTICLES,
+        noise=unit_noise(seed, range(PARTICLES), model.shape), batch=PARTICLES,
     )  # fmt: skip
     beside: Beside = {
         "true weight": truth, "without weights": mean(forgotten), "lowest effective share": mean(effective),

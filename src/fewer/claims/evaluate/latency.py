@@ -14,7 +14,7 @@ from fewer.evaluate.cost.clock import Side, clock
 from fewer.evaluate.cost.latency import fit, sides
 
 SOLVERS = ("ddim", "heun", "dpmpp-2m", "ipndm", "unipc", "unipc-3", "ancestral")
-REPETITIONS = 5
+REPETITIONS = 20
 PLANS = 5
 CALLS = 6
 BATCH = 8
@@ -42,6 +42,7 @@ def runs(model: Model, plans: dict[str, Plan], batch: int) -> dict[str, Side]:
     f"of dit-digits at batch {BATCH}, on one thread",
     baseline="the clock, on the plans themselves, in the same rounds as the table's own readings",
     below=0.10,
+    tier="full",
 )
 def check_prediction(seed: int, sabotage: bool) -> Measured:
     """A new table and new plans in each repetition. Sabotage: the calls are those of a single sample."""

@@ -23,7 +23,7 @@ from fewer.plan import Guidance
 
 SCALE, REPEATS = 2.0, 6
 SECOND = "digits"  # a UNet that predicts the noise
-CHOOSING = digits.SAMPLES // 2
+CHOOSING, CLOSE = digits.SAMPLES // 2, 2304  # images of a choice, and of a comparison of two near each other
 SCALES = {"gradient-free": (2.0, 4.0, 8.0), "cfg": (1.5, 2.0, 3.0)}  # the first is weighed down
 
 
@@ -104,9 +104,9 @@ def best(rule: Callable[[float], float | Guidance], scales: tuple[float, ...], s
     return min(scales, key=lambda w: digits.distance(guide(rows, rule(w)), seed, CHOOSING, classified(name)))
 
 
-def more_accurate(name: str, seed: int, sabotage: bool) -> Measured:
+def more_accurate(name: str, n: int, seed: int, sabotage: bool) -> Measured:
     """Difference of class accuracies. The broken variant guides towards the class that the images are confused with."""
-    rows, n, other = digits.plain(name), digits.SAMPLES, seed + OTHER_NOISE
+    rows, other = digits.plain(name), seed + OTHER_NOISE
     labels = digits.classes(seed, n)
     ours = -SCALE if sabotage else best(GradientFree, SCALES["gradient-free"], other, name)
     theirs = best(float, SCALES["cfg"], other, name)
@@ -131,4 +131,4 @@ for network in (digits.MODEL, SECOND):
         f"noise, of {', '.join(f'{w:g}' for w in SCALES['cfg'])} and of {', '.join(f'{w:g}' for w in SCALES['gradient-free'])}",
         above=0.0,
         tier="full",
-    )(partial(more_accurate, network))
+    )(partial(more_accurate, network, CLOSE if network == digits.MODEL else digits.SAMPLES))

@@ -70,6 +70,7 @@ def constant(scale: float, seed: int) -> Tensor:
     baseline=f"the nearest on other noise of ddim, dpmpp-2m and unipc on logsnr, of {PASSES} passes, at each scale; same noise",
     below=0.0,
     tier="full",
+    condition="The digits' best scale is 1, which is one of the two: a network is missing whose best scale lies between them.",
 )
 def auto(seed: int, sabotage: bool) -> Measured:
     """The broken variant guides at the ladder's end."""

@@ -30,9 +30,21 @@ from fewer.search.objective import Objective
 from fewer.search.space import Space
 from fewer.search.strategy import Candidate, Strategy
 
-NFE, NOISES, HELD_OUT, FINE, REPEATS, PLAYS = 5, 64, 256, 64, 8, 40
+NFE, NOISES, HELD_OUT, FINE, PLAYS = 5, 64, 256, 64, 40
+REPEATS, CLOSE = 8, 48  # mixtures, and as many where the two are near each other
 SOLVER, GRID = "dpmpp-2m", "uniform"
-BED = f"{REPEATS} exact mixtures in the plane, {SOLVER} at {NFE} calls from its {GRID} grid, {PLAYS} plays of {NOISES} noises each"
+
+
+def where(mixtures: int) -> str:
+    """What the searches run on."""
+    plays = f"{PLAYS} plays of {NOISES} noises each"
+    return f"{mixtures} exact mixtures in the plane, {SOLVER} at {NFE} calls from its {GRID} grid, {plays}"
+
+
+BED = where(REPEATS)
+MISSING = {
+    "dual-descent": "Its paper's own advantage is with thousands of values: a search is missing that plays so many."
+}
 
 
 @cache
@@ -92,25 +104,28 @@ def rmse(plan: Plan, k: int, seed: int) -> float:
     return float(held_out(k, seed).errors(plan).mean().sqrt())
 
 
-def against_random(strategy: Strategy, seed: int, sabotage: bool) -> Measured:
+def against_random(strategy: Strategy, mixtures: int, seed: int, sabotage: bool) -> Measured:
     """The ratio of the errors over the mixtures. The broken variant takes the worse plan for the better."""
     kind = Reversed if sabotage else Objective
     return Measured(
-        geometric_mean([error(strategy, k, seed, kind) / error(RandomSearch(), k, seed) for k in range(REPEATS)])
+        geometric_mean([error(strategy, k, seed, kind) / error(RandomSearch(), k, seed) for k in range(mixtures)])
     )
 
 
-for strategy in (
-    Hyperband(), Consensus(), GradientFreePlus(), FrankWolfe(), CoordinateDescent(),
-    Bayesian(), EpsShotgun(), NNGP(), NNGPStudentT(), DualDescent(),
+for strategy, mixtures in (
+    (Hyperband(), REPEATS), (Consensus(), CLOSE), (GradientFreePlus(), REPEATS), (FrankWolfe(), CLOSE),
+    (CoordinateDescent(), CLOSE), (Bayesian(), CLOSE), (EpsShotgun(), CLOSE), (NNGP(), CLOSE), (NNGPStudentT(), REPEATS),
+    (DualDescent(), CLOSE),
 ):  # fmt: skip
     claim(
         f"{strategy.name}/against-random",
         statement="At equal network evaluations the levels that it finds have a lower error, on held-out noise, than those of "
         "random search (ratio of paired RMSE, geometric mean over the mixtures).",
-        baseline=f"random-search from the same start; {BED}",
+        baseline=f"random-search from the same start; {where(mixtures)}",
         below=1.0,
-    )(partial(against_random, strategy))
+        tier="full" if mixtures == CLOSE else "quick",
+        condition=MISSING.get(strategy.name, ""),
+    )(partial(against_random, strategy, mixtures))
 
 
 @claim(

@@ -16,7 +16,7 @@ from fewer.search.blackbox.nngp import NNGP, NNGPStudentT
 from fewer.search.blackbox.optimizer import Vector, queries
 from fewer.search.blackbox.process import Posterior, StudentT, likeliest
 
-MANY, PLAYS, FUNCTIONS = 20, 40, 8
+MANY, PLAYS, FUNCTIONS = 20, 40, 32
 REGRESSIONS, POINTS, TESTS, WAVES = 40, 10, 400, 4
 LEAST = 0.397887  # of Branin's function
 

@@ -33,14 +33,20 @@ PAIRS = (
     ("dpmpp-2m", "dpm-2m", "logsnr", 10, False),
     ("res-2m", "dpmpp-2m", "logsnr", 10, False),
     ("res-3m", "dpmpp-3m", "logsnr", 10, False),
-    ("res-4m", "res-3m", "logsnr", 20, False),
+    ("res-4m", "dpmpp-3m", "logsnr", 10, False),
     ("unipc-1", "ddim", "logsnr", 10, False),
     ("unipc-bh1", "dpmpp-2m", "logsnr", 10, False),
     ("pndm", "ddim", "uniform", 20, False),
     ("plms", "ddim", "uniform", 10, False),
 )
 
-CLOSE = {("unipc", "dpmpp-2m"): 1024, ("res-3m", "dpmpp-3m"): 1024}  # noises that two near each other take
+# noises that two near each other take
+CLOSE = {
+    ("unipc", "dpmpp-2m"): 1024,
+    ("res-3m", "dpmpp-3m"): 1024,
+    ("dpmpp-3m", "dpmpp-2m"): 2048,
+    ("res-4m", "dpmpp-3m"): 2048,
+}
 
 for solver, other, grid, calls, by_sigma in PAIRS:
     ratio_claim(
@@ -52,4 +58,5 @@ for solver, other, grid, calls, by_sigma in PAIRS:
         by_sigma=by_sigma,
         broken=lambda plan, solver, model: reversed_weights(plan),
         noises=CLOSE.get((solver, other), NOISES),
+        tier="full" if CLOSE.get((solver, other), NOISES) > 1024 else "quick",
     )
