@@ -9,16 +9,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fewer.errors import InputError
+from fewer.models.cifar_classifier import CifarClassifier
 from fewer.models.digits_classifier import DigitsClassifier
 
 FOLDER = Path(__file__).parent / "pretrained"
-CLASSIFIER = "digits-classifier"
+CLASSIFIER, CIFAR_CLASSIFIER = "digits-classifier", "cifar16-classifier"
 HOLD_OUT = 5
 
 
 def names() -> list[str]:
     """Names of the bundled generative models, sorted."""
-    return sorted(entry.name for entry in FOLDER.iterdir() if entry.is_dir() and entry.name != CLASSIFIER)
+    return sorted(
+        entry.name for entry in FOLDER.iterdir() if entry.is_dir() and entry.name not in (CLASSIFIER, CIFAR_CLASSIFIER)
+    )
 
 
 def folder(name: str) -> Path:
@@ -54,4 +57,11 @@ def digits_classifier(device: torch.device | str = "cpu") -> DigitsClassifier:
     """The bundled classifier of 8x8 digits in eval mode: `features(x)` (n, 48) and `forward(x)` (n, 10) logits."""
     classifier = DigitsClassifier().to(torch.float32)
     classifier.load_state_dict(load_file(FOLDER / CLASSIFIER / "model.safetensors"))
+    return classifier.to(device).eval().requires_grad_(False)
+
+
+def cifar_classifier(device: torch.device | str = "cpu") -> CifarClassifier:
+    """The bundled classifier of CIFAR-10 at 16x16 in eval mode: `features(x)` (n, 64) and `forward(x)` logits."""
+    classifier = CifarClassifier().to(torch.float32)
+    classifier.load_state_dict(load_file(FOLDER / CIFAR_CLASSIFIER / "model.safetensors"))
     return classifier.to(device).eval().requires_grad_(False)

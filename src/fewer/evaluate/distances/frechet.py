@@ -74,8 +74,13 @@ def frechet_of_pairs(x: Tensor, y: Tensor, parts: int = 16) -> Interval:
 
 def plug_in(x: Tensor, y: Tensor) -> Tensor:
     """Squared Frechet distance of the Gaussians that rows x (n, d) and y (m, d) themselves have."""
-    gap = x.mean(0) - y.mean(0)
-    return gap @ gap + covariance(x).trace() + covariance(y).trace() - 2 * _trace_of_root(x, y)
+    return against_moments(x, y.mean(0), covariance(y))
+
+
+def against_moments(x: Tensor, mean: Tensor, cov: Tensor) -> Tensor:
+    """Squared Frechet distance of the Gaussian that rows x (n, d) have to that of mean (d,) and covariance (d, d)."""
+    gap, own = x.mean(0) - mean, covariance(x)
+    return gap @ gap + own.trace() + cov.trace() - 2 * _root_trace(own, cov)
 
 
 def extrapolate(whole: Tensor, halves: Tensor, quarters: Tensor) -> Tensor:
@@ -105,9 +110,14 @@ def _roots_of_parts(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _trace_of_root(x: Tensor, y: Tensor) -> Tensor:
+    """tr (S_x S_y)^(1/2) of rows."""
+    return _root_trace(covariance(x), covariance(y))
+
+
+def _root_trace(cov_x: Tensor, cov_y: Tensor) -> Tensor:
     """tr (S_x S_y)^(1/2) from the eigenvalues of the symmetric S_x^(1/2) S_y S_x^(1/2)."""
-    root_x, _ = _roots(covariance(x))
-    eigenvalues: Tensor = torch.linalg.eigvalsh(root_x @ covariance(y) @ root_x)
+    root_x, _ = _roots(cov_x)
+    eigenvalues: Tensor = torch.linalg.eigvalsh(root_x @ cov_y @ root_x)
     return eigenvalues.clamp(min=0).sqrt().sum()
 
 
