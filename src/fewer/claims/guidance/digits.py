@@ -21,7 +21,7 @@ from fewer.evaluate.statistics.interval import Interval
 from fewer.guidance import guide
 from fewer.guidance.apg import ProjectedGuidance
 from fewer.guidance.cfg_rescale import Rescaled
-from fewer.guidance.fdg import BandScales, FrequencyDecoupled
+from fewer.guidance.fdg import BandScales
 from fewer.guidance.mambo_g import MagnitudeAware
 from fewer.guidance.tcfg import Tangential
 from fewer.models.bundled import digits_classifier, digits_images
@@ -37,7 +37,6 @@ RULES: dict[str, tuple[Guidance, str]] = {
     "rescaled": (Rescaled(SCALE, 0.7), "share 0.7"),
     "tangential": (Tangential(SCALE), "no further number"),
     "band-scales": (BandScales(SCALE, 0.5, 1.0), "the lower half of the frequencies scaled by 0.5"),
-    "frequency-decoupled": (FrequencyDecoupled(SCALE, SCALE / 2), "half the scale on the coarse level"),
     "magnitude-aware": (MagnitudeAware(SCALE), "damping 8"),
 }  # fmt: skip
 
@@ -54,9 +53,14 @@ def axes() -> PCA:
     return PCA.fit(data_features()[..., None, None], AXES)
 
 
+def alone(name: str, rows: int) -> Plan:
+    """The network with the label, without guidance, in so many rows."""
+    return standard("dpmpp-2m", load(name), rows, "logsnr")
+
+
 def plain(name: str = MODEL) -> Plan:
     """The rows that every rule plays here."""
-    return standard("dpmpp-2m", load(name), ROWS, "logsnr")
+    return alone(name, ROWS)
 
 
 def images(plan: Plan, seed: int, n: int = SAMPLES, of: str | Model = MODEL) -> Tensor:

@@ -17,8 +17,9 @@ from fewer.guidance import guide
 from fewer.guidance.cfg import ClassifierFree
 from fewer.noise import unit_noise
 
-MODELS = ("dit-digits", "digits")  # the claims on the first were there first and have no model's name
-ROWS, SCALE, NOISES, FINE = 20, 3.0, 128, 64
+FIRST = "dit-digits"  # the claims on it were there first and have no model's name
+ROWS, SCALE, FINE = 20, 3.0, 64
+NOISES = {FIRST: 128, "digits": 128, "cifar16-unet": 32}
 FITTED = 32  # noises of the trajectories on which rows are chosen or fitted
 OTHER_NOISE = 1000
 REPLACED = (2, 4, 6, 8)  # every other row of the noisier half
@@ -27,7 +28,7 @@ REPLACED = (2, 4, 6, 8)  # every other row of the noisier half
 @cache
 def reference(seed: int, name: str) -> Reference:
     """Noises with the guided reference samples."""
-    return Reference.of(load(name), seed, NOISES, FINE, guidance=SCALE)
+    return Reference.of(load(name), seed, NOISES[name], FINE, guidance=SCALE)
 
 
 def guided_plan(name: str, nfe: int = 2 * ROWS) -> Plan:
@@ -89,21 +90,27 @@ def _reversed(plan: Plan) -> Plan:
     return replace(plan, rows=tuple(rows))
 
 
-for network in MODELS:
-    of_network = "" if network == MODELS[0] else f"/{network}"
+def called(name: str) -> str:
+    """What a claim's name ends with."""
+    return "" if name == FIRST else f"/{name}"
+
+
+for network in NOISES:
     claim(
-        f"adaptive-guidance/quarter{of_network}",
+        f"adaptive-guidance/quarter{called(network)}",
         statement=f"On {network} at scale {SCALE:g} a quarter of {2 * ROWS} passes, dropped where the predictions agree at "
         "last, costs at most 5 %: ratio of the RMSEs to the fine guided solution.",
         baseline=f"guidance in all {ROWS} rows, dpmpp-2m on logsnr; beside, as many passes spent on fewer guided rows",
         below=1.05,
-        tier="quick" if network == MODELS[0] else "full",
+        tier="quick" if network == FIRST else "full",
     )(partial(quarter, network))
+
+for network in (FIRST, "digits"):
     claim(
-        f"linear-ag/trade-off{of_network}",
+        f"linear-ag/trade-off{called(network)}",
         statement=f"On {network} at scale {SCALE:g}, {len(REPLACED)} of {ROWS} second passes replaced by fitted combinations "
         "leave a smaller RMSE to the fine guided solution than dropping them: ratio; beside, the trade-off against all passes.",
         baseline="the same rows with one pass, the conditional one",
         below=1.0,
-        tier="quick" if network == MODELS[0] else "full",
+        tier="quick" if network == FIRST else "full",
     )(partial(trade_off, network))
