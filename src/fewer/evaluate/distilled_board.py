@@ -12,15 +12,13 @@ from fewer.errors import InputError, NotFinite
 from fewer.evaluate.equal_cost import EqualCost
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.held_out import held_out_noise
-from fewer.evaluate.many_steps import ToManySteps, customary_plan, many_step_samples
+from fewer.evaluate.many_steps import AS_MANY, ToManySteps, customary_plan, many_step_samples
 from fewer.evaluate.scoring import Quality, Scored, Scoring
 from fewer.evaluate.verdict import Side, Verdict
 from fewer.models.model import Model
 from fewer.noise import Stream
 from fewer.plan import Plan
 from fewer.samplers import renoising_plans
-
-AS_MANY = 8  # many-step samples for each starting noise
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class DistilledBoard:
 
 
 @dataclass(frozen=True)
-class Game:
+class DistilledComparison:
     """n starting noises of a seed, on which plans of a model are played; `scoring` may have data in place of many-step samples."""
 
     model: Model
@@ -52,48 +50,49 @@ class Game:
         sampler of as many evaluations. Raises InputError where none can be made for a budget.
         """
         by, reference, note = self._criterion()
-        numbers = Stream.HELD_OUT.numbers(self.n)
-        judge = Evaluator(
-            self.model, held_out_noise(self.model, self.n, self.seed), self.model.labels(self.n), batch=self.batch,
-            scoring=by.scoring, seed=self.seed, number=numbers[0],
-        )  # fmt: skip
+        judge = self._judge(by)
+        rows, best = self._standards(judge, by, budgets)
+        verdicts = []
+        for plan, cost in zip(plans, costs, strict=True):
+            self.report(f"plan {plan.name}")
+            samples, against = _finite(judge, plan), best[cost.nfe]
+            found, quality = Verdict(against.name, margin, "worse", None, by.title), Quality()
+            if samples is not None:
+                found = by.decide(judge, Side(plan.name, samples, plan.stochastic), against, margin)
+                quality = by.quality(judge, samples)
+            rows.append(Scored(plan.name, "plan", plan.nfe, quality, calls=cost.calls))
+            verdicts.append((found, samples is not None))
+        return DistilledBoard(rows, verdicts, reference, note)
+
+    def _judge(self, by: ToManySteps) -> Evaluator:
+        """The starting noises, and those that rows draw."""
+        noise, first = held_out_noise(self.model, self.n, self.seed), Stream.HELD_OUT.numbers(self.n)[0]
+        labels = self.model.labels(self.n)
+        return Evaluator(self.model, noise, labels, batch=self.batch, scoring=by.scoring, seed=self.seed, number=first)
+
+    def _standards(
+        self, judge: Evaluator, by: ToManySteps, budgets: Sequence[int]
+    ) -> tuple[list[Scored], dict[int, Side]]:
+        """Rows of all samplers of distilled models and of the model's own calls, and the best sampler of each budget."""
         rows: list[Scored] = []
-        best: dict[int, tuple[float, Side]] = {}
+        best: dict[int, Side] = {}
         for nfe in budgets:
+            least = math.inf
             for plan in renoising_plans(self.model, nfe, self.guidance):
                 self.report("standard plans")
-                samples = _finite(judge, plan)
-                if samples is None:
+                if (samples := _finite(judge, plan)) is None:
                     continue
                 quality = by.quality(judge, samples)
                 rows.append(Scored(plan.name, "standard", plan.nfe, quality))
-                size = by.size(quality)
-                if nfe not in best or size < best[nfe][0]:
-                    best[nfe] = size, Side(plan.name, samples, plan.stochastic)
+                if by.size(quality) < least:
+                    least, best[nfe] = by.size(quality), Side(plan.name, samples, plan.stochastic)
             if nfe not in best:
                 raise InputError(f"no sampler of {nfe} evaluations gives finite samples of {self.model.name}")
         own = customary_plan(self.model, self.guidance)
         if (samples := _finite(judge, own)) is not None:
             scheduler = None if self.model.pipeline is None else self.model.pipeline.scheduler
             rows.append(Scored(own.name, "pipeline", own.nfe, by.quality(judge, samples), scheduler=scheduler))
-        verdicts = []
-        for plan, cost in zip(plans, costs, strict=True):
-            self.report(f"plan {plan.name}")
-            samples, against = _finite(judge, plan), best[cost.nfe][1]
-            found = Verdict(against.name, margin, "worse", None, by.title)
-            if samples is not None:
-                found = by.decide(judge, Side(plan.name, samples, plan.stochastic), against, margin)
-            rows.append(
-                Scored(
-                    plan.name,
-                    "plan",
-                    plan.nfe,
-                    Quality() if samples is None else by.quality(judge, samples),
-                    calls=cost.calls,
-                )
-            )
-            verdicts.append((found, samples is not None))
-        return DistilledBoard(rows, verdicts, reference, note)
+        return rows, best
 
     def _criterion(self) -> tuple[ToManySteps, dict[str, float | int | None], str]:
         if self.scoring.data is not None:

@@ -14,11 +14,12 @@ from fewer.arguments import as_count, as_count_or_none, as_counts, as_model, as_
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError, NotFinite
 from fewer.evaluate.distances.own_metric import OwnMetric
-from fewer.evaluate.distilled_board import Game
+from fewer.evaluate.distilled_board import DistilledComparison
 from fewer.evaluate.equal_cost import EqualCost, PlanVerdict, costs_partial_calls
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.features import Features
 from fewer.evaluate.held_out import held_out_noise
+from fewer.evaluate.many_steps import AS_MANY
 from fewer.evaluate.measure import reference_guidance
 from fewer.evaluate.own_pipeline import pipeline_noises, pipeline_rows
 from fewer.evaluate.probability_flow.likelihood import flow_nll
@@ -189,8 +190,8 @@ def compare(
     rows_for(model, budgets[0], guidance)  # which says why a model cannot be guided
     size = MICRO_BATCH if batch is None else batch
     if model.distilled is not None:
-        game = Game(model, n, seed, size, guidance, scoring, lambda stage: report(stage, 0, None))
-        found = game.board(budgets, plans, costs, margin)
+        comparison = DistilledComparison(model, n, seed, size, guidance, scoring, lambda stage: report(stage, 0, None))
+        found = comparison.board(budgets, plans, costs, margin)
         pairs = zip(plans, costs, found.verdicts, strict=True)
         return Leaderboard(
             model.describe(), found.reference, tuple(sorted(found.rows, key=lambda row: (row.nfe, _size(row, "energy")))),
@@ -226,7 +227,7 @@ def leaderboard_evaluations(
     if model.distilled is not None:
         budgets = sorted({*nfe, *(plan.nfe for plan in plans)})
         made = {
-            "many-step samples": 8 * n * model.distilled.calls,
+            "many-step samples": AS_MANY * n * model.distilled.calls,
             "standard plans": n * sum(budget * len(renoising_plans(model, budget, guidance)) for budget in budgets),
             "given plans": n * sum(plan.nfe for plan in plans) + n * model.distilled.calls,
         }

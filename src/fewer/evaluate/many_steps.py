@@ -31,6 +31,7 @@ from fewer.plan import Plan
 from fewer.samplers import standard
 
 TEACHERS = Doubling(improved=1.0, share=0.02)  # of the data's unit, by which the teacher's samples may still move
+AS_MANY = 8  # many-step samples for each starting noise: few make a distance that is nearly 0 uncertain
 MOVED = 2048  # data that tell how far a small shift takes them
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fewer.batch import per_sample
 from fewer.errors import InputError
-from fewer.integrations.asked import check_begins, row_of
 from fewer.integrations.beginnings import check_scaled, first_state, is_plain
 from fewer.integrations.pipeline_samples import Scales, narrowed, with_values
+from fewer.integrations.request_checks import check_begins, row_of
 from fewer.integrations.run import Run
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model

@@ -20,7 +20,10 @@ from torch import Tensor
 
 from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError
-from fewer.integrations.asked import (
+from fewer.integrations.beginnings import first_state
+from fewer.integrations.front import Choice, as_front, choice_of
+from fewer.integrations.playing import FewerSchedulerOutput, Playing
+from fewer.integrations.request_checks import (
     ahead,
     begins_below,
     check_begins,
@@ -29,9 +32,6 @@ from fewer.integrations.asked import (
     check_number,
     first_of_strength,
 )
-from fewer.integrations.beginnings import first_state
-from fewer.integrations.front import Choice, as_front, choice_of
-from fewer.integrations.playing import FewerSchedulerOutput, Playing
 from fewer.integrations.run import Run
 from fewer.integrations.trained import OWN, described, frame, packed, unpacked
 from fewer.models.edge import in_own_precision

@@ -17,7 +17,7 @@ MOST = 10_000  # images of a set
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What a judgement is to be by: the arguments of `fewer.judge` of the same names."""
 
     margin: float
@@ -86,11 +86,11 @@ class Read:
     prompts: Sequence[str] | None
 
 
-def read(given: Given, asked: Asked, report: Report) -> Read:
+def read(given: Given, request: Request, report: Report) -> Read:
     """All images, once, one after another."""
-    channels, prompts = given.channels, given.prompts(asked.prompts)
-    features = network_of(asked.features, given.a, channels, asked.seed)
-    metric = None if asked.metric is None else Metric.load(asked.metric, prompts)
+    channels, prompts = given.channels, given.prompts(request.prompts)
+    features = network_of(request.features, given.a, channels, request.seed)
+    metric = None if request.metric is None else Metric.load(request.metric, prompts)
     compared = None
     if given.pairs is not None:
         a, b, compared = gather_pairs(given.a, given.b, given.pairs, features, channels, metric, report)

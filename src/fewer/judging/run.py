@@ -14,7 +14,7 @@ from fewer.judging.criteria import Criterion
 from fewer.judging.faults import FLAT
 from fewer.judging.gather import Report
 from fewer.judging.notes import Notes
-from fewer.judging.reading import MOST, Asked, Given, Read, read
+from fewer.judging.reading import MOST, Given, Read, Request, read
 from fewer.judging.record import Judgement
 from fewer.judging.report import pictures, write_page
 from fewer.judging.weighing import Weighed, weigh
@@ -57,13 +57,13 @@ def judge(
     whole("seed", seed, 0)
     if unpaired and (metric is not None or prompts is not None):
         raise InputError("a metric and prompts are of pairs of the same seeds, and unpaired says that these are not")
-    asked = Asked(float(margin), features, metric, _texts(prompts), seed)
+    request = Request(float(margin), features, metric, _texts(prompts), seed)
     notes = Notes()
     given = Given.of(a, b, data, unpaired, notes)
-    found = read(given, asked, progress or _silent)
-    weighed = weigh(found, given, asked)
+    found = read(given, request, progress or _silent)
+    weighed = weigh(found, given, request)
     _note_reference(found, given, weighed, notes)
-    record = _record(_names(a, b, data), given, asked, weighed, notes, time.monotonic() - began)
+    record = _record(_names(a, b, data), given, request, weighed, notes, time.monotonic() - began)
     if html is not None:
         write_page(Path(html), record, [pictures(*given.images(i)) for i in weighed.most])
     return record
@@ -111,7 +111,7 @@ def decision_of(criteria: Sequence[Criterion]) -> Decision:
 
 
 def _record(
-    names: list[str | None], given: Given, asked: Asked, weighed: Weighed, notes: Notes, seconds: float,
+    names: list[str | None], given: Given, request: Request, weighed: Weighed, notes: Notes, seconds: float,
 ) -> Judgement:  # fmt: skip
     decision = decision_of(weighed.criteria)
     open_ones = [c for c in weighed.criteria if c.decision == "cannot tell"] if decision == "cannot tell" else []
@@ -119,12 +119,13 @@ def _record(
     images = max(known) if known and len(known) == len(open_ones) else None
     reference, candidate, data = names
     n = len(weighed.sets.b)
-    metric = asked.metric if isinstance(asked.metric, str | None) else getattr(asked.metric, "__name__", "metric")
+    metric = request.metric if isinstance(request.metric, str | None) else getattr(request.metric, "__name__", "metric")
     return Judgement(
         decision=decision,
         sentence=words.sentence(decision, candidate or "", reference or "", weighed.criteria, n, images),
-        reference=reference or "", candidate=candidate or "", data=data, features=asked.features, metric=metric,
-        pairs=None if given.pairs is None else n, margin=asked.margin, level=weighed.level, criteria=weighed.criteria,
+        reference=reference or "", candidate=candidate or "", data=data, features=request.features, metric=metric,
+        pairs=None if given.pairs is None else n, margin=request.margin, level=weighed.level, criteria=weighed.criteria,
         figures=weighed.figures, faults=[fault for i in sorted(weighed.faults) for fault in weighed.faults[i]],
-        most=list(weighed.most.values()), images=images, notes=notes.lines(), seed=asked.seed, versions=versions(), seconds=seconds,
+        most=list(weighed.most.values()), images=images, notes=notes.lines(), seed=request.seed, versions=versions(),
+        seconds=seconds,
     )  # fmt: skip

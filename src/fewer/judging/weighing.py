@@ -17,7 +17,7 @@ from fewer.judging.faults import Fault, faults_alone, faults_of_pairs
 from fewer.judging.figures import figures_of_metric, figures_of_pairs, figures_of_sets
 from fewer.judging.gather import Compared
 from fewer.judging.pairing import Pairing, pairing
-from fewer.judging.reading import Asked, Given, Read
+from fewer.judging.reading import Given, Read, Request
 from fewer.judging.record import Difference
 from fewer.judging.space import Within, space
 
@@ -37,21 +37,21 @@ class Weighed:
     sets: Sets
 
 
-def weigh(read: Read, given: Given, asked: Asked) -> Weighed:
+def weigh(read: Read, given: Given, request: Request) -> Weighed:
     """The criteria, whose intervals all hold together (Bonferroni), and the other figures."""
     gathered = [read.a, read.b] + ([] if read.data is None else [read.data])
-    a, b, *rest = space(gathered, asked.features, read.data is not None, asked.seed)
+    a, b, *rest = space(gathered, request.features, read.data is not None, request.seed)
     data = rest[0] if rest else None
     pairs = None if read.compared is None else pairing(a, b, _groups(given, read.prompts))
     sets = Sets(a, b, Within.of(a), Within.of(b), pairs)
     level = 1 - (1 - LEVEL) / ((4 if data is None else 3) + (read.metric is not None))
-    faults, of_share = _faults(read, given, sets, asked.margin, level)
-    criteria = [of_share, decide.of_diversity(sets, asked.margin, level)]
+    faults, of_share = _faults(read, given, sets, request.margin, level)
+    criteria = [of_share, decide.of_diversity(sets, request.margin, level)]
     if data is None:
-        criteria.append(decide.of_distribution(sets, asked.margin, level))
-        criteria.append(decide.of_detail(read.b.detail, read.a.detail, pairs is not None, asked.margin, level))
+        criteria.append(decide.of_distribution(sets, request.margin, level))
+        criteria.append(decide.of_detail(read.b.detail, read.a.detail, pairs is not None, request.margin, level))
     else:
-        criteria.append(decide.of_data(sets, data, asked.margin, level))
+        criteria.append(decide.of_data(sets, data, request.margin, level))
     figures = figures_of_sets(sets, data)
     most: dict[int, Difference] = {}
     if read.compared is not None and pairs is not None:
@@ -59,7 +59,7 @@ def weigh(read: Read, given: Given, asked: Asked) -> Weighed:
         most = _most_different(read.compared, pairs, faults, given)
     if read.metric is not None:
         of_a, of_b = read.metric.values()
-        criteria.append(decide.of_metric(of_a, of_b, read.metric.higher, asked.margin, level))
+        criteria.append(decide.of_metric(of_a, of_b, read.metric.higher, request.margin, level))
         figures |= figures_of_metric(of_a, of_b)
     return Weighed(criteria, level, figures, faults, most, sets)
 

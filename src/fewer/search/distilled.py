@@ -15,7 +15,14 @@ import torch
 from fewer.errors import InputError
 from fewer.evaluate.criterion import Criterion
 from fewer.evaluate.held_out import HeldOut, Source
-from fewer.evaluate.many_steps import ManySteps, ToManySteps, customary_plan, many_step_samples, of_distilled
+from fewer.evaluate.many_steps import (
+    AS_MANY,
+    ManySteps,
+    ToManySteps,
+    customary_plan,
+    many_step_samples,
+    of_distilled,
+)
 from fewer.evaluate.own_pipeline import Pipeline
 from fewer.evaluate.reference import Reference
 from fewer.evaluate.scoring import Scoring
@@ -31,8 +38,6 @@ from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.renoising import Renoising
 from fewer.search.strategy import Strategy
 from fewer.search.verdict import Outcome, Recommendation
-
-AS_MANY = 8  # many-step samples for each held-out noise: few make a distance that is nearly 0 uncertain
 
 
 def with_teacher(model: Model, teacher: Model | None) -> Model:

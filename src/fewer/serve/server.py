@@ -18,7 +18,7 @@ from fewer.errors import InputError, reason
 from fewer.files import LARGEST_JSON, checked
 from fewer.serve.guard import fault
 from fewer.serve.page import page
-from fewer.serve.studio import Asked, Studio
+from fewer.serve.studio import Request, Studio
 
 LOOPBACK = "127.0.0.1"
 FILES = {"/page.css": ("serve", "text/css"), "/page.js": ("serve", "text/javascript"),
@@ -31,7 +31,7 @@ HEADERS = {
     "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer",
 }  # fmt: skip
-_asked = TypeAdapter(Asked)
+_adapter = TypeAdapter(Request)
 
 
 class PageServer(ThreadingHTTPServer):
@@ -140,12 +140,12 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: what is wrong is shown on the page."""
 
 
-def _request(query: str) -> Asked:
+def _request(query: str) -> Request:
     try:
-        fields = dict(parse_qsl(query, max_num_fields=len(Asked.__dataclass_fields__)))
+        fields = dict(parse_qsl(query, max_num_fields=len(Request.__dataclass_fields__)))
     except ValueError as error:
         raise InputError(f"request: {error}") from error
-    return checked(_asked, fields, "request")
+    return checked(_adapter, fields, "request")
 
 
 def _json(content: object) -> tuple[str, bytes]:

@@ -38,7 +38,7 @@ AGAINST = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """A request of the page: plan number, baseline, seed of the noises, number of samples, label of all (None: in turn)."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -102,17 +102,17 @@ class Studio:
             self.offers.append(uploaded(self.model, content, self.guidance))
             return len(self.offers) - 1
 
-    def compare(self, asked: Asked) -> dict[str, Any]:
+    def compare(self, request: Request) -> dict[str, Any]:
         """Samples of the plan and of the baseline from the same noises, and where they differ, as JSON values.
 
         Raises InputError for a plan, label or baseline that is not there.
         """
-        if asked.plan >= len(self.offers):
-            raise InputError(f"plan is {asked.plan}; the page offers {len(self.offers)}, counted from 0")
-        found = self.offers[asked.plan]
+        if request.plan >= len(self.offers):
+            raise InputError(f"plan is {request.plan}; the page offers {len(self.offers)}, counted from 0")
+        found = self.offers[request.plan]
         with self._playing:
-            plan = self._played(("plan", asked.plan), found.plan, asked)
-            other = self._baseline(found, asked)
+            plan = self._played(("plan", request.plan), found.plan, request)
+            other = self._baseline(found, request)
         apart = float((plan.samples - other.samples).square().mean())
         return {
             "plan": plan.shown(), "against": other.shown(),
@@ -120,13 +120,13 @@ class Studio:
             "rmse": float(f"{math.sqrt(apart):.3g}"), "notes": list(found.notes),
         }  # fmt: skip
 
-    def _baseline(self, found: Offer, asked: Asked) -> Shot:
+    def _baseline(self, found: Offer, request: Request) -> Shot:
         """The baseline's samples for a plan."""
-        if asked.against in ("standard", "fine"):
-            fine = asked.against == "fine"
+        if request.against in ("standard", "fine"):
+            fine = request.against == "fine"
             plan = reference_plan(self.model, FINE_CALLS, self.guidance) if fine else found.standard
-            return self._played((asked.against, plan.name, plan.nfe), plan, asked)
-        nfe = found.plan.nfe if asked.against == "stock" else None
+            return self._played((request.against, plan.name, plan.nfe), plan, request)
+        nfe = found.plan.nfe if request.against == "stock" else None
         own = as_it_is(self.model, nfe, self.guidance)
         if own is None:
             raise InputError(
@@ -134,32 +134,32 @@ class Studio:
             )
 
         return self._shot(
-            (asked.against, nfe), own.name, own.nfe, asked,
-            lambda noise, labels: own.samples(self.model, noise, labels, asked.seed, self.batch),
+            (request.against, nfe), own.name, own.nfe, request,
+            lambda noise, labels: own.samples(self.model, noise, labels, request.seed, self.batch),
         )  # fmt: skip
 
-    def _played(self, key: tuple[object, ...], plan: Plan, asked: Asked) -> Shot:
+    def _played(self, key: tuple[object, ...], plan: Plan, request: Request) -> Shot:
         """A plan's samples."""
 
         def play(noise: Tensor, labels: Tensor | None) -> Tensor:
-            return sample(self.model, plan, noise=noise, labels=labels, seed=asked.seed, batch=self.batch)
+            return sample(self.model, plan, noise=noise, labels=labels, seed=request.seed, batch=self.batch)
 
-        return self._shot(key, plan.name, plan.nfe, asked, play)
+        return self._shot(key, plan.name, plan.nfe, request, play)
 
     def _shot(
         self,
         key: tuple[object, ...],
         name: str,
         nfe: int,
-        asked: Asked,
+        request: Request,
         play: Callable[[Tensor, Tensor | None], Tensor],
     ) -> Shot:
         """Samples from the noises of the request's seed, made now or found among the latest."""
-        full = (*key, asked.seed, asked.n, asked.label)
+        full = (*key, request.seed, request.n, request.label)
         if full not in self._shots:
             model = self.model
-            noise = unit_noise(asked.seed, Stream.SAMPLES.numbers(asked.n), model.shape, Draw.START(), model.device)
-            labels = model.labels(asked.n, asked.label)
+            noise = unit_noise(request.seed, Stream.SAMPLES.numbers(request.n), model.shape, Draw.START(), model.device)
+            labels = model.labels(request.n, request.label)
             began = time.monotonic()
             samples = play(noise, labels)
             self._shots[full] = Shot(name, nfe, samples, pixels(model, samples), time.monotonic() - began)
