@@ -28,7 +28,7 @@ from fewer.images import pixels
 from fewer.models.schedules import Flow
 from fewer.report.folder import read_folder
 from fewer.serve import PageServer, Studio
-from fewer.serve.studio import Asked
+from fewer.serve.studio import Request
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -81,7 +81,7 @@ def test_the_page_holds_every_plan_and_fetches_nothing_from_elsewhere(server: Pa
 
 
 def test_plan_and_baseline_start_from_the_noise_of_the_seed(server: PageServer) -> None:
-    found = server.studio.compare(Asked(plan=2, seed=7, n=4))
+    found = server.studio.compare(Request(plan=2, seed=7, n=4))
     offer = server.studio.offers[2]
     shots = [shot.images for shot in server.studio._shots.values()]
     for images, plan in zip(shots, (offer.plan, offer.standard), strict=True):

@@ -148,8 +148,9 @@ class Run:
     def plays(self, plan: fewer.Plan) -> None:
         """The pipeline under a plan makes the samples that `fewer.sample` makes from its first state."""
         model, rows = self.cut(), len(plan.rows)
+        steps = self.leaving(rows)
         fewer.apply(plan, self.pipe)
-        turns, noised = self.turns(rows), self.pipe.scheduler.run.noised
+        turns, noised = self.turns(steps), self.pipe.scheduler.run.noised
         fewer.unapply(self.pipe)
         first = rows - len(turns)
         if first < 0:
@@ -160,17 +161,28 @@ class Run:
             given = begun.sample if begun.inputs is None else begun.inputs
             state = samples(model, given) / float(model.affine(float(tail.start.tau)).c_in)
             tail = replace(tail, start=Start(tau=tail.start.tau, scale=1.0))
-        ours = fewer.sample(model, tail, noise=state, labels=model.labels(len(state)))
+        going_on = replace(model, beginning=None)  # from a state that has its data
+        ours = fewer.sample(going_on, tail, noise=state, labels=model.labels(len(state)))
         kept = samples(model, untouched(turns).float()) > 0
         within = NEAR if bool(kept.all()) else NEAR_MASKED
         check_same(ours[kept], samples(model, turns[-1].after)[kept], "the samples", within)
 
+    def leaving(self, rows: int) -> int:
+        """The number of steps of which the call makes so many: more of them where its strength leaves some out."""
+        if self.cut().beginning is None:
+            return rows
+        for steps in range(rows, 4 * rows):
+            if len(self.turns(steps)) == rows:
+                return steps
+        raise Differs(f"the call makes {rows} steps of no number of them")
+
     def restored(self, before: list[Tensor]) -> None:
         """After `unapply` the pipeline is as it was: its scheduler, and its images to the bit."""
         own, parts = self.pipe.scheduler, dict(vars(self.pipe))
-        fewer.apply(fewer.standard("euler", self.cut(), nfe=self.steps), self.pipe)
+        plan, steps = fewer.standard("euler", self.cut(), nfe=self.steps), self.leaving(self.steps)
+        fewer.apply(plan, self.pipe)
         try:
-            self.images()
+            self.images(steps)
         finally:
             fewer.unapply(self.pipe)
         if self.pipe.scheduler is not own or vars(self.pipe).keys() != parts.keys():

@@ -110,7 +110,7 @@ def _held_out(task: Task, run: Run, objective: Objective) -> HeldOut:
     run.progress(stage, 0, None)
     plan = reference_plan(task.model, reference.calls, request.guidance)
     source = Source(task.model, request.seed, plan, task.batch, partial(run.progress, stage), task.workers)
-    affordable = max(LEAST_NOISES, run.deadline.left(run.pace) // plan.nfe)
+    affordable = max(LEAST_NOISES, run.deadline.left(run.pace) / plan.nfe)
     return HeldOut.of(source, int(min(request.held_out, affordable)), reference, task.scoring)
 
 
