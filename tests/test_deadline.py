@@ -20,7 +20,7 @@ from fewer.models.schedules import Flow
 from fewer.search.deadline import Deadline
 from fewer.search.forecast import LEAST_TIME, foreseen, least, within
 from fewer.search.request import Request, notes_for_large
-from fewer.search.stages.references import references
+from fewer.search.stages.references import affordable, references
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.standards import likely_standards
 from fewer.search.tune import requested, searched, timed
@@ -220,3 +220,11 @@ def test_what_is_told_of_the_whole_run_rises_to_its_end() -> None:
     assert all(made <= whole for made, whole in told)
     made, whole = told[-1]
     assert made == whole
+
+
+@pytest.mark.parametrize(
+    ("left", "n"), [(math.inf, 256), (256 * 64, 256), (255 * 64 + 63, 255), (64 * 64, 64), (100, 16)]
+)
+def test_held_out_noises_are_all_that_there_is_room_for(left: float, n: int) -> None:
+    """All of them where nothing is bounded."""
+    assert affordable(256, 64, left) == n

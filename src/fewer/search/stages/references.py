@@ -110,8 +110,15 @@ def _held_out(task: Task, run: Run, objective: Objective) -> HeldOut:
     run.progress(stage, 0, None)
     plan = reference_plan(task.model, reference.calls, request.guidance)
     source = Source(task.model, request.seed, plan, task.batch, partial(run.progress, stage), task.workers)
-    affordable = max(LEAST_NOISES, run.deadline.left(run.pace) / plan.nfe)
-    return HeldOut.of(source, int(min(request.held_out, affordable)), reference, task.scoring)
+    n = affordable(request.held_out, plan.nfe, run.deadline.left(run.pace))
+    return HeldOut.of(source, n, reference, task.scoring)
+
+
+def affordable(most: int, nfe: int, left: float) -> int:
+    """How many of the `most` held-out noises are played in the evaluations that are left (inf where nothing bounds them), of
+    reference solutions of `nfe` each: at least as many as an interval needs.
+    """
+    return int(min(most, max(LEAST_NOISES, left / nfe)))
 
 
 def _pipeline(task: Task, run: Run, judge: HeldOut) -> Pipeline | None:
