@@ -12,7 +12,7 @@ from fewer.errors import InputError, NotFinite
 from fewer.evaluate.equal_cost import EqualCost
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.held_out import held_out_noise
-from fewer.evaluate.many_steps import AS_MANY, ToManySteps, customary_plan, many_step_samples
+from fewer.evaluate.many_steps import AS_MANY, ToManySteps, customary_plan, many_step_samples, said
 from fewer.evaluate.scoring import Quality, Scored, Scoring
 from fewer.evaluate.verdict import Side, Verdict
 from fewer.models.model import Model
@@ -101,14 +101,12 @@ class DistilledComparison:
         many = many_step_samples(
             self.model, AS_MANY * self.n, self.seed, self.guidance, batch=self.batch, progress=self.report
         )
-        teacher = None if self.model.distilled is None else self.model.distilled.teacher
-        whose = "of its own" if teacher is None else f"of its teacher {teacher.name}"
-        note = (
-            f"{self.model.name} is distilled: its plans are compared by the energy distance to {len(many.samples):,} samples of "
-            f"{many.calls} calls {whose}"
-        )
         error = many.error if math.isfinite(many.error) else None
-        return ToManySteps().with_samples(many.samples), {"nfe": many.calls, "error": error}, note
+        return (
+            ToManySteps().with_samples(many.samples),
+            {"nfe": many.calls, "error": error},
+            said(self.model, many, "compared"),
+        )
 
 
 def _finite(judge: Evaluator, plan: Plan) -> Tensor | None:

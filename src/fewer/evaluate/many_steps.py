@@ -67,6 +67,16 @@ class ManySteps:
     evaluations: int
 
 
+def said(model: Model, many: ManySteps, done: str) -> str:
+    """What the model's plans are `done` by, "judged" or "compared": a sentence for people."""
+    teacher = of_distilled(model).teacher
+    whose = "of its own" if teacher is None else f"of its teacher {teacher.name}"
+    return (
+        f"{model.name} is distilled: its plans are {done} by the energy distance to {len(many.samples):,} samples of "
+        f"{many.calls} calls {whose}"
+    )
+
+
 def many_step_samples(
     model: Model, n: int, seed: int, guidance: float | None = None, *, batch: int = MICRO_BATCH,
     progress: Callable[[str], Any] = lambda stage: None,

@@ -22,6 +22,7 @@ from fewer.evaluate.many_steps import (
     customary_plan,
     many_step_samples,
     of_distilled,
+    said,
 )
 from fewer.evaluate.own_pipeline import Pipeline
 from fewer.evaluate.reference import Reference
@@ -126,11 +127,7 @@ def _with_samples(task: Task, run: Run) -> tuple[Task, ManySteps]:
         progress=lambda stage: run.progress(stage, 0, None),
     )  # fmt: skip
     run.counter.add(many.evaluations)
-    whose = "of its own" if (teacher := of_distilled(model).teacher) is None else f"of its teacher {teacher.name}"
-    run.notes.append(
-        f"{model.name} is distilled: its plans are judged by the energy distance to {len(many.samples):,} samples of "
-        f"{many.calls} calls {whose}"
-    )
+    run.notes.append(said(model, many, "judged"))
     return replace(task, request=replace(request, objective=by.with_samples(many.samples))), many
 
 
