@@ -19,7 +19,7 @@ from fewer.evaluate.equal_cost import EqualCost, PlanVerdict, costs_partial_call
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.features import Features
 from fewer.evaluate.held_out import held_out_noise
-from fewer.evaluate.many_steps import AS_MANY
+from fewer.evaluate.many_steps import many_step_evaluations
 from fewer.evaluate.measure import reference_guidance
 from fewer.evaluate.own_pipeline import pipeline_noises, pipeline_rows
 from fewer.evaluate.probability_flow.likelihood import flow_nll
@@ -227,7 +227,7 @@ def leaderboard_evaluations(
     if model.distilled is not None:
         budgets = sorted({*nfe, *(plan.nfe for plan in plans)})
         made = {
-            "many-step samples": AS_MANY * n * model.distilled.calls,
+            "many-step samples": many_step_evaluations(model.distilled, n, guidance),
             "standard plans": n * sum(budget * len(renoising_plans(model, budget, guidance)) for budget in budgets),
             "given plans": n * sum(plan.nfe for plan in plans) + n * model.distilled.calls,
         }

@@ -17,11 +17,12 @@ from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
 from fewer.evaluate.by_figure import ByEnergy, Difference
 from fewer.evaluate.evaluator import Evaluator
-from fewer.evaluate.reference import Doubling
+from fewer.evaluate.reference import USUAL, Doubling
 from fewer.evaluate.scoring import Quality, Scoring, as_images
 from fewer.evaluate.statistics.endings import ALPHA
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.verdict import Verdict
+from fewer.guidance.cfg import passes_at
 from fewer.integrations.as_it_is import as_it_is
 from fewer.models.distilled import Distilled
 from fewer.models.model import Model
@@ -49,8 +50,7 @@ def customary_plan(model: Model, guidance: float | None = None) -> Plan:
         return own.plan.named(f"its own {len(own.plan.rows)} calls")
     calls, exploding = of_distilled(model).calls, isinstance(model.schedule, VarianceExploding)
     solver, grid = ("consistency", "karras") if exploding else ("lcm", "lcm" if calls <= 50 else "uniform")
-    passes = 1 if guidance is None else 2
-    return standard(solver, model, passes * calls, grid, guidance=guidance).named(f"its own {calls} calls")
+    return standard(solver, model, passes_at(guidance) * calls, grid, guidance=guidance).named(f"its own {calls} calls")
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ class ManySteps:
     calls: int
     error: float
     evaluations: int
+
+
+def many_step_evaluations(known: Distilled, n: int, guidance: float | None) -> int:
+    """Evaluations that the many-step samples for n starting noises take; those of a teacher as they usually are."""
+    return AS_MANY * n * passes_at(guidance) * (known.calls if known.teacher is None else 2 * USUAL)
 
 
 def said(model: Model, many: ManySteps, done: str) -> str:

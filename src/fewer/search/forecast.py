@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from fewer.errors import InputError
 from fewer.evaluate.cost.pace import in_words, timed_pace
-from fewer.evaluate.many_steps import AS_MANY
+from fewer.evaluate.many_steps import many_step_evaluations
 from fewer.evaluate.own_pipeline import FEWEST, LAST, pipeline_noises
 from fewer.evaluate.reference import USUAL, usual_evaluations
 from fewer.guidance.cfg import passes_at
@@ -128,8 +128,8 @@ def _of_distilled(request: Request, known: Distilled) -> dict[str, int]:
     """Evaluations of each stage of the search of a distilled model."""
     n, fresh, passes = request.noises, request.held_out, passes_at(request.guidance)
     stages = {
-        "many-step samples": AS_MANY * fresh * passes * (known.calls if known.teacher is None else 2 * USUAL),
-        "the pipeline as it is": 4 * fresh * passes * known.calls,
+        "many-step samples": many_step_evaluations(known, fresh, request.guidance),
+        PIPELINE: 4 * fresh * passes * known.calls,
     }
     few = min(n, max(32, n // 4))
     for budget in request.budgets:
