@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the benchmarks are no install
 
 import fewer
 from benchmarks.leaderboard import board, command
-from benchmarks.leaderboard.board import Asked, Board, score
+from benchmarks.leaderboard.board import Board, Request, score
 from benchmarks.leaderboard.chart import draw
 from benchmarks.leaderboard.field import Endpoints, Standing, diffusers_field, plan_field, run
 from benchmarks.leaderboard.k_diffusion_run import usable
@@ -23,7 +23,7 @@ from benchmarks.leaderboard.render import page
 from fewer.evaluate.reference import Reference
 from fewer.evaluate.statistics import paired
 
-TOY = Asked(noises=16, screen=8, keep=2)
+TOY = Request(noises=16, screen=8, keep=2)
 NAME = "mixture-2d"
 
 
@@ -33,9 +33,9 @@ def model():
     return build(NAME)
 
 
-def measured(path, model, budgets=(2, 3), asked=TOY):
+def measured(path, model, budgets=(2, 3), request=TOY):
     """The rows that a run writes."""
-    found = list(score(Board(path), NAME, "toy", model, budgets, asked, lambda line: None))
+    found = list(score(Board(path), NAME, "toy", model, budgets, request, lambda line: None))
     return found, Board(path).models
 
 
@@ -192,14 +192,14 @@ def test_rows_measured_otherwise_are_measured_again(model, models, tmp_path, mon
     seen = []
     monkeypatch.setattr(board, "_row", lambda model, nfe, *rest: seen.append(nfe) or {"asked": {}})
     monkeypatch.setattr(board, "reference", lambda model, noise, *rest: Reference(noise, 1, 1, 0.1, 1, 1))
-    measured(path, model, (2,), Asked(noises=20, screen=8, keep=2))
-    measured(path, model, (3,), Asked(noises=16, screen=8, keep=2, tuned=(3,)))
+    measured(path, model, (2,), Request(noises=20, screen=8, keep=2))
+    measured(path, model, (3,), Request(noises=16, screen=8, keep=2, tuned=(3,)))
     assert seen == [2, 3]
 
 
 @pytest.mark.slow
 def test_a_tuned_plan_is_scored_on_the_same_noises(tmp_path, model):
-    row = measured(tmp_path, model, (4,), Asked(16, 8, 2, tuned=(4,), evaluations=5000))[1][NAME]["rows"]["4"]
+    row = measured(tmp_path, model, (4,), Request(16, 8, 2, tuned=(4,), evaluations=5000))[1][NAME]["rows"]["4"]
     tuned = row["tuned"]
     value = tuned["rmse"]["value"] / row["diffusers"]["rmse"]["value"]
     assert tuned["against diffusers"]["rmse"]["value"] == pytest.approx(value)
@@ -239,8 +239,8 @@ def test_the_page_names_what_is_worse_by_both_figures(models, error, elsewhere, 
 
 def by_rmse(row):
     """A row as it was before settings were judged by two figures."""
-    asked = {key: value for key, value in row["asked"].items() if key != "by"}
-    old = {"asked": asked, "reference": row["reference"]}
+    request = {key: value for key, value in row["asked"].items() if key != "by"}
+    old = {"asked": request, "reference": row["reference"]}
     for library in ("diffusers", "standard"):
         kept = {key: row[library][key] for key in ("best", "rmse", "on all noises", "on the few")}
         old[library] = kept if library == "diffusers" else kept | {"ratio to diffusers": row[library]["rmse"]}
@@ -265,7 +265,7 @@ def test_rows_by_rmse_alone_stay_until_they_are_measured_again_and_are_marked(mo
 
 @pytest.mark.slow
 def test_the_command_writes_results_page_and_plot(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "QUICK", Asked(noises=8, screen=8, keep=2))
+    monkeypatch.setattr(command, "QUICK", Request(noises=8, screen=8, keep=2))
     results, out = tmp_path / "results", tmp_path / "page.md"
     told = ["--quick", "--models", NAME, "--nfe", "2", "--tune", "", "--results", str(results), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["leaderboard", *told])

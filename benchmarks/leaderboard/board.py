@@ -34,7 +34,7 @@ BASELINES = ("unipc logsnr", "unipc-3 logsnr", "ipndm quadratic", "ipndm uniform
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What a row is to hold.
 
     noises     n of the test, which nothing was searched on
@@ -58,7 +58,7 @@ class Asked:
         }  # fmt: skip
 
     def holds(self, row: dict[str, Any], nfe: int) -> bool:
-        """Whether a row of this kind, written before, holds all that is asked now."""
+        """Whether a row of this kind, written before, holds all of the request."""
         missing = (self.environment and "k-diffusion" not in row) or (nfe in self.tuned and "tuned" not in row)
         return not missing
 
@@ -108,7 +108,7 @@ def reference(model: Model, noise: Tensor, labels: Tensor | None, most: int) -> 
 
 
 def score(
-    board: Board, name: str, about: str, model: Model, budgets: tuple[int, ...], asked: Asked,
+    board: Board, name: str, about: str, model: Model, budgets: tuple[int, ...], request: Request,
     progress: Callable[[str], Any],
 ) -> Iterator[int]:  # fmt: skip
     """Measures and writes the rows that are missing, and yields each budget that is done.
@@ -117,14 +117,14 @@ def score(
     until they are measured again, and the page marks them.
     """
     known = board.rows(name, model)
-    done = {nfe: row for nfe, row in known.items() if row["asked"] == asked.to_dict()}
+    done = {nfe: row for nfe, row in known.items() if row["asked"] == request.to_dict()}
     by_rmse = {nfe: row for nfe, row in known.items() if by_rmse_alone(row)}
-    left = [nfe for nfe in budgets if str(nfe) not in done or not asked.holds(done[str(nfe)], nfe)]
+    left = [nfe for nfe in budgets if str(nfe) not in done or not request.holds(done[str(nfe)], nfe)]
     yield from (nfe for nfe in budgets if nfe not in left)  # before any work
     if not left:
         return
-    noise = held_out_noise(model, asked.noises, TEST_SEED)
-    labels = model.labels(asked.noises)
+    noise = held_out_noise(model, request.noises, TEST_SEED)
+    labels = model.labels(request.noises)
     progress(f"{name}: reference")
     fine = reference(model, noise, labels, max(MOST_CALLS, *budgets))
     facts = {"calls": fine.nfe, "error": fine.error, "rms of its samples": float(fine.samples.square().mean().sqrt())}
@@ -133,12 +133,14 @@ def score(
         "rows": by_rmse | done,
     }  # fmt: skip
     side: Side | nullcontext[None] = nullcontext()
-    if asked.environment is not None:
-        side = Side(asked.environment, name, left, noise, labels, fine.samples, asked.screen, asked.keep)
+    if request.environment is not None:
+        side = Side(request.environment, name, left, noise, labels, fine.samples, request.screen, request.keep)
     with side as beside:
         for nfe in left:
             kept = done.get(str(nfe), {})
-            row = _row(model, nfe, noise, labels, fine.samples, asked, lambda what: progress(f"{name}, {what}"), beside)
+            row = _row(
+                model, nfe, noise, labels, fine.samples, request, lambda what: progress(f"{name}, {what}"), beside
+            )
             row["reference"] = facts
             # parts that were measured before and not asked for now stay
             row = {**{key: kept[key] for key in LIBRARIES if key in kept}, **row}
@@ -149,11 +151,11 @@ def score(
 
 
 def _row(
-    model: Model, nfe: int, noise: Tensor, labels: Tensor | None, target: Tensor, asked: Asked,
+    model: Model, nfe: int, noise: Tensor, labels: Tensor | None, target: Tensor, request: Request,
     progress: Callable[[str], Any], side: Side | None,
 ) -> dict[str, Any]:  # fmt: skip
     """All libraries with `nfe` network calls."""
-    row: dict[str, Any] = {"asked": asked.to_dict()}
+    row: dict[str, Any] = {"asked": request.to_dict()}
     fields = {
         "diffusers": diffusers_field(model, nfe),
         "standard": plan_field(model, standard_plans(model, nfe)),
@@ -162,11 +164,11 @@ def _row(
     modes = Modes.of(model)
     for library, field in fields.items():
         progress(f"{nfe} calls: {library}, {len(field)} settings")
-        standings[library] = run(field, noise, labels, target, asked.screen, asked.keep, modes)
+        standings[library] = run(field, noise, labels, target, request.screen, request.keep, modes)
     tuned, facts = None, {}
-    if nfe in asked.tuned:
+    if nfe in request.tuned:
         progress(f"{nfe} calls: tuning")
-        tuned, facts = _tuned(model, nfe, noise, labels, target, asked.evaluations)
+        tuned, facts = _tuned(model, nfe, noise, labels, target, request.evaluations)
     if side is not None:
         progress(f"{nfe} calls: k-diffusion")
         standings["k-diffusion"] = side.standing(nfe)

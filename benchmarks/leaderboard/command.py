@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.leaderboard.board import Asked, Board, score, seconds_of_a_call
+from benchmarks.leaderboard.board import Board, Request, score, seconds_of_a_call
 from benchmarks.leaderboard.k_diffusion_run import usable
 from benchmarks.leaderboard.models import MODELS, build
 from benchmarks.leaderboard.render import render
@@ -32,7 +32,7 @@ from fewer.models.model import Model
 
 HERE = Path(__file__).parents[2]
 BUDGETS = "4,5,6,8,10,20"
-QUICK = Asked(noises=256, screen=32, keep=5, evaluations=300_000)
+QUICK = Request(noises=256, screen=32, keep=5, evaluations=300_000)
 TUNED_QUICKLY = (5, 10)  # of a network; of exact models, which are cheap, every budget
 LONGEST = tuple(MODELS)[::-1]  # first: the networks, then the images, then the small mixtures
 SMALL = 16  # values in a sample, up to which one says little and costs little: more noises, searches to their end
@@ -43,15 +43,15 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(word) for word in text.split(",") if word}))
 
 
-def roughly(call: float, nfe: int, asked: Asked) -> float:
+def roughly(call: float, nfe: int, request: Request) -> float:
     """Seconds of a row, by guess, until rows are measured: some 130 settings here, and 500 plans in a search.
 
     call  seconds of a network call on 64 samples, to which the samplers' own arithmetic adds a millisecond
     """
-    batches = (130 * asked.screen + 10 * asked.noises) / 64
+    batches = (130 * request.screen + 10 * request.noises) / 64
     played = nfe * (call + 0.001) * batches
-    most = min(500 * nfe, (asked.evaluations or math.inf) / 64)
-    searched = 5 + most * (call + 0.001) if nfe in asked.tuned else 0
+    most = min(500 * nfe, (request.evaluations or math.inf) / 64)
+    searched = 5 + most * (call + 0.001) if nfe in request.tuned else 0
     return 2 + played + searched
 
 
@@ -113,20 +113,20 @@ def measure(name: str, given: argparse.Namespace) -> None:
     """All rows of one model that are missing, in a process of its own."""
     torch.set_num_threads(1)
     budgets, model, board = numbers(given.nfe), build(name), Board(given.results)
-    asked = ask(model, given, budgets)
+    request = ask(model, given, budgets)
     call = seconds_of_a_call(model)
-    clock = Clock({nfe: roughly(call, nfe, asked) for nfe in budgets})
+    clock = Clock({nfe: roughly(call, nfe, request) for nfe in budgets})
     before = set(board.rows(name, model))
-    for nfe in score(board, name, MODELS[name][0], model, budgets, asked, clock.say):
+    for nfe in score(board, name, MODELS[name][0], model, budgets, request, clock.say):
         clock.row(nfe, measured=str(nfe) not in before)
 
 
-def ask(model: Model, given: argparse.Namespace, budgets: tuple[int, ...]) -> Asked:
+def ask(model: Model, given: argparse.Namespace, budgets: tuple[int, ...]) -> Request:
     """What the rows of a model are to hold."""
-    asked = QUICK if given.quick else Asked()
+    request = QUICK if given.quick else Request()
     tuned = TUNED_QUICKLY if given.quick and model.exact is None else budgets
     if math.prod(model.shape) <= SMALL:
-        asked = replace(asked, noises=4 * asked.noises, screen=4 * asked.screen, evaluations=None)
+        request = replace(request, noises=4 * request.noises, screen=4 * request.screen, evaluations=None)
     if given.evaluations is not None:
-        asked = replace(asked, evaluations=given.evaluations)
-    return replace(asked, tuned=tuned if given.tune is None else numbers(given.tune), environment=given.k_diffusion)
+        request = replace(request, evaluations=given.evaluations)
+    return replace(request, tuned=tuned if given.tune is None else numbers(given.tune), environment=given.k_diffusion)

@@ -156,12 +156,20 @@ class ToManySteps(ByEnergy):
         return replace(found, beyond=Interval(*ends, found.beyond.n), bound=found.bound + more)
 
     def tolerated(self, margin: float) -> float:
-        """T: 2 E|Y + d - Y'| - 2 E|Y - Y'| of the many-step samples' features, d = margin times the first one's deviation."""
+        """T: how far the many-step samples are from themselves, moved by `margin` of a deviation."""
         if self.scoring.data is None:
             return 0.0
-        y = self.scoring.features_of(len(self.scoring.data))(as_images(self.scoring.data)).double()[:MOVED]
-        moved = y.clone()
-        moved[:, 0] += margin * y[:, 0].std()
-        apart = torch.cdist(moved, y) - torch.cdist(y, y)
-        apart.fill_diagonal_(0.0)
-        return 2 * float(apart.sum()) / (len(y) * (len(y) - 1))
+        features = self.scoring.features_of(len(self.scoring.data))
+        key = f"{features.hash} moved by {margin}"
+        if key not in self._spreads:
+            self._spreads[key] = apart_from_moved(features(as_images(self.scoring.data)).double()[:MOVED], margin)
+        return self._spreads[key]
+
+
+def apart_from_moved(y: Tensor, share: float) -> float:
+    """2 E|Y + d - Y'| - 2 E|Y - Y'| of rows y (n, d), with d as long as `share` of their first number's deviation, along it."""
+    moved = y.clone()
+    moved[:, 0] += share * y[:, 0].std()
+    apart = torch.cdist(moved, y) - torch.cdist(y, y)
+    apart.fill_diagonal_(0.0)
+    return 2 * float(apart.sum()) / (len(y) * (len(y) - 1))
