@@ -16,6 +16,7 @@ from fewer.noise import unit_noise
 from fewer.plan import Plan, Shortcut
 from fewer.samplers import standard
 from fewer.search.objective import Objective
+from fewer.search.passes import passing
 from fewer.search.refit import Refit, refitted
 from fewer.search.row_fit import RowFit
 from fewer.search.space import Space
@@ -68,10 +69,11 @@ def test_what_rows_leave_out_is_weighed(model: Model, batch: int) -> None:
     assert torch.allclose(objective.samples(found), replace(objective, batch=MICRO_BATCH).samples(found), atol=1e-5)
 
 
-def test_guided_rows_are_fitted_by_their_rules_outputs() -> None:
+@pytest.mark.parametrize("pattern", ["2222", "1222", "12h2", "22hh"])  # h rows look back at passes of the row before
+def test_guided_rows_are_fitted_by_their_rules_outputs(pattern: str) -> None:
     mixture = fewer.GaussianMixture.random((3,), components=4, classes=2, seed=1)
     model = Model.from_mixture(mixture, Flow(), conditional=True, hash="exact")
-    plan = standard("dpmpp-2m", model, 2 * CALLS, "logsnr", guidance=2.0)
+    plan = passing(standard("dpmpp-2m", model, 2 * CALLS, "logsnr", guidance=2.0), pattern, 2.0)
     objective = Objective(model, unit_noise(0, range(16), model.shape), model.labels(16)).with_reference(
         [], guidance=2.0
     )

@@ -51,7 +51,7 @@ def refitted(fit: RowFit, plan: Plan) -> Plan:
     """The plan with each row's weights fitted on the noises of a fit, drawn to its own by the ridge; a call a row and noise."""
     few, taus, rows = fit.objective, levels_of(plan), list(plan.rows)
     names = tuple(dict.fromkeys(name for row in plan.rows for name in row.blocks))
-    runs = [(part, History(watch=names)) for part in few.parts()]
+    runs = [(part, History(watch=names, past={})) for part in few.parts()]  # passes that rows to come may look back at
     for n, row in enumerate(plan.rows):
         for part, history in runs:
             history.first = n
