@@ -12,6 +12,8 @@ from small_networks import layers
 
 from fewer.dynamic.early_exit import EarlyExit
 from fewer.dynamic.escalation import Escalation
+from fewer.dynamic.langevin import Langevin
+from fewer.dynamic.predictor_corrector import PredictorCorrector
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
@@ -101,8 +103,14 @@ def test_samplers(part):
     fitted = {
         EarlyExit: lambda: EarlyExit.fitted(model, cheap, 0.9, noises=8),
         Escalation: lambda: Escalation.calibrated(model, cheap, dear, 0.5, noises=8),
+        PredictorCorrector: lambda: PredictorCorrector(cheap, Langevin()),
     }
     processes.check(fitted[part.make](), model)
+
+
+@of("corrector")
+def test_correctors(part):
+    processes.check_corrector(made(part))
 
 
 @cache

@@ -61,6 +61,8 @@ class Draw(_Numbers):
     REFINEMENT = range(-MOST - 1, -2 * MOST - 1, -1)  # step k of refining the starting noise
     PROBE = range(MOST + 2, MOST + 3)  # the direction that a derivative is estimated along
     WEIGHTS = range(MOST + 3, 2 * MOST + 3)  # tensor k of a random network
+    MOVE = range(1 << 20, 1 << 21)  # step k of a Markov chain
+    CHANCE = range(1 << 21, 1 << 22)  # the decision in step k of a Markov chain, or of a jump process
 
     def __call__(self, k: int = 0) -> DrawNumber:
         """The number of draw k of this kind; raises InputError for k beyond its range."""

@@ -37,6 +37,7 @@ PACKAGES = {  # room -> the modules and packages that hold fewer's own parts of 
     "models": ("fewer.models.input_scaling",),
     "evaluate": ("fewer.evaluate", "fewer.audit"),
     "dynamic": ("fewer.dynamic",),
+    "processes": ("fewer.processes",),
     "tasks": ("fewer.tasks",),
     "search": ("fewer.search",),
 }
@@ -91,6 +92,7 @@ ROLES = {
         Role("block policy", "blocks", "fewer.blocks:BlockPolicy"),
         Role("strategy", "search", "fewer.search.strategy:Strategy"),
         Role("sampler", "dynamic", "fewer.dynamic:Sampler"),
+        Role("corrector", "dynamic", "fewer.dynamic:Corrector"),
         Role("schedule", "models", "fewer.models.schedules:Schedule"),
         Role("grid", "grids", "fewer.grids:Grid"),
         Role("plan policy", "guidance", "fewer.guidance:PlanPolicy"),

@@ -1,7 +1,9 @@
-"""Sampling in which the next call depends on the sample: adaptive steps, exits, particles."""
+"""Sampling in which the next call depends on the sample: adaptive steps, exits, particles, Markov chains."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -31,3 +33,36 @@ class Sampler(Protocol):
         batch: int = 64,
     ) -> Samples:
         """Samples of the model, with arguments as `fewer.sample` takes them."""
+
+
+class Corrector(Protocol):
+    """A part that moves samples of a level within that level: a Markov step that leaves the level's law as it is, or nearly."""
+
+    @property
+    def calls(self) -> int:
+        """Network calls of a step."""
+
+    def move(self, law: Law, x: Tensor, score: Tensor, noise: Tensor, log_u: Tensor) -> Moved:
+        """A step of states x (n, *shape) with their score, by unit noise (n, *shape) and logs of uniform numbers (n,)."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """The law of states at one level tau in (0, 1), as far as a sampler knows it.
+
+    score        grad log p (n, *shape) of states (n, *shape), by one network call
+    log_density  log p (n,) of states up to a constant, where that is known; no network call
+    """
+
+    tau: float
+    score: Callable[[Tensor], Tensor]
+    log_density: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """States after a step, their score where the step found it, and which of them (n,) took what was proposed."""
+
+    x: Tensor
+    score: Tensor | None
+    accepted: Tensor
