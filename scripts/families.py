@@ -9,7 +9,8 @@ from fewer.registry import Part
 TITLES = {
     "solvers": "Solvers", "grids": "Grids of levels", "guidance": "Guidance", "blocks": "Parts of the network left out",
     "models": "Models", "search": "Search strategies", "evaluate": "Figures of quality and cost",
-    "dynamic": "Decisions while sampling", "tasks": "Tasks besides sampling",
+    "dynamic": "Decisions while sampling", "processes": "Other processes",
+    "tasks": "Tasks besides sampling",
 }  # fmt: skip
 
 

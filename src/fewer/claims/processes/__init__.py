@@ -1,0 +1,1 @@
+"""Claims of processes other than data plus Gaussian noise."""
