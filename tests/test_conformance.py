@@ -25,7 +25,7 @@ from fewer.testing import blocks, grids, guidance, measures, models, processes, 
 # values of settings without a default, by their names
 SETTINGS = {
     "scale": 2.0, "quantile": 0.9, "layers": (1,), "label": (0.5,), "strength": 0.5, "rule": 2.0, "low": 0.1, "high": 1.0,
-    "schedule": discrete(betas("linear")), "b": 0.5,
+    "schedule": discrete(betas("linear")), "b": 0.5, "prox": lambda x, smoothing: x,
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -156,7 +157,7 @@ def _denoised(
     for level in at.unique().tolist():
         here, s = at == level, float(levels[level])
         state, path = x[here], [s, *(rung for rung in rungs if rung < s * (1 - 1e-9)), 0.0]
-        for now, then in zip(path[:-1], path[1:], strict=True):
+        for now, then in pairwise(path):
             mean = data(state, now)
             state = mean + then / now * (state - mean)
             calls += len(state)

@@ -46,7 +46,7 @@ class Langevin:
     norms: bool = False
 
     def __post_init__(self) -> None:
-        _positive("snr", self.snr)
+        positive("snr", self.snr)
 
     @property
     def calls(self) -> int:
@@ -85,7 +85,7 @@ class Mala:
     ratio: Ratio = "line"
 
     def __post_init__(self) -> None:
-        _positive("size", self.size)
+        positive("size", self.size)
         if self.ratio not in ("line", "density"):
             raise InputError(f"ratio is {self.ratio!r}; expected 'line' or 'density'")
 
@@ -99,15 +99,19 @@ class Mala:
         h = self.size * law.tau**2
         y = x + h * score + math.sqrt(2 * h) * noise
         ahead = law.score(y)
-        forth, back = y - x - h * score, x - y - h * ahead
-        log_r = _log_ratio(law, x, y, score, ahead, self.ratio)
-        log_r = log_r + ((inner(forth, forth) - inner(back, back)) / (4 * h)).flatten()
-        accepted = log_u.to(log_r) < log_r
+        log_ratio = log_density_ratio(law, x, y, score, ahead, self.ratio)
+        accepted = log_u.to(log_ratio) < log_ratio + log_proposal_ratio(x, y, score, ahead, h)
         took = per_sample(accepted, x)
         return Moved(torch.where(took, y, x), torch.where(took, ahead, score), accepted)
 
 
-def _log_ratio(law: Law, x: Tensor, y: Tensor, at_x: Tensor, at_y: Tensor, ratio: Ratio) -> Tensor:
+def log_proposal_ratio(x: Tensor, y: Tensor, drift_x: Tensor, drift_y: Tensor, h: float) -> Tensor:
+    """log q(x | y) - log q(y | x), (n,) in float64, of q(y | x) = N(y; x + h drift(x), 2 h I)."""
+    forth, back = y - x - h * drift_x, x - y - h * drift_y
+    return ((inner(forth, forth) - inner(back, back)) / (4 * h)).flatten()
+
+
+def log_density_ratio(law: Law, x: Tensor, y: Tensor, at_x: Tensor, at_y: Tensor, ratio: Ratio) -> Tensor:
     """log p(y) - log p(x), (n,) in float64."""
     if ratio == "line":
         return inner(at_x + at_y, y - x).flatten() / 2
@@ -116,6 +120,7 @@ def _log_ratio(law: Law, x: Tensor, y: Tensor, at_x: Tensor, at_y: Tensor, ratio
     return (law.log_density(y) - law.log_density(x)).double()
 
 
-def _positive(name: str, value: float) -> None:
+def positive(name: str, value: float) -> None:
+    """Raise InputError unless the setting of this name is a positive number."""
     if not 0 < value < math.inf:
         raise InputError(f"{name} is {value!r}; expected a positive number")

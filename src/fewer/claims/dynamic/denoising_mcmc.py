@@ -43,7 +43,7 @@ def effective(x: Tensor) -> float:
     "denoising-mcmc/equal-evaluations",
     statement=f"Samples of chains over data and level are nearer to the true distribution than DDIM's from pure noise at as many "
     "evaluations a sample, the chains' own and their warm-up among them: difference of energy distances, below 0 where they are; "
-    f"mean of {POPULATIONS} populations of {CHAINS} chains with {DRAWS} draws; beside, of dpmpp-2m and the effective share of draws.",
+    f"mean of {POPULATIONS} populations of {CHAINS} chains with {DRAWS} draws; beside, dpmpp-2m, and the effective share of draws.",
     baseline="DDIM on equal steps of log-SNR; exact mixture of twelve Gaussians in 8 dimensions, levels drawn exactly",
     below=0.0,
     tier="full",
