@@ -46,8 +46,8 @@ def barycentres(x0: Tensor, x1: Tensor, at: Tensor) -> Tensor:
 
 @claim(
     "light-bridge/known-bridge",
-    statement=f"Fitted to {UNPAIRED} unpaired draws of both ends, ten components find the bridge: error of E[x_1 | x_0] on held-out "
-    "states over that of one component, the Gaussian bridge (ratio of RMSE); beside, the discrete entropic plan on "
+    statement=f"Fitted to {UNPAIRED} unpaired draws of both ends, ten components find the bridge: error of E[x_1 | x_0] on "
+    "held-out states over that of one component, the Gaussian bridge (ratio of RMSE); beside, the discrete entropic plan on "
     f"{SMALL} of the draws, extended by its potential.",
     baseline=f"the best Gaussian bridge, fitted alike; {DIM} dimensions, {COMPONENTS} modes, eps {EPS:g}",
     below=0.5,

@@ -186,7 +186,7 @@ def _derivatives(model: Model, z: Tensor, tau: float, labels: Tensor | None, vec
     """u (n, d) and its divergence (n, 1), or e' (du/dx) e (n, K) for the vectors e (K, n, d)."""
     with torch.inference_mode(False), torch.enable_grad():
         z = z.clone().requires_grad_()
-        u = _output(model, z, tau, labels)
+        u = differentiable_velocity(model, z, tau, labels)
         if vectors is not None:
             rows = (torch.autograd.grad(u, z, e, retain_graph=True)[0] for e in vectors)
             traces = torch.stack([(row * e).sum(1) for row, e in zip(rows, vectors, strict=True)], 1)
@@ -199,13 +199,13 @@ def _derivatives(model: Model, z: Tensor, tau: float, labels: Tensor | None, vec
     return u.detach(), traces
 
 
-def _output(model: Model, z: Tensor, tau: float, labels: Tensor | None) -> Tensor:
+def differentiable_velocity(model: Model, z: Tensor, tau: float, labels: Tensor | None) -> Tensor:
     """u (n, d) of flat states z. Raises InputError where the network's output does not depend on them."""
 
     def network(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         f = model.output(x, t[0], labels)
         if not f.requires_grad:
-            raise InputError(f"nll needs derivatives, and the network of {model.name} has none (it cuts them off)")
+            raise InputError(f"derivatives are needed, and the network of {model.name} has none (it cuts them off)")
         return f
 
     return replace(model, network=network).velocity(z.view(len(z), *model.shape), tau, labels).flatten(1)
