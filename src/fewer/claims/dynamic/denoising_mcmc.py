@@ -16,7 +16,7 @@ from fewer.evaluate.distances.energy import energy_distance
 from fewer.models.schedules import VarianceExploding
 from fewer.noise import unit_noise
 
-POPULATIONS, CHAINS, DRAWS, TRUE = 6, 64, 24, 4096
+POPULATIONS, CHAINS, DRAWS, TRUE = 24, 64, 24, 4096
 SKIP, WARM_UP, ROWS = 4, 36, 3
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -46,7 +46,7 @@ def best(make: Make, rates: Tensor, seed: int, sizes: Sequence[float] = SIZES) -
     return min((make(size) for size in sizes), key=lambda each: distance(each, rates, seed + 1_000_000))
 
 
-def compared(mine: Make, its: Make, others: dict[str, Make], rates: Tensor, seed: int, sabotage: bool) -> Measured:
+def compared(mine: Make, its: Make, others: Mapping[str, Make], rates: Tensor, seed: int, sabotage: bool) -> Measured:
     """Ratio of distances, geometric mean over independent chains. Sabotage: twice the noise."""
     own, other = best(mine, rates, seed), best(its, rates, seed)
 
