@@ -76,9 +76,9 @@ def products(t: int, before: Tensor | None, x: Tensor) -> Tensor:
 
 @claim(
     "particle-gibbs/bias",
-    statement=f"Of the mean of sum x_t-1 x_t given a series, {SWEEPS} sweeps of {PARTICLES} particles ({BURN_IN} burnt) leave less "
-    f"than half of the bias that one run of PaRIS of the same cost has: the share that is left, mean of {RUNS} runs; beside, of one "
-    f"run with {PARTICLES * (SWEEPS + 1)} particles, which draws as many states in all and takes nine times as many densities.",
+    statement=f"Of the mean of sum x_t-1 x_t given a series, {SWEEPS} sweeps of {PARTICLES} particles ({BURN_IN} burnt) leave "
+    f"less than half of the bias that one run of PaRIS of the same cost has: the share left, mean of {RUNS} runs; beside, of "
+    f"one run with {PARTICLES * (SWEEPS + 1)} particles, which draws as many states in all and takes nine times as many densities.",
     baseline=f"PaRIS with {AS_DEAR} particles, which takes as many densities of moves; exact smoothing of a Gaussian series",
     above=-0.5,
     below=0.5,
