@@ -114,7 +114,11 @@ def invariance(seed: int, sabotage: bool) -> Measured:
         lambda x: ((1 - LEVEL) * mixture.denoise(x, LEVEL) - x) / LEVEL**2,
         lambda x: mixture.log_prob(x, LEVEL),
     )  # fmt: skip
-    kinds = {"line": Mala(SIZE), "density": Mala(SIZE, "density"), "unadjusted": Langevin(math.sqrt(SIZE / 2))}
+    kinds: dict[str, Corrector] = {
+        "line": Mala(SIZE),
+        "density": Mala(SIZE, "density"),
+        "unadjusted": Langevin(math.sqrt(SIZE / 2)),
+    }
     found = {
         name: mean([drift_of_density(kind, law, mixture, REPEATED * seed + k) for k in range(REPEATED)])
         for name, kind in kinds.items()

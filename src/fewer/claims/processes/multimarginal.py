@@ -39,7 +39,8 @@ def draws(laws: list[GaussianMixture], n: int, seed: int) -> Tensor:
 )
 def cheaper_path(seed: int, sabotage: bool) -> Measured:
     """The broken variant goes all the way to the third corner and back."""
-    ratios, distances = [], {"by the path": [], "by the edge": []}
+    ratios: list[float] = []
+    distances: dict[str, list[float]] = {"by the path": [], "by the edge": []}
     for number in range(LAWS):
         own = LAWS * seed + number
         laws = three(own)
