@@ -145,7 +145,7 @@ def _drawn(logits: Tensor, z: Tensor, count: int) -> Tensor:
     """A level (n,) of each state by its logits (n, L)."""
     if logits.shape != (len(z), count):
         raise InputError(f"logits of levels are of shape {tuple(logits.shape)}; expected {(len(z), count)}")
-    u = torch.special.ndtr(z.double())[:, None]
+    u = torch.special.ndtr(z.double().cpu())[:, None]
     return (torch.softmax(logits.double().cpu(), 1).cumsum(1) < u).sum(1).clamp_max(count - 1)
 
 
