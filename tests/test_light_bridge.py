@@ -95,7 +95,7 @@ def test_the_loss_is_least_at_the_true_bridge() -> None:
     def loss(of: LightBridge) -> float:
         return float(of.log_normaliser(x0).mean() - of.log_potential(x1).mean())
 
-    fitted = LightBridge.fitted(x0, x1, own.eps, 2, steps=120, batch=256, rate=0.05)
+    fitted = LightBridge.fitted(x0, x1, own.eps, 2, steps=250, batch=256, rate=0.05)
     others = [bridge(2, 2, seed) for seed in range(6, 12)]
     assert loss(own) < min(loss(other) for other in others)
     assert loss(fitted) < loss(own) + 0.05
