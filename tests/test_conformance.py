@@ -14,6 +14,7 @@ from fewer.dynamic.early_exit import EarlyExit
 from fewer.dynamic.escalation import Escalation
 from fewer.dynamic.langevin import Langevin
 from fewer.dynamic.predictor_corrector import PredictorCorrector
+from fewer.dynamic.negative_merging import NegativeMerging
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
@@ -104,6 +105,7 @@ def test_samplers(part):
         EarlyExit: lambda: EarlyExit.fitted(model, cheap, 0.9, noises=8),
         Escalation: lambda: Escalation.calibrated(model, cheap, dear, 0.5, noises=8),
         PredictorCorrector: lambda: PredictorCorrector(cheap, Langevin()),
+        NegativeMerging: lambda: NegativeMerging(cheap, group=3),
     }
     processes.check(fitted[part.make](), model)
 
