@@ -13,8 +13,8 @@ from small_networks import layers
 from fewer.dynamic.early_exit import EarlyExit
 from fewer.dynamic.escalation import Escalation
 from fewer.dynamic.langevin import Langevin
-from fewer.dynamic.predictor_corrector import PredictorCorrector
 from fewer.dynamic.negative_merging import NegativeMerging
+from fewer.dynamic.predictor_corrector import PredictorCorrector
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
