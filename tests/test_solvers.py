@@ -77,8 +77,10 @@ def falling_levels(draw: Any) -> list[float]:
 @settings(deadline=None, max_examples=40)
 def test_point_mass_and_straight_lines(name: str, taus: list[float]) -> None:
     """Exact where the data are one point; for deterministic solvers a = 1 and a row's weights sum to the step in tau."""
-    plan = compiled(find("solvers", name).make(), taus).check()
-    solvers.check_point_mass(plan)
+    solver = find("solvers", name).make()
+    plan = compiled(solver, taus).check()
+    if solvers.exact_on_points(solver):
+        solvers.check_point_mass(plan)
     # levels that nearly coincide give polynomials large weights, whose sums lose as many digits as these have
     rounding = 1e-9 + 1e-11 * max(abs(b) for row in plan.rows for b in row.b.values())
     if not plan.stochastic and not is_stochastic(name):
@@ -138,24 +140,24 @@ def test_what_cannot_be_asked(arguments: dict[str, Any], says: str) -> None:
 
 
 def test_history_across_noise_names_the_earlier_state() -> None:
-    """A state that needs an earlier one's noise, or its own without it, names earlier states; never more than two."""
+    """A state that needs an earlier one's noise, or its own without it, names earlier states; never more than three."""
     trace = Trace()
     x, kept = trace.start, []
-    for n in range(5):
+    for n in range(6):
         kept.append(x)
         out = trace.call(x, Level(0.9 - 0.1 * n))
         x = 0.5 * x + 0.1 * out.u + 0.3 * trace.noise()
     last = trace.call(x, Level(0.2))
-    for others in ([], [0], [3], [1, 3]):
+    for others in ([], [0], [3], [1, 3], [2, 3, 4], [0, 1, 3]):
         then = 0.4 * x + 0.1 * last.u + 0.2 * trace.noise()
         for j in others:
             then = then + (0.1 + j) * kept[j]
         row = trace.plan(then, "odd").rows[-1]
-        assert row.a == pytest.approx({5: 0.4, **{j: 0.1 + j for j in others}}, abs=1e-9)
-        assert row.b == pytest.approx({5: 0.1})
+        assert row.a == pytest.approx({6: 0.4, **{j: 0.1 + j for j in others}}, abs=1e-9)
+        assert row.b == pytest.approx({6: 0.1})
         assert row.noise == pytest.approx(0.2)
-    with pytest.raises(ValueError, match="more than three states"):
-        trace.plan(0.4 * x + 0.1 * kept[0] + 0.1 * kept[1] + 0.1 * kept[3], "odd")
+    with pytest.raises(ValueError, match="more than 4 states"):
+        trace.plan(0.4 * x + 0.1 * kept[0] + 0.1 * kept[1] + 0.1 * kept[3] + 0.1 * kept[4], "odd")
 
 
 def test_a_safe_start_is_used() -> None:

@@ -14,18 +14,23 @@ row's coefficients off the state after its call. All arithmetic is float64; no n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fewer.levels import half_log_snr, tau_of_log_s
 from fewer.models.schedules import Schedule
 from fewer.plan import Coefficient, Plan, Row, Start
 
+Array = NDArray[np.float64]
 _TINY = 1e-13
+MOST_STATES = 4  # that a row may name
 
 
 class Level(NamedTuple):
@@ -134,7 +139,7 @@ class Trace:
         """The rows whose play ends in the state `last` at level `end`.
 
         The state after row n is a x_n + sum_j b_j u_j + c z_n + d, with a the ratio of the two states' weights on the
-        start; where history reaches across added noise, up to two earlier states are named too.
+        start; where history reaches across added noise, up to three earlier states are named too.
         """
         states = [*self.states, last]
         rows = []
@@ -142,7 +147,9 @@ class Trace:
             after = states[n + 1]
             a = _named_states(states[: n + 1], after)
             if a is None:
-                raise ValueError(f"{name}: row {n} would need more than three states: its history reaches across noise")
+                raise ValueError(
+                    f"{name}: row {n} would need more than {MOST_STATES} states: its history reaches across noise"
+                )
             change = after
             for j, weight in a.items():
                 change = change - weight * states[j]
@@ -157,7 +164,7 @@ class Trace:
 def _named_states(states: list[Vector], after: Vector) -> dict[int, Coefficient] | None:
     """Weights on the fewest states, the last among them, that sum to the part of `after` in the start and earlier noises.
 
-    Of several choices the one with the latest states. None where three states do not suffice.
+    Of several choices the one with the latest states. None where `MOST_STATES` do not suffice.
     """
     n = len(states) - 1
     a = after.weights["x", 0] / states[n].weights["x", 0]
@@ -165,15 +172,31 @@ def _named_states(states: list[Vector], after: Vector) -> dict[int, Coefficient]
     if all(size(there.get(k, 0.0) - a * here.get(k, 0.0)) < _TINY for k in {**here, **there} if k != n):
         return {n: a}
     basis = [("x", 0), *(("z", k) for k in range(n))]
-    matrix = np.array([[float(state.weights.get(key, 0.0)) for state in states] for key in basis])
+
+    @cache
+    def column(j: int) -> Array:
+        return np.array([float(states[j].weights.get(key, 0.0)) for key in basis])
+
     target = np.array([float(after.weights.get(key, 0.0)) for key in basis])
-    for earlier in (1, 2):
-        for others in combinations(range(n - 1, -1, -1), earlier):
-            columns = [*sorted(others), n]
-            weights = np.linalg.lstsq(matrix[:, columns], target, rcond=None)[0]
-            if np.abs(matrix[:, columns] @ weights - target).max() < _TINY:
-                return dict(zip(columns, weights.tolist(), strict=True))
+    tiny = _TINY * max(1.0, float(np.abs(target).max()))
+    for others in _earlier_states(n):
+        columns = [*sorted(others), n]
+        matrix = np.stack([column(j) for j in columns], 1)
+        weights = np.linalg.lstsq(matrix, target, rcond=None)[0]
+        if np.abs(matrix @ weights - target).max() < tiny:
+            return dict(zip(columns, weights.tolist(), strict=True))
     return None
+
+
+def _earlier_states(n: int) -> Iterator[tuple[int, ...]]:
+    """Sets of states before n, fewest and latest first; those near n before all others, where nearly all are found."""
+    near = range(n - 1, max(n - 1 - MOST_STATES, -1), -1)
+    for count in range(1, MOST_STATES):
+        yield from combinations(near, count)
+    for count in range(1, MOST_STATES):
+        for others in combinations(range(n - 1, -1, -1), count):
+            if min(others) not in near:
+                yield others
 
 
 def size(weight: Coefficient) -> float:

@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import ClassVar, Literal
 
 from fewer.registry import part
-from fewer.solvers.forms import DATA_IN_LAMBDA, Exponential, first_order, step_in_lambda
+from fewer.solvers.forms import DATA_IN_LAMBDA, Exponential, Known, first_order, step_in_lambda
 from fewer.solvers.integrals import moments
 from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
 
@@ -46,14 +46,22 @@ class Multistep(OneLevelACall, ABC):
             past = [*past, self.form.prediction(out)]
             h = [*h, step_in_lambda(here.tau, there.tau)]
             usable = 0 if there.tau == 0 else sum(math.isfinite(gap) for gap in h[-3:-1])
-            x = first_order(x, (here, out), there)
+            x = self.first(trace, x, (here, out), there)
             if usable:
                 x = self.corrected(x, self.integrals(here, there), past, h, min(usable, self.earlier(n, calls)))
         return x
 
+    def first(self, trace: Trace, x: Vector, start: Known, there: Level) -> Vector:
+        """The step with a constant prediction: DDIM's."""
+        return first_order(x, start, there)
+
+    def kernel(self, here: Level, there: Level) -> tuple[float, float]:
+        """(scale, g) of the step's kernel (see `Exponential`)."""
+        return self.form.kernel(here.tau, there.tau)
+
     def integrals(self, here: Level, there: Level) -> Integrals:
         """The step's integrals of 1, v and v^2, v = (lambda - lambda_n) / h: the first is alpha' (1 - e^-h) for D."""
-        scale, g = self.form.kernel(here.tau, there.tau)
+        scale, g = self.kernel(here, there)
         constant, slope, bend = moments(g, 3)
         return scale * constant, scale * slope, scale * bend
 

@@ -32,17 +32,21 @@ class Heun:
         x = trace.start
         spare = calls < 2 * (len(levels) - 1) - 1
         for n, (here, there) in enumerate(pairwise(levels)):
-            first = trace.call(x, here)
-            step = x + (there.tau - here.tau) * first.u
-            if there.tau > 0 and not (n == 0 and spare):
-                inner, r = self.inner(here, there)
-                second = trace.call(x + (inner.tau - here.tau) * first.u, inner)
-                if self.in_flow or here.tau == 1:
-                    step = step + (there.tau - here.tau) / (2 * r) * (second.u - first.u)
-                else:  # (1 - tau') (s' - s) = (tau' - tau) / (1 - tau)
-                    step = step + (there.tau - here.tau) / (1 - here.tau) / (2 * r) * (second.noise - first.noise)
-            x = step
+            x = self.step(trace, x, here, there, euler=n == 0 and spare)
         return x
+
+    def step(self, trace: Trace, x: Vector, here: Level, there: Level, euler: bool = False) -> Vector:
+        """One step, of two calls; of one, Euler's, to level 0 and where `euler` says so."""
+        first = trace.call(x, here)
+        step = x + (there.tau - here.tau) * first.u
+        if there.tau > 0 and not euler:
+            inner, r = self.inner(here, there)
+            second = trace.call(x + (inner.tau - here.tau) * first.u, inner)
+            if self.in_flow or here.tau == 1:
+                return step + (there.tau - here.tau) / (2 * r) * (second.u - first.u)
+            # (1 - tau') (s' - s) = (tau' - tau) / (1 - tau)
+            step = step + (there.tau - here.tau) / (1 - here.tau) / (2 * r) * (second.noise - first.noise)
+        return step
 
     def inner(self, here: Level, there: Level) -> tuple[Level, float]:
         """The level of the second call, and its share r of the step."""
