@@ -13,6 +13,7 @@ from scipy.stats import beta as beta_distribution
 
 from fewer.errors import InputError
 from fewer.grids import Range, levels
+from fewer.grids.fractions import bong_tangent, linear_quadratic
 from fewer.grids.in_sigma import exponential
 from fewer.grids.shift import shift
 from fewer.integrations.probe import from_diffusers
@@ -92,3 +93,55 @@ def test_other_names() -> None:
     tau = exponential(span, 9, rho=2.0)
     part = (np.log(tau / (1 - tau)) - low) / (high - low)
     np.testing.assert_allclose(np.sqrt(np.maximum(part, 0)), np.linspace(1, 0, 9), atol=1e-6)
+
+
+def test_names_of_comfyui() -> None:
+    """`normal` is linspace; `ddim-uniform` leading with an offset; `beta57` equal probabilities of Beta(0.5, 0.7)."""
+    span = Range(LINEAR, LINEAR.tau_max)
+    np.testing.assert_array_equal(levels("normal", span, 7), levels("linspace", span, 7))
+    scheduler = diffusers.DDIMScheduler(timestep_spacing="leading", steps_offset=1)
+    for n in (5, 20, 50):
+        theirs = [row.t for row in from_diffusers(scheduler, n).rows]
+        np.testing.assert_allclose(
+            [float(LINEAR.time(tau)) for tau in levels("ddim-uniform", span, n)], theirs, atol=1e-6
+        )
+    times = np.array([float(LINEAR.time(tau)) for tau in levels("beta57", span, 12)])
+    np.testing.assert_allclose(np.diff(beta_distribution.cdf(times / 999, 0.5, 0.7)), -1 / 12, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 12, 64])
+def test_linear_quadratic_is_that_of_mochi(n: int) -> None:
+    from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
+
+    found = levels("linear-quadratic", FLOW, n)
+    expected = [1.0] if n == 1 else linear_quadratic_schedule(n, 0.025)
+    np.testing.assert_allclose(found, expected[:n], atol=1e-12)
+
+
+def test_grids_of_arctangents() -> None:
+    """`kl-optimal` is regular in the angle; `bong-tangent` begins at the start and passes half of it at about the pivot."""
+    for span in (FLOW, Range(LINEAR, LINEAR.tau_max)):
+        tau = levels("kl-optimal", span, 9)
+        sigma = tau if span.start == 1 else tau / (1 - tau)
+        np.testing.assert_allclose(np.diff(np.arctan(sigma), 2), 0, atol=1e-9)
+        assert (sigma[0], sigma[-1]) == pytest.approx(span.sigmas)
+    for n in (2, 3, 10, 20, 50):
+        tau = levels("bong-tangent", FLOW, n)
+        assert tau[0] == 1
+        assert np.isclose(tau, 0.5).sum() == 1  # where both arcs meet
+        assert abs((tau > 0.5).mean() - 0.6) < 1 / n + 0.1
+        steps = -np.diff([*tau, 0.0])
+        assert abs(int(steps.argmax()) - (tau > 0.5).sum()) <= 1  # around the middle
+    # 20 levels: the arcs span 12 and 8 of 22 parts, and the upper one is left a part before its pivot, the 13th
+    top, low, end = (math.atan(8 * k / 22) for k in (13, 1, 8))
+    expected = [0.5 + (math.atan(8 * 12 / 22) - low) / (2 * (top - low)), 0.5 - math.atan(8 * 7 / 22) / (2 * end)]
+    assert levels("bong-tangent", FLOW, 20)[[1, 19]] == pytest.approx(expected)
+
+
+def test_grids_of_fractions_that_cannot_be() -> None:
+    with pytest.raises(InputError, match="below the cleanest trained level"):
+        levels("bong-tangent", FLOW, 3000)
+    with pytest.raises(InputError, match="threshold is 2"):
+        linear_quadratic(FLOW, 5, 2.0)
+    with pytest.raises(InputError, match="pivot is 1"):
+        bong_tangent(FLOW, 5, 1.0)

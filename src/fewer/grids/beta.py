@@ -18,6 +18,17 @@ def beta(span: Range, n: int, a: float = 0.6, b: float = 0.6) -> Levels:
     return span.at_times(span.t_end + (span.t_start - span.t_end) * quantiles)
 
 
+@part(
+    "beta57",
+    title="beta quantiles in time of Beta(0.5, 0.7)",
+    source=f"{SOURCE}; ClownsharkBatwing, RES4LYF",
+    ranked=False,
+)
+def beta57(span: Range, n: int) -> Levels:
+    """`beta` with a = 0.5 and b = 0.7: denser at the noisy end than at the clean one."""
+    return beta(span, n, 0.5, 0.7)
+
+
 @part("beta-sigma", title="beta quantiles in s, as diffusers' use_beta_sigmas has it", source=SOURCE, ranked=False)
 def beta_sigma(span: Range, n: int, a: float = 0.6, b: float = 0.6) -> Levels:
     """s_i = s_min + (s_max - s_min) F^-1(1 - i / (n - 1)): both ends included, and few levels where s is small."""

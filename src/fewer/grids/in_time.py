@@ -84,3 +84,20 @@ def simple(span: Range, n: int) -> Levels:
 def sgm_uniform(span: Range, n: int) -> Levels:
     """The n + 1 times of a linspace from t_T to t_0 without the last: the levels of `uniform`."""
     return uniform(span, n)
+
+
+@part("normal", title="ComfyUI's normal", source="Comfy Org, ComfyUI (normal)", ranked=False)
+def normal(span: Range, n: int) -> Levels:
+    """n times of a linspace from t_T to t_0, both included: the levels of `linspace`."""
+    return linspace(span, n)
+
+
+@part("ddim-uniform", title="ComfyUI's ddim_uniform", source="Comfy Org, ComfyUI (ddim_uniform)", ranked=False)
+def ddim_uniform(span: Range, n: int) -> Levels:
+    """Each time of `leading` and 1: diffusers' leading with an offset of 1, as Stable Diffusion has it.
+
+    t_i = t_0 + 1 + (n - 1 - i) (t_T - t_0 + 1) / n, with 1 as in `leading`. ComfyUI rounds N / n down, so that it may
+    place a level more.
+    """
+    width = (span.t_start - span.t_end + span.unit) / n
+    return span.at_times(np.minimum(span.t_end + span.unit + width * np.arange(n - 1, -1, -1), span.t_start))

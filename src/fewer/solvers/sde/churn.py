@@ -22,7 +22,7 @@ MOST = math.sqrt(2) - 1  # by which a level is raised at most
 @part("heun-churn", title="EDM's stochastic sampler: Heun's method with churn", source=EDM, ranked=False)
 @dataclass(frozen=True)
 class HeunChurn(Heun):
-    """With s = sigma / alpha: x/alpha + noise sqrt(s^^2 - s^2) z at s^ = s (1 + min(churn / N, sqrt(2) - 1)), then Heun's step from s^.
+    """Noise from s = sigma / alpha up to s^ = s (1 + min(churn / N, sqrt(2) - 1)), then Heun's step from s^ to s'.
 
     N is the number of steps. Levels are raised where low <= s <= high, and not above the level that the plan starts from,
     beyond which the network may know nothing; so the first step has no churn. No noise is added before a step to level 0

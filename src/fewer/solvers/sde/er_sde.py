@@ -26,7 +26,8 @@ SOURCE = "Cui et al. 2023, Elucidating the Solution Space of Extended Reverse-Ti
 class ERSDE(OneLevelACall):
     """With s = sigma / alpha, phi(s) = s psi(s) and k = psi(s') / psi(s) a step is
 
-        x'/alpha' = (s'/s) k x/alpha + (1 - (s'/s) k) D + (s' - s + phi' I_0) D_1 + ((s' - s)^2 / 2 + phi' I_1) D_2 + s' sqrt(1 - k^2) z
+        x'/alpha' = (s'/s) k x/alpha + (1 - (s'/s) k) D + (s' - s + phi' I_0) D_1 + ((s' - s)^2 / 2 + phi' I_1) D_2 + n
+        n = s' sqrt(1 - k^2) z
         I_j = int_s'^s (r - s)^j / phi(r) dr
 
     in which D_1 is the slope of the last two outputs in s, and D_2 that of the last two slopes, taken to lie half of the span of

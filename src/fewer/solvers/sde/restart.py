@@ -33,7 +33,7 @@ class Budget(NamedTuple):
 )
 @dataclass(frozen=True)
 class Restart(Heun):
-    """Heun's method down to a level s_min; then `times` over: noise sqrt(s_max^2 - s_min^2) z, and Heun's steps down to s_min again.
+    """Heun's method down to s_min; then `times` over: noise sqrt(s_max^2 - s_min^2) z, and Heun's steps down to s_min again.
 
     A restart forgets what went wrong above s_max by mixing, as an SDE does, and between jumps keeps the ODE's small errors. s_min
     is the level of the grid that is nearest `low`, the start and 0 apart; s_max is as many times above it as `high` is above

@@ -27,7 +27,8 @@ from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
 class SASolver(OneLevelACall):
     """The SDE of `dpmpp-2m-sde` with eta = tau(s)^2, D a polynomial in lambda through `predictor` or `corrector` outputs.
 
-        x' = (sigma'/sigma) e^(-tau^2 h) x + (1 + tau^2) alpha' int_0^h e^((1 + tau^2) (r - h)) D dr + sigma' sqrt(1 - e^(-2 tau^2 h)) z
+        x' = (sigma'/sigma) e^(-tau^2 h) x + (1 + tau^2) alpha' int_0^h e^((1 + tau^2) (r - h)) D dr + n
+        n = sigma' sqrt(1 - e^(-2 tau^2 h)) z
 
     The corrector makes the step again with the output at its end among the others and the same z, at no call. A polynomial of two
     outputs has the weights of UniPC's B(h) = h, as in diffusers; with tau = 0 it is `unipc-bh1`, for `corrector` one
