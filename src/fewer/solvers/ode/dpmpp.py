@@ -100,17 +100,22 @@ class DPMSolverPP3M(Multistep):
     in c; diffusers has it once, as here, and so this is a method of second order, with a small constant
     (`res-3m` has it twice). The second row has the weights of 2M, and so has the last but one where the plan has fewer
     than 15 calls; the first and the last are of first order.
+
+    `variant` "heun" integrates the second row's line exactly, and has its full order in the last but one row, as k-diffusion.
     """
+
+    variant: Literal["midpoint", "heun"] = "midpoint"
 
     def earlier(self, n: int, calls: int) -> int:
         """Two, but one in the last but one row of a plan of few calls."""
-        return 1 if calls < FEW and n == calls - 2 else 2
+        return 1 if self.variant == "midpoint" and calls < FEW and n == calls - 2 else 2
 
     def corrected(self, x: Vector, integrals: Integrals, past: list[Vector], h: list[float], used: int) -> Vector:
         """x + d int v + c int v^2 / 2; 2M's step where there is one earlier prediction."""
         constant, slope, bend = integrals
         if used == 1:
-            return x + h[-1] / h[-2] * constant / 2 * (past[-1] - past[-2])
+            weight = constant / 2 if self.variant == "midpoint" else slope
+            return x + h[-1] / h[-2] * weight * (past[-1] - past[-2])
         r0, r1 = h[-2] / h[-1], h[-3] / h[-1]
         near, far = (past[-1] - past[-2]) / r0, (past[-2] - past[-3]) / r1
         d = near + r0 / (r0 + r1) * (near - far)

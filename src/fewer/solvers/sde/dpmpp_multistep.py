@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from fewer.registry import part
 from fewer.solvers.forms import DATA_IN_LAMBDA, NOISE_IN_LAMBDA, Exponential, Known, first_order
@@ -85,12 +85,13 @@ class SDEDPMSolverPP2M(WithNoise, DPMSolverPP2M):
 )
 @dataclass(frozen=True)
 class SDEDPMSolverPP3M(WithNoise, DPMSolverPP3M):
-    """`dpmpp-3m` of the reverse SDE, as k-diffusion has it but for its second row, which here is that of `dpmpp-2m-sde`.
+    """`dpmpp-3m` of the reverse SDE; by default with the second row and the end of k-diffusion (`variant` "heun").
 
     diffusers subtracts the curvature's 1/2 where its integral adds it, so that its term tends to -1 and not to 0 with h.
     """
 
     order: int = 2
+    variant: Literal["midpoint", "heun"] = "heun"
 
 
 @part("dpm-2m-sde", title="SDE-DPM-Solver multistep, noise prediction", source=SOURCE, ranked=False)
