@@ -20,11 +20,18 @@ from fewer.memory import check_room
 
 _MASK = (1 << 64) - 1
 MOST = 10_000  # rows of a plan, terms of a row, or blocks of a row
+PATH_DEPTH = 24  # how often a Brownian path over the levels is halved: to parts of 6e-8
 DrawNumber = NewType("DrawNumber", int)
 
 
 class _Numbers(Enum):
     """Named ranges of whole numbers."""
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The smallest and the largest number."""
+        first, last = sorted((self.value[0], self.value[-1]))
+        return first, last
 
     def _some(self, first: int, n: int) -> range:
         """Number `first` of this range and those that follow, n in all; raises InputError where it ends before."""
@@ -63,6 +70,7 @@ class Draw(_Numbers):
     WEIGHTS = range(MOST + 3, 2 * MOST + 3)  # tensor k of a random network
     MOVE = range(1 << 20, 1 << 21)  # step k of a Markov chain
     CHANCE = range(1 << 21, 1 << 22)  # the decision in step k of a Markov chain, or of a jump process
+    PATH = range(1 << 32, (1 << 32) + (MOST << PATH_DEPTH + 1))  # node k of a sample's Brownian paths
 
     def __call__(self, k: int = 0) -> DrawNumber:
         """The number of draw k of this kind; raises InputError for k beyond its range."""
@@ -71,8 +79,8 @@ class Draw(_Numbers):
 
 def check_disjoint(names: Iterable[_Numbers]) -> None:
     """Raise ValueError where two of these ranges have a number in common."""
-    for one, two in pairwise(sorted(names, key=lambda name: min(name.value))):
-        if max(one.value) >= min(two.value):
+    for one, two in pairwise(sorted(names, key=lambda name: name.ends[0])):
+        if one.ends[1] >= two.ends[0]:
             raise ValueError(f"the noises {one.name} and {two.name} share numbers")
 
 

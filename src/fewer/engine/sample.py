@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewer.arguments import as_count, as_model, as_number, as_plan, as_tensor
 from fewer.engine.bind import bind
+from fewer.engine.paths import BrownianPath, spans
 from fewer.engine.play import Callback, Draws, History, add, begin, begun, play
 from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError, NotFinite
@@ -43,6 +44,7 @@ def sample(
     progress: Callable[[int, int], Any] | None = None,
     first_sample: int = 0,
     others: Sequence[Model] | None = None,
+    brownian: bool = False,
 ) -> Tensor:
     """Samples (n, *shape) float32 in the model's data range, on the model's device.
 
@@ -61,6 +63,8 @@ def sample(
     progress  progress(done samples, all samples) after each micro-batch
     first_sample  number of the first sample in the seed's noise
     others    further models, which rows of the plan call in the model's place: those of network 1, 2, ..
+    brownian  rows add increments of one Brownian path a sample over the levels, for noise of their own: of the same law, and
+              samples of one seed converge with more calls, sample by sample (see fewer.engine.paths)
 
     Raises InputError for shapes, labels and plans that do not fit the model, and where the model returns NaN. Warns where
     rows have times of their own under another noise schedule: the model is given its own times at their levels.
@@ -88,6 +92,7 @@ def sample(
         plan = plan.from_level(strength)
     all_labels = model.labels(n, labels)
     steps = bind(model, plan)
+    rows = spans(plan) if brownian else [None] * len(plan.rows)
     warn_of_lost_times(model, plan)
 
     def micro_batch(part: range) -> Tensor:
@@ -97,8 +102,13 @@ def sample(
         def unit(draw: DrawNumber, shape: Sequence[int] = model.shape) -> Tensor:
             return unit_noise(seed, numbers, shape, draw, model.device)
 
+        path = BrownianPath(unit)
+
+        def of_row(k: int) -> Tensor:
+            return unit(Draw.ROW(k)) if (span := rows[k]) is None else path.increment(span)
+
         def run(**more: Any) -> Tensor:
-            draws = Draws(lambda k: unit(Draw.ROW(k)), lambda k, size: unit(Draw.GUIDANCE(k), size))
+            draws = Draws(of_row, lambda k, size: unit(Draw.GUIDANCE(k), size))
             return play(model, steps, x, part_labels, draws=draws, **more)
 
         z = unit(Draw.START()) if noise is None else noise[some].to(device=model.device, dtype=torch.float32)

@@ -24,7 +24,9 @@ def kl_optimal(span: Range, n: int) -> Levels:
     For data of unit variance it is what makes a bound of the samples' Kullback-Leibler divergence smallest.
     """
     high, low = span.sigmas
-    return span.at_sigmas(np.tan(np.linspace(np.arctan(high), np.arctan(low), n)))
+    return np.minimum(
+        span.at_sigmas(np.tan(np.linspace(np.arctan(high), np.arctan(low), n))), span.start
+    )  # not a rounding above
 
 
 @part(

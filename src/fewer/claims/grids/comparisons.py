@@ -26,6 +26,12 @@ COMPARISONS = (
     ("beta-sigma", "beta", "dpmpp-2m", 10, False, True),
     ("simple", "leading", "ddim", 10, False, False),
     ("sgm-uniform", "leading", "ddim", 10, False, False),
+    ("normal", "uniform", "ddim", 10, False, True),
+    ("ddim-uniform", "leading", "ddim", 10, False, False),
+    ("kl-optimal", "uniform", "dpmpp-2m", 10, False, False),
+    ("linear-quadratic", "uniform", "ddim", 10, False, True),
+    ("bong-tangent", "uniform", "ddim", 10, False, False),
+    ("beta57", "beta", "dpmpp-2m", 10, False, False),
 )
 
 for grid, other, solver, calls, by_sigma, worse in COMPARISONS:

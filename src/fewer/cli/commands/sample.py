@@ -43,6 +43,12 @@ def sample(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What a text-to-image model draws, in every sample.")
     ] = None,
+    brownian: Annotated[
+        bool,
+        typer.Option(
+            "--brownian", help="Rows with noise add increments of one path a sample: more calls refine its samples."
+        ),
+    ] = False,
     out: Annotated[Path, opt.path_option(metavar="DIR", help="Folder for the samples.")] = Path("fewer-samples"),
     form: Annotated[
         opt.Format | None,
@@ -88,7 +94,7 @@ def sample(
     with if_interrupted(lambda: "no sample was written"):
         with progress() as report:
             samples = run(
-                network, table, n, seed=common.seed, labels=label, batch=common.batch,
+                network, table, n, seed=common.seed, labels=label, batch=common.batch, brownian=brownian,
                 progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
             )  # fmt: skip
         labels = network.labels(n, label)
