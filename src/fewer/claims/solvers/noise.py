@@ -1,4 +1,4 @@
-"""Whether noise helps: each sampler with noise against its deterministic member at as many calls, with an exact score and a flawed one.
+"""Whether noise helps: samplers with noise against deterministic ones of as many calls, with an exact score and a flawed one.
 
 With an exact score noise has nothing to mend. With one that errs it can: what a step did wrong is forgotten with the noise that is
 replaced. The flawed bed's output errs by 30 %, by a factor rough in the level (see fewer.claims.beds).
@@ -51,17 +51,17 @@ def nearer(solver: str, member: str, flow: bool, seed: int, sabotage: bool) -> M
     """Energy distance to the data less that of the deterministic member, averaged over classes; the exact score's beside it."""
     found = []
     for each in (bed("rough", flow), exact(flow)):
-        mine, its = each.plain(solver, CALLS), each.plain(member, CALLS)
-        made = [each.made(plan, seed) for plan in (louder(mine) if sabotage else mine, its)]
-        found.append(each.nearer(*made, seed))
+        plan = each.plain(solver, CALLS)
+        mine = each.made(louder(plan) if sabotage else plan, seed)
+        found.append(each.nearer(mine, each.made(each.plain(member, CALLS), seed), seed))
     return Measured(found[0], {"exact score": found[1]})
 
 
 for solver, member, flow in PAIRS:
     claim(
         f"{solver}/against-{member}",
-        statement=f"With a score that errs its samples of {CALLS} calls are nearer to the data than {member}'s (difference of energy "
-        "distances, averaged over classes); beside it stands the difference with the exact score.",
+        statement=f"With a score that errs its samples of {CALLS} calls are nearer to the data than {member}'s (difference of "
+        "energy distances, averaged over classes); beside it stands the difference with the exact score.",
         baseline=f"{member} with as many calls from the same noise; exact mixture of four classes, its output wrong by 30 %",
         below=0.0,
     )(partial(nearer, solver, member, flow))
