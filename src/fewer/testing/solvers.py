@@ -55,7 +55,7 @@ def check_point_mass(plan: Plan) -> None:
     """Where the data are one point y each state has mean (1 - tau) y and noise of deviation tau, so that the end is y."""
     # levels that nearly coincide give polynomials large weights, whose sums lose as many digits as these have
     rounding = 1e-9 + 1e-11 * max(abs(float(b)) for row in plan.rows for b in row.b.values())
-    for n, (state, tau) in enumerate(zip(_of_a_point(plan), map(float, plan.levels), strict=True)):
+    for n, (state, tau) in enumerate(zip(of_a_point(plan), map(float, plan.levels), strict=True)):
         mean, deviation = state[0], float(np.linalg.norm(state[1:]))
         exact = abs(mean - (1 - tau)) <= rounding and abs(deviation - tau) <= rounding
         demand(
@@ -68,13 +68,13 @@ def check_convergence_on_points(solver: Solver) -> None:
     wrong = []
     for n in (64, 128):
         plan = compiled(solver, in_log_s(n))
-        states = zip(_of_a_point(plan), map(float, plan.levels), strict=True)
+        states = zip(of_a_point(plan), map(float, plan.levels), strict=True)
         wrong.append(max(abs(np.linalg.norm(state[1:]) - tau) for state, tau in states))
     order = float(np.log2(wrong[0] / wrong[1]))
     demand(order >= solver.order - SLACK, f"{solver} is of order {order:.2f} on a point; it declares {solver.order}")
 
 
-def _of_a_point(plan: Plan) -> list[NDArray[np.float64]]:
+def of_a_point(plan: Plan) -> list[NDArray[np.float64]]:
     """The states as coefficients of the one point y that the data are, of the starting noise and of the noise after each row."""
     size = 2 + len(plan.rows)
     basis = np.eye(size)

@@ -9,14 +9,19 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache, partial
 
+import numpy as np
+
 from fewer import Plan, standard
 from fewer.claims.beds import CLASSES, Bed, bed, scaled_linear
 from fewer.claims.claim import Measured, claim
+from fewer.evaluate.statistics.interval import Interval
 from fewer.guidance import guide
 from fewer.models.flawed import Branch, FlawedMixture
 from fewer.models.schedules import Flow
 from fewer.solvers import compile_plan, places
 from fewer.solvers.sde.flow import FlowCPS, FlowSDE
+from fewer.solvers.trace import Level
+from fewer.testing.solvers import of_a_point
 
 CALLS = 30
 PAIRS = (  # sampler with noise, its deterministic member, whether as a flow
@@ -90,3 +95,25 @@ def without_excess(seed: int, sabotage: bool) -> Measured:
         ground.nearer(mine, its, seed),
         {"a = 0.35": ground.nearer(mine, quiet, seed), "against Euler": ground.nearer(mine, euler, seed)},
     )
+
+
+@claim(
+    "flow-cps/no-excess-noise",
+    statement="Of data that are one point its states have the levels' own noise: the largest share over 10 levels by which their "
+    "deviation is off, beside that of the Euler-Maruyama step of Flow-GRPO.",
+    baseline="the deviation tau of the level; flow-sde with a = 0.7 on the same levels, beside it",
+    below=0.001,
+)
+def no_excess(seed: int, sabotage: bool) -> Measured:
+    """By algebra, from the rows; levels are drawn from the seed. The broken variant has twice the noise."""
+    drawn = np.sort(np.random.default_rng(seed).uniform(0.05, 0.95, 10))[::-1]
+    taus = [Level(float(tau)) for tau in drawn]
+    cps = compile_plan(FlowCPS(0.5), taus)
+    mine, its = (excess(plan) for plan in (louder(cps) if sabotage else cps, compile_plan(FlowSDE(0.7), taus)))
+    return Measured(Interval(mine, mine, mine, 10), {"flow-sde": its})
+
+
+def excess(plan: Plan) -> float:
+    """The largest |deviation / tau - 1| of the states' noise, where the data are one point."""
+    states = zip(of_a_point(plan)[:-1], plan.levels[:-1], strict=True)
+    return max(abs(float(np.linalg.norm(state[1:])) / float(tau) - 1) for state, tau in states)
