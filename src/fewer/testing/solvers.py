@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fewer.claims.solvers.orders import compiled, in_log_s, measured_order, one_call_a_step, weak_order
+from fewer.claims.solvers.orders import compiled, in_log_s, measured_order, of_a_point, one_call_a_step, weak_order
 from fewer.models.mixture import GaussianMixture
 from fewer.plan import Plan
 from fewer.plan.difference import differences
@@ -72,20 +71,6 @@ def check_convergence_on_points(solver: Solver) -> None:
         wrong.append(max(abs(np.linalg.norm(state[1:]) - tau) for state, tau in states))
     order = float(np.log2(wrong[0] / wrong[1]))
     demand(order >= solver.order - SLACK, f"{solver} is of order {order:.2f} on a point; it declares {solver.order}")
-
-
-def of_a_point(plan: Plan) -> list[NDArray[np.float64]]:
-    """The states as coefficients of the one point y that the data are, of the starting noise and of the noise after each row."""
-    size = 2 + len(plan.rows)
-    basis = np.eye(size)
-    states = [(1 - float(plan.start.tau)) * basis[0] + float(plan.start.scale) * basis[1]]
-    outputs = []
-    for n, row in enumerate(plan.rows):
-        outputs.append((states[n] - basis[0]) / float(row.tau))
-        new = float(row.noise) * basis[2 + n]
-        new = new + sum(float(a) * states[j] for j, a in (row.a or {n: 1.0}).items())
-        states.append(new + sum(float(b) * outputs[j] for j, b in row.b.items()))
-    return states
 
 
 def check_order(solver: Solver) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from fewer import Plan, standard
 from fewer.claims.beds import CLASSES, Bed, bed, scaled_linear
 from fewer.claims.claim import Measured, claim
+from fewer.claims.solvers.orders import of_a_point
 from fewer.evaluate.statistics.interval import Interval
 from fewer.guidance import guide
 from fewer.models.flawed import Branch, FlawedMixture
@@ -21,7 +22,6 @@ from fewer.models.schedules import Flow
 from fewer.solvers import compile_plan, places
 from fewer.solvers.sde.flow import FlowCPS, FlowSDE
 from fewer.solvers.trace import Level
-from fewer.testing.solvers import of_a_point
 
 CALLS = 30
 PAIRS = (  # sampler with noise, its deterministic member, whether as a flow

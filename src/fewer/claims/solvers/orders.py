@@ -195,6 +195,20 @@ def _wrong(plan: Plan, v: float) -> float:
     return abs(variance - (1 - end) ** 2 * v - end**2)
 
 
+def of_a_point(plan: Plan) -> list[Taus]:
+    """The states as coefficients of the one point y that the data are, of the starting noise and of the noise after each row."""
+    size = 2 + len(plan.rows)
+    basis = np.eye(size)
+    states = [(1 - float(plan.start.tau)) * basis[0] + float(plan.start.scale) * basis[1]]
+    outputs = []
+    for n, row in enumerate(plan.rows):
+        outputs.append((states[n] - basis[0]) / float(row.tau))
+        new = float(row.noise) * basis[2 + n]
+        new = new + sum(float(a) * states[j] for j, a in (row.a or {n: 1.0}).items())
+        states.append(new + sum(float(b) * outputs[j] for j, b in row.b.items()))
+    return states
+
+
 def coarse_steps(solver: Solver) -> int:
     """The fewer of the two numbers of steps that an order is measured between."""
     return COARSE if one_call_a_step(solver) else COARSE // 2
