@@ -16,7 +16,7 @@ from fewer.solvers.sde.ddim_eta import kept_by_flow
 from fewer.solvers.sde.fresh import kept_by_eta, lower, raised, share
 from fewer.solvers.trace import Level, Trace, Vector
 
-CROWSON = "Crowson et al., k-diffusion ({}); Song et al. 2021, DDIM, arXiv:2010.02502"
+ETA = "Song et al. 2021, DDIM, arXiv:2010.02502"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class TwoStageAncestral(ABC):
 @part(
     "dpmpp-2s-ancestral",
     title="DPM-Solver++ singlestep down, and noise up again",
-    source=f"Lu et al. 2022, DPM-Solver++, arXiv:2211.01095; {CROWSON.format('dpmpp_2s_ancestral')}",
+    source=f"Lu et al. 2022, DPM-Solver++, arXiv:2211.01095; Crowson et al., k-diffusion; {ETA}",
     ranked=False,
 )
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class DPMSolverPP2SAncestral(TwoStageAncestral):
 @part(
     "kdpm2-ancestral",
     title="The midpoint rule in sigma down, and noise up again",
-    source=f"Karras et al. 2022, EDM, arXiv:2206.00364; {CROWSON.format('dpm_2_ancestral')}",
+    source=f"Karras et al. 2022, EDM, arXiv:2206.00364; Crowson et al., k-diffusion; {ETA}",
     ranked=False,
 )
 @dataclass(frozen=True)
@@ -92,14 +92,14 @@ class KDPM2Ancestral(TwoStageAncestral):
         return KDPM2().step(trace, x, here, low)
 
 
-FLOWS = "Comfy Org, ComfyUI (ancestral samplers on flows); k-diffusion's {}"
+FLOWS = "Comfy Org, ComfyUI (ancestral samplers on flows)"
 DPMSolverPP2SAncestralFlow = variant(
     DPMSolverPP2SAncestral, "dpmpp-2s-ancestral-flow", "dpmpp-2s-ancestral of flows: the lower level in proportion in tau",
     "`dpmpp-2s-ancestral` down to tau_d = tau' (1 - eta (1 - tau' / tau)), as `euler-ancestral-flow` goes.",
-    source=FLOWS.format("dpmpp_2s_ancestral"), in_flow=True,
+    source=FLOWS, in_flow=True,
 )  # fmt: skip
 KDPM2AncestralFlow = variant(
     KDPM2Ancestral, "kdpm2-ancestral-flow", "kdpm2-ancestral of flows: the lower level in proportion in tau",
     "`kdpm2-ancestral` down to tau_d = tau' (1 - eta (1 - tau' / tau)), as `euler-ancestral-flow` goes.",
-    source=FLOWS.format("dpm_2_ancestral"), in_flow=True,
+    source=FLOWS, in_flow=True,
 )  # fmt: skip
