@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fewer.samplers import standard
     from fewer.search import tune
     from fewer.sigmas import from_sigmas
+    from fewer.solvers.noise_share import with_noise
     from fewer.tasks.inversion import invert
 
     __version__: str
@@ -56,6 +57,7 @@ _HOMES = {
     "to_diffusers": "fewer.integrations.export",
     "tune": "fewer.search",
     "unapply": "fewer.integrations.apply",
+    "with_noise": "fewer.solvers.noise_share",
 }
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "to_diffusers",
     "tune",
     "unapply",
+    "with_noise",
 ]
 
 

@@ -234,6 +234,19 @@ def amounts(name: str, text: str | None) -> list[float] | None:
     return found
 
 
+def shares(name: str, text: str | None) -> list[float] | None:
+    """The numbers of `0.1` or `0.1,0,0.3`. Raises InputError, which names the option, for what is no number from 0 to 1."""
+    if text is None:
+        return None
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 <= number <= 1 for number in found):
+        raise InputError(f"--{name} is {text!r:.80}; expected shares from 0 to 1, such as 0.1 or 0.2,0.1,0")
+    return found
+
+
 def scale(text: str | None) -> float | None:
     """A guidance scale. Raises InputError where it is no finite number."""
     if text is None:

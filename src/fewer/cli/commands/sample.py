@@ -21,6 +21,7 @@ EXAMPLES = opt.examples(
     "fewer sample digits --plan fewer-digits/plan.json --label 3 --out threes",
     "fewer sample mixture16 --format npz --out arrays --json -",
     "fewer sample mixture16 --sigmas 36.9,8,2,0.5,0 --solver dpmpp-2m",
+    "fewer sample digits --plan fewer-digits/plan.json --noise-share 0.1",
 )
 
 
@@ -40,6 +41,14 @@ def sample(
     sigmas: opt.Sigmas = None,
     solver: opt.Solver = None,
     guidance: opt.Guidance = None,
+    noise_share: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARES",
+            help="Fresh noise in the rows of a deterministic plan: of the variance of each row's next level, a share from 0 to 1; "
+            "one for all rows, or one a row: 0.1,0.1,0,0.",
+        ),
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What a text-to-image model draws, in every sample.")
     ] = None,
@@ -68,6 +77,7 @@ def sample(
     if sigmas is not None and (plan is not None or nfe is not None):
         raise InputError(f"--sigmas are levels of their own: give them without {'--plan' if nfe is None else '--nfe'}")
     levels = opt.sigma_lists([] if sigmas is None else [sigmas], solver)
+    shares = opt.shares("noise-share", noise_share)
     from fewer.cli import sample_files
     from fewer.outfolder import check_own, filled, written
 
@@ -79,6 +89,7 @@ def sample(
     from fewer.integrations.as_it_is import guidance_notes
     from fewer.plan import Plan
     from fewer.samplers import standard
+    from fewer.solvers.noise_share import with_noise
     from fewer.transfer import transferred
 
     loaded = None if plan is None else Plan.load(plan)
@@ -88,6 +99,7 @@ def sample(
     given = next(iter(plans_on(levels, solver, network, scale)), loaded)
     form = sample_files.format_for(network, form)
     table, warnings = transferred(network, given or standard("dpmpp-2m", network, nfe or 20, "logsnr", guidance=scale))
+    table = table if shares is None else with_noise(table, shares if len(shares) > 1 else shares[0])
     if dry_run:
         print_forecast(foreseen(network, {table.name: n * table.nfe}, scale, common.batch), [out / f"*.{form.value}"])
         return
