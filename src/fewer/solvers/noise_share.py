@@ -83,6 +83,9 @@ def _shares(plan: Plan, share: Any) -> list[float]:
 def _rows(plan: Plan, shares: Sequence[float]) -> tuple[Row, ...]:
     """The rows with their noise, and what they weigh carried across that of the rows before."""
     levels = [float(level) for level in plan.levels]
+    named = {
+        j: n for n, row in enumerate(plan.rows) for j in (*(row.a or {}), *row.b)
+    }  # the last row that weighs call j
     carried: list[Vector] = []  # what noise that was added since has changed the noise prediction of each call by
     rows: list[Row] = []
     for n, (row, share) in enumerate(zip(plan.rows, shares, strict=True)):
@@ -98,7 +101,10 @@ def _rows(plan: Plan, shares: Sequence[float]) -> tuple[Row, ...]:
         rows.append(_row(n, row, scale * down if share else down, math.sqrt(share) * there))
         if share:
             fresh = (_state(n + 1) - scale * down) / there
-            carried = [_across(_noise(j, levels[j]), change, kept, fresh) for j, change in enumerate(carried)]
+            carried = [
+                _across(_noise(j, levels[j]), change, kept, fresh) if named.get(j, n) > n else Vector({})
+                for j, change in enumerate(carried)
+            ]
     return tuple(rows)
 
 
