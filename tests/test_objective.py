@@ -252,7 +252,10 @@ def test_a_search_by_an_objective_ends_alike_and_says_by_what_it_judged(objectiv
         ({"objective": "energy", "strategy": "per-step"}, "paired errors alone"),
         ({"objective": "energy", "start_from": ["per-step"]}, "paired errors alone"),
         ({"objective": "fd", "noises": 8}, "at least 16"),
-        ({"objective": "fd", "data": torch.rand(100, DIMENSIONS * 8), "features": Pixels()}, "needs 104 samples"),
+        (
+            {"objective": "fd", "data": torch.rand(100, DIMENSIONS * 8), "features": Pixels(), "noises": 32},
+            "needs 104 samples",
+        ),
     ],
 )
 def test_an_objective_that_makes_no_sense_is_refused(options: dict[str, object], message: str) -> None:

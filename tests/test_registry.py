@@ -137,7 +137,7 @@ def test_a_part_without_a_role_is_refused():
         part("nothing", title="x", source="x")(Nothing)
     with pytest.raises(
         ValueError,
-        match=r"plays no role: a strategy needs from_plans, prepares, by_objective, renoises, name, [\w, ]*$",
+        match=r"no role: a strategy needs from_plans, prepares, by_objective, renoises, unpaired, begins_with, name, [\w, ]*$",
     ):
         part("nothing", title="x", source="x", room="search")(Nothing)
     with pytest.raises(ValueError, match="rooms are grids, solvers"):

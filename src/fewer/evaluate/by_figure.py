@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -90,6 +91,11 @@ class ByFigure(Criterion):
         """What the figure of n samples is on; None for the samples themselves."""
         return None
 
+    @property
+    def least(self) -> int:
+        """As many as an interval of its figure needs."""
+        return FEWEST
+
     def check(self, n: int) -> None:
         """Raise InputError where n noises are too few for it."""
         if n < FEWEST:
@@ -111,9 +117,10 @@ class ByFigure(Criterion):
         samples = evaluator.unchecked(plan)
         return self.loss(evaluator, samples).value if bool(samples.isfinite().all()) else math.inf
 
-    def quality(self, evaluator: Evaluator, samples: Tensor, scored: bool = True) -> Quality:
+    def quality(self, evaluator: Evaluator, samples: Tensor, scored: bool = True, pairs: bool = True) -> Quality:
         """The evaluator's figures with this one."""
-        found = evaluator.quality(samples) if scored else Quality(evaluator.pair_figures(samples))
+        of_pairs = Quality(evaluator.pair_figures(samples) if pairs and not scored else {})
+        found = evaluator.quality(samples, pairs=pairs) if scored else of_pairs
         features = self.features(evaluator, len(samples))
         if features is not None:
             evaluator.described[features.name] = features.describe()
@@ -206,17 +213,25 @@ class ByFrechet(ByFigure):
         """Its figure in words."""
         return f"Frechet distance to {self._against}"
 
+    @property
+    def least(self) -> int:
+        """More where features that are given have many dimensions, whose covariance so many samples are enough for."""
+        return max(super().least, 4 * self._dimensions + 8 if self._dimensions else 0)
+
+    @cached_property
+    def _dimensions(self) -> int:
+        """Of the features that are given; 0 where those are fitted to as few samples as there are."""
+        data, features = self.scoring.data, self.scoring.features
+        return 0 if data is None or features is None else features(as_images(data[:1])).shape[1]
+
     def check(self, n: int) -> None:
         """Raise InputError also where the features have too many dimensions."""
         super().check(n)
-        data, features = self.scoring.data, self.scoring.features
-        if data is None or features is None:
-            return
-        dimensions = features(as_images(data[:1])).shape[1]
-        if n < (least := 4 * dimensions + 8):
+        if n < self.least and self.scoring.features is not None:
             raise InputError(
-                f"objective fd on features {features.name} of {dimensions} dimensions needs {least} samples of every plan, "
-                f"and plans are ranked on {n}: leave the features out, or take objective energy"
+                f"objective fd on features {self.scoring.features.name} of {self._dimensions} dimensions needs {self.least} "
+                f"samples of every plan, and plans are compared on {n}: give so many noises and fresh, take objective energy, or "
+                "features of fewer dimensions"
             )
 
     def features(self, evaluator: Evaluator, n: int) -> Features:

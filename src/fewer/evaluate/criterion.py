@@ -61,6 +61,11 @@ class Criterion(ABC):
     def check(self, n: int) -> None:
         """Raise InputError where n noises are too few for it."""
 
+    @property
+    def least(self) -> int:
+        """How many noises plans must be ranked on."""
+        return 0
+
     @abstractmethod
     def loss(self, evaluator: Evaluator, samples: Tensor) -> Interval:
         """The figure of samples, negated where higher is better: always smaller for better plans."""
@@ -74,8 +79,11 @@ class Criterion(ABC):
         """
 
     @abstractmethod
-    def quality(self, evaluator: Evaluator, samples: Tensor, scored: bool = True) -> Quality:
-        """The figures of samples, among them its own; `scored`: all of them, else those of pairs and its own alone."""
+    def quality(self, evaluator: Evaluator, samples: Tensor, scored: bool = True, pairs: bool = True) -> Quality:
+        """The figures of samples, among them its own; `scored`: all of them, else those of pairs and its own alone.
+
+        pairs  whether samples and reference solution are pairs, which those of plans with noise are not
+        """
 
     @abstractmethod
     def look(self, evaluator: Evaluator, samples: Tensor, of_baseline: Tensor, ahead: Ahead) -> tuple[Decision, bool]:
@@ -132,8 +140,8 @@ class Paired(Criterion):
         """The paired RMSE, which is what searches lower."""
         return evaluator.rmse(plan) if rmse is None else rmse
 
-    def quality(self, evaluator: Evaluator, samples: Tensor, scored: bool = True) -> Quality:
-        """The evaluator's."""
+    def quality(self, evaluator: Evaluator, samples: Tensor, scored: bool = True, pairs: bool = True) -> Quality:
+        """The evaluator's, of pairs."""
         return evaluator.quality(samples) if scored else Quality(evaluator.pair_figures(samples))
 
     def look(self, evaluator: Evaluator, samples: Tensor, of_baseline: Tensor, ahead: Ahead) -> tuple[Decision, bool]:

@@ -134,7 +134,7 @@ class ToManySteps(ByEnergy):
         """The criterion against these samples."""
         return replace(self, scoring=Scoring(samples, self.scoring.features), _spreads={})
 
-    def quality(self, evaluator: Evaluator, samples: Tensor, scored: bool = True) -> Quality:
+    def quality(self, evaluator: Evaluator, samples: Tensor, scored: bool = True, pairs: bool = True) -> Quality:
         """Distances alone."""
         found = evaluator.quality(samples, pairs=False) if scored else Quality()
         features = self.scoring.features_of(len(samples)).name

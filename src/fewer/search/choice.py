@@ -43,6 +43,7 @@ class Terms:
     fits      whether so many evaluations are left
     missing   why there is no tuned plan, where there is none
     by        what plans are judged by
+    as_ranked  whether the figures of the search are of the same kind
     """
 
     first: int
@@ -53,6 +54,7 @@ class Terms:
     missing: str = "nothing was free to move"
     by: Criterion = PAIRED
     most: int | None = None
+    as_ranked: bool = True
 
     @property
     def longest(self) -> int:
@@ -80,7 +82,7 @@ def judge(
     while True:
         verdict, n = _compared(tuned, moved, field, terms)
         shown = moved if moved is not None and verdict.recommended == "tuned" else _best(field, n, terms.by)
-        more = [] if terms.late() else _called_for(ranked, tried, shown, n, terms.by)
+        more = _called_for(ranked, tried, shown, n, terms.by) if terms.as_ranked and not terms.late() else []
         if not more or not terms.fits(n * sum(plan.nfe for plan in more)):
             break
         tried |= {plan.name for plan in more}
@@ -94,7 +96,10 @@ def judge(
     else:
         chosen, searched = baselines[0], errors.get(best.plan.name, math.nan)
         name = f"{best.plan.name} {nfe}" if best.plan.name in errors else best.plan.name
-    verdict = replace(verdict, seeds=luck(evaluator.errors(chosen.samples), terms.margin))
+    if moved is not None and moved.plan.stochastic:
+        verdict = replace(verdict, rmse=None)  # which is of pairs
+    if not chosen.plan.stochastic:
+        verdict = replace(verdict, seeds=luck(evaluator.errors(chosen.samples), terms.margin))
     evidence: dict[str, Any] = {"quality": chosen.quality.to_dict(), "verdict": verdict.to_dict()}
     evidence |= {} if terms.guidance is None else {"guidance": terms.guidance}
     plan = replace(chosen.plan, name=name, model=evaluator.model.signature, evidence=evidence)
@@ -159,7 +164,7 @@ def _played(evaluator: Evaluator, plan: Plan, n: int) -> Played | None:
 def _measured(played: Played, n: int, by: Criterion, scored: bool = True) -> Measured:
     """A plan on the first n noises; by pairs and the criterion alone where it is not to be scored by all figures."""
     samples = played.on_first(n)
-    return Measured(played.plan, samples, by.quality(played.evaluator, samples, scored))
+    return Measured(played.plan, samples, by.quality(played.evaluator, samples, scored, not played.plan.stochastic))
 
 
 def _best(field: list[Played], n: int, by: Criterion) -> Played:

@@ -20,7 +20,7 @@ from fewer.models.model import Model
 from fewer.registry import parts
 from fewer.search.deadline import BUDGETS, REFERENCES, SEARCHED
 from fewer.search.deadline import RANKED as RANKED_BY
-from fewer.search.request import DEFAULT, RANKED_ON, Budget, Request, enough_noises
+from fewer.search.request import DEFAULT, Budget, Request, enough_noises
 from fewer.search.strategies.regression import RowsByRegression
 
 LEAST_CALLS = 64  # of a reference solution, the fewest that tell its error
@@ -115,7 +115,7 @@ def _unbounded(request: Request, model: Model, calls: int) -> dict[str, int]:
     if model.pipeline is not None and not request.pipeline_last:
         own = model.pipeline.steps * passes_at(request.guidance)
         stages[PIPELINE] = own * pipeline_noises(fresh, own)
-    few = min(n, max(32, n // 4))
+    few = request.ranked_on
     for budget in request.budgets:
         ranked = min(few, RANKED) if request.objective.paired else few
         stages[stage(budget, "standard plans")] = standard_count(budget.nfe) * ranked * budget.nfe
@@ -157,7 +157,8 @@ def _searched(request: Request, budget: Budget, n: int, few: int) -> int:
     """Evaluations of the search of a budget."""
     nfe = budget.nfe
     each = cycle(nfe)
-    names = (request.strategy, *request.start_from)
+    first = () if request.strategy.begins_with is None or request.start_plans else (request.strategy.begins_with,)
+    names = (request.strategy, *first, *request.start_from)
     total = 0.0
     for strategy in names:
         most = min(request.trials or strategy.candidates, strategy.candidates)
@@ -261,7 +262,7 @@ def within(request: Request, model: Model, pace: float) -> Request:
 def _searchable(request: Request, model: Model, allowed: float) -> int:
     """Noises on which the search of the largest budget makes its Jacobians, after reference solutions that take their share."""
     if not request.objective.paired:
-        return RANKED_ON  # a distance between distributions needs more samples than a Jacobian does
+        return request.ranked_on  # a distance between distributions needs more samples than a Jacobian does
     nfe, room = request.budgets[-1].nfe, (BUDGETS - REFERENCES) * (SEARCHED - RANKED_BY) * allowed
     room *= nfe / sum(budget.nfe for budget in request.budgets)
     least = max(FEWEST_NOISES, math.ceil(NUMBERS_EACH * numbers(nfe) / math.prod(model.shape)))

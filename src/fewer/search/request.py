@@ -17,7 +17,7 @@ from fewer.models.model import Model
 from fewer.noise import MOST
 from fewer.plan import Plan
 from fewer.plan.file import SCHEMA, digest
-from fewer.registry import find
+from fewer.registry import find, parts
 from fewer.samplers import rows_for, standard
 from fewer.search.limit import Limit, limits
 from fewer.search.strategies.regression import Regression
@@ -48,8 +48,9 @@ class Budget:
 class Request:
     """The arguments of `fewer.tune` that define a search; `held_out` noises are its `fresh` ones.
 
-    `start_from` are strategies that run before `strategy`, `start_plans` plans that it begins with; `objective` is by what all
-    are judged; `playable_by` names the solver whose levels alone are free.
+    `start_from` are strategies that run before `strategy`, `start_plans` plans that it begins with; `objective` is by what plans
+    are ranked and chosen, `verdict` by what the outcome is judged, None for the same; `playable_by` names the solver whose levels
+    alone are free.
     """
 
     budgets: tuple[Budget, ...]
@@ -68,6 +69,17 @@ class Request:
     start_plans: tuple[Plan, ...] = ()
     objective: Criterion = PAIRED
     playable_by: str | None = None
+    verdict: Criterion | None = None
+
+    @property
+    def judged_by(self) -> Criterion:
+        """By what the outcome is judged."""
+        return self.verdict or self.objective
+
+    @property
+    def ranked_on(self) -> int:
+        """Noises that plans are ranked on: a quarter of them, at least 32, and as many as the objective needs."""
+        return ranked_on(self.noises, self.objective)
 
     @property
     def bounded(self) -> bool:
@@ -116,6 +128,11 @@ def strategy_of(given: str | Strategy, argument: str) -> Strategy:
         )
     strategy: Strategy = find("search", given).make()
     return strategy
+
+
+def ranked_on(noises: int, by: Criterion) -> int:
+    """Of so many noises, those that plans are ranked on by a criterion."""
+    return min(noises, max(RANKED_ON, noises // 4, by.least))
 
 
 def enough_noises(model: Model, least: int, most: int = 256) -> int:
@@ -242,7 +259,8 @@ def check(request: Request, model: Model) -> None:
     for name, value in (("trials", request.trials), ("time", request.time), ("evaluations", request.evaluations)):
         if value is not None and not value > 0:
             raise InputError(f"{name} is {value}; expected a positive number")
-    request.objective.check(min(request.noises, request.held_out, RANKED_ON))
+    request.objective.check(request.ranked_on)
+    request.judged_by.check(request.held_out)
     if request.match and model.pipeline is None and model.distilled is None:
         raise InputError(f"match needs a pipeline with a scheduler of its own; {model.name} has none")
     _check_strategy("strategy", request.strategy, request, model)
@@ -260,7 +278,11 @@ def _check_strategy(argument: str, strategy: Strategy, request: Request, model: 
     has, columns = f"{argument} has {strategy.name!r}", strategy.columns
     if not (strategy.by_objective or request.objective.paired):
         raise InputError(
-            f"{has}, which goes by paired errors alone; with objective {request.objective.name}, expected another strategy"
+            f"{has}, which goes by paired errors alone; objective {request.objective.name} drives any but {', '.join(_by_pairs())}"
+        )
+    if strategy.unpaired and request.objective.paired:
+        raise InputError(
+            f"{has}, which moves noise, of which paired errors tell nothing: give objective energy or fd (--objective energy)"
         )
     unlimited = argument == "start_from" or not request.limits
     if not columns:
@@ -273,6 +295,12 @@ def _check_strategy(argument: str, strategy: Strategy, request: Request, model: 
         raise InputError(f"{has}, which leaves blocks out; with a second network, rows are given to that instead")
     if "passes" in columns and "passes" not in request.free:
         raise InputError(f"{has}, which needs guidance that is not kept, and a budget in nfe or macs")
+
+
+def _by_pairs() -> list[str]:
+    """The strategies that go by paired errors alone."""
+    named = [each for each in parts("search") if each.role == "strategy"]
+    return [each.name for each in named if not each.make().by_objective]
 
 
 def _check_others(request: Request, model: Model) -> None:

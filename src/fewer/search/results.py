@@ -107,7 +107,7 @@ def result_of(task: Task, run: Run, refs: References, outcomes: list[Outcome], c
 
 def make_results(task: Task, run: Run, refs: References, outcomes: list[Outcome], command: str) -> Results:
     """The content of results.json."""
-    request, model, judge, by = task.request, task.model, refs.judge, task.request.objective
+    request, model, judge, by = task.request, task.model, refs.judge, task.request.judged_by
     baselines = _baselines(task, run, refs, outcomes)
     evaluations, seconds = run.counter.evaluations + judge.evaluations, run.seconds
     chosen = choose(outcomes, request.match)

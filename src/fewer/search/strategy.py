@@ -36,12 +36,16 @@ class Strategy(ABC):
     prepares    whether `prepare` fits solvers to the model
     renoises    whether it moves the noise that rows add, for distilled models, which it goes with alone
     by_objective  whether its candidates' errors are their `Objective.score`, so that it can search by any objective
+    begins_with  the strategy whose choice it begins with, where the user gives no plan to begin with
+    unpaired    whether it can search by no other than an unpaired one, since its plans add noise
     """
 
     from_plans: bool = False
     prepares: bool = False
     by_objective: bool = False
     renoises: bool = False
+    unpaired: bool = False
+    begins_with: Strategy | None = None
 
     @property
     @abstractmethod

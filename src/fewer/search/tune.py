@@ -19,7 +19,7 @@ from fewer.evaluate.cost.pace import Forecast, batch_memory, timed_pace
 from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
-from fewer.evaluate.objectives import check_objective, criterion_of
+from fewer.evaluate.objectives import Judging, check_objective, judging_of
 from fewer.evaluate.scoring import Scoring, scoring_of
 from fewer.integrations.as_it_is import guidance_notes
 from fewer.models.edge import in_own_precision
@@ -61,6 +61,7 @@ from fewer.search.verdict import Outcome, matches, refusal
 from fewer.workers.team import team_of
 from fewer.workers.where import check_workers
 
+MOST_UNASKED = 1024  # noises that an objective has by itself where it needs more than usual
 HOPELESS = 4.0  # times the pipeline's error, at which no budget is searched
 
 
@@ -127,7 +128,9 @@ def tune(
               or its name (see `OwnMetric`)
     objective by what plans are ranked, the best of them is chosen and the verdict is made: "paired", the errors of samples from
               the same noises; "energy" or "fd", the energy or Frechet distance of all samples to `data`, or else to the
-              reference solution's; "metric", the user's own. Gauss-Newton descends on paired errors all the same
+              reference solution's; "metric", the user's own. Gauss-Newton descends on paired errors all the same.
+              "fd:NAME" and "energy:NAME" are on the features of this name; with other `features` beside it, the search goes by the
+              first, and the verdict and all figures by those, which the search has not seen
     teacher   of a distilled model (see `Model.distilled`, which it implies): the model whose many-step samples its own are to have
               the distribution of. Without one they are held against the model's own calls, as many as it was made for
     out       folder for plan.json, results.json, report.html, study.db, front/ and samples.npz; one search at a time has
@@ -168,15 +171,15 @@ def tune(
     shared = None if study is None else Shared.at(study)
     if resume or shared is not None:
         check_resumable(model)
-    scoring = scoring_of(model, data, features, metric)
-    criterion = _criterion(model, objective, scoring)
+    judging = _judging(model, objective, scoring_of(model, data, features, metric))
+    criterion, scoring = judging.search, judging.scoring
     run = Run(progress or (lambda *_: None), Deadline(time), overall=overall or (lambda *_: None))
     if ms is not None and time is not None:  # clocking the network for milliseconds takes long itself
         check_clocking(time, model)
     request_at = requested(
         model, nfe, seed=seed, keep=keep, playable_by=playable_by, margin=margin, match=match, macs=macs, ms=ms,
         trials=trials, time=time, noises=noises, fresh=fresh, evaluations=evaluations, strategy=strategy, start_from=start_from,
-        objective=criterion, late=run.deadline.late,
+        objective=criterion, verdict=judging.verdict, late=run.deadline.late,
     )  # fmt: skip
     if isinstance(guidance, str):
         if model.distilled is not None:
@@ -224,6 +227,7 @@ def requested(
     strategy: str | Strategy = "regression",
     start_from: From = (),
     objective: Criterion = PAIRED,
+    verdict: Criterion | None = None,
     late: Callable[[], bool] = lambda: False,
 ) -> Callable[[float | None], Request]:
     """The checked request of these arguments of `tune` at a guidance scale; `late` ends the clocking of milliseconds.
@@ -245,14 +249,18 @@ def requested(
     of_pairs = model.distilled is None
     unbounded = all(given is None for given in (evaluations, time, trials, noises))
 
+    def enough_for(by: Criterion, least: int, most: int) -> int:
+        return max(enough_noises(model, least, most), by.least if by.least <= MOST_UNASKED else 0)
+
     def request_at(scale: float | None) -> Request:
         budgets = paid_by(model, limits, scale) if limits else evaluations_of(nfe, match)
         if playable_by is not None and match and nfe is None:
             budgets = whole_rows(budgets, scale)
         request = Request(
             budgets, seed=seed, guidance=scale, keep=kept, margin=margin, trials=trials, time=time, match=match,
-            noises=enough_noises(model, *(96, 128) if of_pairs else (128, 256)) if noises is None else noises,
-            held_out=enough_noises(model, *(64, 256) if of_pairs else (256, 1024)) if fresh is None else fresh,
+            noises=enough_for(objective, *(96, 128) if of_pairs else (128, 256)) if noises is None else noises,
+            held_out=enough_for(verdict or objective, *(64, 256) if of_pairs else (256, 1024)) if fresh is None else fresh,
+            verdict=None if verdict is objective else verdict,
             strategy=strategy_of(strategy, "strategy"), start_from=strategies, start_plans=plans, objective=objective,
             evaluations=for_large(model, budgets, scale) if unbounded else evaluations, playable_by=playable_by,
         )  # fmt: skip
@@ -265,11 +273,18 @@ def requested(
     return request_at
 
 
-def _criterion(model: Model, objective: str, scoring: Scoring) -> Criterion:
-    """By what plans of the model are judged."""
+def _judging(model: Model, objective: str, scoring: Scoring) -> Judging:
+    """By what plans of the model are ranked, and by what the outcome is judged."""
     if model.distilled is None:
-        return criterion_of(objective, scoring)
-    return criterion_of_distilled(model, check_objective(objective, scoring.metric is not None), scoring)
+        return judging_of(objective, scoring, model.data_range)
+    word = check_objective(objective, scoring.metric is not None)
+    if word != objective:
+        raise InputError(
+            f"objective is {objective!r}; {model.name} is distilled, whose plans are searched and judged by one distance: "
+            "name its features by --features"
+        )
+    criterion = criterion_of_distilled(model, word, scoring)
+    return Judging(criterion, criterion, scoring)
 
 
 def foresee(
@@ -292,11 +307,11 @@ def foresee(
     """
     scale = PLACEHOLDER if isinstance(guidance, str) else guidance
     model = with_teacher(as_model(model), teacher)
-    scoring = scoring_of(model, data, features, metric)
-    criterion = _criterion(model, objective, scoring)
+    judging = _judging(model, objective, scoring_of(model, data, features, metric))
     if isinstance(guidance, str):
-        check_auto(guidance, model, scoring, criterion)
-    request, size = requested(model, nfe, objective=criterion, **options)(scale), batch or MICRO_BATCH
+        check_auto(guidance, model, judging.scoring, judging.search)
+    request = requested(model, nfe, objective=judging.search, verdict=judging.verdict, **options)(scale)
+    size = batch or MICRO_BATCH
     check_room(request, model, timed_pace(model, scale, LEAST_NOISES))
     pace = timed_pace(model, scale, size)
     fitting = within(request, model, pace)
@@ -401,7 +416,7 @@ def beside_pipeline(task: Task, run: Run, refs: References, budget: Budget, outc
     """
     if refs.pipeline is None or not (task.request.match or budget.limit):
         return outcome
-    verdict = matches(refs.judge, outcome, refs.pipeline, task.request.margin, task.request.objective)
+    verdict = matches(refs.judge, outcome, refs.pipeline, task.request.margin, task.request.judged_by)
     if budget.limit is None:
         return replace(outcome, match=verdict)
     if (sentence := refusal(str(budget.limit), verdict)) is not None:

@@ -21,6 +21,7 @@ EXAMPLES = opt.examples(
     "fewer tune digits --nfe 5",
     "fewer tune dit-digits --nfe 4-8 --guidance 3 --time 600",
     "fewer tune digits --nfe 5 --objective energy",
+    "fewer tune digits --nfe 8 --strategy fitted-noise --objective fd:digits --data my-images/",
     "fewer tune digits --nfe 5 --playable-by dpmpp-2m",
     "fewer tune ./my-pipeline --match --prompts prompts.txt",
     "fewer tune digits --nfe 5 --resume --json results.json",
@@ -58,7 +59,8 @@ def tune(
         typer.Option(
             metavar="METRIC",
             help="By what plans are ranked, chosen and compared: paired (errors from the same noises), energy or fd (distance to "
-            "--data, or else to the reference solution's samples), metric (your --metric).",
+            "--data, or else to the reference solution's samples), metric (your --metric). fd:NAME and energy:NAME are on these "
+            "features; with --features beside it, the verdict is on those.",
         ),
     ] = "paired",
     teacher: Annotated[

@@ -81,7 +81,7 @@ def kept_within(
             break
         run.notes.append(_disturbed(best, limit.most, refitted))
         at = refitted
-        best = _better(_clocked(task, run, at, again(at)), best, limit.most, task.request.objective)
+        best = _better(_clocked(task, run, at, again(at)), best, limit.most, task.request.judged_by)
     if not _well_used(best, limit.most):
         run.notes.append(_in_words(best, limit.most))
     return best

@@ -11,7 +11,7 @@ from fewer.search.experts import best_split, said
 from fewer.search.forecast import cycle, stage, step_on_levels
 from fewer.search.objective import Objective
 from fewer.search.playable import space_of
-from fewer.search.request import DEFAULT, RANKED_ON, Budget
+from fewer.search.request import DEFAULT, Budget, ranked_on
 from fewer.search.space import Space, fits
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.joint import names_of
@@ -71,12 +71,15 @@ def search(task: Task, run: Run, ranked: Ranked) -> Found:
     cheaper: dict[str, Candidate] = {}
     if space is not None:
         space = replace(space, starts=task.request.plans_of(ranked.budget.nfe))
+        if moving.begins_with is not None and not space.starts:
+            best = _before(task, run, ranked, moving.begins_with, space)
+            space = replace(space, starts=tuple(candidate.plan for candidate in best))
         follow = partial(run.follow, task, ranked.study, ranked.objective, moving, space)
         done = follow(share=1.0 if saving is None else STEPS_SHARE)
         if saving is not None:
             cheaper = _cheaper(task, run, ranked, space, saving, moving.choose(done) if done else None)
             done = follow()  # with what is left
-        best = [moving.choose(done)] if done else []
+        best += [moving.choose(done)] if done else []
     steps = min([*best, *starts], key=lambda c: c.error, default=None)
     experts = task.model.experts is not None and not (task.model.others or task.request.limits)
     if steps is not None and experts and task.request.objective.paired:
@@ -86,6 +89,13 @@ def search(task: Task, run: Run, ranked: Ranked) -> Found:
             run.notes.append(f"of the plan that was found at {ranked.budget.nfe} evaluations {sentence}")
     columns = ({} if steps is None else {listed("steps", *besides(moving)): steps}) | cheaper
     return Found(best_column(ranked.objective, list(columns.values())), {} if saving is None else columns)
+
+
+def _before(task: Task, run: Run, ranked: Ranked, strategy: Strategy, space: Space) -> list[Candidate]:
+    """The choice of the strategy that another begins with, in its share of what the search may take."""
+    own = _affordable(run, ranked) if strategy == DEFAULT else strategy
+    done = run.follow(task, ranked.study, ranked.objective, own, space, share=STEPS_SHARE)
+    return [own.choose(done)] if done else []
 
 
 def _affordable(run: Run, ranked: Ranked) -> Strategy:
@@ -158,5 +168,5 @@ def _cheaper(
 
 
 def quarter(objective: Objective) -> Objective:
-    """The noises that plans are ranked on: a quarter of them, at least 32."""
-    return objective.first(max(RANKED_ON, len(objective) // 4))
+    """The noises that plans are ranked on (`fewer.search.request.ranked_on`)."""
+    return objective.first(ranked_on(len(objective), objective.criterion))

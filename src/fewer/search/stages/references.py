@@ -75,6 +75,7 @@ def _objective(task: Task, run: Run, standards: Sequence[Plan]) -> Objective:
         model.labels(len(noise)),
         batch=task.batch,
         scoring=Scoring(data),
+        seed=request.seed,
         counter=run.counter,
         workers=task.workers,
         criterion=request.objective,
@@ -111,7 +112,8 @@ def _held_out(task: Task, run: Run, objective: Objective) -> HeldOut:
     plan = reference_plan(task.model, reference.calls, request.guidance)
     source = Source(task.model, request.seed, plan, task.batch, partial(run.progress, stage), task.workers)
     n = affordable(request.held_out, plan.nfe, run.deadline.left(run.pace))
-    return HeldOut.of(source, n, reference, task.scoring)
+    judge = HeldOut.of(source, n, reference, task.scoring)
+    return replace(judge, seed=request.seed, number=Stream.HELD_OUT.numbers(1)[0])  # of noise that rows draw
 
 
 def affordable(most: int, nfe: int, left: float) -> int:

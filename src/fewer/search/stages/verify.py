@@ -42,14 +42,14 @@ def verify(
         "the time was up before the search made a plan" if run.deadline.late(SEARCHED) else "nothing was free to move"
     )
     cheaper = _cheaper(task, ranked.budget, before)
-    most = _affordable(run, refs, nfe, len(contenders(ranked.standards, request.objective)) + len(cheaper) + 1)
+    most = _affordable(run, refs, nfe, len(contenders(ranked.standards, request.judged_by)) + len(cheaper) + 1)
     last = kept_for_pipeline(request, task.model, run.pace)
     terms = Terms(
         refs.fresh, request.margin, request.guidance, run.deadline.late, lambda more: run.has_room(more + last), missing,
-        request.objective, most,
+        request.judged_by, most, request.verdict is None,
     )  # fmt: skip
     outcome = judge_plans(judge, nfe, found.best, ranked.standards, terms, cheaper)
-    if not request.objective.pairs:
+    if not request.judged_by.pairs:
         outcome = replace(outcome, verdict=replace(outcome.verdict, seeds=None))  # which is of pairs
     limit = ranked.budget.limit
     if limit is None or not found.columns:
