@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import inspect
 import signal
@@ -476,13 +477,11 @@ class OwnLoop(diffusers.DDPMPipeline):
         return torch.zeros(batch_size, 1, 8, 8)
 
 
-class TwoStates(diffusers.DDPMPipeline):
-    """Copies its scheduler, to denoise two states at once."""
+class ThreeStates(diffusers.DDPMPipeline):
+    """Copies its scheduler, to denoise three states at once."""
 
     def __call__(self, batch_size: int = 1) -> Any:
-        import copy
-
-        return copy.deepcopy(self.scheduler)
+        return copy.deepcopy(self.scheduler), copy.deepcopy(self.scheduler)
 
 
 def made(kind: Any = diffusers.DDPMPipeline, scheduler: Any = None) -> Any:
@@ -502,7 +501,7 @@ def with_plan() -> Any:
     [
         (lambda: object(), {}, "object without a scheduler"),
         (lambda: made(OwnLoop), {}, "OwnLoop makes no call of its scheduler's step"),
-        (lambda: made(TwoStates), {}, "copies its scheduler"),
+        (lambda: made(ThreeStates), {}, "copies its scheduler"),
         (with_plan, {}, "fewer.unapply"),
         (made, {"prompt": "a cat"}, "DDPMPipeline has no argument 'prompt'"),
         (made, {"num_inference_step": 5}, "the nearest are num_inference_steps"),

@@ -22,10 +22,11 @@ from fewer.engine import Draws, begin, play, times
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
 from fewer.integrations.scheduler import FewerScheduler, FewerSchedulerOutput
+from fewer.models.angles import Angle, Cosine
 from fewer.models.denoiser import Clip
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
-from fewer.models.pipelines.scheduler_config import schedule_of
+from fewer.models.pipelines.scheduler_config import noise_scale, schedule_of
 from fewer.models.predictions import PREDICTIONS
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding, betas, discrete
 from fewer.plan import Plan, Row, Start
@@ -36,10 +37,13 @@ SCHEDULES: dict[str, Schedule] = {
     "ve": VarianceExploding(0.002, 80),
     "flow": Flow(),
     "rising flow": Flow(rising=True),
+    "cosine": Cosine(),
+    "angle": Angle(0.5),
 }
 CASES = [
     ("vp", "noise"), ("vp", "data"), ("vp", "velocity"), ("ve", "data"), ("ve", "noise"), ("ve", "edm"),
     ("flow", "flow"), ("rising flow", "data-flow"), ("flow", "data"), ("vp", "score"), ("ve", "consistency"),
+    ("cosine", "noise"), ("angle", "trigflow"),
 ]  # fmt: skip
 EULER: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
@@ -86,7 +90,8 @@ def test_full_loops_are_the_engines(schedule: str, predicts: str, solver: str) -
     scheduler = FewerScheduler.from_plan(plan, model)
     scheduler.set_timesteps(7)
     expected = fewer.sample(model, plan, noise=z)
-    torch.testing.assert_close(loop(scheduler, model, z * scheduler.init_noise_sigma), expected, atol=1e-5, rtol=1e-5)
+    begun = z * scheduler.init_noise_sigma * noise_scale(model.schedule)
+    torch.testing.assert_close(loop(scheduler, model, begun), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_every_prediction_is_covered() -> None:

@@ -289,7 +289,7 @@ def test_what_rows_do_not_hold_is_told(own: Any, says: str | None) -> None:
 
 
 def test_what_else_a_step_is_given_is_refused() -> None:
-    """Cosmos steps from a data prediction of its own."""
+    """Cosmos steps from a data prediction of its own, and knows the least of its levels."""
     scheduler, x = flowing(), drawn(2, 3, 4)
     with pytest.raises(InputError, match="step is given pred_original_sample"):
         scheduler.step(x, scheduler.timesteps[0], x, pred_original_sample=x)

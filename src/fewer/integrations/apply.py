@@ -23,6 +23,7 @@ from fewer.models.pipelines.cut.fields import hash_of_networks
 from fewer.models.pipelines.experts import boundary
 from fewer.models.pipelines.network_files import hash_of, is_pipeline
 from fewer.models.pipelines.origin import folder_of
+from fewer.models.pipelines.scheduler_config import check_one_scheduler
 from fewer.plan import Plan
 
 REMAKING = ("DDIMPipeline", "PNDMPipeline")  # those that make a scheduler of their own class of any that they are given
@@ -65,6 +66,7 @@ def apply(
     is not known or whose network is guided by an input of its own, and blocks that the network has not.
     """
     plans = of_quality(as_front(plan), quality)
+    check_one_scheduler(pipe)
     own = _own_scheduler(pipe)
     plans, ratio = split_of(plans, pipe, own if model is None else model)
     scheduler = FewerScheduler.from_plan(plans, own if model is None else model)

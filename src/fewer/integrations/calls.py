@@ -38,6 +38,12 @@ class Arguments:
     def _first(self) -> Any:
         return self.args[0] if self.args else next((self.kwargs[name] for name in INPUTS if name in self.kwargs), None)
 
+    @property
+    def time(self) -> Any:
+        """What the network is told as its time, where it is told one; else None."""
+        told = self.kwargs.get("timestep", self.args[1] if len(self.args) > 1 else None)
+        return told if isinstance(told, Tensor | float | int) and torch.as_tensor(told).numel() == 1 else None
+
     def with_x(self, x: Tensor) -> Arguments:
         """The same with another sample."""
         given = list(x.unbind()) if isinstance(self._first, list) else x

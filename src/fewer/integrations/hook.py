@@ -59,7 +59,7 @@ class Play:
         scheduler = self.pipe.scheduler
         if not isinstance(scheduler, FewerScheduler) or scheduler.run is self.before:
             return network(*given.args, **given.kwargs)
-        run, n = scheduler.located()
+        run, n = scheduler.located(scheduler.time_of(given.time))
         if n >= len(scheduler.plan.rows):
             return network(*given.args, **given.kwargs)
         if run is not self.run or n != self.number:
@@ -205,6 +205,6 @@ def guides(plan: Plan) -> bool:
 def needs_hook(scheduler: FewerScheduler) -> bool:
     """Whether a plan of the scheduler is more than it can play alone."""
     return any(
-        guides(each.plan) or any(row.blocks for row in each.plan.rows) or not is_plain(each.plan, each.scales.inputs[0])
+        guides(each.plan) or any(row.blocks for row in each.plan.rows) or not is_plain(each.plan, each.scales.first)
         for each in scheduler.choices.values()
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.models.model import Model
+from fewer.models.pipelines.scheduler_config import noise_scale
 from fewer.models.schedules import Flow
 
 LARGEST = 4096.0  # diffusers' sigma at a level without data
@@ -27,11 +28,18 @@ class Scales:
     levels   (N + 1) tau
     inputs   (N + 1) of the network's input
     samples  (N + 1) of the pipeline's sample
+    noise    the deviation of the noise that the pipeline begins with: 1 but for those that scale it by themselves
     """
 
     levels: tuple[float, ...]
     inputs: tuple[float, ...]
     samples: tuple[float, ...]
+    noise: float = 1.0
+
+    @property
+    def first(self) -> float:
+        """The factor of the first state in the network's input, whose noise is the pipeline's."""
+        return self.inputs[0] / self.noise
 
     @classmethod
     def of(cls, model: Model, levels: Sequence[float], exploding: bool) -> Scales:
@@ -39,7 +47,7 @@ class Scales:
         rows = torch.tensor(levels[:-1], dtype=torch.float64)
         inputs = model.affine(rows).c_in.expand_as(rows)
         samples = (1 / (1 - rows)).clamp(max=1 + LARGEST) if exploding else inputs
-        return cls(tuple(levels), (*inputs.tolist(), 1.0), (*samples.tolist(), 1.0))
+        return cls(tuple(levels), (*inputs.tolist(), 1.0), (*samples.tolist(), 1.0), noise_scale(model.schedule))
 
     @classmethod
     def at(cls, model: Model, tau: float, exploding: bool) -> float:

@@ -13,10 +13,11 @@ from fewer.batch import per_sample
 from fewer.errors import InputError
 from fewer.integrations.beginnings import check_scaled, first_state, is_plain
 from fewer.integrations.pipeline_samples import Scales, narrowed, with_values
-from fewer.integrations.request_checks import check_begins, row_of
+from fewer.integrations.request_checks import check_begins, one_time, row_of
 from fewer.integrations.run import Run
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
+from fewer.models.schedules import Discrete
 from fewer.plan import Plan
 
 
@@ -107,6 +108,7 @@ class Playing:
             )
         if eta or use_clipped_model_output:
             raise InputError("eta and use_clipped_model_output are the plan's to decide; leave them at their defaults")
+        timestep = one_time(timestep)
         run, n = self.located(timestep)
         self._check_next(n, prev_timestep)
         self._follow_batch(run, n, sample)
@@ -168,9 +170,15 @@ class Playing:
         assert run.at is not None
         return run, run.at
 
+    def time_of(self, told: Any) -> Any:
+        """What a network is told, where it is the time of a row, as it is under processes of whole times; else None."""
+        if told is None or not isinstance(self.frame.schedule, Discrete):
+            return None
+        return told if row_of(self.times, told, None) is not None else None
+
     def starts_plainly(self) -> bool:
         """Whether the network's first input is unit noise itself."""
-        return is_plain(self.plan, self.scales.inputs[0])
+        return is_plain(self.plan, self.scales.first)
 
     def _here(self, run: Run) -> int | None:
         return run.at if run.at is not None else run.begin
@@ -244,8 +252,8 @@ class Playing:
             return given
         if fed:
             return given
-        check_scaled(self.plan, self.scales.inputs[0], scaled, sample)
-        return given if scaled is None else first_state(self.plan, sample)
+        check_scaled(self.plan, self.scales.first, scaled, sample)
+        return given if scaled is None else first_state(self.plan, sample / self.scales.noise)
 
     def _scale(self, run: Run, n: int) -> float:
         """The scale of the pipeline's samples before row n."""

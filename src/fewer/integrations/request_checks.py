@@ -96,6 +96,16 @@ def check_left(plan: Plan, first: int) -> int:
     return first
 
 
+def one_time(timestep: Any) -> Any:
+    """The time of a step that is told sample by sample. Raises InputError where samples have several."""
+    told = torch.as_tensor(timestep)
+    if told.ndim == 0:
+        return timestep
+    if not bool((told == told.flatten()[0]).all()):
+        raise InputError("step is given several times; the samples of a row have one")
+    return told.flatten()[0]
+
+
 def row_of(times: Sequence[float], timestep: Any, here: int | None) -> int | None:
     """The row that has a time, to the precision in which it is told; of several the one `here`, else the first; None for no row."""
     told = torch.as_tensor(timestep)

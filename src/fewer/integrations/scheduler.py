@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,13 +36,16 @@ from fewer.integrations.request_checks import (
 from fewer.integrations.run import Run
 from fewer.integrations.trained import OWN, described, frame, packed, unpacked
 from fewer.models.edge import in_own_precision
-from fewer.models.pipelines.scheduler_config import planned_scheduler
+from fewer.models.pipelines.scheduler_config import DECIDING, ENDING, class_named, planned_scheduler
+from fewer.models.pipelines.told_times import ByTime, WholeTimes
 from fewer.models.schedules import Discrete
 from fewer.plan import Plan
 from fewer.plan.file import from_json, migrate, to_json
 
 __all__ = ["FewerScheduler", "FewerSchedulerOutput", "Run", "SchedulerMixin"]
 
+# arguments of set_timesteps by which SCM's pipelines decide levels, where their callers do not
+USUAL = {"max_timesteps": 1.57080, "intermediate_timesteps": 1.3}
 LISTS = ("timesteps", "sigmas")  # arguments of set_timesteps, and of the calls of many pipelines
 
 
@@ -74,6 +78,11 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
     order = 1
     init_noise_sigma = 1.0  # the plan's start is made of unit noise where the first sample is scaled
 
+    def __new__(cls, *_: Any, scheduler: str | None = None, **__: Any) -> FewerScheduler:
+        """One that is of the pipeline's own scheduler's class, too, where pipelines decide by it what they tell their network."""
+        kind: Any = cls
+        return object.__new__(_also(kind, scheduler) if scheduler in DECIDING else kind)
+
     @register_to_config
     def __init__(
         self,
@@ -99,7 +108,8 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
             None  # class of its pipeline, where that makes another scheduler of any it is given
         )
         if isinstance(self.frame.schedule, Discrete):  # numbers of the training process, which some pipelines read
-            self.alphas_cumprod = torch.tensor(self.frame.schedule.alpha_bar, dtype=torch.float32)
+            alpha_bar = torch.tensor(self.frame.schedule.alpha_bar, dtype=torch.float32)
+            self.alphas_cumprod = ByTime.of(alpha_bar, self.frame.schedule)
             self.alphas = self.alphas_cumprod / torch.cat([torch.ones(1), self.alphas_cumprod[:-1]])
             self.betas = 1 - self.alphas
         self._begin(self.choices[len(plans[0].rows)])
@@ -166,6 +176,7 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         **more: Any,
     ) -> None:
         """Begin a run. `timesteps` are then the times of its rows, float32, and `sigmas` the levels of all rows and of the end.
+        Where times of the pipeline's own scheduler are whole numbers, their list tells its dtype as that of such.
 
         The steps of a plan are its rows: any other number of them, of `sigmas` or of `timesteps` raises InputError, a
         ValueError. Of a front, the plan with this number is played. The levels and the shift `mu` that pipelines work out by
@@ -178,6 +189,7 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         lists = {name: each for name, each in (("timesteps", timesteps), ("sigmas", sigmas)) if each is not None}
         chosen = choice_of(self.choices, num_inference_steps, lists)
         plan = chosen.plan
+        more = {name: value for name, value in more.items() if value is not None and USUAL.get(name) != value}
         original = self.config.get("original_inference_steps")
         if original_inference_steps not in (None, original):
             more["original_inference_steps"] = original_inference_steps
@@ -196,15 +208,22 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         self.run.ahead = before
         if before and strength is None:  # a pipeline that gives the strength takes the times as they are
             top = float(self.frame.schedule.time(self.frame.schedule.tau_max))
-            self.timesteps = torch.tensor([*[top] * before, *self.times], dtype=torch.float32, device=device)
+            self.timesteps = self._listed([*[top] * before, *self.times], device)
 
     def _begin(self, chosen: Choice, device: torch.device | str | None = None, first: int | None = None) -> None:
         # the run before its plan, so that one under way in another thread ends there and never goes on under this plan
         self.run = Run(begin=first).own(chosen.plan.name)
         self.plan, self.times, self.scales = chosen.plan, chosen.times, chosen.scales
         self.num_inference_steps = len(self.plan.rows)
-        self.timesteps = torch.tensor(self.times[first or 0 :], dtype=torch.float32, device=device)
+        ends = [0.0] if self.config.get("scheduler") in ENDING else []
+        self.timesteps = self._listed([*self.times[first or 0 :], *ends], device)
         self.sigmas = self.scales.sigmas(self.frame).to(device)
+
+    def _listed(self, times: list[float], device: torch.device | str | None) -> Tensor:
+        """Times as pipelines list them: as whole ones where those of the pipeline's own scheduler are."""
+        listed = torch.tensor(times, dtype=torch.float32, device=device)
+        whole = isinstance(self.frame.schedule, Discrete) and not self.exploding
+        return WholeTimes.of(listed) if whole and self.config.get("scheduler") is not None else listed
 
     @in_own_precision
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
@@ -222,11 +241,17 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
     def first_input(self, noise: Tensor) -> Tensor:
         """The network's first input, made of unit noise by the plan's start."""
         run, _ = self.located()
-        run.scaled = (self.scales.inputs[0] * first_state(self.plan, noise)).to(noise.dtype)
+        run.scaled = (self.scales.inputs[0] * first_state(self.plan, noise / self.scales.noise)).to(noise.dtype)
         return run.scaled
 
     def __len__(self) -> int:
         return len(self.plan.rows)
+
+
+@cache
+def _also(cls: Any, scheduler: str) -> Any:
+    """The class, derived from that of a scheduler of diffusers as well."""
+    return type(cls)(cls.__name__, (cls, class_named(scheduler)), {"__module__": cls.__module__})
 
 
 def _read(content: Any, tensors: str | None) -> Plan:

@@ -13,6 +13,7 @@ from safetensors.torch import save as dump_safetensors
 from torch import Tensor
 
 from fewer.errors import InputError, first_line
+from fewer.models.angles import Angle, Cosine
 from fewer.models.denoiser import Clip
 from fewer.models.model import Model
 from fewer.models.pipelines.defaults import own_scheduler
@@ -23,6 +24,8 @@ PROCESSES: dict[str, Callable[..., Schedule]] = {
     "variance-preserving": Discrete,
     "variance-exploding": VarianceExploding,
     "flow": Flow,
+    "cosine": Cosine,
+    "angle": Angle,
 }
 
 # entries of a FewerScheduler's configuration that describe its network and the pipeline's own scheduler
@@ -46,12 +49,12 @@ def described(trained: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     config = {} if own is None else settings(own)
     if own is not None and not isinstance(schedule, Flow):
         exploding = (
-            float(own.init_noise_sigma) != 1
+            float(getattr(own, "init_noise_sigma", 1.0)) != 1
         )  # as of all of diffusers' schedulers that scale the network's input
     if predicts not in ("edm", "consistency"):
         sigma_data = config.get("sigma_data", sigma_data)  # which some pipelines of flow models read
     process = next((name for name, known in PROCESSES.items() if type(schedule) is known), None)
-    if process is None or not isinstance(schedule, Discrete | VarianceExploding | Flow):
+    if process is None or not isinstance(schedule, Discrete | VarianceExploding | Flow | Cosine | Angle):
         raise InputError(
             f"a {type(schedule).__name__} schedule is not supported; expected one of {', '.join(PROCESSES)}"
         )

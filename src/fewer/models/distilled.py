@@ -10,7 +10,7 @@ from fewer.errors import InputError
 if TYPE_CHECKING:
     from fewer.models.model import Model
 
-SCHEDULERS = ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler", "CMStochasticIterativeScheduler")
+SCHEDULERS = ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler", "CMStochasticIterativeScheduler", "SCMScheduler")
 USUAL = 4  # calls
 
 

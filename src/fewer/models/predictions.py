@@ -10,9 +10,11 @@ numbers of the level. With alpha = (1 - tau) c and sigma = tau c, c = alpha + si
     data-flow F = D - eps                           u = -F
     score     F = -eps / sigma                      u = -(sigma F + x~) / (1 - tau)
     edm       D = sd^2 x / (s^2 + sd^2) + s sd F / sqrt(s^2 + sd^2), x / alpha the input; sd the data's deviation
+    trigflow  D = cos(t) x - sin(t) F, t the angle: alpha = cos t, sigma = sd sin t
     consistency  the same with s - e in place of the first and second s, e the cleanest level: D = x there
 
-Velocity is Salimans & Ho 2022, edm Karras et al. 2022 (table 1), consistency Song et al. 2023 (appendix C). The network's input is
+Velocity is Salimans & Ho 2022, edm Karras et al. 2022 (table 1), consistency Song et al. 2023 (appendix C),
+trigflow Lu & Song 2024 (sCM). The network's input is
 c x~, for edm and consistency x~ / sqrt(tau^2 + sd^2 (1 - tau)^2).
 """
 
@@ -27,7 +29,7 @@ from fewer.errors import InputError
 from fewer.levels import Number, s_of_tau
 from fewer.models.schedules import Schedule
 
-PREDICTIONS = ("noise", "data", "velocity", "flow", "data-flow", "score", "edm", "consistency")
+PREDICTIONS = ("noise", "data", "velocity", "flow", "data-flow", "score", "edm", "consistency", "trigflow")
 
 
 class Affine(NamedTuple):
@@ -69,4 +71,6 @@ def affine(predicts: str, schedule: Schedule, tau: Number, sigma_data: float = 0
             norm = (above**2 + sigma_data**2) * (1 - tau)
             p = (above**2 * (1 - tau) / tau - sigma_data**2) / norm
             return Affine(w**-0.5, p, -above * sigma_data * (1 - tau) * w**-0.5 / tau)
+        case "trigflow":
+            return Affine(c, (1 - alpha * c) / tau, (1 - alpha**2).sqrt() / tau)
     raise InputError(f"predicts is {predicts!r}; expected one of {', '.join(PREDICTIONS)}")

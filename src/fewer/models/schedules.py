@@ -24,10 +24,9 @@ from torch import Tensor
 from fewer.errors import InputError
 from fewer.levels import Number, log_s, s_of_tau, tau_of_log_s, tau_of_s, unit_variance_scale
 
-QUARTER_LOGS = {
-    "quarter-log": 1.0,
-    "quarter-log-1000": 1000.0,
-}  # times that are log(sigma) / 4, by what they are multiplied
+# times that are sigma, and those that are log(sigma) / 4, by what they are multiplied
+SIGMAS = {"sigma": 1.0, "sigma-1000": 1000.0}
+QUARTER_LOGS = {"quarter-log": 1.0, "quarter-log-1000": 1000.0}
 
 
 class Schedule(Protocol):
@@ -138,19 +137,21 @@ class Discrete:
 class VarianceExploding:
     """alpha = 1 and sigma from `sigma_min` to `sigma_max` (score-SDE VE, EDM).
 
-    `time_input` is what the network takes as its time: sigma, or c_noise = log(sigma) / 4 ("quarter-log") of EDM networks, or
-    1000 times that ("quarter-log-1000") of consistency models.
+    `time_input` is what the network takes as its time: sigma, or 1000 times that ("sigma-1000": Cosmos), or c_noise =
+    log(sigma) / 4 ("quarter-log") of EDM networks, or 1000 times that ("quarter-log-1000") of consistency models.
     """
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
-    time_input: Literal["sigma", "quarter-log", "quarter-log-1000"] = "sigma"
+    time_input: Literal["sigma", "sigma-1000", "quarter-log", "quarter-log-1000"] = "sigma"
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
             raise InputError(f"need 0 < sigma_min < sigma_max < inf, got {self.sigma_min} and {self.sigma_max}")
-        if self.time_input not in ("sigma", *QUARTER_LOGS):
-            raise InputError(f"time_input is {self.time_input!r}; expected one of sigma, {', '.join(QUARTER_LOGS)}")
+        if self.time_input not in (*SIGMAS, *QUARTER_LOGS):
+            raise InputError(
+                f"time_input is {self.time_input!r}; expected one of {', '.join((*SIGMAS, *QUARTER_LOGS))}"
+            )
 
     @property
     def tau_max(self) -> float:
@@ -165,12 +166,16 @@ class VarianceExploding:
     def tau(self, t: Number) -> Tensor:
         """The level of a time input."""
         t = torch.as_tensor(t, dtype=torch.float64)
-        return tau_of_s(t) if self.time_input == "sigma" else tau_of_log_s(4 * t / QUARTER_LOGS[self.time_input])
+        if self.time_input in SIGMAS:
+            return tau_of_s(t / SIGMAS[self.time_input])
+        return tau_of_log_s(4 * t / QUARTER_LOGS[self.time_input])
 
     def time(self, tau: Number) -> Tensor:
-        """Sigma, log(sigma) / 4 or 250 log(sigma) of a level."""
+        """Sigma, 1000 sigma, log(sigma) / 4 or 250 log(sigma) of a level."""
         tau = torch.as_tensor(tau, dtype=torch.float64)
-        return s_of_tau(tau) if self.time_input == "sigma" else QUARTER_LOGS[self.time_input] * log_s(tau) / 4
+        if self.time_input in SIGMAS:
+            return SIGMAS[self.time_input] * s_of_tau(tau)
+        return QUARTER_LOGS[self.time_input] * log_s(tau) / 4
 
     def scale(self, tau: Number) -> Tensor:
         """Alpha + sigma = 1 / (1 - tau)."""
@@ -178,7 +183,7 @@ class VarianceExploding:
 
     def describe(self) -> str:
         """One short line for people."""
-        told = {"sigma": "", "quarter-log": ", with log(sigma) / 4 as time"}
+        told = {"sigma": "", "sigma-1000": ", with 1000 sigma as time", "quarter-log": ", with log(sigma) / 4 as time"}
         time = told.get(self.time_input, ", with 250 log(sigma) as time")
         return f"variance exploding, sigma from {self.sigma_min:g} to {self.sigma_max:g}{time}"
 

@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError, first_line
+from fewer.models.angles import Angle, Cosine
 from fewer.models.denoiser import Clip
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding, betas, discrete
 
 BOUNDS = ("clip_sample", "thresholding", "clip_denoised")  # options that bound the data prediction
+# schedulers whose times end with the one after their last step, which pipelines leave out
+ENDING = ("DDPMWuerstchenScheduler", "SCMScheduler")
+DECIDING = ("DDPMWuerstchenScheduler",)  # schedulers by whose class pipelines decide what time they tell their network
 PREDICTS = {"epsilon": "noise", "sample": "data", "v_prediction": "velocity", "flow_prediction": "flow"}
 
 # entries of a FewerScheduler's configuration that are not its own scheduler's
@@ -84,6 +88,15 @@ def planned_scheduler(config: Mapping[str, Any]) -> Any:
     return make_scheduler(config["scheduler"], {name: each for name, each in config.items() if name not in PLANNED})
 
 
+def check_one_scheduler(pipe: Any) -> None:
+    """Raises InputError for a pipeline that steps a second state, its sound, by levels of their own."""
+    if getattr(pipe, "audio_scheduler", None) is not None:
+        raise InputError(
+            f"{type(pipe).__name__} steps its sound by an audio_scheduler of its own, and a plan has one list of levels: without "
+            "it (pipe.audio_scheduler = None) both states go by the plan's"
+        )
+
+
 def options(scheduler: Any) -> dict[str, Any]:
     """The scheduler's configuration without entries that its class has no parameter for, and so ignores."""
     known = inspect.signature(type(scheduler).__init__).parameters
@@ -99,14 +112,17 @@ def settings(scheduler: Any) -> dict[str, Any]:
 def schedule_of(scheduler: Any) -> tuple[Schedule, str, float]:
     """Noise schedule, prediction, and standard deviation of the data (for EDM networks) of a diffusers scheduler."""
     name, config = type(scheduler).__name__, options(scheduler)
-    if name.startswith("FlowMatch"):
+    if name.startswith(("FlowMatch", "FlowMap")):
         if (scheduler.config.get("sigma_max") or 1) > 1:
-            raise InputError(
-                f"{name} has levels up to {scheduler.config['sigma_max']:g}, of data with noise beside them (Cosmos), which are "
-                "no flow's levels: no plan plays it"
-            )
+            return _of_sigmas(name, scheduler.config), "noise", 0.5
         rising = bool(config.get("invert_sigmas"))  # these networks are told 0 for noise, and predict D - eps
         return Flow(config["num_train_timesteps"], rising), "data-flow" if rising else "flow", 0.5
+    if name == "DDPMWuerstchenScheduler":
+        return Cosine(float(config["s"]), _number(config, "scaler")), "noise", 0.5
+    if name == "SCMScheduler" and config.get("prediction_type") == "trigflow":
+        return Angle(_number(config, "sigma_data")), "trigflow", _number(config, "sigma_data")
+    if name == "IPNDMScheduler" and config.get("trained_betas") is None:
+        return Angle(1.0, 1.0), "velocity", 0.5
     prediction = config.get("prediction_type", "epsilon")
     if not isinstance(prediction, str) or prediction not in PREDICTS:
         raise InputError(f"prediction_type is {prediction!r}; expected one of {', '.join(PREDICTS)}")
@@ -125,6 +141,26 @@ def schedule_of(scheduler: Any) -> tuple[Schedule, str, float]:
     if "beta_schedule" not in config or not hasattr(scheduler, "alphas_cumprod"):
         raise InputError(f"{name} has no beta_schedule; fewer cannot tell its noise levels")
     return _discrete(name, config, scheduler.alphas_cumprod), PREDICTS[prediction], 0.5
+
+
+def _of_sigmas(name: str, config: Mapping[str, Any]) -> VarianceExploding:
+    """The schedule of a scheduler of flows whose levels go beyond 1: sigmas of data with noise beside them, as Cosmos has them."""
+    steps = config.get("num_train_timesteps")
+    if steps != 1000 or config.get("sigma_min") is None:
+        raise InputError(
+            f"{name} has levels up to {config['sigma_max']:g}, of data with noise beside them; expected 1000 times and a sigma_min"
+        )
+    return VarianceExploding(_number(config, "sigma_min"), _number(config, "sigma_max"), "sigma-1000")
+
+
+def noise_scale(schedule: Schedule) -> float:
+    """The deviation of the noise that pipelines begin with under their own scheduler, where they scale it by themselves; else 1."""
+    match schedule:
+        case VarianceExploding(sigma_max=top, time_input="sigma-1000"):
+            return top
+        case Angle(sigma_data=deviation):
+            return deviation
+    return 1.0
 
 
 def _discrete(scheduler: str, config: dict[str, Any], theirs: Tensor) -> Discrete:
@@ -153,7 +189,7 @@ def clip_of(scheduler: Any) -> Clip | None:
     return None
 
 
-def _number(config: dict[str, Any], name: str) -> float:
+def _number(config: Mapping[str, Any], name: str) -> float:
     """A positive number of the configuration."""
     value = config[name]
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:

@@ -9,8 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from fewer.errors import InputError
-
 
 class LetGo(BaseException):
     """Raised in the pipeline's thread to end its call; no pipeline's `except Exception` holds it up."""
@@ -51,6 +49,3 @@ class Exchange:
 
     asks: SimpleQueue[Ask | None] = field(default_factory=SimpleQueue)
     answers: SimpleQueue[Handed | Ended] = field(default_factory=SimpleQueue)
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        raise InputError("the pipeline copies its scheduler, to denoise more than one state at once")

@@ -25,7 +25,7 @@ from fewer.models.pipelines.experts import Experts, boundary, of_one_expert
 from fewer.models.pipelines.network_files import hashes_of
 from fewer.models.pipelines.origin import hash_of_its_folder
 from fewer.models.pipelines.pipeline_defaults import DynamicShift, PipelineDefaults
-from fewer.models.pipelines.scheduler_config import clip_of, schedule_of, settings
+from fewer.models.pipelines.scheduler_config import ENDING, check_one_scheduler, clip_of, schedule_of, settings
 from fewer.models.reach import hash_of_network
 
 # in the names of arguments that go sample by sample
@@ -63,6 +63,7 @@ def _checked(pipe: Any, call: Any) -> dict[str, Any]:
         raise InputError(f"pipe is a {kind} without a scheduler; expected a diffusers pipeline")
     if type(pipe.scheduler).__name__ == "FewerScheduler":
         raise InputError(f"the {kind} plays a plan: take it off with fewer.unapply(pipe)")
+    check_one_scheduler(pipe)
     if not isinstance(call, Mapping) or not all(isinstance(name, str) for name in call):
         raise InputError(f"call is {call!r:.80}; expected the arguments of the pipeline's call, dict(prompt=..)")
     known = inspect.signature(type(pipe).__call__).parameters
@@ -154,7 +155,11 @@ def _steps(cut: Cut) -> int:
 
 
 def _defaults(pipe: Any, cut: Cut) -> PipelineDefaults | None:
-    """The scheduler and number of steps of the call; None where they do not give the times of the pipeline's own loop."""
+    """The scheduler and number of steps of the call; None where they do not give the times of the pipeline's own loop, or the
+    scheduler lists the time after its last step, too.
+    """
+    if type(pipe.scheduler).__name__ in ENDING:
+        return None
     theirs, sigmas, mu = copy.deepcopy(pipe.scheduler), cut.given.get("sigmas"), cut.given.get("mu")
     with foreign(f"the scheduler of {type(pipe).__name__}"):
         theirs.set_timesteps(**cut.given)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from fewer.models.angles import Angle, Cosine
 from fewer.models.pipelines.scheduler_config import schedule_of
 from fewer.models.predictions import affine
 from fewer.models.schedules import Schedule
@@ -28,6 +29,12 @@ class Process:
         """That of a scheduler. Raises InputError for one whose noise schedule is not known."""
         return cls(*schedule_of(scheduler))
 
+    def top(self, scheduler: Any) -> float:
+        """The noisiest time of its steps."""
+        if isinstance(self.schedule, Cosine | Angle):
+            return float(self.schedule.time(self.schedule.tau_max))
+        return float(scheduler.config.get("num_train_timesteps", 1000)) - 1
+
     def noised(self, data: Tensor, noise: Tensor, t: float) -> Tensor:
         """Data at the level of a time: c ((1 - tau) D + tau eps), c the scale of the network's input."""
         tau = self.schedule.tau(t)
@@ -42,6 +49,25 @@ class Process:
         return ((state - data) / float(tau) - float(map_.p) * state) / float(map_.q)
 
 
+class Fixed(NamedTuple):
+    """Parts of a state that its pipeline decides.
+
+    where  of the state's shape
+    data   what they end at, of the same shape
+    """
+
+    where: Tensor
+    data: Tensor
+
+
+def held(sample: Tensor, asked: Tensor, initial: Tensor) -> Fixed | None:
+    """Where the state differs from the one asked for; None unless it is the first state there, as of images beside the samples."""
+    if not sample.shape == asked.shape == initial.shape:
+        return None
+    changed = sample != asked.to(sample)
+    return Fixed(changed, initial) if bool((sample == initial)[changed].all()) else None
+
+
 @dataclass(frozen=True)
 class Known:
     """Data and noise of which a pipeline makes known parts of its states."""
@@ -49,11 +75,11 @@ class Known:
     data: Tensor
     noise: Tensor
 
-    def put_back(self, process: Process, sample: Tensor, asked: Tensor, t: float) -> Tensor | None:
-        """Where the state differs from the one asked for (of its shape); None unless it is known data at time t there."""
+    def put_back(self, process: Process, sample: Tensor, asked: Tensor, t: float) -> Fixed | None:
+        """Where the state differs from the one asked for, and the data there; None unless it is known data at time t there."""
         if self.data.shape != sample.shape or self.noise.shape != sample.shape:
             return None
         changed = sample != asked.to(sample)
         known = process.noised(self.data.float(), self.noise.float(), t)
         within = NEAR * (1 if sample.dtype == torch.float32 else 100) * float(known.abs().max())
-        return changed if bool(((sample - known).abs() <= within)[changed].all()) else None
+        return Fixed(changed, self.data) if bool(((sample - known).abs() <= within)[changed].all()) else None

@@ -46,7 +46,7 @@ class Cut:
         self._turns = self._begun({})
         self.noise = self._turns.first.sample.clone()
         loop = self._turns.scheduler
-        self.given, self.whole = loop.given, loop.length == len(loop.timesteps)
+        self.given, self.whole = loop.given, loop.length == len(loop.timesteps) - loop.ends
         self.begins, self.data = loop.begins, None if loop.begins is None else self._noised()
         if self.data is None:
             self.begins = None
@@ -110,7 +110,8 @@ class _Call:
     @property
     def open(self) -> bool:
         """Whether the loop has a turn left that is not its last one."""
-        return self.end.alive and self.scheduler.steps + 2 < self.scheduler.length
+        needed = 2 if self.scheduler.joint is None else 4
+        return self.end.alive and self.scheduler.steps + needed < self.scheduler.length
 
     def ask(self, ask: Ask) -> Handed:
         """The turn's answer. Raises what the pipeline raised, and InputError where its loop ended."""
@@ -125,6 +126,8 @@ class _Call:
             answer = self._next()
             if isinstance(answer, Handed):
                 raise InputError(f"{self.kind} goes on after its last step")
+        if not self.scheduler.over:
+            raise InputError(f"{self.kind} ended its loop before it had its last state: give it more steps")
         self.end()
         return answer.result
 

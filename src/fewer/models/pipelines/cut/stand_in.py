@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError
-from fewer.models.pipelines.cut.exchange import Exchange, Handed, LetGo
-from fewer.models.pipelines.cut.known import Known, Process
-from fewer.models.schedules import Flow
+from fewer.models.pipelines.cut.exchange import Ask, Exchange, Handed, LetGo
+from fewer.models.pipelines.cut.joint import Joint, Second
+from fewer.models.pipelines.cut.known import Known, Process, held
+from fewer.models.pipelines.scheduler_config import DECIDING, ENDING
+from fewer.models.pipelines.told_times import ByTime
+from fewer.models.schedules import Discrete, Flow
 
 TABLES = ("alphas_cumprod", "alphas", "betas")  # numbers of the training process, which some pipelines read
 
@@ -27,6 +30,10 @@ class Stepped(NamedTuple):
     prev_sample: Tensor
     pred_original_sample: Tensor
     denoised: Tensor
+
+    def __getitem__(self, key: Any) -> Any:
+        """By place, or as dictionaries are read."""
+        return getattr(self, key) if isinstance(key, str) else tuple.__getitem__(self, key)
 
 
 class StandIn:
@@ -40,6 +47,12 @@ class StandIn:
     begins  number of the step whose time the pipeline has noised data at, before the first turn; None where it has not
     shown   whether the data itself is given to the pipeline in place of its noised state, before the first turn
     known   data that the pipeline puts back into parts of its states, where it has asked for their noised states
+    initial  state of the first turn, of which a pipeline may hold parts as they are
+    joint   both states of a loop that has two
+    kind    class of the pipeline's own scheduler
+    whole   whether its times are whole numbers
+    by_level  whether its levels are its times, divided by their number
+    ends    number of times that it lists after that of its last step
     """
 
     order = 1
@@ -47,21 +60,34 @@ class StandIn:
 
     def __init__(self, own: Any, exchange: Exchange, shown: bool = False) -> None:
         self.config: Mapping[str, Any] = own.config
-        self.top = float(own.config.get("num_train_timesteps", 1000)) - 1
+        self.process = Process.of(own)
+        self.top = self.process.top(own)
         self.exchange = exchange
         self.steps, self.length, self.over = 0, 0, False
         self.now: Tensor | None = None
         self.asked: Tensor | None = None
         self.given: dict[str, Any] = {}
         self.known: Known | None = None
+        self.initial: Tensor | None = None
+        self.joint: Joint | None = None
         self.begins: int | None = None
         self.shown = shown
-        self.process = Process.of(own)
-        self.flow = isinstance(self.process.schedule, Flow)  # whose levels are its times, divided by their number
+        schedule = self.process.schedule
+        self.by_level = isinstance(schedule, Flow) or getattr(schedule, "time_input", "") == "sigma-1000"
+        self.ends = int(type(own).__name__ in ENDING)
+        self.kind = type(own)
         self.modes = ExitStack()
         for name in TABLES:
             if name in vars(own):
                 setattr(self, name, vars(own)[name])
+        self.whole = isinstance(schedule, Discrete) and float(getattr(own, "init_noise_sigma", 1.0)) == 1
+        if isinstance(schedule, Discrete):
+            self.alphas_cumprod = ByTime.of(own.alphas_cumprod, schedule)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """That of the pipeline's own scheduler where pipelines decide by it what they tell their network."""
+        return self.kind if self.kind.__name__ in DECIDING else StandIn
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
@@ -82,9 +108,17 @@ class StandIn:
         self.length = self.num_inference_steps = int(num_inference_steps or 0) if listed is None else len(listed)
         told = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu, **more}
         self.given = {name: value for name, value in told.items() if value is not None}
-        self.timesteps = Times.of(torch.linspace(self.top, 0, self.length, dtype=torch.float32, device=device), self)
-        if self.flow:
+        times = torch.linspace(self.top, 0, self.length + self.ends, dtype=torch.float32, device=device)
+        self.timesteps = Times.of(times, self)
+        if self.by_level:
             self.sigmas = Times.of(self.timesteps.as_subclass(Tensor) / (self.top + 1), self, self.top + 1)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        """The scheduler of the loop's second state."""
+        if self.joint is not None or self.asked is not None:
+            raise InputError("the pipeline copies its scheduler, to denoise more than two states at once")
+        self.joint = Joint(self)
+        return Second(self.joint)
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Nothing: a turn has the time that is asked for, wherever the loop begins."""
@@ -120,38 +154,57 @@ class StandIn:
 
         With per_token_timesteps the output is D - eps, as diffusers' flow schedulers have it.
         """
-        self.modes.close()
         output = model_output if per_token_timesteps is None else -model_output
-        self.exchange.answers.put(Handed(self._output(output, sample), sample))
+        if self.joint is not None:
+            return self.shown_as(self.joint.first(output, sample), return_dict)
+        if self.initial is None:
+            self.initial = sample.clone()
+        ask = self.handed(self.told(output, sample, self.asked, self.initial), sample)
+        self.begin(ask, sample)
+        return self.shown_as(ask.x.to(sample, copy=True), return_dict)  # in which the pipeline may write
+
+    def handed(self, output: Tensor, sample: Tensor) -> Ask:
+        """Hand out the turn's output and state, and wait for the next question."""
+        self.modes.close()
+        self.exchange.answers.put(Handed(output, sample))
         ask = self.exchange.asks.get()
         if ask is None:
             raise LetGo
+        return ask
+
+    def begin(self, ask: Ask, like: Tensor) -> None:
+        """Begin the turn that answers."""
         for mode in ask.modes:
             self.modes.enter_context(mode)
         self.steps += 1
         self.over = ask.last
-        self.now = torch.tensor(ask.t, dtype=torch.float32, device=sample.device)
+        self.now = torch.tensor(ask.t, dtype=torch.float32, device=like.device)
         self.asked = ask.x
-        x = ask.x.to(sample, copy=True)  # in which the pipeline may write
+
+    def shown_as(self, x: Tensor, return_dict: bool) -> Any:
+        """The output of a `step` that returns this state."""
         return Stepped(x, x, x) if return_dict else (x, x)
 
-    def _output(self, output: Tensor, sample: Tensor) -> Tensor:
-        """The network's output at the state asked for: where the pipeline has put back data that it knows, one that predicts them.
+    def told(self, output: Tensor, sample: Tensor, asked: Tensor | None, initial: Tensor) -> Tensor:
+        """The network's output at the state asked for: where the pipeline has put back data that it knows, or holds its first
+        state, one that predicts them.
 
         Raises InputError where the state was changed in another way.
         """
-        if self.asked is None or self.now is None or _same(sample, self.asked):
+        if asked is None or self.now is None or _same(sample, asked):
             return output
         t = float(self.now)
-        changed = None if self.known is None else self.known.put_back(self.process, sample, self.asked, t)
-        if self.known is None or changed is None:
+        found = held(sample, asked, initial)
+        if found is None and self.known is not None:
+            found = self.known.put_back(self.process, sample, asked, t)
+        if found is None:
             raise InputError(
                 "the pipeline changes the state between calls of its scheduler's step, as callbacks do: it cannot be asked for the "
                 "network's output at a state"
             )
         told = output[:, : sample.shape[1]]
-        of_known = self.process.output(self.known.data.double(), self.asked.to(sample).double(), t)
-        return torch.where(changed, of_known.to(told), told)
+        of_known = self.process.output(found.data.double(), asked.to(sample).double(), t)
+        return torch.where(found.where, of_known.to(told), told)
 
 
 class Times(Tensor):
@@ -162,6 +215,11 @@ class Times(Tensor):
 
     loop: StandIn
     per: float
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        """As the times of the pipeline's own scheduler have it."""
+        return torch.int64 if self.loop.whole else torch.float32
 
     @staticmethod
     def of(values: Tensor, loop: StandIn, per: float = 1.0) -> Times:
@@ -201,11 +259,20 @@ class Times(Tensor):
 
 
 class NotAsked(Tensor):
-    """The time of another turn, which pipelines may hand on to `step`: the plan knows it. InputError for any use of it."""
+    """The time of another turn, which pipelines may hand on to `step`: the plan knows it. It is none of the times that are known,
+    and what is made of it alone is not known either; InputError for any other use of it.
+    """
 
     @classmethod
     def __torch_function__(cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """No operation."""
+        """Operations that have no other tensor, and give one."""
+        if func in (torch.eq, Tensor.eq, Tensor.__eq__, torch.ne, Tensor.ne, Tensor.__ne__):
+            return torch.tensor(func.__name__ in ("ne", "__ne__"))
+        others = [each for each in (*args, *(kwargs or {}).values()) if isinstance(each, Tensor)]
+        with torch._C.DisableTorchFunctionSubclass():
+            out = func(*args, **(kwargs or {})) if all(isinstance(each, NotAsked) for each in others) else None
+        if isinstance(out, Tensor):
+            return out.as_subclass(NotAsked)
         raise InputError("the pipeline reads the time of another step: it cannot be asked for the network's output")
 
 
