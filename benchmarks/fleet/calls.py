@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.fleet.families import CALLS, PROMPTED
+from benchmarks.fleet.families import CALLS, PLAIN, PROMPTED
 from benchmarks.fleet.networks import WIDTH
 from benchmarks.fleet.pictures import drawn, mask, picture, pictures
 
@@ -23,7 +23,7 @@ MASKS = [
 def call(kind: type, guided: bool) -> dict[str, Any]:
     """Arguments of the pipeline's call for one sample, with guidance or without."""
     names = inspect.signature(kind.__call__).parameters
-    own = dict(CALLS.get(kind.__name__, {}))
+    own = CALLS.get(kind.__name__, {}) | ({} if guided else PLAIN.get(kind.__name__, {}))
     size = own.get("height", 16)
     scale = 5.0 if guided else 1.0
     latents = '"latent"' in inspect.getsource(kind.__call__)

@@ -6,10 +6,11 @@ import functools
 import inspect
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ STEPS = 4  # rows of the standard plan
 NEAR = 1e-4  # largest difference, relative to the largest number
 NEAR_MASKED = 3e-3  # where known data is put back: pipelines do so from their second turn on, the cut at each
 CHECKS = ("loads", "applies", "restored", "tunes")
+BY_LEVEL = (
+    "Cosmos2_5_PredictBasePipeline",
+)  # whose networks are told the level itself, not its time, which schedulers round
 SCALING = ("scale_model_input", "first_input")  # methods of schedulers that make the input of the network
 
 
@@ -60,6 +64,18 @@ class Turn:
     t: float
     sample: Tensor
     after: Tensor
+
+    def beside(self, other: Turn) -> Turn:
+        """This turn and one of a second state, as `fewer.models.pipelines.cut.joint` has both."""
+        both = {
+            name: [getattr(each, name) for each in (self, other)] for name in ("inputs", "output", "sample", "after")
+        }
+        joined = {
+            name: None if any(part is None for part in each)
+            else torch.cat([part.flatten(1) for part in each], dim=1)
+            for name, each in both.items()
+        }  # fmt: skip
+        return replace(self, **joined)
 
 
 def examine(name: str, guided: bool, checks: tuple[str, ...] = CHECKS, steps: int = STEPS) -> Outcome:
@@ -131,6 +147,12 @@ class Run:
     def loads(self) -> None:
         """Asked for the states and times of the pipeline's own run, the cut gives the outputs of its network."""
         turns, model = self.turns(), self.cut()
+        if type(self.pipe).__name__ in BY_LEVEL:
+            own = self.pipe.scheduler
+            turns = [
+                replace(turn, t=float(s) * own.config.num_train_timesteps)
+                for turn, s in zip(turns, own.sigmas, strict=False)
+            ]
         kept = untouched(turns)
         for turn in (turns[0], turns[len(turns) // 2]):
             asked = turn.sample if turn.inputs is None else turn.inputs
@@ -194,39 +216,45 @@ class Run:
 
 @contextmanager
 def recorded(scheduler: Any) -> Iterator[list[Turn]]:
-    """The calls of this scheduler's step, and of its copies', within."""
-    step, turns = scheduler.step, []
-    scaled = {name: getattr(scheduler, name) for name in SCALING if hasattr(scheduler, name)}
+    """The calls of this scheduler's step within; those of its copy, by which pipelines step a second state, beside them."""
+    kind, turns = type(scheduler), []
+    own = {name: getattr(kind, name) for name in ("step", *SCALING) if hasattr(kind, name)}
     inputs: list[Tensor] = []
 
-    @functools.wraps(step)
-    def recording(*args: Any, **more: Any) -> Any:
-        output, t, sample = list(inspect.signature(step).bind(*args, **more).arguments.values())[:3]
+    @functools.wraps(own["step"])
+    def step(self: Any, *args: Any, **more: Any) -> Any:
+        bound = inspect.signature(own["step"]).bind(self, *args, **more)
+        output, t, sample = list(bound.arguments.values())[1:4]
         fitting = inputs and inputs[-1].shape[1:] == sample.shape[1:] and len(inputs[-1]) % len(sample) == 0
         given = (
             inputs[-1][: len(sample)] if fitting else None if inputs else sample.detach().clone()
         )  # one of batched passes
         kept = [each.detach().clone() for each in (output, sample)]
         inputs.clear()
-        made = step(*args, **more)
+        made = own["step"](self, *args, **more)
         after = made[0] if isinstance(made, tuple) else made.prev_sample
         sign = 1 if more.get("per_token_timesteps") is None else -1  # such steps are given D - eps
-        turns.append(Turn(given, sign * kept[0], float(t), kept[1], after.detach().clone()))
+        t = float(torch.as_tensor(t).flatten()[0])
+        turn = Turn(given, sign * kept[0], t, kept[1], after.detach().clone())
+        if self is scheduler:
+            turns.append(turn)
+        else:
+            turns[-1] = turns[-1].beside(turn)
         return made
 
-    def scaling(name: str, sample: Tensor, *args: Any, **more: Any) -> Tensor:
-        found = scaled[name](sample, *args, **more)
-        inputs.append(found.detach().clone())
-        return found
+    def scaling(name: str) -> Any:
+        @functools.wraps(own[name])
+        def scaled(self: Any, sample: Tensor, *args: Any, **more: Any) -> Tensor:
+            found = own[name](self, sample, *args, **more)
+            inputs.append(found.detach().clone())
+            return found
 
-    scheduler.step = recording
-    for name in scaled:
-        setattr(scheduler, name, functools.partial(scaling, name))
-    try:
+        return scaled
+
+    with ExitStack() as patches:
+        for name in own:
+            patches.enter_context(mock.patch.object(kind, name, step if name == "step" else scaling(name)))
         yield turns
-    finally:
-        for name in ("step", *scaled):
-            delattr(scheduler, name)
 
 
 def untouched(turns: list[Turn]) -> Tensor:

@@ -39,6 +39,9 @@ def _beyond(name: str) -> str:
         return f"{len(inner)} loops over `step`"
     if any(len(loops) > 1 for loops in around):
         return "its loop over `step` is within another loop: several runs in one call"
+    runs = _calls(_method(name, "__call__"), "backward_loop")
+    if runs > 1:
+        return f"its loop over `step` is in a method that its call runs {runs} times: several runs in one call"
     if _draws_tokens(name):
         return "its states are tokens, which have no noise level"
     missing = _missing_libraries(name)
@@ -56,6 +59,12 @@ def _stepping(node: ast.AST | None, loops: Loops) -> Iterator[Loops]:
         yield loops
     for child in ast.iter_child_nodes(node):
         yield from _stepping(child, loops)
+
+
+def _calls(node: ast.AST | None, method: str) -> int:
+    """How often a method of the pipeline is called."""
+    calls = [each.func for each in ast.walk(node) if isinstance(each, ast.Call)] if node else []
+    return sum(isinstance(each, ast.Attribute) and each.attr == method for each in calls)
 
 
 @cache

@@ -29,12 +29,13 @@ class ImageProcessor:
     preprocess = __call__
 
     def _pixels(self, image: Any) -> Tensor:
-        values = (
-            image.float()
-            if isinstance(image, Tensor)
-            else torch.from_numpy(np.array(image.convert("RGB"))).float() / 255
-        )
-        values = values if isinstance(image, Tensor) else values.permute(2, 0, 1)
+        if isinstance(image, Tensor):
+            values = image.float()
+        else:  # a picture, or its numbers
+            array = (
+                np.asarray(image, dtype=np.float32) if isinstance(image, np.ndarray) else np.array(image.convert("RGB"))
+            )
+            values = torch.from_numpy(array).float().permute(2, 0, 1) / 255
         return nn.functional.interpolate(values.reshape(1, -1, *values.shape[-2:])[:, :3], (16, 16))[0]
 
 
@@ -51,6 +52,56 @@ class Processor(Tokenizer):
     def tokenizer(self) -> Tokenizer:
         """That of its texts."""
         return self
+
+
+class Sentences(Processor):
+    """A processor of texts that are long, since they stand in templates."""
+
+    def __call__(self, text: Any = None, images: Any = None, **more: Any) -> Tokens:
+        """Forty tokens of each text."""
+        return super().__call__(text, images, **more | {"max_length": 40})
+
+
+class GridProcessor(ImageProcessor):
+    """An image processor that tells the numbers of patches (times, height, width), of which merge_size^2 make a token."""
+
+    merge_size = 1
+
+    def __call__(self, images: Any = None, *_: Any, **__: Any) -> Tokens:
+        """The pixels of an image, and its one patch."""
+        return Tokens(
+            pixel_values=super().__call__(images)["pixel_values"], image_grid_thw=torch.ones(1, 3, dtype=torch.long)
+        )
+
+
+class Viewer(Processor):
+    """A processor of texts and images that tells the numbers of patches."""
+
+    image_processor = GridProcessor()
+
+
+class QueryFormer(nn.Module):
+    """Embeddings of `width` of an image and the name of its subject, one for each of its four queries."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.encoder = ImageEncoder(width)
+        self.config = SimpleNamespace(num_query_tokens=PATCHES)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the embeddings."""
+        return self.encoder.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the embeddings."""
+        return self.encoder.device
+
+    def forward(self, image_input: Tensor, text_input: Any = None, return_dict: bool = False) -> Tensor:
+        """Embeddings (n, PATCHES, width)."""
+        found: Tensor = self.encoder(image_input).last_hidden_state
+        return found
 
 
 class ImageEncoder(nn.Module):

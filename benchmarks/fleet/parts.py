@@ -36,7 +36,7 @@ FAKES = {  # by patterns of names
     r"feature_extractor|(clip_)?image_processor|siglip_processor|image_feature_extractor": ImageProcessor,
 }  # fmt: skip
 # not needed where embeddings and latents are given
-BESIDE = ("safety_checker", "vocoder")
+BESIDE = ("safety_checker", "vocoder", "audio_scheduler")
 BESIDE += ("watermarker", "prompt_enhancer", "latent_upsampler", "pe")
 
 

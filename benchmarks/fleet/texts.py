@@ -40,13 +40,16 @@ class Tokenizer:
     def __call__(
         self, text: Any = None, *_: Any, max_length: Any = None, return_tensors: Any = None, **__: Any
     ) -> Tokens:
-        """The tokens of texts, as many as are asked for where those are few, as tensors where those are asked for."""
+        """The tokens of a text or of texts, as many as are asked for where those are few, as tensors where those are asked for."""
         count = max_length if isinstance(max_length, int) and TOKENS < max_length <= MOST else TOKENS
         listed = [text] if isinstance(text, str) else list(text)
         numbers = [[4 + (sum(map(ord, str(each))) + k) % (WORDS - 4) for k in range(count)] for each in listed]
-        ids = torch.tensor(numbers) if return_tensors else numbers
-        ones = torch.ones(len(listed), count, dtype=torch.long)
-        return Tokens(input_ids=ids, attention_mask=ones if return_tensors else ones.tolist())
+        ones = [[1] * count] * len(listed)
+        if return_tensors:
+            return Tokens(input_ids=torch.tensor(numbers), attention_mask=torch.tensor(ones))
+        if isinstance(text, str):
+            return Tokens(input_ids=numbers[0], attention_mask=ones[0])
+        return Tokens(input_ids=numbers, attention_mask=ones)
 
     def apply_chat_template(
         self, messages: Any, *_: Any, tokenize: bool = True, return_dict: bool = True, **more: Any
@@ -57,7 +60,7 @@ class Tokenizer:
         if not tokenize:
             return texts
         tokens = self(texts, **more)
-        return tokens if return_dict else tokens["input_ids"]
+        return tokens if return_dict else self(texts if several else [texts], **more)["input_ids"]
 
     def pad(self, tokens: Any, max_length: int = TOKENS, **_: Any) -> Tokens:
         """Tokens of so many."""
@@ -69,7 +72,7 @@ class Tokenizer:
 
     def encode(self, text: str, **_: Any) -> list[int]:
         """The text's tokens."""
-        return list(self(text)["input_ids"][0])
+        return list(self(text)["input_ids"])
 
     def decode(self, ids: Any, **_: Any) -> str:
         """Some text."""
@@ -86,6 +89,15 @@ class Tokenizer:
     def convert_tokens_to_ids(self, token: Any) -> Any:
         """The number of a token."""
         return 5
+
+
+class Viewed(Tokenizer):
+    """A tokenizer each of whose texts begins with the token of an image's place."""
+
+    def __call__(self, text: Any = None, *args: Any, **more: Any) -> Tokens:
+        """The tokens of a text."""
+        found = super().__call__(text, *args, **more)
+        return Tokens(found, input_ids=[self.convert_tokens_to_ids("image"), *found["input_ids"][1:]])
 
 
 class Encoded(SimpleNamespace):
@@ -109,7 +121,11 @@ class Encoder(nn.Module):
             hidden_size=width, projection_dim=width, use_attention_mask=False, num_hidden_layers=layers, eos_token_id=1,
             model_type="t5", vocab_size=WORDS, max_position_embeddings=TOKENS, text_config=SimpleNamespace(hidden_size=width),
         )  # fmt: skip
-        self.text_model = SimpleNamespace(final_layer_norm=nn.Identity(), dtype=self.table.dtype)
+        self.text_model = SimpleNamespace(
+            final_layer_norm=nn.Identity(),
+            dtype=self.table.dtype,
+            config=SimpleNamespace(max_position_embeddings=2 * TOKENS),
+        )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -133,6 +149,55 @@ class Encoder(nn.Module):
             first=pooled if self.pooled_first else found, last_hidden_state=found, pooler_output=pooled, text_embeds=pooled,
             hidden_states=(found,) * (self.layers + 1),
         )  # fmt: skip
+
+
+class Layered(Encoder):
+    """An encoder whose last layer pipelines look into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Module()
+        self.model.language_model = nn.Module()
+        self.model.language_model.layers = nn.ModuleList([nn.Identity()])
+
+    def forward(self, input_ids: Any = None, *_: Any, **__: Any) -> Encoded:
+        """As any encoder, by way of its last layer."""
+        found = super().forward(input_ids)
+        self.model.language_model.layers[-1](found.last_hidden_state)
+        return found
+
+
+class Decoder(nn.Module):
+    """A language model of 36 tiny layers, which pipelines call one by one."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        from transformers.models.qwen3_vl import Qwen3VLTextConfig, Qwen3VLTextModel
+
+        torch.manual_seed(0)
+        rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+        self.language_model = Qwen3VLTextModel(
+            Qwen3VLTextConfig(
+                vocab_size=WORDS, hidden_size=width, intermediate_size=32, num_hidden_layers=36, num_attention_heads=2,
+                num_key_value_heads=1, head_dim=8, rope_scaling=rope, rope_parameters=rope,
+            )
+        ).eval().requires_grad_(False)  # fmt: skip
+
+    @property
+    def device(self) -> torch.device:
+        """Of its layers."""
+        return self.language_model.device
+
+
+class Contextual(Encoder):
+    """An encoder of texts with embeddings of something else between them."""
+
+    def forward(self, input_ids: Any = None, ctx_embeddings: Any = None, **_: Any) -> Encoded:
+        """Embeddings (n, tokens + those given, width)."""
+        found = super().forward(input_ids)
+        if ctx_embeddings is not None:
+            found.first = torch.cat([found.first[:, :2], ctx_embeddings, found.first[:, 2:]], dim=1)
+        return found
 
 
 class Pair(Encoder):

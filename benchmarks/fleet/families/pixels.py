@@ -36,6 +36,13 @@ PRIOR = {
 TEXT_IMAGE = {"encoder_hid_dim_type": "text_image_proj", "encoder_hid_dim": WIDTH, "out_channels": 2 * LATENT}
 VARIANCE = {"scheduler": scheduler("DDPMScheduler", variance_type="learned_range", clip_sample=False)}
 PIXELS = {"out_channels": 6, "encoder_hid_dim": WIDTH}
+
+
+def seeing() -> Any:
+    """What makes a transformer that is given an image's latents, and where they are, beside the state."""
+    return made("Kandinsky5Transformer3DModel", visual_cond=True)
+
+
 PARTS: dict[str, dict[str, Any]] = {
     **{key: {"unet": unet(in_channels=3, **PIXELS), **VARIANCE} for key in FIRST},
     **{key: {"unet": unet(in_channels=6, class_embed_type="timestep", **PIXELS), **VARIANCE} for key in SECOND},
@@ -50,7 +57,8 @@ PARTS: dict[str, dict[str, Any]] = {
         "text_encoder": Pair,
         "unet": unet(addition_embed_type="text_image", in_channels=9, **TEXT_IMAGE),
     },
-    "Kandinsky5I2IPipeline": {"vae": made("AutoencoderKL", **FOUR)},
+    "Kandinsky5I2IPipeline": {"vae": made("AutoencoderKL", **FOUR), "transformer": seeing()},
+    "Kandinsky5I2VPipeline": {"transformer": seeing()},
     "StableCascadePriorPipeline": {"prior": made("StableCascadeUNet", **PRIOR)},
     "KandinskyV22Pipeline": {"unet": unet(addition_embed_type="image", **TOLD)},
     "KandinskyV22Img2ImgPipeline": {"unet": unet(addition_embed_type="image", **TOLD)},
@@ -67,13 +75,14 @@ POOLED = {"prompt_embeds_pooled": drawn(1, 1, WIDTH), "negative_prompt_embeds_po
 ONES = torch.ones(1, 4, dtype=torch.long)
 CALLS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(KANDINSKY_5, PIECES),
+    "Kandinsky5I2VPipeline": PIECES | {"num_frames": 21},
     **{key: {"hint": drawn(1, 3, 64, 64)} for key in HINTED},
     **{key: {"output_type": "pt"} for key in FIRST},
     **{key: {"output_type": "pt", "original_image": picture(), "height": 16} for key in SECOND},
     "Kandinsky6TI2VAPipeline": {"sample_audio": False, "image": None},
     "StableCascadePriorPipeline": {**POOLED, "image_embeds": None, "images": None, "height": 128, "prompt": None},
     "StableCascadeDecoderPipeline": {**POOLED, "image_embeddings": drawn(1, LATENT, 4, 4)},
-    "WuerstchenDecoderPipeline": {"image_embeddings": drawn(1, LATENT, 4, 4), "prompt": "a fox"},
+    "WuerstchenDecoderPipeline": {"image_embeddings": drawn(1, LATENT, 6, 6), "prompt": "a fox"},
     "Kandinsky3Pipeline": {"attention_mask": ONES, "negative_attention_mask": ONES},
     "Kandinsky3Img2ImgPipeline": {"attention_mask": ONES, "negative_attention_mask": ONES},
 }

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.fleet.audio import Vocoder
 from benchmarks.fleet.families.stable_diffusion import unet
-from benchmarks.fleet.networks import WIDTH, made
+from benchmarks.fleet.networks import WIDTH, made, scheduler
 from benchmarks.fleet.pictures import drawn
 from benchmarks.fleet.texts import Encoder
 
@@ -26,7 +26,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "projection_model": made("AudioLDM2ProjectionModel", text_encoder_1_dim=WIDTH, langauge_model_dim=WIDTH),
         "language_model": Encoder, **MEL,
     },
-    "DanceDiffusionPipeline": {"unet": made("UNet1DModel", sample_size=64, sample_rate=64, extra_in_channels=16)},
+    "DanceDiffusionPipeline": {"unet": made("UNet1DModel", extra_in_channels=64), "scheduler": scheduler("IPNDMScheduler")},
 }  # fmt: skip
 
 ONES = torch.ones(1, 4, dtype=torch.long)

@@ -8,10 +8,10 @@ from typing import Any
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from benchmarks.fleet.images import Exemplars
+from benchmarks.fleet.images import Exemplars, ImageProcessor, QueryFormer
 from benchmarks.fleet.networks import LATENT, WIDTH, XL, made
 from benchmarks.fleet.pictures import drawn, mask, picture, pictures
-from benchmarks.fleet.texts import Encoder
+from benchmarks.fleet.texts import Contextual, Encoder
 
 XL_CLASSES = (
     "AnimateDiffSDXLPipeline", "LEditsPPPipelineStableDiffusionXL", "StableDiffusionXLPipeline", "StableDiffusionXLPAGPipeline",
@@ -32,6 +32,7 @@ UNIONS = (
     "StableDiffusionXLControlNetUnionInpaintPipeline",
 )  # fmt: skip
 MARIGOLD = ("MarigoldDepthPipeline", "MarigoldNormalsPipeline", "MarigoldIntrinsicsPipeline")
+BLIP = ("BlipDiffusionPipeline", "BlipDiffusionControlNetPipeline")
 LCM = ("LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline")
 
 
@@ -63,6 +64,18 @@ def unet(**given: Any) -> Any:
     return made("UNet2DConditionModel", **given)
 
 
+class Pictures(ImageProcessor):
+    """An image processor that makes pictures of numbers, too."""
+
+    def postprocess(self, sample: Any, output_type: str = "pil") -> Any:
+        """The numbers."""
+        return sample
+
+    def preprocess(self, images: Any = None, *_: Any, **__: Any) -> Any:
+        """The pixels of images."""
+        return self(images)
+
+
 SEEN = {"default_processing_resolution": 16, "default_denoising_steps": 4}
 TWO = {"target_names": ["a", "b"], "a": {}, "b": {}}
 UNCLIP = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 2 * WIDTH}
@@ -89,6 +102,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "StableDiffusionUpscalePipeline": {"unet": unet(in_channels=7, num_class_embeds=1000)},
     "StableDiffusionLatentUpscalePipeline": {"unet": unet(in_channels=8, out_channels=5, time_cond_proj_dim=144)},
     "LDMTextToImagePipeline": {"unet": unet()},
+    **{key: {"qformer": QueryFormer, "image_processor": Pictures, "text_encoder": Contextual} for key in BLIP},
     "StableUnCLIPImg2ImgPipeline": {"image_normalizer": normalizer(), "unet": unet(**UNCLIP)},
     "LDMPipeline": {"unet": made("UNet2DModel", in_channels=LATENT, out_channels=LATENT)},
     "LDMSuperResolutionPipeline": {
@@ -105,6 +119,18 @@ CALLS: dict[str, dict[str, Any]] = {
     **{key: {"conditioning_frames": pictures(2)} for key in CONTROL_FRAMES},
     **{key: {"control_mode": 0, "control_image": [picture(1)]} for key in UNIONS},
     **{key: {"processing_resolution": 16, "match_input_resolution": False, **ARRAYS} for key in MARIGOLD},
+    **{
+        key: {
+            "prompt": ["in the snow"],
+            "source_subject_category": ["fox"],
+            "target_subject_category": ["fox"],
+            "reference_image": picture(1),
+            "condtioning_image": picture(2),
+            "neg_prompt": "",
+            **ARRAYS,
+        }
+        for key in BLIP
+    },
     "ConsistencyModelPipeline": {"class_labels": None, **ARRAYS},
     "CycleDiffusionPipeline": {"prompt": "a fox", "source_prompt": "a cat"},
     "KarrasVePipeline": ARRAYS,

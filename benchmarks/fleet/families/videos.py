@@ -47,6 +47,7 @@ FIRST_FRAME = (
     "ChronoEditPipeline",
 )  # fmt: skip
 
+KARRAS = {"scheduler": scheduler("FlowMatchEulerDiscreteScheduler", use_karras_sigmas=True)}
 SAFE = {"safety_checker": Harmless()}
 FRAMED = 2 * LATENT + 4  # channels of latents beside those of an image and a mask
 IMAGE = {"image_dim": WIDTH, "added_kv_proj_dim": WIDTH}
@@ -56,8 +57,17 @@ PARTS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(COSMOS, SAFE),
     **{key: {"transformer": made("CosmosTransformer3DModel", in_channels=LATENT + 1), **SAFE} for key in WORLDS},
     **{key: {"vae": made("AutoencoderKLWan")} for key in SANA},
+    "Cosmos2TextToImagePipeline": KARRAS | SAFE,
+    "Cosmos2VideoToWorldPipeline": {
+        "transformer": made("CosmosTransformer3DModel", in_channels=LATENT + 1),
+        **KARRAS,
+        **SAFE,
+    },
     "CogVideoXImageToVideoPipeline": {"transformer": made("CogVideoXTransformer3DModel", in_channels=2 * LATENT)},
     "CogVideoXFunControlPipeline": {"transformer": made("CogVideoXTransformer3DModel", in_channels=2 * LATENT)},
+    "EasyAnimateInpaintPipeline": {
+        "transformer": made("EasyAnimateTransformer3DModel", in_channels=3 * LATENT, resize_inpaint_mask_directly=False)
+    },
     "LucyEditPipeline": {"transformer": made("WanTransformer3DModel", in_channels=2 * LATENT)},
     "WanImageToVideoPipeline": {"transformer": made("WanTransformer3DModel", in_channels=FRAMED)},
     "SkyReelsV2ImageToVideoPipeline": {
@@ -82,7 +92,6 @@ CALLS: dict[str, dict[str, Any]] = {
     "Cosmos2_5_PredictBasePipeline": NONE_GIVEN,
     "LTXConditionPipeline": {"height": 32, **NONE_GIVEN},
     "LTXImageToVideoPipeline": {"height": 32, "num_frames": 9},
-    "Kandinsky5I2VPipeline": {"num_frames": 5},
     "MotifVideoImage2VideoPipeline": {"prompt": None},
     "EasyAnimateInpaintPipeline": {
         "num_frames": 5,
@@ -90,7 +99,7 @@ CALLS: dict[str, dict[str, Any]] = {
         "mask_video": torch.ones(1, 1, 5, 16, 16),
     },
     **{key: {"height": 32, "num_frames": 9, "image": None} for key in LTX_2},
-    "LTX2ImageToVideoPipeline": {"height": 32, "num_frames": 9, "crf": 0},
+    "LTX2ImageToVideoPipeline": {"height": 32, "num_frames": 9, "image_crf": 0},
     "Cosmos3OmniPipeline": NONE_GIVEN,
     "HeliosPipeline": NONE_GIVEN,
     "HeliosPyramidPipeline": NONE_GIVEN,
