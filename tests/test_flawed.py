@@ -183,6 +183,7 @@ def test_a_rough_factor_has_the_stated_mean_square_and_none_below_its_least_leve
     levels = torch.tensor(LEVELS, dtype=torch.float64)
     late = Rough(0.3, least=0.5).error(levels)
     assert torch.equal(late, Rough(0.3).error(levels) * (levels >= 0.5))
+    assert not Rough(0.3).error(torch.tensor([0.0, 1.0])).any()  # a flow starts at pure noise, where log s is infinite
 
 
 def _error(rough: Rough, log_s: Tensor) -> Tensor:

@@ -112,13 +112,14 @@ class Rough:
     least: float = 0.0
 
     def error(self, tau: Number) -> Tensor:
-        """g at levels tau in (0, 1), of their shape in float64."""
+        """g at levels tau in [0, 1], of their shape in float64; 0 at both ends, where it has no limit."""
         tau = torch.as_tensor(tau, dtype=torch.float64)
+        inside = (tau > 0) & (tau < 1)
         draws = torch.rand(2, self.waves, dtype=torch.float64, generator=torch.Generator().manual_seed(self.seed))
         short, long = map(math.log, self.periods)
         period = (short + (long - short) * draws[0]).exp()
-        angle = 2 * math.pi * (log_s(tau)[..., None] / period + draws[1])
-        return self.amplitude * math.sqrt(2 / self.waves) * angle.cos().sum(-1) * (tau >= self.least)
+        angle = 2 * math.pi * (log_s(torch.where(inside, tau, 0.5))[..., None] / period + draws[1])
+        return self.amplitude * math.sqrt(2 / self.waves) * angle.cos().sum(-1) * (inside & (tau >= self.least))
 
     def of(self, data: Tensor, x: Tensor, tau: Number) -> Tensor:
         """The data prediction D + g (D - c x_unscaled) for D and the state x (n, *shape) of the flow frame at one level."""
