@@ -19,7 +19,7 @@ Loops = tuple[int, ...]  # lines of the loops around a call, from the outermost 
 def scope() -> dict[str, str]:
     """Why each exported pipeline class does not count, in order of the alphabet; "" for those that do."""
     exported = {name for names in diffusers._import_structure.values() for name in names}
-    return {name: _beyond(name) for name in sorted(exported) if name != "DiffusionPipeline" and _is_pipeline(name)}
+    return {name: beyond(name) for name in sorted(exported) if name != "DiffusionPipeline" and _is_pipeline(name)}
 
 
 def qualifying() -> list[str]:
@@ -27,7 +27,7 @@ def qualifying() -> list[str]:
     return [name for name, reason in scope().items() if not reason]
 
 
-def _beyond(name: str) -> str:
+def beyond(name: str) -> str:
     """Why a class does not count; "" for one that does."""
     around = {loops for method in ("__call__", "backward_loop") for loops in _stepping(_method(name, method), ())}
     inner = {loops[-1] for loops in around}
