@@ -20,7 +20,7 @@ from fewer.models.angles import Angle, Cosine
 from fewer.models.model import Model
 from fewer.models.pipelines.scheduler_config import schedule_of
 from fewer.models.predictions import affine
-from fewer.models.schedules import Schedule, VarianceExploding
+from fewer.models.schedules import Flow, Schedule, VarianceExploding
 
 SCHEDULES = [
     Cosine(), Cosine(0.008, 0.5), Cosine(0.1, 2.0), Angle(0.5), Angle(1.0, 1.0), VarianceExploding(0.002, 80, "sigma-1000"),
@@ -56,6 +56,11 @@ def test_trigflow_outputs_are_eps_minus_data(t: float, deviation: float) -> None
     state = x / numbers.c_in
     assert float(state) == pytest.approx(float((1 - tau) * data + tau * eps))
     assert float(numbers.p * state + numbers.q * f) == pytest.approx(float(eps - data))
+
+
+def test_trigflow_is_of_angles_alone() -> None:
+    with pytest.raises(InputError, match="times are angles"):
+        Model.from_denoiser(lambda x, t, labels: x, Flow(), (1, 2, 2), "trigflow")
 
 
 def test_times_of_the_sound_scheduler_are_parts_of_a_right_angle() -> None:

@@ -476,7 +476,6 @@ def test_configurations_without_defaults(copied: Path) -> None:
         ({"_class_name": "UNet2DModel"}, "unknown scheduler 'UNet2DModel'"),
         ({"_class_name": "SchedulerMixin"}, "unknown scheduler 'SchedulerMixin'"),
         ({"_class_name": "UnCLIPScheduler"}, "UnCLIPScheduler cannot be built"),
-        ({"_class_name": "IPNDMScheduler"}, "has no beta_schedule"),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True}, "own 50 steps"),
         ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type 'continuous'"),
         ({"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction"}, "expected 'epsilon'"),

@@ -43,6 +43,7 @@ def test_what_a_pipeline_does_beside_its_step_is_followed(kind: str) -> None:
     assert set(outcome.found.values()) == {""}, outcome.found
 
 
+@pytest.mark.slow  # imports pipelines of every family
 def test_classes_count_by_their_loop() -> None:
     """One loop over numbers counts; a loop within a loop, tokens, and other pipelines' loops do not."""
     assert not beyond("FluxPipeline")

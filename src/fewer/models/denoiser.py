@@ -13,7 +13,7 @@ from fewer.batch import per_sample
 from fewer.errors import InputError
 from fewer.levels import Number, s_of_tau, tau_of_s
 from fewer.models.edge import called
-from fewer.models.predictions import PREDICTIONS, Affine, affine
+from fewer.models.predictions import Affine, affine, check_prediction
 from fewer.models.reach import modules_of
 from fewer.models.schedules import Schedule
 
@@ -72,8 +72,7 @@ class Denoiser:
     name: str = "model"
 
     def __post_init__(self) -> None:
-        if self.predicts not in PREDICTIONS:
-            raise InputError(f"predicts is {self.predicts!r}; expected one of {', '.join(PREDICTIONS)}")
+        check_prediction(self.predicts, self.schedule)
         if not self.shape or any(size < 1 for size in self.shape):
             raise InputError(f"shape is {self.shape}; expected positive sizes (C, H, W)")
         if not isinstance(self.name, str) or not self.name.isprintable() or len(self.name) > LONGEST_NAME:

@@ -10,7 +10,7 @@ numbers of the level. With alpha = (1 - tau) c and sigma = tau c, c = alpha + si
     data-flow F = D - eps                           u = -F
     score     F = -eps / sigma                      u = -(sigma F + x~) / (1 - tau)
     edm       D = sd^2 x / (s^2 + sd^2) + s sd F / sqrt(s^2 + sd^2), x / alpha the input; sd the data's deviation
-    trigflow  D = cos(t) x - sin(t) F, t the angle: alpha = cos t, sigma = sd sin t
+    trigflow  D = cos(t) x - sin(t) F, t the angle: alpha = cos t, sigma = sd sin t, under schedules of angles alone
     consistency  the same with s - e in place of the first and second s, e the cleanest level: D = x there
 
 Velocity is Salimans & Ho 2022, edm Karras et al. 2022 (table 1), consistency Song et al. 2023 (appendix C),
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.levels import Number, s_of_tau
+from fewer.models.angles import Angle
 from fewer.models.schedules import Schedule
 
 PREDICTIONS = ("noise", "data", "velocity", "flow", "data-flow", "score", "edm", "consistency", "trigflow")
@@ -38,6 +39,19 @@ class Affine(NamedTuple):
     c_in: Tensor
     p: Tensor
     q: Tensor
+
+
+def check_prediction(predicts: str, schedule: Schedule) -> None:
+    """Raise InputError for an unknown prediction, and for one of angles under another schedule."""
+    if predicts not in PREDICTIONS or (predicts == "trigflow" and not isinstance(schedule, Angle)):
+        raise InputError(unknown(predicts, schedule))
+
+
+def unknown(predicts: str, schedule: Schedule) -> str:
+    """What is wrong with a prediction that has no numbers under a schedule."""
+    if predicts == "trigflow":
+        return f"predicts is 'trigflow', of networks whose times are angles; the schedule is {schedule.describe()}"
+    return f"predicts is {predicts!r}; expected one of {', '.join(PREDICTIONS)}"
 
 
 def affine(predicts: str, schedule: Schedule, tau: Number, sigma_data: float = 0.5) -> Affine:
@@ -71,6 +85,6 @@ def affine(predicts: str, schedule: Schedule, tau: Number, sigma_data: float = 0
             norm = (above**2 + sigma_data**2) * (1 - tau)
             p = (above**2 * (1 - tau) / tau - sigma_data**2) / norm
             return Affine(w**-0.5, p, -above * sigma_data * (1 - tau) * w**-0.5 / tau)
-        case "trigflow":
-            return Affine(c, (1 - alpha * c) / tau, (1 - alpha**2).sqrt() / tau)
-    raise InputError(f"predicts is {predicts!r}; expected one of {', '.join(PREDICTIONS)}")
+        case "trigflow" if isinstance(schedule, Angle):
+            return Affine(c, (1 - alpha * c) / tau, schedule.angle(tau).sin() / tau)
+    raise InputError(unknown(predicts, schedule))
