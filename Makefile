@@ -7,7 +7,7 @@ PARALLEL := -n $(JOBS) --dist worksteal
 # the tests run one thread a worker, and keep bytecode: every worker and command would compile all of fewer again
 ONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
-.PHONY: demo test test-all test-versions wheel claims docs docs-tables docs-plots check format clean
+.PHONY: demo test test-all test-versions wheel claims docs docs-tables docs-plots check lint types quick-tests all-tests format clean
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -20,16 +20,27 @@ demo: .venv/installed
 	$(BIN)/fewer tune digits --nfe 5 --evaluations 40000 --out demo
 	@echo "open demo/report.html"
 
-check: .venv/installed
+check: lint types
+
+lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
+types: .venv/installed
+	$(BIN)/mypy
+
+# types beside the tests: they keep one core busy, and the tests leave some of theirs
+test: lint
+	$(MAKE) --no-print-directory --jobs=2 types quick-tests
+
+test-all: lint
+	$(MAKE) --no-print-directory --jobs=2 types all-tests
+
+quick-tests: .venv/installed
 	$(ONE) $(BIN)/pytest $(PARALLEL) -m "not slow"
 
-test-all: check
+all-tests: .venv/installed
 	$(ONE) $(BIN)/pytest $(PARALLEL)
 
 # the quick tests under every supported Python that is on this machine; says which are not
