@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from fewer.registry import part
+from fewer.solvers.sde.fresh import ratio
 from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
 
 
@@ -36,8 +37,7 @@ class Ancestral(OneLevelACall):
 
 def posterior(trace: Trace, data: Vector, noise: Vector, here: Level, there: Level) -> Vector:
     """A draw of x' given D and the noise prediction at x; no fresh noise on the step to level 0."""
-    ratio = there.tau * (1 - here.tau) / (here.tau * (1 - there.tau))  # s'/s, regular at s = inf
-    return renoised(trace, data, noise, there, ratio if there.tau > 0 else 1.0)
+    return renoised(trace, data, noise, there, ratio(here, there) if there.tau > 0 else 1.0)
 
 
 def renoised(trace: Trace, data: Vector, noise: Vector, there: Level, kept: float) -> Vector:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fewer.errors import InputError
 from fewer.levels import s_of_tau, tau_of_s
 from fewer.registry import part
 from fewer.solvers.forms import first_order
 from fewer.solvers.ode.heun import Heun
-from fewer.solvers.sde.fresh import share
+from fewer.solvers.sde.fresh import between, share
 from fewer.solvers.trace import Level, Trace, Vector
 
 EDM = "Karras et al. 2022, EDM (algorithm 2), arXiv:2206.00364"
@@ -41,10 +40,7 @@ class HeunChurn(Heun):
     def __post_init__(self) -> None:
         share("churn", self.churn, math.inf)
         share("noise", self.noise, math.inf)
-        if not 0 <= self.low <= self.high:
-            raise InputError(
-                f"low is {self.low} and high {self.high}; expected 0 <= low <= high, levels of sigma / alpha"
-            )
+        between(self.low, self.high)
 
     def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
         """Up, call, Euler, call, correct."""

@@ -10,10 +10,9 @@ from typing import Literal
 
 from fewer.errors import InputError
 from fewer.registry import part, variant
-from fewer.solvers.forms import first_order
 from fewer.solvers.sde.ancestral import Ancestral
-from fewer.solvers.sde.fresh import kept_by_eta, ratio, refreshed, share
-from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
+from fewer.solvers.sde.fresh import KeepsNoise, kept_by_eta, ratio, share
+from fewer.solvers.trace import Level, Trace, Vector
 
 DDPM_SOURCE = "Ho et al. 2020, DDPM (algorithm 2), arXiv:2006.11239"
 
@@ -25,7 +24,7 @@ DDPM_SOURCE = "Ho et al. 2020, DDPM (algorithm 2), arXiv:2006.11239"
     ranked=False,
 )
 @dataclass(frozen=True)
-class DDIMEta(OneLevelACall):
+class DDIMEta(KeepsNoise):
     """x' = (1 - tau') D + tau' (k eps + sqrt(1 - k^2) z) with k = sqrt(1 - eta^2 (1 - s'^2 / s^2)), s = sigma / alpha.
 
     Song et al.'s equation 12 with sigma_t of equation 16, which is sigma' sqrt(1 - k^2) for every eta; k-diffusion's Euler
@@ -39,14 +38,6 @@ class DDIMEta(OneLevelACall):
 
     def __post_init__(self) -> None:
         share("eta", self.eta)
-
-    def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
-        """One call a level; all but the last add noise."""
-        x = trace.start
-        for here, there in pairwise(levels):
-            out = trace.call(x, here)
-            x = refreshed(trace, first_order(x, (here, out), there), out.noise, there, self.kept(here, there))
-        return x
 
     def kept(self, here: Level, there: Level) -> float:
         """The share of the noise that a step keeps."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from fewer.registry import part
 from fewer.solvers.forms import first_order
-from fewer.solvers.sde.fresh import refreshed, share
+from fewer.solvers.sde.fresh import KeepsNoise, share
 from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
 
 
@@ -22,7 +22,7 @@ from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
     ranked=False,
 )
 @dataclass(frozen=True)
-class FlowCPS(OneLevelACall):
+class FlowCPS(KeepsNoise):
     """x' = (1 - tau') D + tau' (cos(eta pi / 2) eps + sin(eta pi / 2) z) with fresh unit noise z, none on the step to level 0.
 
     Data and noise keep the flow's own coefficients, whatever eta is. The share of fresh noise does not fall with the step, so
@@ -38,14 +38,9 @@ class FlowCPS(OneLevelACall):
     def __post_init__(self) -> None:
         share("eta", self.eta)
 
-    def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
-        """One call a level; all but the last add noise."""
-        x = trace.start
-        for here, there in pairwise(levels):
-            out = trace.call(x, here)
-            kept = math.cos(self.eta * math.pi / 2) if there.tau > 0 else 1.0
-            x = refreshed(trace, first_order(x, (here, out), there), out.noise, there, kept)
-        return x
+    def kept(self, here: Level, there: Level) -> float:
+        """The share of the noise that a step keeps; 1 on that to level 0."""
+        return math.cos(self.eta * math.pi / 2) if there.tau > 0 else 1.0
 
 
 @part(
@@ -55,7 +50,7 @@ class FlowCPS(OneLevelACall):
     ranked=False,
 )
 @dataclass(frozen=True)
-class Overshoot(OneLevelACall):
+class Overshoot(KeepsNoise):
     """Down to tau_o = tau' - c (tau - tau'), at least 0, then a share of it and fresh noise up to tau': the law of tau' is kept.
 
     AMO's sampler without its map of attention, which gives each pixel a c of its own.
@@ -68,14 +63,6 @@ class Overshoot(OneLevelACall):
 
     def __post_init__(self) -> None:
         share("c", self.c, math.inf)
-
-    def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
-        """One call a level; all but the last add noise."""
-        x = trace.start
-        for here, there in pairwise(levels):
-            out = trace.call(x, here)
-            x = refreshed(trace, first_order(x, (here, out), there), out.noise, there, self.kept(here, there))
-        return x
 
     def kept(self, here: Level, there: Level) -> float:
         """s_o / s' of the level tau_o; 1 on the step to level 0."""

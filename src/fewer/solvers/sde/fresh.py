@@ -15,10 +15,14 @@ so that where D and e are the true ones the law of x' is the same for every k in
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
 
 from fewer.errors import InputError
 from fewer.levels import half_log_snr
-from fewer.solvers.trace import Level, Trace, Vector
+from fewer.solvers.forms import first_order
+from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
 
 
 def ratio(here: Level, there: Level) -> float:
@@ -57,6 +61,22 @@ def refreshed(trace: Trace, step: Vector, noise: Vector, there: Level, kept: flo
     return step - there.tau * (1 - kept) * noise + there.tau * math.sqrt(1 - kept**2) * trace.noise()
 
 
+class KeepsNoise(OneLevelACall, ABC):
+    """A solver of first order, each of whose steps keeps a share of the noise."""
+
+    @abstractmethod
+    def kept(self, here: Level, there: Level) -> float:
+        """k of a step; 1 on that to level 0."""
+
+    def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
+        """One call a level; all but the last add noise."""
+        x = trace.start
+        for here, there in pairwise(levels):
+            out = trace.call(x, here)
+            x = refreshed(trace, first_order(x, (here, out), there), out.noise, there, self.kept(here, there))
+        return x
+
+
 def raised(trace: Trace, x: Vector, low: Level, there: Level, kept: float) -> Vector:
     """A state at the level `low`, that of kept s', with fresh noise up to `there`; the state itself where all is kept."""
     if kept == 1:
@@ -70,3 +90,9 @@ def share(name: str, value: float, most: float = 1.0) -> None:
     if not 0 <= value <= most or not math.isfinite(value):
         expected = "a share from 0 to 1" if most == 1 else "a finite number, at least 0"
         raise InputError(f"{name} is {value}; expected {expected}")
+
+
+def between(low: float, high: float) -> None:
+    """Raise InputError unless the levels s between which noise is added are in order."""
+    if not 0 <= low <= high:
+        raise InputError(f"low is {low} and high {high}; expected 0 <= low <= high, levels of sigma / alpha")

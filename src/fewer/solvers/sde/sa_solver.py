@@ -13,7 +13,7 @@ from fewer.registry import part
 from fewer.solvers.forms import step_in_lambda
 from fewer.solvers.ode.unipc import Node, Start, UniPC
 from fewer.solvers.sde.dpmpp_multistep import data_with_noise
-from fewer.solvers.sde.fresh import kept_by_sde, share
+from fewer.solvers.sde.fresh import between, kept_by_sde, share
 from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
 
 
@@ -48,10 +48,7 @@ class SASolver(OneLevelACall):
 
     def __post_init__(self) -> None:
         share("tau", self.tau, math.inf)
-        if not 0 <= self.low <= self.high:
-            raise InputError(
-                f"low is {self.low} and high {self.high}; expected 0 <= low <= high, levels of sigma / alpha"
-            )
+        between(self.low, self.high)
         for name, value, those in (
             ("predictor", self.predictor, (1, 2, 3)),
             ("corrector", self.corrector, (0, 2, 3, 4)),
