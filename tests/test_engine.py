@@ -19,7 +19,7 @@ from fewer.levels import s_of_tau, tau_of_log_s
 from fewer.models.denoiser import Clip
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
-from fewer.models.predictions import PREDICTIONS
+from fewer.models.predictions import OF_ANY_PROCESS
 from fewer.models.schedules import VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Row, Start
@@ -31,7 +31,6 @@ SCHEDULE = discrete(betas("linear"))
 MODEL = Model.from_mixture(MIXTURE, SCHEDULE)
 LABELLED = Model.from_mixture(MIXTURE, SCHEDULE, conditional=True)
 PLAN = standard("dpmpp-2m", MODEL, 5)
-OF_ANY_PROCESS = [predicts for predicts in PREDICTIONS if predicts != "trigflow"]  # which is of angles: test_angles.py
 
 
 def noises(n: int, seed: int = 0) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.levels import log_s
-from fewer.models.predictions import PREDICTIONS, affine
+from fewer.models.predictions import OF_ANY_PROCESS, affine
 from fewer.models.schedules import (
     Discrete,
     Flow,
@@ -35,7 +35,6 @@ SCHEDULES: dict[str, Schedule] = {
     "edm": VarianceExploding(time_input="quarter-log"),
     "flow": Flow(),
 }
-OF_ANY_PROCESS = [predicts for predicts in PREDICTIONS if predicts != "trigflow"]  # which is of angles: test_angles.py
 
 
 def float64(value: float) -> Tensor:

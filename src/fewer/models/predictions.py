@@ -30,7 +30,8 @@ from fewer.levels import Number, s_of_tau
 from fewer.models.angles import Angle
 from fewer.models.schedules import Schedule
 
-PREDICTIONS = ("noise", "data", "velocity", "flow", "data-flow", "score", "edm", "consistency", "trigflow")
+OF_ANY_PROCESS = ("noise", "data", "velocity", "flow", "data-flow", "score", "edm", "consistency")
+PREDICTIONS = (*OF_ANY_PROCESS, "trigflow")  # which is of schedules of angles
 
 
 class Affine(NamedTuple):
@@ -43,7 +44,7 @@ class Affine(NamedTuple):
 
 def check_prediction(predicts: str, schedule: Schedule) -> None:
     """Raise InputError for an unknown prediction, and for one of angles under another schedule."""
-    if predicts not in PREDICTIONS or (predicts == "trigflow" and not isinstance(schedule, Angle)):
+    if predicts not in (PREDICTIONS if isinstance(schedule, Angle) else OF_ANY_PROCESS):
         raise InputError(unknown(predicts, schedule))
 
 

@@ -36,7 +36,7 @@ class WholeTimes(Tensor):
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Every operation on times: rows of floats that come from them are such times again."""
-        out = _plainly(func, args, kwargs)
+        out = plainly(func, args, kwargs)
         return WholeTimes.of(out) if type(out) is Tensor and out.ndim == 1 and out.is_floating_point() else out
 
 
@@ -67,9 +67,10 @@ class ByTime(Tensor):
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Every operation on the table: it makes a plain tensor."""
-        return _plainly(func, args, kwargs)
+        return plainly(func, args, kwargs)
 
 
-def _plainly(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+def plainly(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+    """The function without what subclasses of tensors make of it."""
     with torch._C.DisableTorchFunctionSubclass():
         return func(*args, **(kwargs or {}))

@@ -18,7 +18,7 @@ from fewer.models.pipelines.cut.exchange import Ask, Exchange, Handed, LetGo
 from fewer.models.pipelines.cut.joint import Joint, Second
 from fewer.models.pipelines.cut.known import Known, Process, held
 from fewer.models.pipelines.scheduler_config import DECIDING, ENDING
-from fewer.models.pipelines.told_times import ByTime
+from fewer.models.pipelines.told_times import ByTime, plainly
 from fewer.models.schedules import Discrete, Flow
 
 TABLES = ("alphas_cumprod", "alphas", "betas")  # numbers of the training process, which some pipelines read
@@ -233,8 +233,7 @@ class Times(Tensor):
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Every operation on times: rows of floats that come from them are times again."""
-        with torch._C.DisableTorchFunctionSubclass():
-            out = func(*args, **(kwargs or {}))
+        out = plainly(func, args, kwargs)
         first = next((each for each in args if isinstance(each, Times)), None)
         if first is None or type(out) is not Tensor or out.ndim != 1 or not out.is_floating_point():
             return out
@@ -269,8 +268,7 @@ class NotAsked(Tensor):
         if func in (torch.eq, Tensor.eq, Tensor.__eq__, torch.ne, Tensor.ne, Tensor.__ne__):
             return torch.tensor(func.__name__ in ("ne", "__ne__"))
         others = [each for each in (*args, *(kwargs or {}).values()) if isinstance(each, Tensor)]
-        with torch._C.DisableTorchFunctionSubclass():
-            out = func(*args, **(kwargs or {})) if all(isinstance(each, NotAsked) for each in others) else None
+        out = plainly(func, args, kwargs) if all(isinstance(each, NotAsked) for each in others) else None
         if isinstance(out, Tensor):
             return out.as_subclass(NotAsked)
         raise InputError("the pipeline reads the time of another step: it cannot be asked for the network's output")
