@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import fewer
-from fewer.calibrate.shared_noise import shared_noise, squared_error
+from fewer.calibrate.shared_noise import shared_noise
 from fewer.errors import InputError
+from fewer.evaluate.statistics.paired import squared_errors
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.schedules import betas, discrete
@@ -37,13 +38,13 @@ def test_distances_are_those_of_each_candidate_and_reference_in_any_batch() -> N
     found = shared_noise(CLASSES, PLAN, targets, labels, candidates=4, seed=5, batch=5)
     for k in range(4):
         made = fewer.sample(CLASSES, PLAN, noise=CANDIDATES[k].expand(3, 1, 2, 2), labels=labels)
-        torch.testing.assert_close(found.distances[k], squared_error(made, targets), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found.distances[k], squared_errors(made, targets), atol=1e-5, rtol=1e-4)
     assert float(found.distances.mean(1)[found.chosen]) == float(found.distances.mean(1).min())
 
 
 def test_the_distance_is_the_users_own() -> None:
     targets = unit_noise(1, range(2), CLASSES.shape)
-    far = shared_noise(CLASSES, PLAN, targets, 0, candidates=8, seed=5, distance=lambda a, b: -squared_error(a, b))
+    far = shared_noise(CLASSES, PLAN, targets, 0, candidates=8, seed=5, distance=lambda a, b: -squared_errors(a, b))
     near = shared_noise(CLASSES, PLAN, targets, 0, candidates=8, seed=5)
     assert far.chosen == int(near.distances.mean(1).argmax())
 

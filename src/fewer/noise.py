@@ -118,3 +118,14 @@ def unit_noise(
         generator.manual_seed(_mix(_mix(_mix(seed & _MASK) + i & _MASK) + draw & _MASK))
         drawn.append(torch.randn(tuple(shape), dtype=torch.float32, generator=generator))
     return torch.stack(drawn).to(device) if drawn else torch.empty(0, *shape, dtype=torch.float32, device=device)
+
+
+def uniform_noise(
+    seed: int,
+    samples: Iterable[int],
+    shape: Sequence[int],
+    draw: DrawNumber = DrawNumber(0),
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Uniform numbers (n, *shape) in (0, 1), float64: the normal distribution function of `unit_noise` of these arguments."""
+    return torch.special.ndtr(unit_noise(seed, samples, shape, draw, device).double())

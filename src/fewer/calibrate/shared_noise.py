@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewer.engine import MICRO_BATCH, sample
 from fewer.errors import InputError, whole
+from fewer.evaluate.statistics.paired import squared_errors
 from fewer.models.model import Model
 from fewer.noise import Stream, unit_noise
 from fewer.plan import Plan
@@ -36,11 +37,6 @@ class SharedNoise:
         return self.noise.expand(n, *self.noise.shape)
 
 
-def squared_error(made: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of each sample (n,)."""
-    return (made - target).flatten(1).double().square().mean(1)
-
-
 @part(
     "shared-noise",
     room="guidance",
@@ -57,7 +53,7 @@ def shared_noise(
     labels: Any = None,
     *,
     candidates: int = 64,
-    distance: Distance = squared_error,
+    distance: Distance = squared_errors,
     seed: int = 0,
     batch: int = MICRO_BATCH,
 ) -> SharedNoise:

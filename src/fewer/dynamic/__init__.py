@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from fewer.models.model import Model
@@ -66,3 +67,13 @@ class Moved:
     x: Tensor
     score: Tensor | None
     accepted: Tensor
+
+    @classmethod
+    def unadjusted(cls, x: Tensor) -> Moved:
+        """Of a step that all take, and that does not find their score."""
+        return cls(x, None, torch.ones(len(x), dtype=torch.bool, device=x.device))
+
+
+def score_of(x: Tensor, u: Tensor, tau: float) -> Tensor:
+    """grad log p (n, *shape) of states x (n, *shape) with output u at a level in (0, 1): -eps / tau, eps = x + (1 - tau) u."""
+    return -(x + (1 - tau) * u) / tau

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fewer.errors import InputError, whole
 from fewer.models.masked import MaskedDenoiser, drawn
-from fewer.noise import unit_noise
+from fewer.noise import uniform_noise
 from fewer.registry import part
 
 
@@ -66,7 +66,7 @@ def sample_masked(
     whole("n", n)
     _check(levels)
     numbers = range(first_sample, first_sample + n)
-    uniform = torch.special.ndtr(unit_noise(seed, numbers, (2, model.length)).double())
+    uniform = uniform_noise(seed, numbers, (2, model.length))
     when, which = uniform[:, 0], uniform[:, 1]  # the level at which a place is unmasked, and the quantile of its token
     tokens, evaluations = model.masked(n), torch.zeros(n, dtype=torch.int64)
     with torch.inference_mode():

@@ -90,4 +90,4 @@ class BregmanLangevin:
         h, smoothing, bend = self.size * law.tau**2, self.smoothing * law.tau**2, self.mirror.curvature(x)
         pulled = score - bend * (x - self.prox(x, smoothing)) / smoothing
         y = self.mirror.dual(x) + h * pulled + math.sqrt(2 * h) * bend.sqrt() * noise
-        return Moved(self.mirror.primal(y), None, torch.ones(len(x), dtype=torch.bool, device=x.device))
+        return Moved.unadjusted(self.mirror.primal(y))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fewer.dynamic import Corrector, Law
+from fewer.dynamic import Corrector, Law, score_of
 from fewer.errors import InputError, whole
 from fewer.models.model import Model
 from fewer.noise import Draw, Stream, unit_noise
@@ -29,7 +29,7 @@ def level_law(model: Model, tau: float, labels: Tensor | None = None) -> Law:
     exact = model.exact
 
     def score(x: Tensor) -> Tensor:
-        return -(x + (1 - tau) * model.velocity(x, tau, labels)) / tau
+        return score_of(x, model.velocity(x, tau, labels), tau)
 
     return Law(tau, score, None if exact is None else lambda x: exact.log_prob(x, tau, labels))
 

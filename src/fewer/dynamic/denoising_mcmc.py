@@ -20,7 +20,7 @@ from fewer.errors import InputError, NotFinite, whole
 from fewer.levels import tau_of_s
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
-from fewer.noise import Draw, Stream, unit_noise
+from fewer.noise import Draw, Stream, uniform_noise, unit_noise
 from fewer.registry import part
 
 LevelLogits = Callable[[Tensor], Tensor]
@@ -108,7 +108,7 @@ def denoising_mcmc(
             z = unit_noise(seed, numbers, shape, Draw.MOVE(k), model.device)
             x = _langevin(x, z, levels, at, size, data)
             calls += chains
-            at = _drawn(logits(x), unit_noise(seed, numbers, (), Draw.CHANCE(k)), len(levels))
+            at = _drawn(logits(x), uniform_noise(seed, numbers, (), Draw.CHANCE(k)), len(levels))
             if k >= warm_up and (k - warm_up + 1) % skip == 0:
                 done, rows = _denoised(x, levels, at, rungs.tolist(), data)
                 found.append(done)
@@ -141,12 +141,11 @@ def _langevin(
     return moved
 
 
-def _drawn(logits: Tensor, z: Tensor, count: int) -> Tensor:
-    """A level (n,) of each state by its logits (n, L)."""
-    if logits.shape != (len(z), count):
-        raise InputError(f"logits of levels are of shape {tuple(logits.shape)}; expected {(len(z), count)}")
-    u = torch.special.ndtr(z.double().cpu())[:, None]
-    return (torch.softmax(logits.double().cpu(), 1).cumsum(1) < u).sum(1).clamp_max(count - 1)
+def _drawn(logits: Tensor, u: Tensor, count: int) -> Tensor:
+    """A level (n,) of each state by its logits (n, L), at uniform numbers (n,)."""
+    if logits.shape != (len(u), count):
+        raise InputError(f"logits of levels are of shape {tuple(logits.shape)}; expected {(len(u), count)}")
+    return (torch.softmax(logits.double().cpu(), 1).cumsum(1) < u[:, None]).sum(1).clamp_max(count - 1)
 
 
 def _denoised(

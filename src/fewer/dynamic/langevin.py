@@ -57,9 +57,7 @@ class Langevin:
         """Of states (n, *shape); all take the step."""
         ratio = norm(noise) / norm(score).clamp_min(1e-30) if self.norms else law.tau
         root = self.snr * ratio  # sqrt(h / 2)
-        return Moved(
-            x + 2 * root**2 * score + 2 * root * noise, None, torch.ones(len(x), dtype=torch.bool, device=x.device)
-        )
+        return Moved.unadjusted(x + 2 * root**2 * score + 2 * root * noise)
 
 
 @part(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewer.dynamic import Corrector, Law
+from fewer.dynamic import Corrector, Law, score_of
 from fewer.engine import MICRO_BATCH, Step, advance, begun, bind, output
 from fewer.errors import InputError, NotFinite, whole
 from fewer.memory import halving
@@ -149,7 +149,7 @@ class _Run:
     def correct(self, n: int, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The state and its output after the steps at row n's level, and the share of steps (n,) that each took."""
         law, taken = self.law(n), torch.zeros(len(x), device=x.device)
-        tau, score = law.tau, (-(x + (1 - law.tau) * u) / law.tau)
+        tau, score = law.tau, score_of(x, u, law.tau)
         known: Tensor | None = score
         for k in range(self.of.steps):
             number = n * self.of.steps + k
@@ -168,6 +168,6 @@ class _Run:
             density = self.model.exact.log_prob
 
         def score(x: Tensor) -> Tensor:
-            return -(x + (1 - tau) * output(step, x, self.labels, number=n)) / tau
+            return score_of(x, output(step, x, self.labels, number=n), tau)
 
         return Law(tau, score, None if density is None else lambda x: density(x, tau, self.labels))

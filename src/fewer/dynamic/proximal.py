@@ -75,7 +75,7 @@ class Myula:
         here = drift(x, score)
         y = x + h * here + math.sqrt(2 * h) * noise
         if self.penalty is None:
-            return Moved(y, None, torch.ones(len(x), dtype=torch.bool, device=x.device))
+            return Moved.unadjusted(y)
         ahead = law.score(y)
         log_r = log_density_ratio(law, x, y, score, ahead, self.ratio) + (self.penalty(x) - self.penalty(y)).double()
         # from outside a bound, where g is infinite, every step is taken; back to it none is

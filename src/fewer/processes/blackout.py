@@ -24,7 +24,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from fewer.errors import InputError, whole
-from fewer.noise import Draw, DrawNumber, Stream, unit_noise
+from fewer.noise import Draw, Stream, uniform_noise
 from fewer.registry import part
 
 Births = Callable[[Tensor, float], Tensor]
@@ -67,7 +67,7 @@ class Blackout:
     def corrupt(self, x0: Tensor, t: float, *, seed: int = 0, first_sample: int = 0) -> Tensor:
         """A draw of x_t (n, *shape) given the data; that of sample i of a seed is the same in any batch."""
         numbers = Stream.PATHS.numbers(len(x0), first_sample)
-        return _binomial(_counts(x0), math.exp(-t), _uniform(seed, numbers, x0.shape[1:], Draw.START()))
+        return _binomial(_counts(x0), math.exp(-t), uniform_noise(seed, numbers, x0.shape[1:], Draw.START()))
 
     def loss(self, births: Tensor, x0: Tensor, xt: Tensor, t: float) -> Tensor:
         """The loss (n,) of predicted births y > 0 (n, *shape): p (y - b log y - (b - b log b)) with b = x_0 - x_t, summed.
@@ -98,8 +98,8 @@ class Blackout:
             mean = births(x, t)
             if mean.shape != x.shape or not bool((mean.isfinite() & (mean >= 0)).all()):
                 raise InputError(f"births at t = {t:g} are of shape {tuple(mean.shape)}, negative or not finite")
-            born = _rounded(mean.double().cpu(), _uniform(seed, numbers, shape, Draw.CHANCE(2 * k)))
-            x = x + _binomial(born, revival(t, s), _uniform(seed, numbers, shape, Draw.CHANCE(2 * k + 1)))
+            born = _rounded(mean.double().cpu(), uniform_noise(seed, numbers, shape, Draw.CHANCE(2 * k)))
+            x = x + _binomial(born, revival(t, s), uniform_noise(seed, numbers, shape, Draw.CHANCE(2 * k + 1)))
         return x
 
 
@@ -149,11 +149,6 @@ def _counts(x: Tensor) -> Tensor:
     if x.is_floating_point() or x.dtype == torch.bool or bool((x < 0).any()):
         raise InputError(f"counts are {x.dtype}; expected int64 values of at least 0")
     return x
-
-
-def _uniform(seed: int, numbers: range, shape: Sequence[int], draw: DrawNumber) -> Tensor:
-    """Uniform numbers (n, *shape) in (0, 1), float64, of these samples."""
-    return torch.special.ndtr(unit_noise(seed, numbers, shape, draw).double())
 
 
 def _rounded(mean: Tensor, u: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from fewer.errors import InputError
 from fewer.guidance.passes import Passes, Past, finite
 from fewer.guidance.residual import VIRTUAL, ResidualGuidance
 from fewer.models.model import Model
-from fewer.noise import Draw, DrawNumber, unit_noise
+from fewer.noise import Draw, DrawNumber, uniform_noise, unit_noise
 from fewer.plan import Guidance, Plan
 from fewer.registry import part
 
@@ -139,8 +139,7 @@ class Stream:
             return False
         cosine = float(F.cosine_similarity(image.flatten().double(), self._kept.flatten().double(), dim=0))
         probability = max(0.0, (cosine - self.similarity) / (1 - self.similarity))
-        drawn = unit_noise(self.seed, [number], (1,), Draw.PROBE()).double()
-        return float(torch.special.ndtr(drawn)) < probability
+        return float(uniform_noise(self.seed, [number], (1,), Draw.PROBE())) < probability
 
     def _tick(self) -> Tensor | None:
         """One call for all frames under way, or one a rule of guidance; the result of the oldest where it was at the last row."""

@@ -11,9 +11,10 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from fewer import GaussianMixture, Model, sample, standard
-from fewer.calibrate.shared_noise import SharedNoise, shared_noise, squared_error
+from fewer.calibrate.shared_noise import SharedNoise, shared_noise
 from fewer.claims.claim import Beside, Measured, claim
 from fewer.claims.repeated import mean
+from fewer.evaluate.statistics.paired import squared_errors
 from fewer.models.bundled import digits_classifier, digits_images
 from fewer.models.schedules import VarianceExploding
 from fewer.noise import unit_noise
@@ -141,7 +142,7 @@ def against_random(calls: int, seed: int, sabotage: bool) -> Measured:
     beside: Beside = {
         "distance": mean(perceived(mine, right).tolist()), "baseline's": mean(perceived(its, right).tolist()),
         "of zero noise": mean(perceived(flat, right).tolist()),
-        "squared error": mean(squared_error(mine, right).tolist()), "its squared error": mean(squared_error(its, right).tolist()),
+        "squared error": mean(squared_errors(mine, right).tolist()), "its squared error": mean(squared_errors(its, right).tolist()),
         "rank correlation of 12 candidates": float(spearmanr(several, found.distances.mean(1)[:12]).statistic),
     }  # fmt: skip
     return Measured(mean((perceived(mine, right) - perceived(its, right)).tolist()), beside)
