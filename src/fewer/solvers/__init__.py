@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,15 @@ class Solver(Protocol):
 
     def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
         """Walk down the levels, the last of which is 0, with exactly `calls` calls; the final state."""
+
+
+@runtime_checkable
+class SaysOfPoints(Protocol):
+    """A solver that says whether it is exact where the data are one point; those that say nothing are."""
+
+    @property
+    def exact_on_points(self) -> bool:
+        """Whether states of such data have the mean and the deviation of their level, at any number of calls."""
 
 
 def compile_plan(solver: Solver, places: Sequence[Level], calls: int | None = None, name: str = "plan") -> Plan:
