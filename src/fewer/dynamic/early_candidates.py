@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -89,22 +90,24 @@ def edit_best(
             some = slice(at, at + max(1, batch // candidates))
             mine = noise[at * candidates : (at + len(sources[some])) * candidates]
             asked = None if y is None else y[some]
-            found.append(_edited(model, played, steps, mine, sources[some].to(mine), asked, early, threshold))
+            given = sources[some].to(mine)
+            x = begin(played, mine, partial(torch.zeros_like, mine))
+            x = add(x, 1 - float(played.start.tau), given.repeat_interleave(candidates, 0))
+            found.append(_edited(model, steps, x, given, asked, early, threshold))
     x, scores, background = (torch.cat(column) for column in zip(*found, strict=True))
     passes = [1 if row.guidance is None else row.guidance.passes for row in played.rows]
     return Edited(x, scores.argmin(1), scores, background, candidates * sum(passes[:early]) + sum(passes[early:]))
 
 
 def _edited(
-    model: Model, plan: Plan, steps: list[Step], noise: Tensor, sources: Tensor, y: Tensor | None, early: int, threshold: float
+    model: Model, steps: list[Step], x: Tensor, sources: Tensor, y: Tensor | None, early: int, threshold: float
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Edits, scores (n, K) and background of some sources; the candidates of each are neighbours in `noise`."""
-    k = len(noise) // len(sources)
+    """Edits, scores (n, K) and background of some sources; starting states of the candidates of each are neighbours in x."""
+    k = len(x) // len(sources)
     each = sources.repeat_interleave(k, 0)
-    x = add(begin(plan, noise, lambda: torch.zeros_like(noise)), 1 - float(plan.start.tau), each)
     begun = History(past={})
     x = play(model, steps[:early], x, None if y is None else y.repeat_interleave(k, 0), history=begun)
-    last, tau = early - 1, float(plan.rows[early - 1].tau)
+    last, tau = early - 1, float(steps[early - 1].row.tau)
     passes = (begun.past or {})[last].u
     relevance = (passes["label"] - passes["empty"]).abs().mean(1, keepdim=True).unflatten(0, (-1, k)).mean(1)
     relevance = relevance / per_sample(relevance.flatten(1).amax(1).clamp_min(1e-30), relevance)

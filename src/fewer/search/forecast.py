@@ -131,7 +131,7 @@ def _of_distilled(request: Request, known: Distilled) -> dict[str, int]:
         "many-step samples": many_step_evaluations(known, fresh, request.guidance),
         PIPELINE: 4 * fresh * passes * known.calls,
     }
-    few = min(n, max(32, n // 4))
+    few = request.ranked_on
     for budget in request.budgets:
         stages[stage(budget, "standard plans")] = 3 * sum(part.ranked for part in parts("grids")) * few * budget.nfe
         stages[stage(budget, "search")] = (
