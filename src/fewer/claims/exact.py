@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
 
 from fewer import GaussianMixture, Model, Plan, load, standard
-from fewer.claims.claim import Measured, Tier, claim
+from fewer.claims.claim import Measured, claim
 from fewer.claims.reference import Reference
 from fewer.evaluate.statistics.interval import Interval
 from fewer.models.schedules import Schedule, VarianceExploding, betas, discrete
@@ -60,25 +60,28 @@ def against(plan: Plan, other: Plan, seed: int, by_sigma: bool = False, noises: 
     return reference(seed, by_sigma, noises).ratio(plan, other)
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two standard plans of as many calls on the exact images.
+
+    first, second  (solver, grid)
+    by_sigma       under the variance-exploding process
+    noises         of the comparison: more where the two are close
+    """
+
+    first: tuple[str, str]
+    second: tuple[str, str]
+    calls: int
+    by_sigma: bool = False
+    noises: int = NOISES
+
+
 def ratio_claim(
-    name: str,
-    *,
-    statement: str,
-    baseline: str,
-    plans: tuple[tuple[str, str], tuple[str, str]],
-    calls: int,
-    by_sigma: bool = False,
-    broken: Callable[[Plan, str, Model], Plan] | None = None,
-    noises: int = NOISES,
-    tier: Tier = "quick",
+    name: str, pair: Pair, *, statement: str, baseline: str, broken: Callable[[Plan, str, Model], Plan] | None = None
 ) -> None:
     """Register the claim that the first plan's error is below the other's, or, with no `broken` variant, at least 1 % above.
 
-    plans        (solver, grid) of both
-    by_sigma     under the variance-exploding process
-    broken       of (plan, its solver, the model); where the plan is claimed to be worse, the other plan is
-    noises       of the comparison: more where the two are close
-    tier         full where they take longer than a quick claim may
+    broken  of (plan, its solver, the model); where the plan is claimed to be worse, the other plan is
     """
 
     @claim(
@@ -87,11 +90,11 @@ def ratio_claim(
         baseline=f"{baseline}; exact 16x16 image mixture",
         above=-math.inf if broken else 1.01,
         below=1.0 if broken else math.inf,
-        tier=tier,
+        tier="full" if pair.noises > 1024 else "quick",
     )
     def check(seed: int, sabotage: bool) -> Measured:
-        model = images_by_sigma() if by_sigma else images()
-        mine, its = (standard(solver, model, calls, grid) for solver, grid in plans)
+        model = images_by_sigma() if pair.by_sigma else images()
+        mine, its = (standard(solver, model, pair.calls, grid) for solver, grid in (pair.first, pair.second))
         if sabotage:
-            mine = broken(mine, plans[0][0], model) if broken else its
-        return Measured(against(mine, its, seed, by_sigma, noises))
+            mine = broken(mine, pair.first[0], model) if broken else its
+        return Measured(against(mine, its, seed, pair.by_sigma, pair.noises))

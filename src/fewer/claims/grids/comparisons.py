@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fewer.claims.broken import crowded
 from fewer.claims.claim import Measured, claim
-from fewer.claims.exact import against, images, ratio_claim
+from fewer.claims.exact import Pair, against, images, ratio_claim
 from fewer.grids import Range
 from fewer.grids.shift import shift
 from fewer.registry import find
@@ -37,34 +37,29 @@ COMPARISONS = (
 for grid, other, solver, calls, by_sigma, worse in COMPARISONS:
     ratio_claim(
         f"{grid}/against-{other}",
+        Pair((solver, grid), (solver, other), calls, by_sigma),
         statement=f"With {solver} at {calls} calls its error is {'at least 1 % above' if worse else 'below'} that on the {other} "
         "grid",
         baseline=f"{other} with the same solver, calls and noise",
-        plans=((solver, grid), (solver, other)),
-        calls=calls,
-        by_sigma=by_sigma,
         broken=None if worse else crowded,
     )
 
 for solver in ("euler", "heun"):
     ratio_claim(
         f"jump/with-{solver}",
+        Pair((solver, "jump"), (solver, "karras"), 10, by_sigma=True),
         statement=f"With {solver} at 10 calls an early jump to the data prediction saves the last steps: its error is below "
         "that of the whole karras grid with as many calls",
         baseline="karras with the same solver, calls and noise",
-        plans=((solver, "jump"), (solver, "karras")),
-        calls=10,
-        by_sigma=True,
         broken=crowded,
     )
 
 for part, solver, grid in (("iadb", "iadb", "straight"), ("trigonometric", "ddim", "trigonometric")):
     ratio_claim(
         f"{part}/against-ddim-uniform",
+        Pair((solver, grid), ("ddim", "uniform"), 10),
         statement=f"At 10 calls {solver} on the {grid} grid has less error than ddim in regular training times",
         baseline="ddim on the uniform grid, same calls and noise",
-        plans=((solver, grid), ("ddim", "uniform")),
-        calls=10,
         broken=crowded,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fewer.claims.broken import reversed_weights
-from fewer.claims.exact import NOISES, ratio_claim
+from fewer.claims.exact import NOISES, Pair, ratio_claim
 
 # solver, what it is held against, grid, calls, process by sigma
 PAIRS = (
@@ -51,12 +51,8 @@ CLOSE = {
 for solver, other, grid, calls, by_sigma in PAIRS:
     ratio_claim(
         f"{solver}/against-{other}",
+        Pair((solver, grid), (other, grid), calls, by_sigma, CLOSE.get((solver, other), NOISES)),
         statement=f"At {calls} calls on the {grid} grid its error is below {other}'s",
         baseline=f"{other} on the same grid, calls and noise",
-        plans=((solver, grid), (other, grid)),
-        calls=calls,
-        by_sigma=by_sigma,
         broken=lambda plan, solver, model: reversed_weights(plan),
-        noises=CLOSE.get((solver, other), NOISES),
-        tier="full" if CLOSE.get((solver, other), NOISES) > 1024 else "quick",
     )
