@@ -17,13 +17,14 @@ from fewer.evaluate.scoring import Scoring
 from fewer.models.model import Model
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
 from fewer.models.schedules import Flow
+from fewer.search.arguments import Arguments
 from fewer.search.deadline import Deadline
 from fewer.search.forecast import LEAST_TIME, foreseen, least, within
 from fewer.search.request import Request, notes_for_large
 from fewer.search.stages.references import affordable, references
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.standards import likely_standards
-from fewer.search.tune import requested, searched, timed
+from fewer.search.tune import searched, timed
 
 COST = 1e-3  # seconds of an evaluation
 
@@ -44,7 +45,7 @@ class Slow:
         self.model = replace(exact, network=slow)
 
     def run(self, nfe: int | list[int], seconds: float | None, **options: object) -> tuple[Run, fewer.Result]:
-        request = requested(self.model, nfe, time=seconds, **options)(None)  # type: ignore[arg-type]
+        request = Arguments(nfe, time=seconds, **options).request(self.model)  # type: ignore[arg-type]
         run = Run(deadline=Deadline(seconds, lambda: self.now, request.evaluations))
         task = timed(Task(self.model, request, Scoring(), MICRO_BATCH), run)
         return run, searched(task, run)
@@ -63,7 +64,7 @@ class Slow:
 def test_a_search_ends_in_its_time_and_has_a_plan(nfe: int | list[int], seconds: float) -> None:
     slow = Slow()
     _, result = slow.run(nfe, seconds)
-    assert slow.now <= 1.25 * seconds + COST * least(requested(slow.model, nfe, time=seconds)(None), slow.model)
+    assert slow.now <= 1.25 * seconds + COST * least(Arguments(nfe, time=seconds).request(slow.model), slow.model)
     assert result.plan.nfe <= max([nfe] if isinstance(nfe, int) else nfe)
     assert len(result.front) == (1 if isinstance(nfe, int) else len(nfe))
     assert result.results["quality"]["paired_rmse"]["value"] > 0
@@ -76,7 +77,7 @@ def test_a_time_in_which_nothing_can_be_done_is_refused_at_once(nfe: int | list[
     slow = Slow()
     with pytest.raises(InputError, match=r"time is .* at least [\d,]+ evaluations, about"):
         slow.run(nfe, seconds)
-    request = requested(slow.model, nfe, time=seconds)(None)
+    request = Arguments(nfe, time=seconds).request(slow.model)
     assert COST * least(request, slow.model) > LEAST_TIME * seconds
     assert slow.now < 1.0
 
@@ -126,7 +127,7 @@ def test_held_out_noises_are_as_many_as_their_share_allows(seed: int, evaluation
     """Of 40 % of the evaluations, what the search's own reference solution leaves; as many as were planned, and at least 16."""
     slow = Slow(seed)
     run = Run(deadline=Deadline(None, lambda: slow.now, evaluations))
-    request = requested(slow.model, 5, evaluations=evaluations)(None)
+    request = Arguments(5, evaluations=evaluations).request(slow.model)
     task = timed(Task(slow.model, request, Scoring(), MICRO_BATCH), run)
     refs = references(task, run, likely_standards(slow.model, request, 5))
     n, each = len(refs.judge), refs.judge.source.plan.nfe  # type: ignore[union-attr]
@@ -136,7 +137,7 @@ def test_held_out_noises_are_as_many_as_their_share_allows(seed: int, evaluation
 
 def run_request(model: Model, nfe: int | list[int], evaluations: int) -> Request:
     """The request of so many evaluations, with the noises that they allow."""
-    return within(requested(model, nfe, evaluations=evaluations)(None), model, math.inf)
+    return within(Arguments(nfe, evaluations=evaluations).request(model), model, math.inf)
 
 
 @pytest.mark.slow
@@ -188,11 +189,11 @@ def test_a_search_of_a_large_network_is_bounded_unless_its_cost_is_given(
     huge: Model, options: dict[str, Any], most: int | None
 ) -> None:
     assert huge.parameters == 200_000_000
-    request = requested(huge, **{"nfe": 5, **options})(None)
+    request = Arguments(**{"nfe": 5, **options}).request(huge)
     assert request.evaluations == most
     noted = notes_for_large(request, huge)
     assert bool(noted) == (most in (8_000, 16_000))
-    assert requested(Slow().model, 5)(None).evaluations is None
+    assert Arguments(5).request(Slow().model).evaluations is None
 
 
 @pytest.mark.parametrize(
@@ -206,14 +207,14 @@ def test_a_search_of_a_large_network_is_bounded_unless_its_cost_is_given(
 @pytest.mark.slow
 def test_evaluations_are_foreseen_within_a_factor_of_two(nfe: int | list[int], options: dict[str, int]) -> None:
     slow = Slow(seed=1)
-    foretold = sum(foreseen(requested(slow.model, nfe, **options)(None), slow.model).values())  # type: ignore[arg-type]
+    foretold = sum(foreseen(Arguments(nfe, **options).request(slow.model), slow.model).values())  # type: ignore[arg-type]
     _, result = slow.run(nfe, None, **options)
     assert result.results["evaluations"] / 2 <= foretold <= 2 * result.results["evaluations"]
 
 
 def test_what_is_told_of_the_whole_run_rises_to_its_end() -> None:
     slow, told = Slow(), []
-    request = requested(slow.model, 3, noises=16, fresh=16, trials=2)(None)
+    request = Arguments(3, noises=16, fresh=16, trials=2).request(slow.model)
     run = Run(deadline=Deadline(None, lambda: slow.now), overall=lambda made, whole: told.append((made, whole)))
     searched(timed(Task(slow.model, request, Scoring(), MICRO_BATCH), run), run)
     assert [made for made, _ in told] == sorted(made for made, _ in told)

@@ -12,9 +12,9 @@ import fewer
 from fewer.integrations.engines import played_by
 from fewer.levels import log_s
 from fewer.models.schedules import VarianceExploding
+from fewer.search.arguments import Arguments
 from fewer.search.playable import space_of
 from fewer.search.request import Budget, identity
-from fewer.search.tune import requested
 
 SMALL: dict[str, Any] = {"trials": 2, "noises": 16, "fresh": 16}
 
@@ -60,9 +60,10 @@ def test_levels_are_all_that_moves(name: str, model: fewer.Model) -> None:
 
 def test_a_study_is_of_its_solver(model: fewer.Model) -> None:
     of = {
-        name: identity(requested(model, 4, playable_by=name)(None), model, Budget(4)) for name in ("euler", "dpmpp-2m")
+        name: identity(Arguments(4, playable_by=name).request(model), model, Budget(4))
+        for name in ("euler", "dpmpp-2m")
     }
-    plain = identity(requested(model, 4)(None), model, Budget(4))
+    plain = identity(Arguments(4).request(model), model, Budget(4))
     assert len({str(each) for each in (*of.values(), plain)}) == 3
     assert "playable_by" not in plain
 

@@ -3,57 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
-from fewer.arguments import as_count, as_count_or_none, as_model, as_number, as_number_or_none
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
 from fewer.evaluate.cost.pace import Forecast, batch_memory, timed_pace
-from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
-from fewer.evaluate.objectives import Judging, check_objective, judging_of
-from fewer.evaluate.scoring import Scoring, scoring_of
 from fewer.integrations.as_it_is import guidance_notes
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
+from fewer.search.arguments import Arguments
 from fewer.search.deadline import Deadline
-from fewer.search.distilled import beside_own_calls, criterion_of_distilled, grounds, strategy_for, with_teacher
+from fewer.search.distilled import beside_own_calls, grounds
 from fewer.search.forecast import LEAST_NOISES, check_clocking, check_room, foreseen, within
 from fewer.search.outfolder import own_folder
-from fewer.search.playable import check_playable, playable_request, whole_rows
-from fewer.search.request import (
-    Budget,
-    Request,
-    check,
-    check_resumable,
-    enough_noises,
-    evaluations_of,
-    for_large,
-    identity,
-    limited,
-    notes_for_large,
-    paid_by,
-    strategy_of,
-)
+from fewer.search.request import Budget, Request, check_resumable, identity, notes_for_large
 from fewer.search.results import Result, result_of
 from fewer.search.shared import Shared
-from fewer.search.space import check_keep
 from fewer.search.stages.clocked import kept_within
 from fewer.search.stages.explore import Ranked, rank, search
-from fewer.search.stages.free_scale import EACH, NOISES, PLACEHOLDER, check_auto, find_scale, or_unguided
+from fewer.search.stages.free_scale import EACH, NOISES, find_scale, or_unguided
 from fewer.search.stages.references import References, references, with_pipeline
 from fewer.search.stages.run import Overall, Progress, Run, Task
 from fewer.search.stages.verify import verify
-from fewer.search.starts import From, check_starts, split
-from fewer.search.strategies.joint import names_of
+from fewer.search.starts import From
 from fewer.search.strategies.standards import likely_standards
 from fewer.search.strategy import Strategy
 from fewer.search.study import STUDY, noises_of
@@ -61,7 +42,6 @@ from fewer.search.verdict import Outcome, matches, refusal
 from fewer.workers.team import team_of
 from fewer.workers.where import check_workers
 
-MOST_UNASKED = 1024  # noises that an objective has by itself where it needs more than usual
 HOPELESS = 4.0  # times the pipeline's error, at which no budget is searched
 
 
@@ -165,32 +145,25 @@ def tune(
     Raises InputError for budgets, scales and words that make no sense for the model, for a time in which not even a coarse
     run can be done, and for a folder that cannot be written or that another search has.
     """
-    model, time = with_teacher(as_model(model), teacher), as_number_or_none(time, "time")
-    guidance = guidance if isinstance(guidance, str) else as_number_or_none(guidance, "guidance")
-    batch, workers = as_count_or_none(batch, "batch"), check_workers(workers)
+    arguments = Arguments(
+        nfe, seed=seed, guidance=guidance, keep=keep, margin=margin, playable_by=playable_by, match=match, macs=macs, ms=ms,
+        data=data, features=features, metric=metric, objective=objective, teacher=teacher, trials=trials, time=time, batch=batch,
+        noises=noises, fresh=fresh, evaluations=evaluations, strategy=strategy, start_from=start_from,
+    )  # fmt: skip
+    model, workers = arguments.model_of(model), check_workers(workers)
     shared = None if study is None else Shared.at(study)
     if resume or shared is not None:
         check_resumable(model)
-    judging = _judging(model, objective, scoring_of(model, data, features, metric))
-    criterion, scoring = judging.search, judging.scoring
-    run = Run(progress or (lambda *_: None), Deadline(time), overall=overall or (lambda *_: None))
-    if ms is not None and time is not None:  # clocking the network for milliseconds takes long itself
-        check_clocking(time, model)
-    request_at = requested(
-        model, nfe, seed=seed, keep=keep, playable_by=playable_by, margin=margin, match=match, macs=macs, ms=ms,
-        trials=trials, time=time, noises=noises, fresh=fresh, evaluations=evaluations, strategy=strategy, start_from=start_from,
-        objective=criterion, verdict=judging.verdict, late=run.deadline.late,
-    )  # fmt: skip
-    if isinstance(guidance, str):
-        if model.distilled is not None:
-            raise InputError(
-                f"guidance is auto, which is for denoisers; {model.name} is distilled: give a scale, or none"
-            )
-        check_auto(guidance, model, scoring, criterion)
-    request = request_at(PLACEHOLDER if isinstance(guidance, str) else guidance)
+    judging = arguments.judging(model)
+    scoring, free_scale = judging.scoring, arguments.free_scale
+    run = Run(progress or (lambda *_: None), Deadline(arguments.time), overall=overall or (lambda *_: None))
+    if ms is not None and arguments.time is not None:  # clocking the network for milliseconds takes long itself
+        check_clocking(arguments.time, model)
+    request_at = arguments.requested(model, judging, run.deadline.late)
+    request = request_at(arguments.known_scale)
     run.deadline.evaluations = request.evaluations
     scoring.check(request.held_out)
-    defined = not isinstance(guidance, str) and not run.deadline.bounded  # else its scale or noises are not known yet
+    defined = not free_scale and not run.deadline.bounded  # else its scale or noises are not known yet
     searches = {
         f"nfe-{budget.nfe}": identity(request, model, budget) if defined else None
         for budget in request.budgets[: 1 if match else None]
@@ -201,123 +174,27 @@ def tune(
         nullcontext() if out is None else own_folder(out, searches, resume, force) as folder,
         team_of(workers, model) as team,
     ):
-        task = timed(Task(model, request, scoring, batch or MICRO_BATCH, folder, resume, team, shared), run)
-        if isinstance(guidance, str):
+        task = timed(Task(model, request, scoring, arguments.batch or MICRO_BATCH, folder, resume, team, shared), run)
+        if free_scale:
             found = request_at(find_scale(task, run).scale)
             task = replace(task, request=replace(found, noises=task.request.noises, held_out=task.request.held_out))
-        return searched(task, run, command, free_scale=isinstance(guidance, str))
+        return searched(task, run, command, free_scale)
 
 
-def requested(
-    model: Model,
-    nfe: int | Sequence[int] | None = None,
-    *,
-    seed: int = 0,
-    keep: Iterable[str] = (),
-    playable_by: str | None = None,
-    margin: float = 0.05,
-    match: bool = False,
-    macs: float | Sequence[float] | None = None,
-    ms: float | Sequence[float] | None = None,
-    trials: int | None = None,
-    time: float | None = None,
-    noises: int | None = None,
-    fresh: int | None = None,
-    evaluations: int | None = None,
-    strategy: str | Strategy = "regression",
-    start_from: From = (),
-    objective: Criterion = PAIRED,
-    verdict: Criterion | None = None,
-    late: Callable[[], bool] = lambda: False,
-) -> Callable[[float | None], Request]:
-    """The checked request of these arguments of `tune` at a guidance scale; `late` ends the clocking of milliseconds.
-
-    Raises InputError as `tune` does.
-    """
-    model, kept = as_model(model), check_keep(keep)
-    strategy = strategy_for(model, strategy, () if isinstance(start_from, tuple) and not start_from else [start_from],
-                            macs=macs, ms=ms, playable_by=playable_by)  # fmt: skip
-    if playable_by is not None:
-        playable_by, kept = playable_request(playable_by, model, kept)
-    seed, margin = as_count(seed, "seed", 0), as_number(margin, "margin")
-    trials, time = as_count_or_none(trials, "trials", 0), as_number_or_none(time, "time")
-    noises, fresh = as_count_or_none(noises, "noises", 8), as_count_or_none(fresh, "fresh", 8)
-    evaluations = as_count_or_none(evaluations, "evaluations", 0)
-    blocks = names_of(model) if "blocks" not in kept and not model.others and (macs, ms) != (None, None) else ()
-    limits = limited(model, blocks, nfe, match, macs, ms, late)
-    strategies, plans = split(start_from, model)
-    of_pairs = model.distilled is None
-    unbounded = all(given is None for given in (evaluations, time, trials, noises))
-
-    def enough_for(by: Criterion, least: int, most: int) -> int:
-        return max(enough_noises(model, least, most), by.least if by.least <= MOST_UNASKED else 0)
-
-    def request_at(scale: float | None) -> Request:
-        budgets = paid_by(model, limits, scale) if limits else evaluations_of(nfe, match)
-        if playable_by is not None and match and nfe is None:
-            budgets = whole_rows(budgets, scale)
-        request = Request(
-            budgets, seed=seed, guidance=scale, keep=kept, margin=margin, trials=trials, time=time, match=match,
-            noises=enough_for(objective, *(96, 128) if of_pairs else (128, 256)) if noises is None else noises,
-            held_out=enough_for(verdict or objective, *(64, 256) if of_pairs else (256, 1024)) if fresh is None else fresh,
-            verdict=None if verdict is objective else verdict,
-            strategy=strategy_of(strategy, "strategy"), start_from=strategies, start_plans=plans, objective=objective,
-            evaluations=for_large(model, budgets, scale) if unbounded else evaluations, playable_by=playable_by,
-        )  # fmt: skip
-        check(request, model)
-        if playable_by is not None:
-            check_playable(playable_by, (request.strategy, *strategies), scale, [budget.nfe for budget in budgets])
-        check_starts(request, model)
-        return request
-
-    return request_at
-
-
-def _judging(model: Model, objective: str, scoring: Scoring) -> Judging:
-    """By what plans of the model are ranked, and by what the outcome is judged."""
-    if model.distilled is None:
-        return judging_of(objective, scoring, model.data_range)
-    word = check_objective(objective, scoring.metric is not None)
-    if word != objective:
-        raise InputError(
-            f"objective is {objective!r}; {model.name} is distilled, whose plans are searched and judged by one distance: "
-            "name its features by --features"
-        )
-    criterion = criterion_of_distilled(model, word, scoring)
-    return Judging(criterion, criterion, scoring)
-
-
-def foresee(
-    model: Model,
-    nfe: int | Sequence[int] | None = None,
-    *,
-    guidance: float | Literal["auto"] | None = None,
-    batch: int | None = None,
-    data: Tensor | None = None,
-    features: Features | None = None,
-    metric: OwnMetric | None = None,
-    objective: str = "paired",
-    teacher: Model | None = None,
-    **options: Any,
-) -> Forecast:
+def foresee(model: Model, arguments: Arguments) -> Forecast:
     """What `tune` with these arguments would take, from a timed play of the model; nothing is searched or written.
 
-    options  of `requested`. The evaluations are right within a factor of 2, and `time` bounds them.
-    Raises InputError as `tune` does.
+    The evaluations are right within a factor of 2, and `time` bounds them. Raises InputError as `tune` does.
     """
-    scale = PLACEHOLDER if isinstance(guidance, str) else guidance
-    model = with_teacher(as_model(model), teacher)
-    judging = _judging(model, objective, scoring_of(model, data, features, metric))
-    if isinstance(guidance, str):
-        check_auto(guidance, model, judging.scoring, judging.search)
-    request = requested(model, nfe, objective=judging.search, verdict=judging.verdict, **options)(scale)
-    size = batch or MICRO_BATCH
+    model = arguments.model_of(model)
+    request = arguments.request(model)
+    scale, size = request.guidance, arguments.batch or MICRO_BATCH
     check_room(request, model, timed_pace(model, scale, LEAST_NOISES))
     pace = timed_pace(model, scale, size)
     fitting = within(request, model, pace)
     kept = 4 * math.prod(model.shape) * 3 * (fitting.noises + 4 * fitting.held_out)  # noises, targets and samples
     memory = batch_memory(model, scale, size) + kept
-    found = {"guidance scale": EACH * NOISES} if isinstance(guidance, str) else {}
+    found = {"guidance scale": EACH * NOISES} if arguments.free_scale else {}
     stages, notes = found | foreseen(fitting, model, pace), notes_for_large(request, model)
     return Forecast(stages, pace, memory, most=request.time, limit=request.evaluations, notes=notes)
 

@@ -127,6 +127,7 @@ def tune(
     from fewer.evaluate.objectives import check_objective
     from fewer.files import file_name
     from fewer.search import tune as run
+    from fewer.search.arguments import Arguments
     from fewer.search.outfolder import check_folder
     from fewer.search.shared import check_study, without_password
     from fewer.search.space import check_keep
@@ -155,7 +156,7 @@ def tune(
     }  # fmt: skip
     if dry_run:
         names = ("plan.json", "results.json", "report.html", "study.db", "front/", "samples.npz")
-        print_forecast(foresee(network, calls, **request, **figures), [folder / name for name in names])
+        print_forecast(foresee(network, Arguments(calls, **request, **figures)), [folder / name for name in names])
         return
     kept = f"the candidates found so far are kept in {folder}: --resume goes on with them"
     with if_interrupted(lambda: kept if (folder / STUDY).exists() else NOTHING), progress(time) as report:
