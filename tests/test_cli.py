@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -115,7 +116,10 @@ def test_bad_input_ends_with_one_line_and_writes_nothing(
 
 
 @pytest.mark.usefixtures("few_standards")
-def test_tune_sample_compare_and_report(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_tune_sample_compare_and_report(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewer.cli.progress.SILENT", math.inf)  # on a slow machine a log says every minute where it is
     assert run(["tune", "my_models:good", "--nfe", "3-4", "--trials", "3", "--out", "made"]) == 0
     out, err = capfd.readouterr()
     assert "good: distance to the reference solution" in out
