@@ -17,13 +17,14 @@ from fewer.evaluate.features import PCA, Pixels
 from fewer.evaluate.objectives import judging_of
 from fewer.evaluate.scoring import Scoring
 from fewer.noise import Stream, unit_noise
+from fewer.search.blackbox.bayesian import Bayesian
 from fewer.search.blackbox.random_search import RandomSearch
 from fewer.search.choice import Terms, judge
 from fewer.search.objective import Objective
 from fewer.search.space import Space
 from fewer.search.strategies.fitted_noise import FittedNoise
 from fewer.search.strategy import Candidate
-from fewer.solvers.noise_share import with_noise
+from fewer.solvers.noise_share import shares_of, with_noise
 from tests.refused_commands import check_refused
 
 BED = bed_of(0.6)
@@ -60,6 +61,15 @@ def test_a_search_goes_on_where_it_stopped_and_begins_with_the_best_plan_that_is
     whole = list(QUICK.search(on, space, [], 1))
     assert whole[0].plan.rows == min((worse, PLAN), key=on.score).rows
     assert list(QUICK.search(on, space, whole[:5], 1)) == whole[5:]
+
+
+def test_the_shares_of_standard_samplers_with_noise_are_tried_first_and_the_optimizer_begins_at_the_best() -> None:
+    noisy = tuple(fewer.standard(name, BED.model, 4, "logsnr") for name in ("ancestral", "er-sde-1", "seeds-3"))
+    space, strategy = Space(BED.model, (PLAN,), noisy=noisy), replace(QUICK, by=Bayesian(first=2))
+    done = list(strategy.search(objective(), space, [], 0))
+    assert [c.state["shares"] for c in done[1:3]] == [pytest.approx(shares_of(plan)[:-1]) for plan in noisy[:2]]
+    assert len({tuple(c.state["x"]) for c in done}) == len(done)  # none is played twice
+    assert list(strategy.search(objective(), space, done[:2], 0)) == done[2:]
 
 
 def test_most_bounds_the_shares() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 import fewer
 from fewer.errors import InputError
 from fewer.evaluate.by_figure import ByEnergy, ByFigure, ByFrechet, ByMetric
+from fewer.evaluate.by_sliced import BySliced
 from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.evaluate.distances.energy import energy_distance
 from fewer.evaluate.distances.own_metric import OwnMetric
@@ -32,7 +33,7 @@ from fewer.search.ranking import Ranking
 from fewer.search.request import Budget, Request, identity
 from fewer.search.space import Space
 from fewer.search.strategies.gauss_newton import GaussNewton
-from fewer.search.strategies.standards import Standards
+from fewer.search.strategies.standards import LIKELY_BEST, LIKELY_NOISY, Standards, kept_standards
 from fewer.search.strategy import Candidate
 
 FIRST = 64
@@ -96,11 +97,11 @@ def chosen(criterion: Criterion, tuned: str, standards: list[str]) -> tuple[str,
 def criteria() -> list[Criterion]:
     data = torch.randn(200, DIMENSIONS, generator=torch.Generator().manual_seed(5))
     scorings = [Scoring(), Scoring(data)]
-    found: list[Criterion] = [make(scoring) for make in (ByEnergy, ByFrechet) for scoring in scorings]
+    found: list[Criterion] = [make(scoring) for make in (ByEnergy, ByFrechet, BySliced) for scoring in scorings]
     return found + [ByMetric(scoring, metric=OwnMetric("spread", spread_out)) for scoring in scorings]
 
 
-@pytest.mark.parametrize("criterion", [ByEnergy(), ByFrechet(), *criteria()[1:4:2]], ids=lambda c: c.title)
+@pytest.mark.parametrize("criterion", [ByEnergy(), ByFrechet(), BySliced(), *criteria()[1:6:2]], ids=lambda c: c.title)
 def test_a_distance_takes_the_right_distribution_where_pairs_take_the_nearer_samples(criterion: Criterion) -> None:
     assert chosen(PAIRED, "elsewhere", ["near"]) == ("near", "worse", "near")
     assert chosen(criterion, "elsewhere", ["near"]) == ("tuned", "better", "near")
@@ -247,7 +248,7 @@ def test_a_search_by_an_objective_ends_alike_and_says_by_what_it_judged(objectiv
     ("options", "message"),
     [
         ({"objective": "pared"}, "did you mean paired"),
-        ({"objective": 5}, "expected one of paired, energy, fd, metric"),
+        ({"objective": 5}, "expected one of paired, energy, fd, sliced, metric"),
         ({"objective": "metric"}, "give metric"),
         ({"objective": "energy", "strategy": "per-step"}, "paired errors alone"),
         ({"objective": "energy", "start_from": ["per-step"]}, "paired errors alone"),
@@ -263,6 +264,24 @@ def test_an_objective_that_makes_no_sense_is_refused(options: dict[str, object],
     mixture = fewer.GaussianMixture.random((dimensions,), components=2, seed=0)
     with pytest.raises(InputError, match=message):
         fewer.tune(fewer.Model.from_mixture(mixture, Flow(), hash="x"), nfe=3, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("objective", ["paired", "energy"])
+def test_standard_plans_with_noise_compete_where_plans_are_judged_by_all_samples(objective: str) -> None:
+    """Among them are more than the ones without; they have no figures of pairs."""
+    model = exact()
+    request = Request((Budget(6),), objective=criterion_of(objective, Scoring()))
+    plans = kept_standards(model, request, 6)
+    noisy = [plan for plan in plans if plan.stochastic]
+    assert bool(noisy) == (objective == "energy")
+    if noisy:
+        assert {"er-sde-3", "dpmpp-2m-sde", "seeds-3", "ddim-eta"} <= {plan.recipe.solver for plan in noisy}
+        assert any(plan.stochastic for plan in plans[: len(LIKELY_BEST) + len(LIKELY_NOISY)])
+        noise = torch.randn(32, DIMENSIONS, generator=torch.Generator().manual_seed(0))
+        objective_of = Objective(model, noise, None, noise, criterion=request.objective)
+        with_noise, without = Standards((noisy[0], plans[0])).search(objective_of, None, [], 0)  # type: ignore[arg-type]
+        assert set(with_noise.state) == {"loss"}
+        assert set(without.state) == {"loss", "paired_rmse", "typical_error"}
 
 
 def test_a_leaderboard_begins_with_the_best_by_a_metric_of_either_direction() -> None:

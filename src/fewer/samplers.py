@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 
 from fewer.arguments import as_count, as_model, as_number_or_none
 from fewer.errors import InputError
@@ -15,7 +17,7 @@ from fewer.models.schedules import VarianceExploding
 from fewer.noise import MOST
 from fewer.plan import Plan, Row
 from fewer.plan.recipe import Recipe
-from fewer.registry import Part, guarded, name_of, parts, resolve
+from fewer.registry import Part, find, guarded, name_of, parts, resolve
 from fewer.solvers import Solver, compile_plan, places
 
 
@@ -128,21 +130,47 @@ def each_standard_plan(
     model: Model, nfe: int, guidance: float | None = None, solver: str | None = None, steps: str | None = None
 ) -> Iterator[Plan]:
     """The plans of `standard_plans`, each made as it is asked for."""
+    kinds = [kind for kind in parts("solvers") if _requested(kind, solver)]
+    grids = [grid for grid in parts("grids") if _requested(grid, steps)]
+    made = _each(model, nfe, guidance, kinds, grids)
+    return _distinct(plan for plan in made if not plan.stochastic)
+
+
+GRIDS_OF_NOISY = ("logsnr", "karras", "uniform")  # that samplers with noise are usually played on
+
+
+def each_noisy_plan(
+    model: Model, nfe: int, guidance: float | None = None, solver: str | None = None, steps: str | None = None
+) -> Iterator[Plan]:
+    """Plans of every solver that adds noise on the grids that such are usually played on, or of one solver or one grid.
+
+    They are for comparisons of distributions. Left out are repeated tables and grids that cannot place so few calls.
+    """
+    kinds = [kind for kind in parts("solvers") if solver in (None, kind.name)]
+    grids = [grid for grid in parts("grids") if (grid.name in GRIDS_OF_NOISY if steps is None else grid.name == steps)]
+    return _distinct(plan for plan in _each(model, nfe, guidance, kinds, grids) if plan.stochastic)
+
+
+def _each(
+    model: Model, nfe: int, guidance: float | None, solvers: Sequence[Part], grids: Sequence[Part]
+) -> Iterator[Plan]:
+    """The plans of these solvers on these grids that can be made."""
+    for kind, grid in product(solvers, grids):
+        with suppress(InputError):  # a grid that cannot place so few calls
+            yield _compiled(kind.name, model, nfe, grid.name, guidance)
+
+
+def _distinct(plans: Iterable[Plan]) -> Iterator[Plan]:
+    """The plans but for those whose levels, weights and noise an earlier one has."""
     tables = set()
-    for kind in parts("solvers"):
-        for grid in parts("grids"):
-            if not _requested(kind, solver) or not _requested(grid, steps):
-                continue
-            try:
-                plan = _compiled(kind.name, model, nfe, grid.name, guidance)
-            except InputError:
-                continue
-            table = tuple(
-                (round(float(row.tau), 9), *(round(float(b), 9) for b in row.b.values())) for row in plan.rows
-            )
-            if not plan.stochastic and table not in tables:
-                tables.add(table)
-                yield plan
+    for plan in plans:
+        table = tuple(
+            (round(float(row.tau), 9), round(float(row.noise), 9), *(round(float(b), 9) for b in row.b.values()))
+            for row in plan.rows
+        )
+        if table not in tables:
+            tables.add(table)
+            yield plan
 
 
 RENOISING = ("lcm", "tcd", "ddim")  # solvers of distilled models
@@ -153,22 +181,10 @@ def renoising_plans(
     model: Model, nfe: int, guidance: float | None = None, solver: str | None = None, steps: str | None = None
 ) -> list[Plan]:
     """The samplers of distilled models, or one, on every grid, or one; grids that cannot place so few calls are left out."""
-    plans: list[Plan] = []
-    tables = set()
     usual = EXPLODING if isinstance(model.schedule, VarianceExploding) else RENOISING
-    for kind in usual if solver is None else (solver,):
-        for grid in parts("grids"):
-            if not (_requested(grid, steps) or (steps is None and grid.name == "lcm")):
-                continue
-            try:
-                plan = _compiled(kind, model, nfe, grid.name, guidance)
-            except InputError:
-                continue
-            table = tuple((round(float(row.tau), 9), round(float(row.noise), 9)) for row in plan.rows)
-            if table not in tables:
-                tables.add(table)
-                plans.append(plan)
-    return plans
+    kinds = [find("solvers", kind) for kind in (usual if solver is None else (solver,))]
+    grids = [grid for grid in parts("grids") if _requested(grid, steps) or (steps is None and grid.name == "lcm")]
+    return list(_distinct(_each(model, nfe, guidance, kinds, grids)))
 
 
 def _requested(which: Part, name: str | None) -> bool:

@@ -151,7 +151,7 @@ class ByFigure(Criterion):
     ) -> Difference:
         """Samples against a baseline's from the same first noises; intervals of level 1 - alpha."""
         n = len(samples)
-        mine, theirs = (_left_out(self.by_rows(evaluator, each), n) for each in (samples, of_baseline))
+        mine, theirs = (parts_left_out(self.by_rows(evaluator, each), n) for each in (samples, of_baseline))
         own, other = pseudo_values(mine), pseudo_values(theirs)
         sign, allowed = -1.0 if self.higher else 1.0, math.copysign(margin, sum(other))
         value = student([a - b for a, b in zip(own, other, strict=True)], alpha=alpha)
@@ -186,7 +186,7 @@ class ByEnergy(ByFigure):
 
     def figure(self, evaluator: Evaluator, samples: Tensor) -> Interval:
         """The U-statistic with the jackknife's interval."""
-        figures = _left_out(self.by_rows(evaluator, samples), len(samples))
+        figures = parts_left_out(self.by_rows(evaluator, samples), len(samples))
         return replace(student(pseudo_values(figures), figures[0]), n=len(samples))
 
     def by_rows(self, evaluator: Evaluator, samples: Tensor) -> OfRows:
@@ -313,7 +313,7 @@ def _parts(n: int) -> int:
     return PARTS if n >= ENOUGH else PARTS // 2
 
 
-def _left_out(of_rows: OfRows, n: int) -> list[float]:
+def parts_left_out(of_rows: OfRows, n: int) -> list[float]:
     """The figure of n rows, and without each of the parts that they are dealt out to in turn."""
     numbers = torch.arange(n) % _parts(n)
     return left_out(lambda kept: of_rows(torch.isin(numbers, torch.tensor(kept)).nonzero()[:, 0]), _parts(n))

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from fewer.errors import InputError
 from fewer.evaluate.by_figure import ByEnergy, ByFrechet, ByMetric
+from fewer.evaluate.by_sliced import BySliced
 from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.evaluate.features import read_features
 from fewer.evaluate.scoring import Scoring, as_images
 
-OBJECTIVES = ("paired", "energy", "fd", "metric")
-ON_FEATURES = ("energy", "fd")  # those that may name features: fd:NAME
+OBJECTIVES = ("paired", "energy", "fd", "sliced", "metric")
+ON_FEATURES = ("energy", "fd", "sliced")  # those that may name features: fd:NAME
 
 
 class Judging(NamedTuple):
@@ -79,4 +80,7 @@ def criterion_of(objective: Any, scoring: Scoring) -> Criterion:
     if word == "metric" and metric is not None:
         return ByMetric(Scoring(scoring.data, metric=metric), metric=metric)
     distance = Scoring(scoring.data, scoring.features)
-    return {"paired": PAIRED, "energy": ByEnergy(distance), "fd": ByFrechet(distance)}[word]
+    by: dict[str, Criterion] = {
+        "paired": PAIRED, "energy": ByEnergy(distance), "fd": ByFrechet(distance), "sliced": BySliced(distance)
+    }  # fmt: skip
+    return by[word]

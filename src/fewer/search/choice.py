@@ -96,7 +96,7 @@ def judge(
     else:
         chosen, searched = baselines[0], errors.get(best.plan.name, math.nan)
         name = f"{best.plan.name} {nfe}" if best.plan.name in errors else best.plan.name
-    if moved is not None and moved.plan.stochastic:
+    if best.plan.stochastic or (moved is not None and moved.plan.stochastic):
         verdict = replace(verdict, rmse=None)  # which is of pairs
     if not chosen.plan.stochastic:
         verdict = replace(verdict, seeds=luck(evaluator.errors(chosen.samples), terms.margin))

@@ -18,6 +18,7 @@ from fewer.guidance.cfg import passes_at
 from fewer.models.distilled import Distilled
 from fewer.models.model import Model
 from fewer.registry import parts
+from fewer.samplers import GRIDS_OF_NOISY
 from fewer.search.deadline import BUDGETS, REFERENCES, SEARCHED
 from fewer.search.deadline import RANKED as RANKED_BY
 from fewer.search.request import DEFAULT, Budget, Request, enough_noises
@@ -25,6 +26,7 @@ from fewer.search.strategies.regression import RowsByRegression
 
 LEAST_CALLS = 64  # of a reference solution, the fewest that tell its error
 LIKELY = 4  # standard plans that tell how fine it must be
+NOISY = 32  # solvers that add noise
 RANKED = 12  # noises that a standard plan is ranked on, on average
 STEPS = 7  # on the levels from each start, with rows fitted anew
 CYCLES, TRIAL = 9, 4  # of Gauss-Newton, a Jacobian each, on all noises and on a quarter of them
@@ -118,7 +120,8 @@ def _unbounded(request: Request, model: Model, calls: int) -> dict[str, int]:
     few = request.ranked_on
     for budget in request.budgets:
         ranked = min(few, RANKED) if request.objective.paired else few
-        stages[stage(budget, "standard plans")] = standard_count(budget.nfe) * ranked * budget.nfe
+        plans = standard_count(budget.nfe) + (0 if request.objective.paired else noisy_count(budget.nfe))
+        stages[stage(budget, "standard plans")] = plans * ranked * budget.nfe
         stages[stage(budget, "search")] = _searched(request, budget, n, few)
         stages[stage(budget, "comparison")] = int(ROUNDS * (BASELINES * budget.nfe + fine // 2) * fresh)
     return stages
@@ -151,6 +154,11 @@ def standard_count(nfe: int) -> int:
     """About how many standard plans a budget has: grids coincide for few calls."""
     pairs = sum(part.ranked for part in parts("solvers")) * sum(part.ranked for part in parts("grids"))
     return max(1, round(pairs * min(0.8, (nfe - 1) / 5)))
+
+
+def noisy_count(nfe: int) -> int:
+    """About how many standard plans with noise a budget has, which are ranked where plans are judged by a figure of all samples."""
+    return 0 if nfe == 1 else NOISY * len(GRIDS_OF_NOISY)
 
 
 def _searched(request: Request, budget: Budget, n: int, few: int) -> int:

@@ -38,16 +38,25 @@ FIRST = 8
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures of a plan on the noises of a ranking: root mean squared and typical error, and its loss by another criterion."""
+    """Figures of a plan on the noises of a ranking: root mean squared and typical error, which a plan with noise has not, and its
+    loss by another criterion.
+    """
 
-    rmse: Interval
-    typical: Interval
+    rmse: Interval | None
+    typical: Interval | None
     loss: Interval | None = None
 
     @property
     def ranked_by(self) -> float:
         """The number that plans are ranked by."""
-        return self.rmse.value if self.loss is None else self.loss.value
+        found = self.rmse if self.loss is None else self.loss
+        assert found is not None  # plans with noise are ranked by a loss
+        return found.value
+
+    def figures(self, ranked_as: str) -> dict[str, Interval]:
+        """The figures by their names, of which the loss's is given."""
+        named = {"paired_rmse": self.rmse, "typical_error": self.typical, ranked_as: self.loss}
+        return {name: found for name, found in named.items() if found is not None}
 
 
 @dataclass
@@ -70,7 +79,7 @@ class Ranking:
         by_pairs = objective.criterion.paired
         first = objective.first(self._looks()[0][0]) if by_pairs else objective
         for plan, samples in zip(plans, first.each(plans), strict=True):
-            yield self._raced(plan, samples) if by_pairs else self._whole(samples)
+            yield self._raced(plan, samples) if by_pairs else self._whole(plan, samples)
 
     def _raced(self, plan: Plan, samples: Tensor) -> Scores | None:
         """Figures of a plan with these samples from the noises of the first look."""
@@ -86,12 +95,15 @@ class Ranking:
             self.best = errors
         return Scores(paired.rmse(errors), typical(errors))
 
-    def _whole(self, samples: Tensor) -> Scores | None:
+    def _whole(self, plan: Plan, samples: Tensor) -> Scores | None:
         """Figures of all samples together, for which there is no race."""
         if not samples.isfinite().all():
             return None
+        loss = self.objective.criterion.loss(self.objective, samples)
+        if plan.stochastic:  # whose samples and the reference solution's are no pairs
+            return Scores(None, None, loss)
         errors = self.objective.errors(samples)
-        return Scores(paired.rmse(errors), typical(errors), self.objective.criterion.loss(self.objective, samples))
+        return Scores(paired.rmse(errors), typical(errors), loss)
 
     def _looks(self) -> list[tuple[int, float]]:
         """The looks: numbers of noises 8, 16, 32, .. up to all, and the significance level of each."""

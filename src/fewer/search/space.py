@@ -73,7 +73,8 @@ class Space:
     `solver` names the solver that gives the weights where they are kept: they follow the levels then. `anchors` are
     solvers made for this model, by the names that recipes have of them; `anchor` names the one that weights are added
     to, where it is not the first-order step. `free`: whether steps need not be exact on straight lines. `starts` are plans
-    to begin with beside the bases.
+    to begin with beside the bases. `noisy` are standard plans with noise, best first, where the objective is one that they are
+    ranked by.
     """
 
     model: Model
@@ -84,6 +85,7 @@ class Space:
     anchor: str | None = None
     free: bool = False
     starts: tuple[Plan, ...] = ()
+    noisy: tuple[Plan, ...] = ()
 
     def around(self, plan: Plan) -> Space:
         """The same space with the anchor that the plan was made by."""

@@ -106,6 +106,8 @@ def in_images(evaluator: Evaluator, outcome: Outcome) -> str | None:
     """For a model of latents, how the tuned plan compares with the standard one in decoded images, in one sentence."""
     if evaluator.image_errors is None or outcome.verdict.recommended != "tuned":
         return None
+    if outcome.plan.stochastic or outcome.standards[0].plan.stochastic:  # whose errors are not of pairs
+        return None
     own, baseline = (evaluator.image_errors(measured.samples) for measured in (outcome.chosen, outcome.standards[0]))
     if not baseline.any():
         return None

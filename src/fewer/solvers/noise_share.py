@@ -25,10 +25,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.plan import Coefficient, Plan, Row
 from fewer.solvers.trace import Vector, size
+
+ROUNDING = 1e-9  # by which a share may be above 1
 
 
 def with_noise(plan: Plan, share: float | Sequence[float]) -> Plan:
@@ -57,6 +60,17 @@ def with_noise(plan: Plan, share: float | Sequence[float]) -> Plan:
 def noisy_rows(plan: Plan) -> int:
     """How many rows a share of noise can go to: all, but for the last where it ends at level 0."""
     return len(plan.rows) - (float(plan.end) == 0)
+
+
+def shares_of(plan: Plan) -> list[float] | None:
+    """Of the variance that noise has at each row's next level, the share that the row draws, 0 where that is the data.
+
+    None where a row draws none of its own level: where numbers are tensors, or more noise is added than its next level has.
+    """
+    drawn = [(row.noise, there) for row, there in zip(plan.rows, plan.levels[1:], strict=True)]
+    numbers = [(noise, there) for noise, there in drawn if not (isinstance(noise, Tensor) or isinstance(there, Tensor))]
+    shares = [(noise / there) ** 2 if there else 0.0 for noise, there in numbers]
+    return shares if len(shares) == len(drawn) and all(share <= 1 + ROUNDING for share in shares) else None
 
 
 def _shares(plan: Plan, share: Any) -> list[float]:

@@ -7,7 +7,6 @@ kinds of beds: networks that err by a known amount, beside the exact one, on whi
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
@@ -17,14 +16,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fewer import Model, Plan, load, sample, standard, tune
+from fewer import Model, Plan, load, sample, tune
 from fewer.claims.beds import OVERLAPPING, Bed, scaled_linear
 from fewer.claims.broken import KeepsTheWorst
 from fewer.claims.claim import Measured, claim
 from fewer.claims.guidance.cifar import features as cifar_features
 from fewer.claims.guidance.cifar import to_data
 from fewer.claims.search.beds import DISTANCES, against
-from fewer.errors import InputError
 from fewer.evaluate.by_figure import ByEnergy, ByFigure, ByFrechet
 from fewer.evaluate.criterion import Criterion
 from fewer.evaluate.distances.energy import OfRows
@@ -38,15 +36,16 @@ from fewer.evaluate.statistics.jackknife import left_out, pseudo_values, student
 from fewer.models.bundled import digits_images
 from fewer.models.flawed import Branch, FlawedMixture, Rough
 from fewer.noise import Stream, unit_noise
-from fewer.registry import parts
+from fewer.samplers import GRIDS_OF_NOISY, each_noisy_plan
 from fewer.search.objective import Objective
 from fewer.search.space import Space
 from fewer.search.strategies.fitted_noise import FittedNoise
+from fewer.solvers.noise_share import noisy_rows, shares_of
 
 ROUGH, SEEN, DRAWN = 0.6, 256, 2048
 FINE, MANY = 32, 256  # calls of a fine solution, and samples of it
 PARTS = 16  # of the jackknife
-GRIDS, CHOOSING = ("logsnr", "karras", "uniform"), 128
+CHOOSING = 128  # noises that standard samplers are ranked on
 
 
 @dataclass(frozen=True)
@@ -188,14 +187,9 @@ def judge(name: str, seed: int) -> Evaluator:
 def best_stochastic(name: str, calls: int, seed: int) -> Plan:
     """The standard sampler with noise that is the best on other noises by the verdict's own figure."""
     model, by = load(name), BENCHES[name].verdict()[0]
-    plans: list[Plan] = []
-    for kind, grid in product(parts("solvers"), GRIDS):
-        with suppress(InputError):
-            plan = standard(kind.name, model, calls, grid)
-            plans += [plan] if plan.stochastic else []
     tried = replace(seen(model, by, seed, CHOOSING), batch=64)
     return min(
-        plans,
+        each_noisy_plan(model, calls),
         key=lambda plan: by.by_rows(tried, x)(torch.arange(len(x))) if finite(x := tried.unchecked(plan)) else inf,
     )
 
@@ -226,7 +220,7 @@ def compared(name: str, mine: Plan, its: Plan, seed: int, times: float = 1.0) ->
         "baseline's": first.by_rows(on, y)(torch.arange(len(y))),
     }
     beside |= {f"by {by.title}": less(by, on, x, y, times) for by in others}
-    beside |= {f"share {n}": share for n, share in enumerate(shares_of(mine))}
+    beside |= {f"share {n}": share for n, share in enumerate((shares_of(mine) or [])[: noisy_rows(mine)])}
     return Measured(less(first, on, x, y, times), beside)
 
 
@@ -239,15 +233,6 @@ def against_standard(name: str, calls: int, seed: int, sabotage: bool) -> Measur
     """Fitted noise less 0.8 of the best standard sampler with noise."""
     its = best_stochastic(name, calls, seed)
     return compared(name, with_fitted_noise(name, calls, seed, sabotage), its, seed, 0.8)
-
-
-def shares_of(plan: Plan) -> list[float]:
-    """Of each row's noise, the share that it draws."""
-    return [
-        float(row.noise) ** 2 / float(level) ** 2
-        for row, level in zip(plan.rows, plan.levels[1:], strict=True)
-        if level
-    ]
 
 
 for name, calls in product(BENCHES, (5, 8)):
@@ -264,7 +249,7 @@ for name, calls in product(BENCHES, (5, 8)):
         f"fitted-noise/{name}-{calls}-standard",
         statement=f"Of {name} at {calls} calls, a tuned plan with fitted noise has at most 0.8 of the distance of the best "
         f"standard sampler that adds noise: its distance less 0.8 of that, of the {bench.says}.",
-        baseline=f"the best of all stochastic solvers on the grids {', '.join(GRIDS)}, chosen on {CHOOSING} other noises by "
+        baseline=f"the best of all stochastic solvers on the grids {', '.join(GRIDS_OF_NOISY)}, chosen on {CHOOSING} other noises by "
         "the verdict's figure",
         below=0.0,
         tier="full",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -70,7 +71,8 @@ def search(task: Task, run: Run, ranked: Ranked) -> Found:
     best: list[Candidate] = []
     cheaper: dict[str, Candidate] = {}
     if space is not None:
-        space = replace(space, starts=task.request.plans_of(ranked.budget.nfe))
+        noisy = tuple(c.plan for c in ranked.standards if c.plan.stochastic and math.isfinite(c.error))
+        space = replace(space, starts=task.request.plans_of(ranked.budget.nfe), noisy=noisy)
         if moving.begins_with is not None and not space.starts:
             best = _before(task, run, ranked, moving.begins_with, space)
             space = replace(space, starts=tuple(candidate.plan for candidate in best))

@@ -83,7 +83,9 @@ def _cheaper(task: Task, budget: Budget, before: Sequence[Outcome]) -> list[Plan
         own = as_it_is(task.model, budget.nfe, task.request.guidance)
     except InputError:  # a scheduler that cannot be set; `fewer.evaluate.own_pipeline.pipeline_rows` says so
         return plans
-    if own is None or own.plan is None or own.plan.stochastic or task.model.distilled is not None:
+    if own is None or own.plan is None or task.model.distilled is not None:
+        return plans
+    if own.plan.stochastic and task.request.judged_by.paired:
         return plans
     return [*plans, own.plan.named(own.name)]
 

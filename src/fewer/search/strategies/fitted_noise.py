@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from fewer.search.objective import Objective
 from fewer.search.space import Space
 from fewer.search.strategies.regression import Regression
 from fewer.search.strategy import NUMBERS, Candidate, Strategy
-from fewer.solvers.noise_share import noisy_rows, with_noise
+from fewer.solvers.noise_share import noisy_rows, shares_of, with_noise
 
 
 @part(
@@ -30,8 +30,9 @@ from fewer.solvers.noise_share import noisy_rows, with_noise
 class FittedNoise(Strategy):
     """Shares of noise g_n = most x_n^2 for a plan that `begins_with` has tuned, by a black-box optimizer over x in [0, 1]^n.
 
-    The plan without noise is the first candidate, so that noise is taken only where it pays on the search's noises. All candidates
-    have the same starting noises and the same unit noise in each row: their distances differ by the shares alone, and are smooth in
+    The plan without noise is the first candidate, so that noise is taken only where it pays on the search's noises; then come the
+    shares of the `models` best standard samplers with noise (`Space.noisy`), and the optimizer begins at the best of these. All
+    candidates have the same starting noises and the same unit noise in each row: their distances differ by the shares alone, and are smooth in
     x, the deviation of the noise that is added. Where the search begins with plans of the user's (`--start-from`), the best of
     these is given noise, and nothing is tuned before.
 
@@ -41,12 +42,14 @@ class FittedNoise(Strategy):
     by          the optimizer, of the black-box strategies
     candidates  plans with noise, at most
     most        the largest share, in [0, 1]
+    models      standard samplers with noise whose shares are tried, at most
     """
 
     begins_with: Strategy = field(default_factory=Regression)
     by: BlackBox = field(default_factory=Bayesian)
     candidates: int = 80
     most: float = 1.0
+    models: int = 3
 
     name = "fitted-noise"
     columns = NUMBERS
@@ -62,28 +65,47 @@ class FittedNoise(Strategy):
         """Plans with noise; candidate k depends only on the seed, k and those before it."""
         given = space.starts or space.bases[:1]
         base = given[0] if len(given) == 1 else min(given, key=objective.score)
-        n, parent = noisy_rows(base), digest(base)
-        if not n:
+        if not noisy_rows(base):
             return
-        walk, worst = queries(self.by.optimizer(np.zeros(n)), seed), 0.0
-        query = next(walk, None)
+        points, worst = self._points(self._starts(base, space.noisy), seed), 0.0
+        x = next(points)
         for k in range(self.candidates):
-            if query is None:
-                return
             known = k < len(done)
-            candidate = done[k] if known else self._candidate(objective, base, query.x, parent)
+            candidate = done[k] if known else self._candidate(objective, base, x)
             if not known:
                 yield candidate
             failed = not candidate.error < FAILED
             worst = worst if failed else max(worst, candidate.error)
             try:
-                query = walk.send(worst if failed else candidate.error)
+                x = points.send(worst if failed else candidate.error)
             except StopIteration:
                 return
 
-    def _candidate(self, objective: Objective, base: Plan, x: Vector, parent: str) -> Candidate:
+    def _starts(self, base: Plan, noisy: Sequence[Plan]) -> list[Vector]:
+        """No noise, and the shares of standard plans that have as many rows, each once."""
+        shares = [found for plan in noisy if (found := shares_of(plan)) is not None]
+        fitting = [found[: noisy_rows(base)] for found in shares if len(found) == len(base.rows)]
+        points = [np.sqrt(np.minimum(np.array(found) / self.most, 1)) for found in fitting if self.most]
+        return list({tuple(x): x for x in (np.zeros(noisy_rows(base)), *points)}.values())[: 1 + self.models]
+
+    def _points(self, starts: Sequence[Vector], seed: int) -> Generator[Vector, float, None]:
+        """The points to try, each answered with its value: the starts, and then the optimizer's, on from the best of them."""
+        values: list[float] = []
+        for x in starts:
+            values.append((yield x))
+        known = {tuple(x): value for x, value in zip(starts, values, strict=True)}
+        walk = queries(self.by.optimizer(starts[int(np.argmin(values))]), seed)
+        query = next(walk, None)
+        while query is not None:
+            value = known.get(tuple(query.x))
+            try:
+                query = walk.send((yield query.x) if value is None else value)
+            except StopIteration:
+                return
+
+    def _candidate(self, objective: Objective, base: Plan, x: Vector) -> Candidate:
         """The plan at a point."""
         shares = (self.most * np.clip(x, 0, 1) ** 2).tolist()
         plan = with_noise(base, shares)
-        plan = replace(plan, recipe=replace(plan.recipe, strategy=self.name, parents=(parent,)))
+        plan = replace(plan, recipe=replace(plan.recipe, strategy=self.name, parents=(digest(base),)))
         return Candidate(plan, objective.score(plan), self.name, {"x": x.tolist(), "shares": shares})

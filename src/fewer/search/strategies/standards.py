@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from fewer.errors import InputError
 from fewer.integrations.as_it_is import as_it_is
@@ -14,7 +15,7 @@ from fewer.models.pipelines.names import own_grid, own_solver
 from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
 from fewer.registry import part
-from fewer.samplers import each_standard_plan, renoising_plans, standard
+from fewer.samplers import each_noisy_plan, each_standard_plan, renoising_plans, standard
 from fewer.search.objective import Objective
 from fewer.search.ranking import Ranking
 from fewer.search.request import Request
@@ -25,27 +26,32 @@ from fewer.search.strategy import Candidate, Strategy
 LIKELY_BEST = (
     Recipe("unipc", "logsnr"), Recipe("unipc", "uniform"), Recipe("unipc", "quadratic"), Recipe("dpmpp-2m", "karras"),
 )  # fmt: skip
+# those that add noise, where plans are judged by a figure of all samples
+LIKELY_NOISY = (Recipe("er-sde-3", "logsnr"), Recipe("dpmpp-2m-sde", "karras"), Recipe("ancestral", "karras"))
 
 
 def kept_standards(model: Model, request: Request, nfe: int, late: Callable[[], bool] = lambda: False) -> list[Plan]:
     """The standard plans of a budget, of the pipeline's own solver or grid where those are kept, first the likely best.
 
-    Where it gets late no more are made, the likely best and one more at least. Raises InputError where there is none.
+    Where plans are judged by a figure of all samples, those that add noise come after the others. Where it gets late no more are
+    made, the likely best and one more at least. Raises InputError where there is none.
     """
     solver, grid = _kept(model, request)
     if model.distilled is not None:
         return _of_distilled(model, request, nfe, solver, grid)
     plans: list[Plan] = []
-    for plan in each_standard_plan(model, nfe, request.guidance, solver, grid):
+    likely = LIKELY_BEST if request.objective.paired else LIKELY_BEST + LIKELY_NOISY
+    noisy = () if request.objective.paired else each_noisy_plan(model, nfe, request.guidance, solver, grid)
+    for plan in chain(each_standard_plan(model, nfe, request.guidance, solver, grid), noisy):
         plans.append(plan)
         if late():
             made = {each.recipe for each in plans}
-            plans += [each for each in _likely(model, request, nfe) if each.recipe not in made]
+            plans += [each for each in _likely(model, request, nfe, likely) if each.recipe not in made]
             break
     if not plans:
         kept = ", ".join(sorted(request.keep)) or "any"
         raise InputError(f"no standard plan can be made for nfe {nfe} with {kept} kept")
-    return sorted(plans, key=lambda plan: plan.recipe not in LIKELY_BEST)
+    return sorted(plans, key=lambda plan: plan.recipe not in likely)
 
 
 def _of_distilled(model: Model, request: Request, nfe: int, solver: str | None, grid: str | None) -> list[Plan]:
@@ -73,10 +79,10 @@ def _kept(model: Model, request: Request) -> tuple[str | None, str | None]:
     return solver, own_grid(model) if "steps" in request.keep else None
 
 
-def _likely(model: Model, request: Request, nfe: int) -> list[Plan]:
+def _likely(model: Model, request: Request, nfe: int, likely: Sequence[Recipe] = LIKELY_BEST) -> list[Plan]:
     """Those of the likely best that can be made, of the solver and the grid that are kept."""
     kept, plans = _kept(model, request), []
-    for recipe in LIKELY_BEST:
+    for recipe in likely:
         assert recipe.solver is not None  # they name both
         assert recipe.grid is not None
         if all(own in (None, name) for own, name in zip(kept, (recipe.solver, recipe.grid), strict=True)):
@@ -112,9 +118,7 @@ class Standards(Strategy):
             if scores is None:
                 yield Candidate(plan, math.inf, self.name)
             else:
-                state = {"paired_rmse": scores.rmse.to_dict(), "typical_error": scores.typical.to_dict()}
-                if scores.loss is not None:
-                    state[objective.criterion.ranked_as] = scores.loss.to_dict()
+                state = {name: found.to_dict() for name, found in scores.figures(objective.criterion.ranked_as).items()}
                 yield Candidate(plan, scores.ranked_by, self.name, state)
 
 
