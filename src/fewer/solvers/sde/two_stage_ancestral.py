@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,8 +99,22 @@ DPMSolverPP2SAncestralFlow = variant(
     "`dpmpp-2s-ancestral` down to tau_d = tau' (1 - eta (1 - tau' / tau)), as `euler-ancestral-flow` goes.",
     source=FLOWS, in_flow=True,
 )  # fmt: skip
-KDPM2AncestralFlow = variant(
-    KDPM2Ancestral, "kdpm2-ancestral-flow", "kdpm2-ancestral of flows: the lower level in proportion in tau",
-    "`kdpm2-ancestral` down to tau_d = tau' (1 - eta (1 - tau' / tau)), as `euler-ancestral-flow` goes.",
-    source=FLOWS, in_flow=True,
-)  # fmt: skip
+
+
+@part(
+    "kdpm2-ancestral-flow",
+    title="kdpm2-ancestral of flows: lower and middle level in proportion in tau",
+    source=FLOWS,
+    ranked=False,
+)
+@dataclass(frozen=True)
+class KDPM2AncestralFlow(TwoStageAncestral):
+    """The midpoint rule in tau down to tau_d = tau' (1 - eta (1 - tau' / tau)), with the middle at sqrt(tau tau_d), and noise up."""
+
+    in_flow: ClassVar[bool] = True
+
+    def down(self, trace: Trace, x: Vector, here: Level, low: Level) -> Vector:
+        """u in the middle for the whole step."""
+        middle = Level(math.sqrt(here.tau * low.tau), here.schedule)
+        inner = x + (middle.tau - here.tau) * trace.call(x, here).u
+        return x + (low.tau - here.tau) * trace.call(inner, middle).u
