@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from fewer.engine import Draws, begin, play, sample
@@ -130,3 +131,30 @@ def test_a_plan_without_a_path_is_as_it_was() -> None:
     whole = sample(MODEL, noisy, 6, brownian=True, batch=2)
     assert torch.equal(sample(MODEL, noisy, 2, brownian=True, batch=2, first_sample=4), whole[4:])
     assert sample(MODEL, replace(noisy, rows=noisy.rows[:3], end=noisy.rows[3].tau), 2, brownian=True).isfinite().all()
+
+
+INTERVALS = ((0.1, 0.4), (0.4, 0.75), (0.1, 0.75), (0.25, 0.5), (0.75, 1.0), (0.3, 0.300977))
+
+
+def increments(of: Callable[[float, float], Tensor]) -> Tensor:
+    """Of W over the intervals (6, N), asked for in their order, float64."""
+    return torch.stack([of(low, high).flatten().double() for low, high in INTERVALS])
+
+
+def test_paths_have_the_law_of_torchsdes_tree() -> None:
+    """Increments over the same intervals: means, variances and covariances of overlapping ones, their distributions, and sums."""
+    torchsde = pytest.importorskip("torchsde", reason="torchsde is not installed: its tree is the reference of the paths")
+    tree = torchsde.BrownianTree(t0=0.0, w0=torch.zeros(N, dtype=torch.float64), t1=1.0, entropy=5)
+    path = BrownianPath(drawing(2, range(1), N))
+    its = increments(lambda low, high: tree(low, high))
+    own = increments(lambda low, high: path.at(0, point(high)) - path.at(0, point(low)))
+    for each in (own, its):
+        torch.testing.assert_close(each[0] + each[1], each[2], atol=1e-6, rtol=0)  # a refinement changes nothing
+    overlaps = [[max(0.0, min(b, d) - max(a, c)) for c, d in INTERVALS] for a, b in INTERVALS]
+    expected = torch.tensor(overlaps, dtype=torch.float64)
+    sizes = expected.diag().sqrt()
+    allowed = 5 * torch.outer(sizes, sizes) / N**0.5
+    for each in (own, its):
+        assert (each.mean(1).abs() < 5 * sizes / N**0.5).all()
+        assert ((each @ each.T / N - expected).abs() < 1.5 * allowed).all()  # of a square the deviation is sqrt(2)
+    assert min(stats.ks_2samp(a.numpy(), b.numpy()).pvalue for a, b in zip(own, its, strict=True)) > 1e-3
