@@ -1,13 +1,13 @@
-"""Samplers with noise against ComfyUI's update equations, written down here step by step, on an exact model, given the same draws.
+"""Samplers with noise against ComfyUI's update equations, written down step by step, on an exact model, given the same draws.
 
-Each equation is one for a state x = alpha D + sigma eps with s = sigma / alpha and lambda = -log s; flows have alpha = 1 - sigma, and
-models of sigmas alpha = 1. The differences that remain:
+Each equation is one for a state x = alpha D + sigma eps with s = sigma / alpha and lambda = -log s; flows have alpha = 1 - sigma,
+and models of sigmas alpha = 1. The differences that remain:
 
 - From pure noise on (s infinite) ComfyUI starts a little below it, or puts the inner call of a two-stage step at sigma 0.9999.
 - `sample_er_sde` sums its integrals over 200 points, from the left; here they are exact. The difference falls as 1 / points.
-- `sample_sa_solver` integrates the line through two outputs exactly, unless `simple_order_2` is set; here, as in diffusers, it has the
-  simple weights. It lowers its orders earlier towards the end than diffusers and this package do, and asks for the noise of a step at
-  the step's end: states are compared as long as its orders are the highest, under noise that is the same everywhere.
+- `sample_sa_solver` integrates the line through two outputs exactly, unless `simple_order_2` is set; here, as in diffusers, it has
+  the simple weights. It lowers its orders earlier towards the end than diffusers and this package do, and asks for the noise of a
+  step at the step's end: states are compared as long as its orders are the highest, under noise that is the same everywhere.
 """
 
 from __future__ import annotations
@@ -97,9 +97,10 @@ def euler_ancestral(p: Process, x: float, z: Iterator[float], eta: float) -> Ste
     for tau, there in pairwise((*TAUS, 0.0)):
         d = p.data(x, tau)
         if there == 0:
-            x = d
-        else:
-            x = up(p, along(p, x, d, tau, low := lower(p, tau, there, eta)), low, there, z)
+            yield d, there
+            return
+        low = lower(p, tau, there, eta)
+        x = up(p, along(p, x, d, tau, low), low, there, z)
         yield x, there
 
 
@@ -205,8 +206,7 @@ def er_sde(p: Process, x: float, z: Iterator[float], stages: int, points: int | 
             weight = end - s + float(phi(end)) * integral(lambda r: 1 / phi(r), end, s)
             x += p.alpha(there) * weight * slopes[-1]
         if len(slopes) > 1 and stages > 2:
-            start = s
-            weight = (end - s) ** 2 / 2 + float(phi(end)) * integral(lambda r: (r - start) / phi(r), end, s)
+            weight = (end - s) ** 2 / 2 + float(phi(end)) * integral(lambda r, s=s: (r - s) / phi(r), end, s)
             x += p.alpha(there) * weight * (slopes[-1] - slopes[-2]) / ((s - past[-3][0]) / 2)
         x += p.alpha(there) * math.sqrt(end**2 - (s * kept) ** 2) * next(z)
         yield x, there
@@ -281,7 +281,9 @@ def sa_solver(p: Process, x: float, z: Iterator[float], tau_noise: float, predic
         total = 0.0
         for j, (own, d) in enumerate(nodes):
             at = middle + half * points
-            basis = np.prod([(at - q) / (own - q) for i, (q, _) in enumerate(nodes) if i != j] or [np.ones_like(at)], axis=0)
+            basis = np.prod(
+                [(at - q) / (own - q) for i, (q, _) in enumerate(nodes) if i != j] or [np.ones_like(at)], axis=0
+            )
             total += d * float(half * weights @ (np.exp(power * (at - lam(there))) * basis))
         return p.alpha(there) * power * total
 
@@ -303,7 +305,9 @@ def sa_solver(p: Process, x: float, z: Iterator[float], tau_noise: float, predic
             yield past[-1][1], there
             return
         noise = fresh(p, (tau, there), tau_noise**2, next(z))
-        predicted = kept((tau, there)) * x + adams(past[-min(predictor, len(past), calls - 1 - i) :], (tau, there)) + noise
+        predicted = (
+            kept((tau, there)) * x + adams(past[-min(predictor, len(past), calls - 1 - i) :], (tau, there)) + noise
+        )
         yield predicted, there
 
 
@@ -375,7 +379,8 @@ def test_every_state_is_that_of_the_update_equation(solver: Solver, formula: For
 def test_sums_over_points_come_to_the_integrals() -> None:
     """ComfyUI's 200 points are off by less than 2 % of the samples' size, and ten times as many by a tenth of that."""
     off = [
-        max(abs(a - b) for a, b in states(ERSDE(3), lambda p, x, z, n=n: er_sde(p, x, z, 3, n), FLOW)) for n in (200, 2000)
+        max(abs(a - b) for a, b in states(ERSDE(3), lambda p, x, z, n=n: er_sde(p, x, z, 3, n), FLOW))
+        for n in (200, 2000)
     ]
     assert off[0] < 0.02
     assert off[1] == pytest.approx(off[0] / 10, rel=0.3)

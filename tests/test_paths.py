@@ -143,7 +143,9 @@ def increments(of: Callable[[float, float], Tensor]) -> Tensor:
 
 def test_paths_have_the_law_of_torchsdes_tree() -> None:
     """Increments over the same intervals: means, variances and covariances of overlapping ones, their distributions, and sums."""
-    torchsde = pytest.importorskip("torchsde", reason="torchsde is not installed: its tree is the reference of the paths")
+    torchsde = pytest.importorskip(
+        "torchsde", reason="torchsde is not installed: its tree is the reference of the paths"
+    )
     tree = torchsde.BrownianTree(t0=0.0, w0=torch.zeros(N, dtype=torch.float64), t1=1.0, entropy=5)
     path = BrownianPath(drawing(2, range(1), N))
     its = increments(lambda low, high: tree(low, high))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ LINEAR = RestorationDegradation(
 def test_where_the_drift_is_linear_and_it_restores_to_the_data_it_is_ddim() -> None:
     """x' = a' D + sigma' (x - a D) / sigma, at any length of steps."""
     x, times = X, [1.5, 0.7, 0.2, 0.01]
-    for t, there in zip(times, times[1:], strict=False):
+    for t, there in pairwise(times):
         a, sigma, data = math.exp(-t), math.sqrt(1 - math.exp(-2 * t)), denoised(x, t)
         x = math.exp(-there) * data + math.sqrt(1 - math.exp(-2 * there)) * (x - a * data) / sigma
     assert torch.allclose(LINEAR.sample(X, times, math.inf), x, atol=1e-12)

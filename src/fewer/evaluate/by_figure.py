@@ -2,7 +2,7 @@
 
 Two plans are compared on the same noises by the difference of their figures F_a - F_b. Its interval is the jackknife's over
 parts of the noises (`fewer.evaluate.statistics.jackknife`): the pseudo-values of both are subtracted part by part, so that what
-the noises have in common cancels. With `margin` the candidate is
+the noises have in common cancels; the parts have as many noises of each label. With `margin` the candidate is
 
     better      F_a < F_b                   worse  F_a > F_b + margin |F_b|
     not worse   F_a <= F_b + margin |F_b|   where higher is better, of -F
@@ -32,7 +32,7 @@ from fewer.evaluate.scoring import Quality, Scoring, as_images
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.endings import ALPHA
 from fewer.evaluate.statistics.interval import Interval
-from fewer.evaluate.statistics.jackknife import fieller, left_out, pseudo_values, student
+from fewer.evaluate.statistics.jackknife import dealt, fieller, left_out, pseudo_values, student
 from fewer.evaluate.statistics.paired import Decision
 from fewer.evaluate.statistics.racing import Ahead
 from fewer.evaluate.verdict import MOST_NUMBERS, Side, Verdict, decide
@@ -151,7 +151,7 @@ class ByFigure(Criterion):
     ) -> Difference:
         """Samples against a baseline's from the same first noises; intervals of level 1 - alpha."""
         n = len(samples)
-        mine, theirs = (parts_left_out(self.by_rows(evaluator, each), n) for each in (samples, of_baseline))
+        mine, theirs = (parts_left_out(evaluator, self.by_rows(evaluator, each), n) for each in (samples, of_baseline))
         own, other = pseudo_values(mine), pseudo_values(theirs)
         sign, allowed = -1.0 if self.higher else 1.0, math.copysign(margin, sum(other))
         value = student([a - b for a, b in zip(own, other, strict=True)], alpha=alpha)
@@ -186,7 +186,7 @@ class ByEnergy(ByFigure):
 
     def figure(self, evaluator: Evaluator, samples: Tensor) -> Interval:
         """The U-statistic with the jackknife's interval."""
-        figures = parts_left_out(self.by_rows(evaluator, samples), len(samples))
+        figures = parts_left_out(evaluator, self.by_rows(evaluator, samples), len(samples))
         return replace(student(pseudo_values(figures), figures[0]), n=len(samples))
 
     def by_rows(self, evaluator: Evaluator, samples: Tensor) -> OfRows:
@@ -245,7 +245,8 @@ class ByFrechet(ByFigure):
             return self.scoring.frechet(samples)
         features = self.features(evaluator, len(samples))
         x, y = features(as_images(samples)), features(as_images(evaluator.target[: len(samples)]))
-        return replace(frechet_of_pairs(x, y, _parts(len(x))), n=len(x))
+        labels = None if evaluator.labels is None else evaluator.labels[: len(x)]
+        return replace(frechet_of_pairs(x, y, parts_of(len(x)), labels), n=len(x))
 
     def by_rows(self, evaluator: Evaluator, samples: Tensor) -> OfRows:
         """Of the Gaussians that the rows themselves have: the jackknife takes the bias out."""
@@ -282,6 +283,11 @@ class ByMetric(ByFigure):
         """As the metric says."""
         return self.metric.higher
 
+    @property
+    def ranks_noisy(self) -> bool:
+        """Unless the metric is of pairs."""
+        return not self.metric.paired
+
     def figure(self, evaluator: Evaluator, samples: Tensor) -> Interval:
         """As the metric gives it."""
         return self.metric(samples, self._reference(evaluator, samples))
@@ -308,15 +314,15 @@ class ByMetric(ByFigure):
         return evaluator.target[: len(samples)] if data is None or self._of_pairs else data
 
 
-def _parts(n: int) -> int:
+def parts_of(n: int) -> int:
     """Into how many parts n noises go."""
     return PARTS if n >= ENOUGH else PARTS // 2
 
 
-def parts_left_out(of_rows: OfRows, n: int) -> list[float]:
-    """The figure of n rows, and without each of the parts that they are dealt out to in turn."""
-    numbers = torch.arange(n) % _parts(n)
-    return left_out(lambda kept: of_rows(torch.isin(numbers, torch.tensor(kept)).nonzero()[:, 0]), _parts(n))
+def parts_left_out(evaluator: Evaluator, of_rows: OfRows, n: int) -> list[float]:
+    """The figure of an evaluator's first n samples, and without each of the parts that they are dealt out to."""
+    numbers = dealt(n, parts_of(n), None if evaluator.labels is None else evaluator.labels[:n])
+    return left_out(lambda kept: of_rows(torch.isin(numbers, torch.tensor(kept)).nonzero()[:, 0]), parts_of(n))
 
 
 def _negated(found: Interval) -> Interval:

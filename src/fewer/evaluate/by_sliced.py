@@ -35,11 +35,11 @@ class BySliced(ByFigure):
         return None if self.scoring.data is None else self.scoring.features_of(n)
 
     def figure(self, evaluator: Evaluator, samples: Tensor) -> Interval:
-        """Without its bias: from independent data by halves (`sliced_w2`), from pairs with the reference solution by the jackknife."""
+        """Without its bias: from independent data by halves (`sliced_w2`), from pairs by the jackknife."""
         n, data = len(samples), self.scoring.data
         features = self.features(evaluator, n)
         if data is None or features is None:
-            return replace(student(pseudo_values(parts_left_out(self.by_rows(evaluator, samples), n))), n=n)
+            return replace(student(pseudo_values(parts_left_out(evaluator, self.by_rows(evaluator, samples), n))), n=n)
         return sliced_w2(features(as_images(samples)), features(as_images(data)))
 
     def by_rows(self, evaluator: Evaluator, samples: Tensor) -> OfRows:

@@ -66,6 +66,11 @@ class Criterion(ABC):
         """How many noises plans must be ranked on."""
         return 0
 
+    @property
+    def ranks_noisy(self) -> bool:
+        """Whether it goes by all samples whatever noise each is of, so that plans that add noise are ranked by it, too."""
+        return not self.paired
+
     @abstractmethod
     def loss(self, evaluator: Evaluator, samples: Tensor) -> Interval:
         """The figure of samples, negated where higher is better: always smaller for better plans."""

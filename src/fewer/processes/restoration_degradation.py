@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -70,11 +71,11 @@ class RestorationDegradation:
         Raises InputError for times that do not fall to 0 or above, and a reach that is not positive.
         """
         times = [float(t) for t in times]
-        if len(times) < 2 or any(b >= a for a, b in zip(times, times[1:], strict=False)) or times[-1] < 0:
+        if len(times) < 2 or any(b >= a for a, b in pairwise(times)) or times[-1] < 0:
             raise InputError(f"times are {times!r:.80}; expected two or more, falling, none below 0")
         if not reach > 0:
             raise InputError(f"reach is {reach}; expected a positive number")
-        for t, there in zip(times, times[1:], strict=False):
+        for t, there in pairwise(times):
             length = max(t - there, reach * math.sqrt((t - there) * times[0]))
             x = self.step(x, t, there, max(0.0, t - length) if length < t else 0.0)
         return x

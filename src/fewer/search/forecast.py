@@ -120,7 +120,7 @@ def _unbounded(request: Request, model: Model, calls: int) -> dict[str, int]:
     few = request.ranked_on
     for budget in request.budgets:
         ranked = min(few, RANKED) if request.objective.paired else few
-        plans = standard_count(budget.nfe) + (0 if request.objective.paired else noisy_count(budget.nfe))
+        plans = standard_count(budget.nfe) + (noisy_count(budget.nfe) if request.objective.ranks_noisy else 0)
         stages[stage(budget, "standard plans")] = plans * ranked * budget.nfe
         stages[stage(budget, "search")] = _searched(request, budget, n, few)
         stages[stage(budget, "comparison")] = int(ROUNDS * (BASELINES * budget.nfe + fine // 2) * fresh)

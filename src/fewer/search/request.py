@@ -280,9 +280,10 @@ def _check_strategy(argument: str, strategy: Strategy, request: Request, model: 
         raise InputError(
             f"{has}, which goes by paired errors alone; objective {request.objective.name} drives any but {', '.join(_by_pairs())}"
         )
-    if strategy.unpaired and request.objective.paired:
+    if strategy.unpaired and not request.objective.ranks_noisy:
         raise InputError(
-            f"{has}, which moves noise, of which paired errors tell nothing: give objective energy or fd (--objective energy)"
+            f"{has}, which moves noise, of which paired errors tell nothing: give objective energy, fd or sliced (--objective "
+            "energy)"
         )
     unlimited = argument == "start_from" or not request.limits
     if not columns:

@@ -107,9 +107,10 @@ def tune(
     metric    one more figure in the results, against the data or else the reference solution: a function of samples and these,
               or its name (see `OwnMetric`)
     objective by what plans are ranked, the best of them is chosen and the verdict is made: "paired", the errors of samples from
-              the same noises; "energy" or "fd", the energy or Frechet distance of all samples to `data`, or else to the
-              reference solution's; "metric", the user's own. Gauss-Newton descends on paired errors all the same.
-              "fd:NAME" and "energy:NAME" are on the features of this name; with other `features` beside it, the search goes by the
+              the same noises; "energy", "fd" or "sliced", the energy, Frechet or sliced Wasserstein distance of all samples to
+              `data`, or else to the reference solution's, by which standard samplers with noise are ranked, too; "metric", the
+              user's own. Gauss-Newton descends on paired errors all the same.
+              "fd:NAME" (energy, sliced) is on the features of this name; with other `features` beside it, the search goes by the
               first, and the verdict and all figures by those, which the search has not seen
     teacher   of a distilled model (see `Model.distilled`, which it implies): the model whose many-step samples its own are to have
               the distribution of. Without one they are held against the model's own calls, as many as it was made for

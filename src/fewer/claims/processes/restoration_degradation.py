@@ -163,13 +163,15 @@ def converges(seed: int, sabotage: bool) -> Measured:
     """The broken variant adds the noise with its sign turned."""
     few, many = ([error(well, calls, sabotage) for well in wells(seed)] for calls in (FEW, MANY))
     ratios = [b / a for a, b in zip(few, many, strict=True)]
-    return Measured(geometric_mean(ratios), {f"{FEW} calls": geometric_mean(few), f"{MANY} calls": geometric_mean(many)})
+    return Measured(
+        geometric_mean(ratios), {f"{FEW} calls": geometric_mean(few), f"{MANY} calls": geometric_mean(many)}
+    )
 
 
 @claim(
     "restoration-degradation/against-euler",
-    statement=f"At {FEW} calls it is nearer to where the exact flow leads than Euler's method for that flow: ratio of errors, geometric "
-    f"mean over {WELLS} double wells; beside, at {MANY} calls.",
+    statement=f"At {FEW} calls it is nearer to where the exact flow leads than Euler's method for that flow: ratio of errors, "
+    f"geometric mean over {WELLS} double wells; beside, at {MANY} calls.",
     baseline="Euler's method for the probability flow, same times, exact scores and states",
     below=1.0,
 )

@@ -249,8 +249,8 @@ for name, calls in product(BENCHES, (5, 8)):
         f"fitted-noise/{name}-{calls}-standard",
         statement=f"Of {name} at {calls} calls, a tuned plan with fitted noise has at most 0.8 of the distance of the best "
         f"standard sampler that adds noise: its distance less 0.8 of that, of the {bench.says}.",
-        baseline=f"the best of all stochastic solvers on the grids {', '.join(GRIDS_OF_NOISY)}, chosen on {CHOOSING} other noises by "
-        "the verdict's figure",
+        baseline=f"the best of all stochastic solvers on the grids {', '.join(GRIDS_OF_NOISY)}, chosen on {CHOOSING} other noises "
+        "by the verdict's figure",
         below=0.0,
         tier="full",
     )(partial(against_standard, name, calls))

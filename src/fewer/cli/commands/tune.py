@@ -58,9 +58,9 @@ def tune(
         str,
         typer.Option(
             metavar="METRIC",
-            help="By what plans are ranked, chosen and compared: paired (errors from the same noises), energy or fd (distance to "
-            "--data, or else to the reference solution's samples), metric (your --metric). fd:NAME and energy:NAME are on these "
-            "features; with --features beside it, the verdict is on those.",
+            help="By what plans are ranked, chosen and compared: paired (errors from the same noises), energy, fd or sliced "
+            "(distance to --data, or else to the reference solution's samples), metric (your --metric). fd:NAME, energy:NAME and "
+            "sliced:NAME are on these features; with --features beside it, the verdict is on those.",
         ),
     ] = "paired",
     teacher: Annotated[

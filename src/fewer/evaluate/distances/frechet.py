@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fewer.evaluate.statistics.interval import Interval
-from fewer.evaluate.statistics.jackknife import jackknife
+from fewer.evaluate.statistics.jackknife import dealt, jackknife
 from fewer.evaluate.statistics.twosample import around_squared, check_varies, covariance, two_samples
 from fewer.registry import part
 
@@ -56,14 +56,15 @@ def frechet(x: Tensor, y: Tensor) -> Interval:
     return around_squared(unbiased, separate - 2 * root, torch.maximum(variance, of_means), min(n, m))
 
 
-def frechet_of_pairs(x: Tensor, y: Tensor, parts: int = 16) -> Interval:
+def frechet_of_pairs(x: Tensor, y: Tensor, parts: int = 16, labels: Tensor | None = None) -> Interval:
     """Squared Frechet distance of the Gaussians of rows x and y (n, d) that belong together in pairs, by the jackknife.
 
     Of the samples' own Gaussians, without its bias in 1 / n; 0 for equal rows. Where x_i is near y_i its interval is far narrower
-    than that of `frechet`, which takes x and y for independent. Raises InputError below d + parts rows.
+    than that of `frechet`, which takes x and y for independent. `labels` (n,) are those of the rows, where they have some. Raises
+    InputError below d + parts rows.
     """
     x, y = two_samples(x, y, least=x.shape[-1] + parts)
-    numbers = torch.arange(len(x)) % parts
+    numbers = dealt(len(x), parts, labels)
 
     def figure(kept: list[int]) -> float:
         rows = torch.isin(numbers, torch.tensor(kept))

@@ -67,8 +67,8 @@ def sliced_w2(x: Tensor, y: Tensor, projections: int = 256, seed: int = 0) -> In
 def sliced_of_rows(x: Tensor, y: Tensor, pairs: bool = False, projections: int = 128, seed: int = 0) -> OfRows:
     """The plug-in SW2^2 of rows of x (n, d) to y (m, d), as a function of the rows' numbers; smooth in the samples.
 
-    Its bias, of the noise's own square, goes with 1 / n, which a jackknife takes out. The part of the means is exact, the rest along
-    `projections` directions that are the same for all rows.
+    Its bias, of the noise's own square, goes with 1 / n, which a jackknife takes out. The part of the means is exact, the rest
+    along `projections` directions that are the same for all rows.
 
     pairs  whether x_i and y_i are of the same noise: of y the same rows count then, and the figure is 0 where x = y
 

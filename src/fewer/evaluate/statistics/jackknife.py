@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from scipy import stats
+from torch import Tensor
 
 from fewer.evaluate.statistics.interval import Interval
 
@@ -25,6 +26,21 @@ def jackknife(figure: Callable[[list[int]], float], parts: int) -> Interval:
     figure  of the parts of these numbers, 0 .. parts - 1
     """
     return student(pseudo_values(left_out(figure, parts)))
+
+
+def dealt(n: int, parts: int, labels: Tensor | None = None) -> Tensor:
+    """The part (n,) of each of n samples, 0 .. parts - 1: dealt out in turn, label by label, so that all parts have as many of
+    each.
+
+    labels  (n,) that were given and not drawn, such as 0, 1, .. in turn: what differs between them is no chance, and parts that
+            had some labels only would take it for that
+    """
+    numbers = torch.arange(n) % parts
+    if labels is None:
+        return numbers
+    found = torch.empty_like(numbers)
+    found[torch.argsort(labels.cpu(), stable=True)] = numbers
+    return found
 
 
 def left_out(figure: Callable[[list[int]], float], parts: int) -> list[float]:

@@ -85,7 +85,7 @@ def _cheaper(task: Task, budget: Budget, before: Sequence[Outcome]) -> list[Plan
         return plans
     if own is None or own.plan is None or task.model.distilled is not None:
         return plans
-    if own.plan.stochastic and task.request.judged_by.paired:
+    if own.plan.stochastic and not task.request.judged_by.ranks_noisy:
         return plans
     return [*plans, own.plan.named(own.name)]
 

@@ -32,9 +32,9 @@ class FittedNoise(Strategy):
 
     The plan without noise is the first candidate, so that noise is taken only where it pays on the search's noises; then come the
     shares of the `models` best standard samplers with noise (`Space.noisy`), and the optimizer begins at the best of these. All
-    candidates have the same starting noises and the same unit noise in each row: their distances differ by the shares alone, and are smooth in
-    x, the deviation of the noise that is added. Where the search begins with plans of the user's (`--start-from`), the best of
-    these is given noise, and nothing is tuned before.
+    candidates have the same starting noises and the same unit noise in each row: their distances differ by the shares alone, and
+    are smooth in x, the deviation of the noise that is added. Where the search begins with plans of the user's (`--start-from`),
+    the best of these is given noise, and nothing is tuned before.
 
     Paired errors are of no use here: noise moves a sample away from the reference solution's, however good it is.
 

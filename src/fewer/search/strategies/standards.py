@@ -33,15 +33,15 @@ LIKELY_NOISY = (Recipe("er-sde-3", "logsnr"), Recipe("dpmpp-2m-sde", "karras"), 
 def kept_standards(model: Model, request: Request, nfe: int, late: Callable[[], bool] = lambda: False) -> list[Plan]:
     """The standard plans of a budget, of the pipeline's own solver or grid where those are kept, first the likely best.
 
-    Where plans are judged by a figure of all samples, those that add noise come after the others. Where it gets late no more are
+    Where plans with noise can be ranked (`Criterion.ranks_noisy`), they come after the others. Where it gets late no more are
     made, the likely best and one more at least. Raises InputError where there is none.
     """
     solver, grid = _kept(model, request)
     if model.distilled is not None:
         return _of_distilled(model, request, nfe, solver, grid)
     plans: list[Plan] = []
-    likely = LIKELY_BEST if request.objective.paired else LIKELY_BEST + LIKELY_NOISY
-    noisy = () if request.objective.paired else each_noisy_plan(model, nfe, request.guidance, solver, grid)
+    likely = LIKELY_BEST + LIKELY_NOISY if request.objective.ranks_noisy else LIKELY_BEST
+    noisy = each_noisy_plan(model, nfe, request.guidance, solver, grid) if request.objective.ranks_noisy else ()
     for plan in chain(each_standard_plan(model, nfe, request.guidance, solver, grid), noisy):
         plans.append(plan)
         if late():

@@ -109,7 +109,7 @@ DPMSolverPP2SAncestralFlow = variant(
 )
 @dataclass(frozen=True)
 class KDPM2AncestralFlow(TwoStageAncestral):
-    """The midpoint rule in tau down to tau_d = tau' (1 - eta (1 - tau' / tau)), with the middle at sqrt(tau tau_d), and noise up."""
+    """The midpoint rule in tau down to tau_d = tau' (1 - eta (1 - tau' / tau)), the middle at sqrt(tau tau_d), and noise up."""
 
     in_flow: ClassVar[bool] = True
 
