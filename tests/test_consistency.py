@@ -134,7 +134,7 @@ def test_gamma_goes_from_ddim_to_fresh_noise() -> None:
     assert not none.stochastic
     for row, other in zip(none.rows, ddim.rows, strict=True):
         assert row.b[max(row.b)] == pytest.approx(other.b[max(other.b)])
-    kept = [TrajectoryConsistency(gamma).kept(places[1]) for gamma in (0.0, 0.3, 0.6, 1.0)]
+    kept = [TrajectoryConsistency(gamma).kept(places[0], places[1]) for gamma in (0.0, 0.3, 0.6, 1.0)]
     assert kept == sorted(kept, reverse=True)
     assert kept[0] == 1
     assert kept[-1] < 0.02

@@ -25,7 +25,8 @@ from fewer.dynamic.absorbing import (
 from fewer.dynamic.multi_draft import acceptance, chosen_law, fitted_weights
 from fewer.dynamic.speculative import speculative
 from fewer.errors import ForeignError, InputError
-from fewer.models.masked import MarkovChain, MaskedDenoiser, drawn
+from fewer.models.masked import MarkovChain, MaskedDenoiser
+from fewer.noise import drawn
 
 CHAIN = MarkovChain.random(3, 4, seed=1, sharpness=1.0)
 SHARP = MarkovChain.random(2, 6, seed=2, sharpness=3.0)

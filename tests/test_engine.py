@@ -23,7 +23,7 @@ from fewer.models.predictions import OF_ANY_PROCESS
 from fewer.models.schedules import VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Row, Start
-from fewer.samplers import standard
+from fewer.samplers import each_noisy_plan, standard
 
 SHAPE = (2, 3, 3)
 MIXTURE = GaussianMixture.random(SHAPE, components=4, seed=0, classes=2).to(dtype=torch.float32)
@@ -71,6 +71,15 @@ def test_samples_do_not_depend_on_the_batch(name: str) -> None:
     for batch in (1, 5, 12, 64):
         torch.testing.assert_close(sample(MODEL, plan, 12, seed=3, batch=batch), whole, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(sample(MODEL, plan, 12, seed=4, batch=4), whole, atol=0.1)
+
+
+def test_what_rows_of_any_sampler_draw_belongs_to_the_sample() -> None:
+    plans = list(each_noisy_plan(MODEL, 6, steps="logsnr"))
+    assert len({plan.recipe.solver for plan in plans}) >= 25
+    for plan in plans:
+        whole = sample(MODEL, plan, 5, seed=3, batch=5)
+        near = 1e-5 * float(whole.abs().max())
+        torch.testing.assert_close(sample(MODEL, plan, 5, seed=3, batch=2), whole, rtol=1e-5, atol=near)
 
 
 def test_given_noise_is_the_starting_noise() -> None:

@@ -29,6 +29,7 @@ from fewer.plan import Plan, Row
 from fewer.solvers import compile_plan, places
 from fewer.solvers.sde.interpolant import Interpolant
 from fewer.solvers.sde.nested import Nested
+from fewer.solvers.trace import Level
 from fewer.tasks.ir_sde import mean_reverting, restore, reverting
 
 PATHS = {"straight": STRAIGHT, "trigonometric": TRIGONOMETRIC, "preserving": VARIANCE_PRESERVING}
@@ -129,8 +130,10 @@ def test_ancestral_sampling_is_an_interpolant() -> None:
 def test_what_a_step_keeps_of_the_noise(high: float, ratio: float, amount: float) -> None:
     """In closed form: epsilon = c sigma gives (t' / t)^c, epsilon = c gives exp(c / t - c / t'), on straight paths."""
     low = ratio * high
-    assert Interpolant(epsilon=lambda t: amount * t).kept(high, low) == pytest.approx(ratio**amount, rel=1e-9)
-    constant = Interpolant(epsilon=lambda t: amount).kept(high, low)
+    assert Interpolant(epsilon=lambda t: amount * t).kept(Level(high), Level(low)) == pytest.approx(
+        ratio**amount, rel=1e-9
+    )
+    constant = Interpolant(epsilon=lambda t: amount).kept(Level(high), Level(low))
     assert constant == pytest.approx(math.exp(amount / high - amount / low), rel=1e-6, abs=1e-12)
 
 
@@ -143,14 +146,16 @@ def test_the_same_diffusion_on_two_paths_keeps_the_same() -> None:
         speed = (by_angle.tau(t + h) - by_angle.tau(t - h)) / (2 * h)
         return speed / by_angle.tau(t) * by_angle.sigma(t) ** 2
 
-    assert Interpolant(by_angle, epsilon).kept(0.8, 0.3) == pytest.approx(Interpolant().kept(0.8, 0.3), rel=1e-6)
+    assert Interpolant(by_angle, epsilon).kept(Level(0.8), Level(0.3)) == pytest.approx(
+        Interpolant().kept(Level(0.8), Level(0.3)), rel=1e-6
+    )
 
 
 def test_paths_and_noise_that_make_no_sense_are_told() -> None:
     with pytest.raises(InputError, match="a path goes from data"):
         Path(lambda t: t, lambda t: 1 - t)
     with pytest.raises(InputError, match="epsilon is negative"):
-        Interpolant(epsilon=lambda t: -1.0).kept(0.8, 0.3)
+        Interpolant(epsilon=lambda t: -1.0).kept(Level(0.8), Level(0.3))
 
 
 def test_blending_as_it_is_written_is_ddims_table() -> None:

@@ -129,3 +129,12 @@ def uniform_noise(
 ) -> Tensor:
     """Uniform numbers (n, *shape) in (0, 1), float64: the normal distribution function of `unit_noise` of these arguments."""
     return torch.special.ndtr(unit_noise(seed, samples, shape, draw, device).double())
+
+
+def drawn(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Tokens (...,) of laws (..., V) by inversion of their distribution functions at uniform numbers (...,) in [0, 1)."""
+    below = probabilities.cumsum(-1)
+    place = torch.searchsorted(below, (uniform * below[..., -1])[..., None].contiguous(), right=True)[..., 0]
+    # rounding may lead past the last token of positive probability
+    last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).to(torch.int8).argmax(-1)
+    return torch.minimum(place, last)

@@ -11,10 +11,11 @@ from torch import Tensor
 from fewer.engine import History, begin, bind, play
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
-from fewer.guidance.passes import Past, finite
+from fewer.guidance.passes import Past
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.registry import part
+from fewer.settings import finite
 
 
 @part(

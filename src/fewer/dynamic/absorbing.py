@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError, whole
-from fewer.models.masked import MaskedDenoiser, drawn
-from fewer.noise import uniform_noise
+from fewer.models.masked import MaskedDenoiser
+from fewer.noise import drawn, uniform_noise
 from fewer.registry import part
 
 

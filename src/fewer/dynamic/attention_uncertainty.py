@@ -15,11 +15,11 @@ from fewer.blocks.forwards import forward_of, replaced
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError, whole
 from fewer.guidance.pag import layers as layers_of
-from fewer.guidance.passes import finite
 from fewer.models.model import Model
 from fewer.noise import Stream, unit_noise
 from fewer.plan import Plan
 from fewer.registry import part
+from fewer.settings import finite
 
 
 @dataclass(frozen=True, eq=False)

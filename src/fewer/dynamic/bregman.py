@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from fewer.dynamic import Law, Moved
-from fewer.dynamic.langevin import positive
 from fewer.registry import part
+from fewer.settings import positive
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from fewer.errors import InputError, NotFinite, whole
 from fewer.levels import tau_of_s
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
-from fewer.noise import Draw, Stream, uniform_noise, unit_noise
+from fewer.noise import Draw, Stream, drawn, uniform_noise, unit_noise
 from fewer.registry import part
+from fewer.settings import positive
 
 LevelLogits = Callable[[Tensor], Tensor]
 
@@ -124,8 +125,7 @@ def _check(levels: Tensor, counts: dict[str, int], warm_up: int, size: float) ->
     for name, value in counts.items():
         whole(name, value)
     whole("warm_up", warm_up, 0)
-    if not 0 < size < math.inf:
-        raise InputError(f"size is {size!r}; expected a positive number")
+    positive("size", size)
     if levels.ndim != 1 or len(levels) < 2 or not bool((levels > 0).all() & (levels.diff() > 0).all()):
         raise InputError("levels must be at least two rising positive numbers s")
 
@@ -145,7 +145,7 @@ def _drawn(logits: Tensor, u: Tensor, count: int) -> Tensor:
     """A level (n,) of each state by its logits (n, L), at uniform numbers (n,)."""
     if logits.shape != (len(u), count):
         raise InputError(f"logits of levels are of shape {tuple(logits.shape)}; expected {(len(u), count)}")
-    return (torch.softmax(logits.double().cpu(), 1).cumsum(1) < u[:, None]).sum(1).clamp_max(count - 1)
+    return drawn(torch.softmax(logits.double().cpu(), 1), u)
 
 
 def _denoised(

@@ -14,11 +14,12 @@ from fewer.engine import MICRO_BATCH, History, begin, bind, play
 from fewer.engine.bind import Step
 from fewer.engine.play import add
 from fewer.errors import InputError, whole
-from fewer.guidance.passes import Past, finite
+from fewer.guidance.passes import Past
 from fewer.models.model import Model
 from fewer.noise import Stream, unit_noise
 from fewer.plan import Plan
 from fewer.registry import part
+from fewer.settings import finite
 
 
 @dataclass(frozen=True, eq=False)

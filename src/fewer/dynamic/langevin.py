@@ -20,6 +20,7 @@ from fewer.batch import inner, norm, per_sample
 from fewer.dynamic import Law, Moved
 from fewer.errors import InputError
 from fewer.registry import part
+from fewer.settings import positive
 
 Ratio = Literal["line", "density"]
 
@@ -118,9 +119,3 @@ def log_density_ratio(law: Law, x: Tensor, y: Tensor, at_x: Tensor, at_y: Tensor
     if law.log_density is None:
         raise InputError("ratio 'density' needs a law whose density is known: an exact mixture's, or one given")
     return (law.log_density(y) - law.log_density(x)).double()
-
-
-def positive(name: str, value: float) -> None:
-    """Raise InputError unless the setting of this name is a positive number."""
-    if not 0 < value < math.inf:
-        raise InputError(f"{name} is {value!r}; expected a positive number")

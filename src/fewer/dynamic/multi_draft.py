@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError, whole
-from fewer.models.masked import drawn
+from fewer.noise import drawn
 
 NODES = 128  # of the quadrature in log s
 BEGINS, ENDS = -26.0, 4.5  # in log(s w) of the largest and of the smallest weight: what lies outside is below 1e-11

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from fewer.batch import per_sample
 from fewer.dynamic import Law, Moved
-from fewer.dynamic.langevin import Ratio, log_density_ratio, log_proposal_ratio, positive
+from fewer.dynamic.langevin import Ratio, log_density_ratio, log_proposal_ratio
 from fewer.registry import part
+from fewer.settings import positive
 
 Prox = Callable[[Tensor, float], Tensor]
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fewer.dynamic.multi_draft import choose, recursive_rejection
 from fewer.errors import InputError, whole
-from fewer.models.masked import MaskedDenoiser, drawn
+from fewer.models.masked import MaskedDenoiser
+from fewer.noise import drawn
 from fewer.registry import part
 
 RULES = {"importance": choose, "recursive": recursive_rejection}

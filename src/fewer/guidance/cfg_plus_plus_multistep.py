@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
-from fewer.guidance.passes import finite
 from fewer.plan import Coefficient, Plan, Row, Shortcut
 from fewer.registry import part
+from fewer.settings import finite
 from fewer.solvers.trace import Level, Output, Trace, size
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from fewer.errors import InputError
 from fewer.guidance.cfg import OnGuided
-from fewer.guidance.passes import Passes, finite
+from fewer.guidance.passes import Passes
 from fewer.registry import part
+from fewer.settings import finite
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError
-from fewer.guidance.passes import Passes, finite
+from fewer.guidance.passes import Passes
 from fewer.guidance.rule import Rule, guided
 from fewer.registry import part
+from fewer.settings import finite
 
 
 @part(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import reprlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from fewer.blocks.find import is_module, network_of
-from fewer.errors import InputError
 from fewer.models.model import Model
 from fewer.plan import Coefficient
 
@@ -91,15 +87,3 @@ class Passes:
     def noise(self, u: Tensor) -> Tensor:
         """The noise prediction eps = x + (1 - tau) u."""
         return self.x + (1 - self.tau) * u
-
-
-_LARGEST = sys.float_info.max  # whole numbers go beyond it
-
-
-def finite(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
-    """Raises InputError unless `value` is a finite number in [low, high]."""
-    number = not isinstance(value, bool) and isinstance(value, int | float | Tensor)
-    if not number or not -_LARGEST <= value <= _LARGEST:
-        raise InputError(f"{what} is {reprlib.repr(value)}; expected a finite number")
-    if not low <= float(value) <= high:
-        raise InputError(f"{what} is {value!r}; expected a number in [{low:g}, {high:g}]")

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from fewer.guidance.passes import Passes, finite
+from fewer.guidance.passes import Passes
+from fewer.settings import finite
 
 
 @dataclass(frozen=True)

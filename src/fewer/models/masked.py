@@ -126,12 +126,3 @@ class MarkovChain:
 def _scaled(message: Tensor) -> Tensor:
     """Scaled so that long chains do not underflow."""
     return message / message.sum(1, keepdim=True).clamp_min(1e-300)
-
-
-def drawn(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Tokens (...,) of laws (..., V) by inversion of their distribution functions at uniform numbers (...,) in [0, 1)."""
-    below = probabilities.cumsum(-1)
-    place = torch.searchsorted(below, (uniform * below[..., -1])[..., None].contiguous(), right=True)[..., 0]
-    # rounding may lead past the last token of positive probability
-    last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).to(torch.int8).argmax(-1)
-    return torch.minimum(place, last)

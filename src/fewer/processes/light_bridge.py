@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from fewer.errors import InputError, whole
-from fewer.noise import Draw, Stream, uniform_noise, unit_noise
+from fewer.noise import Draw, Stream, drawn, uniform_noise, unit_noise
 from fewer.registry import part
 
 
@@ -99,7 +99,7 @@ class LightBridge:
         """A draw of x_1 (n, d) for each x_0 (n, d), exact and without steps; that of sample i of a seed is its own."""
         ends, numbers = self.ends(x0), Stream.SAMPLES.numbers(len(x0), first_sample)
         u = uniform_noise(seed, numbers, (), Draw.CHANCE(0))
-        chosen = (ends.log_weights.exp().cumsum(1) < u[:, None]).sum(1).clamp_max(len(self.weights) - 1)
+        chosen = drawn(ends.log_weights.exp(), u)
         roots = torch.linalg.cholesky(ends.covariances)[chosen]
         z = unit_noise(seed, numbers, (self.dim,), Draw.MOVE(0)).double()
         return ends.means[torch.arange(len(x0)), chosen] + (roots @ z[..., None])[..., 0]

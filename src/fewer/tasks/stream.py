@@ -16,12 +16,13 @@ from fewer.engine import begin, bind
 from fewer.engine.bind import Step
 from fewer.engine.play import add, advance
 from fewer.errors import InputError
-from fewer.guidance.passes import Passes, Past, finite
+from fewer.guidance.passes import Passes, Past
 from fewer.guidance.residual import VIRTUAL, ResidualGuidance
 from fewer.models.model import Model
 from fewer.noise import Draw, DrawNumber, uniform_noise, unit_noise
 from fewer.plan import Guidance, Plan
 from fewer.registry import part
+from fewer.settings import finite
 
 
 @dataclass

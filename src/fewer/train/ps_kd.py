@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from fewer.batch import per_sample
 from fewer.errors import InputError, whole
 from fewer.guidance.classifier import check_logits
-from fewer.guidance.passes import finite
 from fewer.registry import part
+from fewer.settings import finite
 
 
 @part(

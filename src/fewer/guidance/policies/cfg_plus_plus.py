@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
-from fewer.guidance.passes import finite
 from fewer.plan import Plan
 from fewer.registry import part
+from fewer.settings import finite
 
 
 @part(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fewer.errors import InputError
 from fewer.guidance import guide
-from fewer.guidance.passes import finite
 from fewer.plan import Guidance, Plan
 from fewer.registry import part
+from fewer.settings import finite
 
 
 @part(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,13 +13,29 @@ from fewer.solvers.sde.fresh import ratio
 from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
 
 
+class Renoises(OneLevelACall, ABC):
+    """A solver whose steps are (1 - tau') D + tau' (k eps + sqrt(1 - k^2) z), z fresh unit noise, none on the step to level 0."""
+
+    @abstractmethod
+    def kept(self, here: Level, there: Level) -> float:
+        """k of a step to a level above 0: the share of the noise that it keeps."""
+
+    def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
+        """One call a level; all but the last add noise."""
+        x = trace.start
+        for here, there in pairwise(levels):
+            out = trace.call(x, here)
+            x = renoised(trace, out.data, out.noise, there, self.kept(here, there) if there.tau > 0 else 1.0)
+        return x
+
+
 @part(
     "ancestral",
     title="Euler steps down and noise back up (DDPM's posterior)",
     source="Ho et al. 2020, DDPM, arXiv:2006.11239; Song et al. 2021, DDIM (eta = 1), arXiv:2010.02502",
 )
 @dataclass(frozen=True)
-class Ancestral(OneLevelACall):
+class Ancestral(Renoises):
     """x'/alpha' = D + s_down eps + s_up z with s_down = s'^2 / s and s_up^2 = s'^2 - s_down^2.
 
     The posterior of x' given x and D in a process with independent increments; no noise on the step to level 0.
@@ -26,13 +43,9 @@ class Ancestral(OneLevelACall):
 
     order: int = 1
 
-    def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
-        """One call a level; all but the last add noise."""
-        x = trace.start
-        for here, there in pairwise(levels):
-            out = trace.call(x, here)
-            x = posterior(trace, out.data, out.noise, here, there)
-        return x
+    def kept(self, here: Level, there: Level) -> float:
+        """r = s' / s."""
+        return ratio(here, there)
 
 
 def posterior(trace: Trace, data: Vector, noise: Vector, here: Level, there: Level) -> Vector:

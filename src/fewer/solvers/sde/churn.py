@@ -9,9 +9,10 @@ from itertools import pairwise
 
 from fewer.levels import s_of_tau, tau_of_s
 from fewer.registry import part
+from fewer.settings import share
 from fewer.solvers.forms import first_order
 from fewer.solvers.ode.heun import Heun
-from fewer.solvers.sde.fresh import between, share
+from fewer.solvers.sde.fresh import between
 from fewer.solvers.trace import Level, Trace, Vector
 
 EDM = "Karras et al. 2022, EDM (algorithm 2), arXiv:2206.00364"

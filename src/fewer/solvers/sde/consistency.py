@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from fewer.levels import s_of_tau
 from fewer.registry import part
-from fewer.solvers.sde.ancestral import renoised
+from fewer.solvers.sde.ancestral import Renoises
 from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
 
 
@@ -25,7 +25,7 @@ from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
     ranked=False,
 )
 @dataclass(frozen=True)
-class LatentConsistency(OneLevelACall):
+class LatentConsistency(Renoises):
     """x' = alpha' D + sigma' z with fresh unit noise z, none on the step to level 0.
 
     In the flow frame (1 - tau') D + tau' z: the step of diffusers' LCMScheduler and, on flows, FlowMatchLCMScheduler. LCM's
@@ -36,13 +36,9 @@ class LatentConsistency(OneLevelACall):
 
     order: int = 0
 
-    def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
-        """One call a level; all but the last add noise."""
-        x = trace.start
-        for here, there in pairwise(levels):
-            out = trace.call(x, here)
-            x = renoised(trace, out.data, out.noise, there, 0.0 if there.tau > 0 else 1.0)
-        return x
+    def kept(self, here: Level, there: Level) -> float:
+        """Nothing."""
+        return 0.0
 
 
 @part(

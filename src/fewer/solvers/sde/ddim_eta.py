@@ -10,8 +10,9 @@ from typing import Literal
 
 from fewer.errors import InputError
 from fewer.registry import part, variant
+from fewer.settings import share
 from fewer.solvers.sde.ancestral import Ancestral
-from fewer.solvers.sde.fresh import KeepsNoise, kept_by_eta, ratio, share
+from fewer.solvers.sde.fresh import KeepsNoise, kept_by_eta, ratio
 from fewer.solvers.trace import Level, Trace, Vector
 
 DDPM_SOURCE = "Ho et al. 2020, DDPM (algorithm 2), arXiv:2006.11239"

@@ -18,9 +18,10 @@ from itertools import pairwise
 from typing import ClassVar, Literal
 
 from fewer.registry import part
+from fewer.settings import share
 from fewer.solvers.forms import DATA_IN_LAMBDA, NOISE_IN_LAMBDA, Exponential, Known, first_order
 from fewer.solvers.ode.dpmpp import SOURCE, DPMSolverPP2M, DPMSolverPP3M, Multistep
-from fewer.solvers.sde.fresh import kept_by_sde, ratio, refreshed, share
+from fewer.solvers.sde.fresh import kept_by_sde, ratio, refreshed
 from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
 
 

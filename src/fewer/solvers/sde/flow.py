@@ -9,8 +9,9 @@ from itertools import pairwise
 from typing import ClassVar
 
 from fewer.registry import part
+from fewer.settings import share
 from fewer.solvers.forms import first_order
-from fewer.solvers.sde.fresh import KeepsNoise, share
+from fewer.solvers.sde.fresh import KeepsNoise
 from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
 
 

@@ -85,13 +85,6 @@ def raised(trace: Trace, x: Vector, low: Level, there: Level, kept: float) -> Ve
     return scale * x + there.tau * math.sqrt(1 - kept**2) * trace.noise()
 
 
-def share(name: str, value: float, most: float = 1.0) -> None:
-    """Raise InputError unless a setting is a number from 0 to `most`."""
-    if not 0 <= value <= most or not math.isfinite(value):
-        expected = "a share from 0 to 1" if most == 1 else "a finite number, at least 0"
-        raise InputError(f"{name} is {value}; expected {expected}")
-
-
 def between(low: float, high: float) -> None:
     """Raise InputError unless the levels s between which noise is added are in order."""
     if not 0 <= low <= high:

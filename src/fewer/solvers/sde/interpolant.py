@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -13,8 +12,8 @@ from fewer.errors import InputError
 from fewer.models.interpolant_paths import STRAIGHT, Path
 from fewer.registry import part
 from fewer.solvers.integrals import gauss_legendre
-from fewer.solvers.sde.ancestral import renoised
-from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
+from fewer.solvers.sde.ancestral import Renoises
+from fewer.solvers.trace import Level
 
 
 def as_sigma(t: float) -> float:
@@ -30,7 +29,7 @@ def as_sigma(t: float) -> float:
     ranked=False,
 )
 @dataclass(frozen=True)
-class Interpolant(OneLevelACall):
+class Interpolant(Renoises):
     """dX = (b + epsilon eps / sigma) dt + sqrt(2 epsilon) dW from t = 1 to 0: at each level the same law for all epsilon.
 
     b = alpha' D + sigma' eps is the velocity of the path X = alpha(t) D + sigma(t) eps. With D and eps constant over a
@@ -45,18 +44,9 @@ class Interpolant(OneLevelACall):
     epsilon: Callable[[float], float] = as_sigma
     order: int = 1
 
-    def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
-        """One call a level; no noise on the step to level 0."""
-        x = trace.start
-        for here, there in pairwise(levels):
-            out = trace.call(x, here)
-            keep = self.kept(here.tau, there.tau) if there.tau > 0 else 1.0
-            x = renoised(trace, out.data, out.noise, there, keep)
-        return x
-
-    def kept(self, high: float, low: float) -> float:
+    def kept(self, here: Level, there: Level) -> float:
         """r: the correlation of a state's noise with what it was a step before, by Gauss-Legendre quadrature in log t."""
-        top, bottom = math.log(self.path.time(high)), math.log(self.path.time(low))
+        top, bottom = math.log(self.path.time(here.tau)), math.log(self.path.time(there.tau))
         nodes, weights = gauss_legendre(bottom, top)
         times = np.exp(nodes).tolist()
         rates = np.array([self.epsilon(t) / self.path.sigma(t) ** 2 * t for t in times])

@@ -10,10 +10,11 @@ from itertools import pairwise
 from fewer.errors import InputError
 from fewer.levels import half_log_snr, s_of_tau
 from fewer.registry import part
+from fewer.settings import share
 from fewer.solvers.forms import step_in_lambda
 from fewer.solvers.ode.unipc import Node, Start, UniPC
 from fewer.solvers.sde.dpmpp_multistep import data_with_noise
-from fewer.solvers.sde.fresh import between, kept_by_sde, share
+from fewer.solvers.sde.fresh import between, kept_by_sde
 from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
 
 

@@ -20,10 +20,11 @@ from typing import ClassVar
 
 from fewer.levels import s_of_tau
 from fewer.registry import part, variant
+from fewer.settings import share
 from fewer.solvers.forms import Known, first_order, step_in_lambda
 from fewer.solvers.ode.singlestep import DPMSolverPP2S
 from fewer.solvers.sde.dpmpp_multistep import data_with_noise
-from fewer.solvers.sde.fresh import kept_by_eta, kept_by_sde, share
+from fewer.solvers.sde.fresh import kept_by_eta, kept_by_sde
 from fewer.solvers.trace import Level, Trace, Vector
 
 NONE = Vector({})

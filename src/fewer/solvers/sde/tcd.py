@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from fewer.errors import InputError
 from fewer.levels import s_of_tau
 from fewer.registry import part
-from fewer.solvers.sde.ancestral import renoised
-from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
+from fewer.settings import share
+from fewer.solvers.sde.ancestral import Renoises
+from fewer.solvers.trace import Level
 
 
 @part(
@@ -20,7 +18,7 @@ from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
     ranked=False,
 )
 @dataclass(frozen=True)
-class TrajectoryConsistency(OneLevelACall):
+class TrajectoryConsistency(Renoises):
     """From x at t down to x_s = alpha_s D + sigma_s eps at time s = (1 - gamma) t', and with fresh noise z up to t':
 
         x' = alpha' / alpha_s x_s + sqrt(1 - (alpha' / alpha_s)^2) z      = alpha' (D + s_s eps + sqrt(s'^2 - s_s^2) z)
@@ -39,20 +37,11 @@ class TrajectoryConsistency(OneLevelACall):
     order: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gamma <= 1:
-            raise InputError(f"gamma is {self.gamma}; expected a share from 0 to 1")
+        share("gamma", self.gamma)
 
-    def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
-        """One call a level; all but the last add noise."""
-        x = trace.start
-        for here, there in pairwise(levels):
-            out = trace.call(x, here)
-            x = renoised(trace, out.data, out.noise, there, self.kept(there))
-        return x
-
-    def kept(self, there: Level) -> float:
-        """s_s / s', the share of the old noise that is kept on the step to a level; 1 on that to level 0."""
-        if there.tau == 0 or self.gamma == 0:
+    def kept(self, here: Level, there: Level) -> float:
+        """s_s / s'."""
+        if self.gamma == 0:
             return 1.0
         if there.schedule is None:
             return 1 - self.gamma

@@ -10,11 +10,12 @@ from itertools import pairwise
 from typing import ClassVar
 
 from fewer.registry import part, variant
+from fewer.settings import share
 from fewer.solvers.forms import first_order
 from fewer.solvers.ode.kdpm2 import KDPM2
 from fewer.solvers.ode.singlestep import DPMSolverPP2S
 from fewer.solvers.sde.ddim_eta import kept_by_flow
-from fewer.solvers.sde.fresh import kept_by_eta, lower, raised, share
+from fewer.solvers.sde.fresh import kept_by_eta, lower, raised
 from fewer.solvers.trace import Level, Trace, Vector
 
 ETA = "Song et al. 2021, DDIM, arXiv:2010.02502"
