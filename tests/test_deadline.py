@@ -13,13 +13,14 @@ from torch import nn
 import fewer
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
+from fewer.evaluate.features import Pixels
 from fewer.evaluate.scoring import Scoring
 from fewer.models.model import Model
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
 from fewer.models.schedules import Flow
 from fewer.search.arguments import Arguments
 from fewer.search.deadline import Deadline
-from fewer.search.forecast import LEAST_TIME, foreseen, least, within
+from fewer.search.forecast import LEAST_TIME, foreseen, least, least_held_out, within
 from fewer.search.request import Request, notes_for_large
 from fewer.search.stages.references import affordable, references
 from fewer.search.stages.run import Run, Task
@@ -229,3 +230,18 @@ def test_what_is_told_of_the_whole_run_rises_to_its_end() -> None:
 def test_held_out_noises_are_all_that_there_is_room_for(left: float, n: int) -> None:
     """All of them where nothing is bounded."""
     assert affordable(256, 64, left) == n
+
+
+@pytest.mark.parametrize("objective", ["paired", "energy", "fd"])
+def test_held_out_noises_are_enough_for_the_figures_on_named_features(objective: str) -> None:
+    """Four for each of 24 dimensions and 8, also where little time leaves few; a run for which that is too little is refused."""
+    mixture = fewer.GaussianMixture.random((24,), components=3, seed=0)
+    model, data = Model.from_mixture(mixture, Flow(), hash="wide"), mixture.sample(200)[0]
+    given = {"objective": objective, "data": data, "features": Pixels()}
+    assert Arguments(3, fresh=200, **given).request(model).held_out == 200  # type: ignore[arg-type]
+    request = Arguments(3, evaluations=8_000, **given).request(model)  # type: ignore[arg-type]
+    assert request.shown_on == 104 <= request.held_out
+    fitting = within(request, model, math.inf)
+    assert fitting.held_out >= 104
+    assert affordable(fitting.held_out, 64, 100, least_held_out(fitting)) == 104
+    assert least(request, model) > least(replace(request, shown_on=0), model)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -216,20 +215,14 @@ class ByFrechet(ByFigure):
     @property
     def least(self) -> int:
         """More where features that are given have many dimensions, whose covariance so many samples are enough for."""
-        return max(super().least, 4 * self._dimensions + 8 if self._dimensions else 0)
-
-    @cached_property
-    def _dimensions(self) -> int:
-        """Of the features that are given; 0 where those are fitted to as few samples as there are."""
-        data, features = self.scoring.data, self.scoring.features
-        return 0 if data is None or features is None else features(as_images(data[:1])).shape[1]
+        return max(super().least, self.scoring.least)
 
     def check(self, n: int) -> None:
         """Raise InputError also where the features have too many dimensions."""
         super().check(n)
         if n < self.least and self.scoring.features is not None:
             raise InputError(
-                f"objective fd on features {self.scoring.features.name} of {self._dimensions} dimensions needs {self.least} "
+                f"objective fd on features {self.scoring.features.name} of {self.scoring.dimensions} dimensions needs {self.least} "
                 f"samples of every plan, and plans are compared on {n}: give so many noises and fresh, take objective energy, or "
                 "features of fewer dimensions"
             )

@@ -82,6 +82,18 @@ class Scoring:
         if self.metric is not None:
             self.metric(self.data[:n], self.data[:n] if self.metric.paired else self.data)
 
+    @cached_property
+    def dimensions(self) -> int:
+        """Of the features that are given; 0 where those are fitted to as few samples as there are."""
+        if self.data is None or self.features is None:
+            return 0
+        return self.features(as_images(self.data[:1])).shape[1]
+
+    @property
+    def least(self) -> int:
+        """Samples that a Frechet distance on the features that are given needs; 0 without such."""
+        return 4 * self.dimensions + 8 if self.dimensions else 0
+
     def identity(self) -> dict[str, Any]:
         """What tells it from another, of what JSON has: the data by their content, and the records of features and metric."""
         data, features, metric = self.data, self.features, self.metric

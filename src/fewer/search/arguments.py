@@ -10,7 +10,6 @@ from torch import Tensor
 
 from fewer.arguments import as_count, as_count_or_none, as_model, as_number, as_number_or_none
 from fewer.errors import InputError
-from fewer.evaluate.criterion import Criterion
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
 from fewer.evaluate.objectives import Judging, check_objective, judging_of
@@ -147,9 +146,10 @@ class Arguments:
             if playable_by is not None and self.match and self.nfe is None:
                 budgets = whole_rows(budgets, scale)
             noises, held_out = self._noises(model, judging)
+            shown = min(held_out, max(judging.verdict.least, judging.scoring.least))
             request = Request(
                 budgets, seed=self.seed, guidance=scale, keep=kept, margin=self.margin, trials=self.trials, time=self.time,
-                match=self.match, noises=noises, held_out=held_out, objective=judging.search,
+                match=self.match, noises=noises, held_out=held_out, shown_on=shown, objective=judging.search,
                 verdict=None if judging.verdict is judging.search else judging.verdict,
                 strategy=strategy_of(strategy, "strategy"), start_from=strategies, start_plans=plans, playable_by=playable_by,
                 evaluations=for_large(model, budgets, scale) if self._unbounded else self.evaluations,
@@ -168,13 +168,15 @@ class Arguments:
         return all(given is None for given in (self.evaluations, self.time, self.trials, self.noises))
 
     def _noises(self, model: Model, judging: Judging) -> tuple[int, int]:
-        """Noises of the search, and held-out ones: as many as are given, else what the shape and the criterion need."""
+        """Noises of the search, and held-out ones: as many as are given, else what the shape, the criterion and the figures
+        that are shown need.
+        """
 
-        def enough(by: Criterion, least: int, most: int) -> int:
-            return max(enough_noises(model, least, most), by.least if by.least <= MOST_UNASKED else 0)
+        def enough(needed: int, least: int, most: int) -> int:
+            return max(enough_noises(model, least, most), needed if needed <= MOST_UNASKED else 0)
 
-        pairs = model.distilled is None
+        pairs, shown = model.distilled is None, max(judging.verdict.least, judging.scoring.least)
         return (
-            enough(judging.search, *(96, 128) if pairs else (128, 256)) if self.noises is None else self.noises,
-            enough(judging.verdict, *(64, 256) if pairs else (256, 1024)) if self.fresh is None else self.fresh,
+            enough(judging.search.least, *(96, 128) if pairs else (128, 256)) if self.noises is None else self.noises,
+            enough(shown, *(64, 256) if pairs else (256, 1024)) if self.fresh is None else self.fresh,
         )

@@ -208,14 +208,19 @@ def _fits(rows: RowsByRegression, nfe: int, n: int, most: int) -> float:
 
 def least(request: Request, model: Model) -> int:
     """Evaluations that a run of 16 noises makes at least: a coarse reference, and one standard plan of each budget."""
-    passes, n = passes_at(request.guidance), LEAST_NOISES
+    passes, n, held_out = passes_at(request.guidance), LEAST_NOISES, least_held_out(request)
     if model.distilled is not None:
-        stages = _of_distilled(replace(request, held_out=n), model.distilled)
+        stages = _of_distilled(replace(request, held_out=held_out), model.distilled)
         return stages["many-step samples"] + sum(2 * n * budget.nfe for budget in request.budgets)
-    fine = passes * (LEAST_CALLS // 2 * 2 * n + 3 * LEAST_CALLS // 2 * LEAST_PROBES)
+    fine = passes * (LEAST_CALLS // 2 * (n + held_out) + 3 * LEAST_CALLS // 2 * LEAST_PROBES)
     if request.match and model.pipeline is not None:
         fine += FEWEST * model.pipeline.steps * passes
-    return fine + sum(2 * n * budget.nfe for budget in request.budgets)
+    return fine + sum((n + held_out) * budget.nfe for budget in request.budgets)
+
+
+def least_held_out(request: Request) -> int:
+    """Held-out noises that a run has at least: as many as the figures that are shown need."""
+    return max(LEAST_NOISES, request.shown_on)
 
 
 def check_room(request: Request, model: Model, pace: float) -> None:
@@ -258,12 +263,17 @@ def within(request: Request, model: Model, pace: float) -> Request:
     allowed = bound(request, pace)
     if not math.isfinite(allowed):
         return request
-    fitting = replace(request, noises=min(request.noises, _searchable(request, model, allowed)))
-    while max(fitting.noises, fitting.held_out) > LEAST_NOISES and _references(fitting, model) > REFERENCES * allowed:
-        if fitting.noises >= fitting.held_out:
+    fitting, shown = (
+        replace(request, noises=min(request.noises, _searchable(request, model, allowed))),
+        least_held_out(request),
+    )
+    while _references(fitting, model) > REFERENCES * allowed:
+        if fitting.noises > LEAST_NOISES and (fitting.noises >= fitting.held_out or fitting.held_out <= shown):
             fitting = replace(fitting, noises=max(LEAST_NOISES, fitting.noises // 2))
+        elif fitting.held_out > shown:
+            fitting = replace(fitting, held_out=max(shown, fitting.held_out * 3 // 4))
         else:
-            fitting = replace(fitting, held_out=max(LEAST_NOISES, fitting.held_out * 3 // 4))
+            break
     return fitting
 
 

@@ -50,7 +50,7 @@ class Request:
 
     `start_from` are strategies that run before `strategy`, `start_plans` plans that it begins with; `objective` is by what plans
     are ranked and chosen, `verdict` by what the outcome is judged, None for the same; `playable_by` names the solver whose levels
-    alone are free.
+    alone are free. The figures that are shown need `shown_on` held-out noises.
     """
 
     budgets: tuple[Budget, ...]
@@ -70,6 +70,7 @@ class Request:
     objective: Criterion = PAIRED
     playable_by: str | None = None
     verdict: Criterion | None = None
+    shown_on: int = 0
 
     @property
     def judged_by(self) -> Criterion:

@@ -15,7 +15,7 @@ from fewer.evaluate.scoring import Scoring
 from fewer.guidance.cfg import passes_at
 from fewer.noise import Stream, unit_noise
 from fewer.plan import Plan
-from fewer.search.forecast import LEAST_NOISES, PIPELINE, probes
+from fewer.search.forecast import LEAST_NOISES, PIPELINE, least_held_out, probes
 from fewer.search.objective import Objective
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.standards import LIKELY_BEST
@@ -111,16 +111,16 @@ def _held_out(task: Task, run: Run, objective: Objective) -> HeldOut:
     run.progress(stage, 0, None)
     plan = reference_plan(task.model, reference.calls, request.guidance)
     source = Source(task.model, request.seed, plan, task.batch, partial(run.progress, stage), task.workers)
-    n = affordable(request.held_out, plan.nfe, run.deadline.left(run.pace))
+    n = affordable(request.held_out, plan.nfe, run.deadline.left(run.pace), least_held_out(request))
     judge = HeldOut.of(source, n, reference, task.scoring)
     return replace(judge, seed=request.seed, number=Stream.HELD_OUT.numbers(1)[0])  # of noise that rows draw
 
 
-def affordable(most: int, nfe: int, left: float) -> int:
+def affordable(most: int, nfe: int, left: float, least: int = LEAST_NOISES) -> int:
     """How many of the `most` held-out noises are played in the evaluations that are left (inf where nothing bounds them), of
     reference solutions of `nfe` each: at least as many as an interval needs.
     """
-    return int(min(most, max(LEAST_NOISES, left / nfe)))
+    return int(min(most, max(least, left / nfe)))
 
 
 def _pipeline(task: Task, run: Run, judge: HeldOut) -> Pipeline | None:
