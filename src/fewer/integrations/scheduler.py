@@ -32,6 +32,8 @@ from fewer.integrations.request_checks import (
     check_lists,
     check_number,
     first_of_strength,
+    handed_on,
+    times_before,
 )
 from fewer.integrations.run import Run
 from fewer.integrations.trained import OWN, described, frame, packed, unpacked
@@ -161,6 +163,8 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         """
         row = begin_index - self.run.ahead
         check_begins(self.plan, row)
+        if handed_on(self.plan):
+            self.run.own(self.plan.name).noised = True
         self._begin_index = check_left(self.plan, row)
 
     def set_timesteps(
@@ -206,9 +210,17 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         first = None if begins_below(plan) else first_of_strength(plan, strength)
         self._begin(chosen, device, None if first is None else check_left(plan, first))
         self.run.ahead = before
-        if before and strength is None:  # a pipeline that gives the strength takes the times as they are
+        if handed_on(plan):
+            self.timesteps = self._listed([*self._left_out(before), *self.times], device)
+        elif before and strength is None:  # a pipeline that gives the strength takes the times as they are
             top = float(self.frame.schedule.time(self.frame.schedule.tau_max))
             self.timesteps = self._listed([*[top] * before, *self.times], device)
+
+    def _left_out(self, before: int) -> list[float]:
+        """The times of steps that a pipeline leaves out which goes on with another's samples."""
+        own = self.own()
+        own.set_timesteps(before + len(self.plan.rows))
+        return times_before(self.plan, self.times[0], torch.as_tensor(own.timesteps).tolist(), before)
 
     def _begin(self, chosen: Choice, device: torch.device | str | None = None, first: int | None = None) -> None:
         # the run before its plan, so that one under way in another thread ends there and never goes on under this plan

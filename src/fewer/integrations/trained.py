@@ -17,7 +17,7 @@ from fewer.models.angles import Angle, Cosine
 from fewer.models.denoiser import Clip
 from fewer.models.model import Model
 from fewer.models.pipelines.defaults import own_scheduler
-from fewer.models.pipelines.scheduler_config import clip_of, schedule_of, settings
+from fewer.models.pipelines.scheduler_config import clip_of, explodes, schedule_of, settings
 from fewer.models.schedules import Discrete, Flow, Schedule, VarianceExploding
 
 PROCESSES: dict[str, Callable[..., Schedule]] = {
@@ -37,7 +37,6 @@ def described(trained: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises InputError for noise schedules and predictions that are not known.
     """
-    exploding = False
     if isinstance(trained, Model):
         schedule, predicts, sigma_data, clip = trained.schedule, trained.predicts, trained.sigma_data, trained.clip
         own = None if trained.pipeline is None else own_scheduler(trained.pipeline)
@@ -47,10 +46,6 @@ def described(trained: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     else:
         raise InputError(f"got a {type(trained).__name__}; expected a Model or a diffusers scheduler")
     config = {} if own is None else settings(own)
-    if own is not None and not isinstance(schedule, Flow):
-        exploding = (
-            float(getattr(own, "init_noise_sigma", 1.0)) != 1
-        )  # as of all of diffusers' schedulers that scale the network's input
     if predicts not in ("edm", "consistency"):
         sigma_data = config.get("sigma_data", sigma_data)  # which some pipelines of flow models read
     process = next((name for name, known in PROCESSES.items() if type(schedule) is known), None)
@@ -62,7 +57,7 @@ def described(trained: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     bounds = None if clip is None else asdict(clip)
     fields = {
         "process": process, "schedule": numbers, "predicts": predicts, "sigma_data": sigma_data, "clip": bounds,
-        "exploding": exploding, "scheduler": None if own is None else type(own).__name__,
+        "exploding": own is not None and explodes(own, schedule), "scheduler": None if own is None else type(own).__name__,
     }  # fmt: skip
     return fields, config
 

@@ -298,7 +298,10 @@ class Model(Denoiser):
     def signature(self) -> dict[str, str]:
         """Name, hash and noise schedule, by which a plan names its model."""
         known = {"name": self.name, "hash": self.hash, "schedule": self.schedule.describe()}
-        return known if self.beginning is None else known | {"begins": f"{self.beginning.level:.9g}"}
+        if self.beginning is None:
+            return known
+        handed_on = {"handed_on": "yes"} if self.beginning.handed_on else {}
+        return known | {"begins": f"{self.beginning.level:.9g}"} | handed_on
 
     @property
     def start(self) -> float:

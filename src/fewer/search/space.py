@@ -202,10 +202,11 @@ class Space:
         return Plan(anchored.start, tuple(rows), 0.0, name, made_for, others=others, recipe=self.recipe)
 
     def levels(self, increments: Iterable[float]) -> list[Level]:
-        """Levels of log s_n = log s_{n-1} - exp(theta_n)."""
+        """Levels of log s_n = log s_{n-1} - exp(theta_n); the first is the model's start itself where that is given."""
         log_s, taus = self._top, []
-        for theta in increments:
-            log_s -= math.exp(min(max(theta, _LEAST), _MOST))
+        given = self.model.beginning is not None and self.model.beginning.handed_on
+        for n, theta in enumerate(increments):
+            log_s -= 0.0 if given and n == 0 else math.exp(min(max(theta, _LEAST), _MOST))
             taus.append(tau_of_log_s(log_s))
         return places(self.model, taus)
 

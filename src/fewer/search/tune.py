@@ -312,7 +312,12 @@ def _pipeline_error(refs: References) -> float:
 def _notes(model: Model, request: Request) -> list[str]:
     """Notes on the start and on guidance, before anything is searched."""
     notes = []
-    if model.start < model.schedule.tau_max:
+    if model.beginning is not None and model.start == model.beginning.level:
+        what = "samples that another pipeline hands on" if model.beginning.handed_on else "the given data, noised"
+        notes.append(
+            f"all plans and baselines start at t = {float(model.schedule.time(model.start)):.1f}, where the call begins with {what}"
+        )
+    elif model.start < model.schedule.tau_max:
         notes.append(
             f"all plans and baselines start at t = {float(model.schedule.time(model.start)):.1f} (s = sigma/alpha = "
             f"{model.start / (1 - model.start):.3g}), not at the noisiest time: there the signal is so weak (alpha near zero) "

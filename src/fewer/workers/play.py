@@ -36,6 +36,7 @@ class Deterministic:
 
     history  of an earlier play, to go on from its row `first`; what is made is added to it
     keep     whether states and outputs on the way come back
+    begun    whether `noise` are the states that the rows begin with, and no noise that they are made of
     """
 
     plan: Plan
@@ -43,6 +44,7 @@ class Deterministic:
     labels: Tensor | None
     history: History | None = None
     keep: bool = False
+    begun: bool = False
 
     @property
     def evaluations(self) -> int:
@@ -55,7 +57,9 @@ class Deterministic:
     def made(self, model: Model) -> Made:
         """Play the rows."""
         history = self.history if self.history is not None else History() if self.keep else None
-        if history is None or history.first == 0:
+        if self.begun:
+            x = self.noise
+        elif history is None or history.first == 0:
             x = begun(model, self.plan, self.noise, self.labels, lambda: torch.zeros_like(self.noise))
         else:
             x = history.states[history.first]

@@ -163,6 +163,11 @@ def noise_scale(schedule: Schedule) -> float:
     return 1.0
 
 
+def explodes(scheduler: Any, schedule: Schedule) -> bool:
+    """Whether a scheduler's samples are D + s eps, as of all of diffusers' that scale the network's input."""
+    return not isinstance(schedule, Flow) and float(getattr(scheduler, "init_noise_sigma", 1.0)) != 1
+
+
 def _discrete(scheduler: str, config: dict[str, Any], theirs: Tensor) -> Discrete:
     """The schedule of the configuration in float64, or the scheduler's own table of alpha_bar where that differs."""
     table, name = config.get("trained_betas"), "trained betas"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import inspect
 import math
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from fewer.errors import InputError, foreign
-from fewer.models.beginning import Beginning
+from fewer.models.denoiser import Denoiser
 from fewer.models.distilled import distilled_for
+from fewer.models.pipelines.cut.beginnings import beginning_of
 from fewer.models.pipelines.cut.loop import Cut, takes
 from fewer.models.pipelines.cut.network import PipelineNetwork
 from fewer.models.pipelines.defaults import own_scheduler
@@ -43,16 +45,18 @@ def fields_of(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
     with foreign(f"the call of {kind}"):
         cut = Cut(pipe, call)
     network, weights = _network(call, cut), hash_of_networks(pipe)
+    denoiser = Denoiser(
+        network, schedule, predicts, tuple(network.filler.shape[1:]), clip=clip_of(pipe.scheduler), sigma_data=sigma_data,
+        device=cut.noise.device, dtype=cut.noise.dtype, name=kind,
+    )  # fmt: skip
     return {
-        "schedule": schedule, "predicts": predicts, "sigma_data": sigma_data, "clip": clip_of(pipe.scheduler),
-        "network": network, "shape": tuple(network.filler.shape[1:]), "classes": network.classes,
+        **{name: getattr(denoiser, name) for name in (each.name for each in dataclasses.fields(denoiser))}, "classes": network.classes,
         "prompts": _prompts(call, network.classes), "called_with": _digest(call),
         "hash": weights, "known_as": partial(hash_of_its_folder, pipe, weights),
         "experts": _experts(pipe, call, network, float(schedule.time(schedule.tau_max)) + 1),
-        "beginning": _beginning(pipe, cut, network),
+        "beginning": beginning_of(pipe, cut, denoiser),
         "pipeline": _defaults(pipe, cut), "distilled": distilled_for(type(pipe.scheduler).__name__, _steps(cut)),
-        "decode": network.images if _decodes(pipe, call) else None, "name": kind,
-        "device": cut.noise.device, "dtype": cut.noise.dtype,
+        "decode": network.images if _decodes(pipe, call) else None,
     }  # fmt: skip
 
 
@@ -67,10 +71,10 @@ def _checked(pipe: Any, call: Any) -> dict[str, Any]:
     if not isinstance(call, Mapping) or not all(isinstance(name, str) for name in call):
         raise InputError(f"call is {call!r:.80}; expected the arguments of the pipeline's call, dict(prompt=..)")
     known = inspect.signature(type(pipe).__call__).parameters
-    if call.get("denoising_start") is not None:
+    if call.get("denoising_end") is not None:
         raise InputError(
-            "denoising_start begins with samples that another pipeline has noised: give strength in its place, as the share of the "
-            "steps that this one makes"
+            "denoising_end ends above the data, and plans are made for all levels: leave it out (under fewer.apply it has their rows "
+            "down to it played)"
         )
     strange = [name for name in call if name not in known]
     if strange and not any(each.kind is each.VAR_KEYWORD for each in known.values()):
@@ -130,21 +134,6 @@ def _experts(pipe: Any, call: Mapping[str, Any], network: PipelineNetwork, steps
         return None
     steps = pipe.scheduler.config.get("num_train_timesteps", steps)
     return Experts(ratio * steps, cache(lambda: of_one_expert(pipe, call, network)))
-
-
-def _beginning(pipe: Any, cut: Cut, network: PipelineNetwork) -> Beginning | None:
-    """Where a call begins with noised data: at the time that the pipeline's own scheduler has for that step."""
-    if cut.data is None or cut.begins is None:
-        return None
-    theirs = copy.deepcopy(pipe.scheduler)
-    with foreign(f"the scheduler of {type(pipe).__name__}"):
-        theirs.set_timesteps(**cut.given)
-    times = torch.as_tensor(theirs.timesteps)
-    first = 0 if "strength" in cut.given else cut.begins * int(getattr(theirs, "order", 1))
-    schedule, _, _ = schedule_of(pipe.scheduler)
-    level = float(schedule.tau(float(times[min(first, len(times) - 1)])))
-    state = network.sample_states(cut.data)
-    return Beginning(level, state if network.classes is None else state[:: network.size // network.classes])
 
 
 def _steps(cut: Cut) -> int:
