@@ -124,13 +124,6 @@ def test_a_full_strength_begins_with_noise() -> None:
     assert part.start < whole.start
 
 
-def test_samples_that_another_pipeline_has_noised_are_refused() -> None:
-    parts = tiny.stable_diffusion_xl().pipe.components
-    pipe = diffusers.StableDiffusionXLImg2ImgPipeline(**parts)
-    with pytest.raises(InputError, match="give strength in its place"):
-        Model.from_pipeline(pipe, {"image": PICTURE, "denoising_start": 0.8})
-
-
 def test_a_search_begins_there() -> None:
     """Reference solution and tuned plan end where the exact flow leads to from the noised data."""
     mixture = fewer.GaussianMixture.random((1, 2, 2), components=1, seed=1)

@@ -132,7 +132,7 @@ class Arguments:
         milliseconds. Raises InputError as `tune` does.
         """
         kept, playable_by = frozenset(self.keep), self.playable_by
-        given = () if isinstance(self.start_from, tuple) and not self.start_from else [self.start_from]
+        given = () if isinstance(self.start_from, list | tuple) and not self.start_from else [self.start_from]
         strategy = strategy_for(model, self.strategy, given, macs=self.macs, ms=self.ms, playable_by=self.playable_by)
         if playable_by is not None:
             playable_by, kept = playable_request(playable_by, model, kept)
