@@ -48,6 +48,7 @@ __all__ = ["FewerScheduler", "FewerSchedulerOutput", "Run", "SchedulerMixin"]
 
 # arguments of set_timesteps by which SCM's pipelines decide levels, where their callers do not
 USUAL = {"max_timesteps": 1.57080, "intermediate_timesteps": 1.3}
+USUAL_VALUES = "_use_default_values"  # diffusers' entry of the names that were not given
 LISTS = ("timesteps", "sigmas")  # arguments of set_timesteps, and of the calls of many pipelines
 
 
@@ -132,10 +133,18 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         # by keyword: diffusers takes what comes by position for a default, and drops it
         made = cls(**first, **given, front=others or None)
         more = {key: value for key, value in config.items() if key not in made.config and not key.startswith("_")}
-        made.register_to_config(**more)
+        # which of them were never given: a scheduler that is made of this configuration has its own defaults for those
+        usual = [name for name in getattr(trained, "config", {}).get(USUAL_VALUES, ()) if name in more]
+        made.register_to_config(**more, **{USUAL_VALUES: [*made.config.get(USUAL_VALUES, ()), *usual]})
         for each in made.plans:
             warn_of_lost_times(made.frame, each)
         return made
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **more: Any) -> Any:
+        """diffusers' own, which keeps the entries of the scheduler that it was made from, whether or not they were given."""
+        given = {name: value for name, value in config.items() if name != USUAL_VALUES} if config else config
+        return super().from_config(given, return_unused_kwargs, **more)
 
     @property
     def plans(self) -> tuple[Plan, ...]:
