@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from fewer.errors import InputError
+from fewer.models.pipelines.cut.changed import Changed
 from fewer.models.pipelines.cut.exchange import Ask, Ended, Exchange, Handed, LetGo
 from fewer.models.pipelines.cut.stand_in import StandIn
 
@@ -103,9 +104,13 @@ class _Call:
             target=_run, args=(mine, call, self.exchange), name=f"fewer {self.kind}", daemon=True
         )
         self.end = weakref.finalize(self, _end, self.exchange, self.thread)
-        with self._ended_by_errors(), _seeded(pipe):
-            self.thread.start()
-            self.first = self._answer()
+        self.changed = Changed(pipe)
+        try:
+            with self._ended_by_errors(), _seeded(pipe):
+                self.thread.start()
+                self.first = self._answer()
+        finally:
+            self.changed.begin()
 
     @property
     def open(self) -> bool:
@@ -115,13 +120,13 @@ class _Call:
 
     def ask(self, ask: Ask) -> Handed:
         """The turn's answer. Raises what the pipeline raised, and InputError where its loop ended."""
-        with self._ended_by_errors():
+        with self.changed.inside(), self._ended_by_errors():
             self.exchange.asks.put(ask)
             return self._answer()
 
     def finish(self, x: Tensor) -> Any:
         """The pipeline's result, from this state after the last step."""
-        with self._ended_by_errors():
+        with self.changed.inside(), self._ended_by_errors():
             self.exchange.asks.put(Ask(x, last=True))
             answer = self._next()
             if isinstance(answer, Handed):
