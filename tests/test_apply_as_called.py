@@ -183,7 +183,9 @@ def test_eight_threads_on_eight_copies(case: tiny.Case) -> None:
         check_same(found[n], ours(case, plan, noise))
 
 
-@pytest.mark.parametrize("given", [{"timesteps": [900, 500, 100]}, {"sigmas": [10.0, 3.0, 1.0]}], ids=lambda g: next(iter(g)))
+@pytest.mark.parametrize(
+    "given", [{"timesteps": [900, 500, 100]}, {"sigmas": [10.0, 3.0, 1.0]}], ids=lambda g: next(iter(g))
+)
 def test_levels_that_the_caller_gives_are_refused(given: dict[str, Any]) -> None:
     case = tiny.stable_diffusion_xl()
     fewer.apply(gentle(case), case.pipe)

@@ -68,6 +68,45 @@ def test_and_not_where_they_do_not() -> None:
     assert any("3 of its 4 evaluations may not go" in note for note in result.record.notes)
 
 
+LEFT = (4.0, 0.0, -4.0, 0.0)  # by how much the data predictions of the four calls of `at_its_own_levels` err
+
+
+def at_its_own_levels() -> Model:
+    """The flow map of a Gaussian, which errs but for the whole of its own four calls: each mends what the one before it has left.
+
+    What errs by b before a level errs by M b after it, M the (linear) flow map's: so each call adds what its own error, the next
+    of `LEFT`, lacks of that. At other levels the first error is added.
+    """
+    taus = [float(row.tau) for row in customary_plan(student()).rows]
+    errors = [torch.full((1, 2), each) for each in LEFT]
+
+    def moved(tau: float, by: torch.Tensor) -> torch.Tensor:
+        return MIXTURE.flow((1 - tau) * by, tau, 0.0) - MIXTURE.flow(torch.zeros(1, 2), tau, 0.0)
+
+    added = [
+        errors[0],
+        *(after - moved(tau, before) for tau, before, after in zip(taus[1:], errors[:-1], errors[1:], strict=True)),
+    ]
+
+    def network(x: torch.Tensor, t: torch.Tensor, labels: Any) -> torch.Tensor:
+        tau = float(SCHEDULE.tau(t.flatten()[0].double()))
+        k = next((k for k, own in enumerate(taus) if abs(tau - own) < 1e-4), 0)
+        return MIXTURE.flow(x / float(SCHEDULE.scale(tau)), tau, 0.0) + added[k].to(x)
+
+    made = Model.from_denoiser(network, SCHEDULE, (2,), "data", name="student", hash="at its own levels")
+    return replace(made, distilled=Distilled(4))
+
+
+def test_none_of_four_calls_may_go_where_each_mends_the_one_before() -> None:
+    result = fewer.tune(at_its_own_levels(), nfe=3, teacher=TEACHER, margin=0.3, **FEW)
+    match = result.front[0].match
+    assert match is not None
+    assert match.non_inferior is False
+    assert match.difference is not None
+    assert match.difference.low > 0
+    assert any("1 of its 4 evaluations may not go" in note for note in result.record.notes)
+
+
 @pytest.mark.slow
 def test_match_finds_the_fewest_calls() -> None:
     result = fewer.tune(student(), nfe=[1, 2, 3], match=True, teacher=TEACHER, margin=0.3, **FEW | {"trials": 2})

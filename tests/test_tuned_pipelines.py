@@ -93,7 +93,16 @@ def test_and_so_does_one_of_the_command_line(kind: str, tmp_path: Path, capsys: 
     values = SET.get(kind, {})
     given = [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
     budget = ["--nfe", "3", "--trials", "4"] if kind == "latent_consistency" else ["--nfe", "2"]
-    words = ["tune", f"tuned_pipelines:{kind}", *budget, *given, "--evaluations", "2600", "--out", str(tmp_path / "out")]
+    words = [
+        "tune",
+        f"tuned_pipelines:{kind}",
+        *budget,
+        *given,
+        "--evaluations",
+        "2600",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert run(words) == 0, capsys.readouterr().err
     plan = fewer.Plan.load(tmp_path / "out/plan.json")
     steps = {"image_to_image": 4}.get(kind)  # 60 % of four steps are two
@@ -124,7 +133,9 @@ def test_rows_are_fitted_at_states_that_begin_nowhere_else(kind: str) -> None:
     x, tau = torch.randn(made.SAMPLES, *model.shape, generator=made.seeded()), 0.5 * model.start
     objective = Objective(model, x, model.labels(len(x)), torch.zeros_like(x))
     with torch.inference_mode():
-        torch.testing.assert_close(objective.outputs(Row(tau, {0: 1.0}), x), model.velocity(x, tau, model.labels(len(x))))
+        torch.testing.assert_close(
+            objective.outputs(Row(tau, {0: 1.0}), x), model.velocity(x, tau, model.labels(len(x)))
+        )
 
 
 def test_a_refiner_begins_where_the_other_pipeline_leaves_off() -> None:

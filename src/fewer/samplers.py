@@ -77,7 +77,9 @@ def _compiled(
         grid = name_of("grids", steps)
         with guarded("grids", resolve("grids", steps)):
             taus = levels(steps, span, n)
-        if model.beginning is not None and model.beginning.handed_on:  # some grids begin below, where no such samples are
+        if (
+            model.beginning is not None and model.beginning.handed_on
+        ):  # some grids begin below, where no such samples are
             taus = [span.start, *taus[1:]]
     else:
         taus, grid = given_levels(steps, n), None

@@ -55,7 +55,8 @@ class Objective(Evaluator):
         plan = Plan(Start(row.tau, 1.0), (replace(row, b={}),))
         labels = [None if self.labels is None else self.labels[part] for part in self.parts()]
         plays = (
-            Deterministic(plan, x[part], labels, keep=True, begun=True) for part, labels in zip(self.parts(), labels, strict=True)
+            Deterministic(plan, x[part], labels, keep=True, begun=True)
+            for part, labels in zip(self.parts(), labels, strict=True)
         )
         return torch.cat([kept(history).outputs[0] for _, history in self.made(plays)])
 

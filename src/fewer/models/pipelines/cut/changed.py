@@ -13,10 +13,16 @@ from typing import Any
 
 from torch import nn
 
-ENTRIES = ("_modules", "_forward_hooks", "_forward_pre_hooks")  # attributes of a module that are changed by their entries
+ENTRIES = (
+    "_modules",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+)  # attributes of a module that are changed by their entries
 MISSING: Any = object()
 
-Attributes = dict[int, tuple[dict[Any, Any], dict[Any, Any]]]  # where attributes are, and a copy, by the id of the former
+Attributes = dict[
+    int, tuple[dict[Any, Any], dict[Any, Any]]
+]  # where attributes are, and a copy, by the id of the former
 
 
 class Changed:
