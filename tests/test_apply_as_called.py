@@ -189,7 +189,7 @@ def test_eight_threads_on_eight_copies(case: tiny.Case) -> None:
 def test_levels_that_the_caller_gives_are_refused(given: dict[str, Any]) -> None:
     case = tiny.stable_diffusion_xl()
     fewer.apply(gentle(case), case.pipe)
-    with pytest.raises((InputError, ValueError), match="own|given"):
+    with pytest.raises((InputError, ValueError), match=r"own|given"):
         case.run(ROWS, **given)
     fewer.unapply(case.pipe)
 

@@ -28,9 +28,9 @@ from fewer.integrations.run import Run, in_use
 from fewer.integrations.scheduler import FewerScheduler
 from fewer.integrations.tape import plain
 from fewer.integrations.turn import Turn
+from fewer.models.pipelines.network_files import NETWORKS
 from fewer.plan import Plan
 
-NETWORKS = ("unet", "transformer", "prior", "decoder")  # how names of the networks of pipelines' loops begin
 SCALES = ("true_cfg_scale", "guidance_scale")
 
 _here = threading.local()

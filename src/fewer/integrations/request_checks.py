@@ -53,13 +53,13 @@ def times_before(plan: Plan, begins: float, own: Sequence[float], n: int) -> lis
     """The n times before those of a plan for samples that are handed on at the time `begins`: of the steps that the pipeline leaves
     out, the last at the pipeline's `own` times for as many steps. Another `denoising_start` then leaves out other rows.
 
-    Raises InputError where it has no such time: the pipeline that hands samples on, which makes as many steps, leaves off elsewhere.
+    Raises InputError where it has no such time: the pipeline that hands samples on, of as many steps, leaves off elsewhere.
     """
     place = next((k for k, t in enumerate(own) if abs(t - begins) <= 1e-3 * max(begins, 1.0)), None)
     if place is None or n == 0:
         raise InputError(
-            f"num_inference_steps is {len(own)}; plan {plan.name!r} goes on at time {begins:g} with another pipeline's samples: give "
-            f"the number of steps of the call that it was made for, which is more than its {len(plan.rows)} rows"
+            f"num_inference_steps is {len(own)}; plan {plan.name!r} goes on at time {begins:g} with another pipeline's samples: "
+            f"give the number of steps of the call that it was made for, which is more than its {len(plan.rows)} rows"
         )
     left_out = [*own[:1] * n, *own[:place]]
     return left_out[-n:]

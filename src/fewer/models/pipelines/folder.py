@@ -32,7 +32,7 @@ from fewer.models.pipelines.scheduler_config import (
     settings,
 )
 
-NETWORKS = ("UNet2DModel", "DiTTransformer2DModel")
+ALONE = ("UNet2DModel", "DiTTransformer2DModel")
 COMPONENTS = ("unet", "transformer", "scheduler", "vae")
 
 
@@ -61,8 +61,8 @@ def load_folder(
     index, own = read_if_there(folder / "model_index.json"), read_if_there(folder / "fewer.json")
     part = network_folder(folder)
     kind = read_json(part / "config.json").get("_class_name")
-    if not isinstance(kind, str) or kind not in NETWORKS:
-        raise InputError(f"{part / 'config.json'} is a {kind}; fewer reads {' and '.join(NETWORKS)} so far")
+    if not isinstance(kind, str) or kind not in ALONE:
+        raise InputError(f"{part / 'config.json'} is a {kind}; fewer reads {' and '.join(ALONE)} so far")
     _check_components(folder, index)
     scheduler = scheduler_of(folder)
     dtype = dtype or torch.float32

@@ -16,12 +16,13 @@ from fewer.models.pipelines.scheduler_config import quiet
 from fewer.models.reach import hash_of_network
 
 WEIGHTS = "diffusion_pytorch_model"
-PARTS = ("unet", "transformer")
+# how the names of the parts begin that pipelines' loops call, in folders as in the pipelines themselves
+NETWORKS = ("unet", "transformer", "prior", "decoder")
 
 
 def network_folder(folder: Path) -> Path:
-    """`unet` or `transformer` in a pipeline folder. Raises InputError where there is neither."""
-    for part in PARTS:
+    """The first of `NETWORKS` in a pipeline folder, mostly `unet` or `transformer`. Raises InputError where there is none."""
+    for part in NETWORKS:
         if (folder / part / "config.json").exists():
             return folder / part
     raise InputError(f"{folder} is no pipeline folder: it has neither unet/config.json nor transformer/config.json")
@@ -32,7 +33,7 @@ def is_pipeline(folder: Path | None) -> TypeGuard[Path]:
     return (
         folder is not None
         and (folder / "model_index.json").is_file()
-        and any((folder / p / "config.json").exists() for p in PARTS)
+        and any((folder / p / "config.json").exists() for p in NETWORKS)
     )
 
 

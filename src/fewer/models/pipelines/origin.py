@@ -8,9 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from fewer.models.pipelines.network_files import hash_of, hashes_of, is_pipeline, load_module, network_folder
-
-NETWORKS = ("unet", "transformer", "transformer_2")
+from fewer.models.pipelines.network_files import (
+    NETWORKS,
+    hash_of,
+    hashes_of,
+    is_pipeline,
+    load_module,
+    network_folder,
+)
 
 
 def folder_of(pipe: Any) -> Path | None:
@@ -20,7 +25,7 @@ def folder_of(pipe: Any) -> Path | None:
     named = getattr(pipe.config, "_name_or_path", None) or pipe.config.get("_name_or_path")
     if named:
         return Path(str(named))
-    networks = [network for name in NETWORKS if isinstance(network := getattr(pipe, name, None), nn.Module)]
+    networks = [part for name, part in vars(pipe).items() if name.startswith(NETWORKS) and isinstance(part, nn.Module)]
     paths = [path for network in networks if (path := getattr(getattr(network, "config", None), "_name_or_path", None))]
     return Path(str(paths[0])).parent if len(paths) == 1 else None
 

@@ -15,12 +15,11 @@ import torch
 
 from fewer.errors import InputError, first_line
 from fewer.models.pipelines.folder import scheduler_of
-from fewer.models.pipelines.network_files import check_weights, digest_of, variant_of
+from fewer.models.pipelines.network_files import NETWORKS, check_weights, digest_of, variant_of
 from fewer.models.pipelines.scheduler_config import class_named, quiet
 
 ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5TokenizerFast")
-NETWORKS = ("unet", "transformer")
 DECIDING = (".json", ".safetensors", ".txt", ".model")  # files of encoders and tokenizers, by how their names end
 APART = ("vae", "safety_checker", "feature_extractor", "image_encoder")  # no prompt needs them
 

@@ -20,8 +20,8 @@ from fewer.errors import InputError, first_line
 from fewer.files import read_json
 from fewer.models.model import Model
 from fewer.models.pipelines.cut.loop import takes
-from fewer.models.pipelines.folder import COMPONENTS, NETWORKS, own_name, parts_of, read_if_there, scheduler_of
-from fewer.models.pipelines.network_files import PARTS, load_module
+from fewer.models.pipelines.folder import ALONE, COMPONENTS, own_name, parts_of, read_if_there, scheduler_of
+from fewer.models.pipelines.network_files import NETWORKS, load_module
 from fewer.models.pipelines.prompts import check_prompts
 from fewer.models.pipelines.scheduler_config import class_named, quiet
 from fewer.models.pipelines.text_encoders import load_encoder, silence, transformers_for
@@ -34,8 +34,8 @@ def only_whole(folder: Path) -> bool:
     """Whether the folder is of a pipeline class of diffusers whose network is not read alone."""
     index = read_if_there(folder / "model_index.json")
     parts = parts_of(index)
-    networks = {parts[name][1] for name in PARTS if name in parts}
-    alone = bool(networks) and networks <= set(NETWORKS) and parts.keys() <= set(COMPONENTS)
+    networks = {parts[name][1] for name in NETWORKS if name in parts}
+    alone = bool(networks) and networks <= set(ALONE) and parts.keys() <= set(COMPONENTS)
     return not (alone or index.get("_class_name") in tuple(KINDS)) and _pipeline_class(index) is not None
 
 

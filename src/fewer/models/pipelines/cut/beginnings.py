@@ -62,7 +62,7 @@ def _handed_on(pipe: Any, cut: Cut, denoiser: Denoiser, network: PipelineNetwork
 
 
 def finished(denoiser: Denoiser, x: Tensor, tau: float) -> Tensor:
-    """The samples that the flow leads to from states x (K, *shape) of a level, one of each label, by DDIM on even steps of log s."""
+    """The samples that the flow leads to from states x (K, *shape) of a level, one a label: DDIM on even steps of log s."""
     network = denoiser.network
     labels = None if getattr(network, "classes", None) is None else torch.arange(len(x), device=x.device)
     top, low = float(log_s(tau)), float(log_s(min(denoiser.schedule.tau_min, tau)))

@@ -50,7 +50,7 @@ def fields_of(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
         device=cut.noise.device, dtype=cut.noise.dtype, name=kind,
     )  # fmt: skip
     return {
-        **{name: getattr(denoiser, name) for name in (each.name for each in dataclasses.fields(denoiser))}, "classes": network.classes,
+        **{each.name: getattr(denoiser, each.name) for each in dataclasses.fields(denoiser)}, "classes": network.classes,
         "prompts": _prompts(call, network.classes), "called_with": _digest(call),
         "hash": weights, "known_as": partial(hash_of_its_folder, pipe, weights),
         "experts": _experts(pipe, call, network, float(schedule.time(schedule.tau_max)) + 1),
@@ -73,8 +73,8 @@ def _checked(pipe: Any, call: Any) -> dict[str, Any]:
     known = inspect.signature(type(pipe).__call__).parameters
     if call.get("denoising_end") is not None:
         raise InputError(
-            "denoising_end ends above the data, and plans are made for all levels: leave it out (under fewer.apply it has their rows "
-            "down to it played)"
+            "denoising_end ends above the data, and plans are made for all levels: leave it out (under fewer.apply it has "
+            "their rows down to it played)"
         )
     strange = [name for name in call if name not in known]
     if strange and not any(each.kind is each.VAR_KEYWORD for each in known.values()):
