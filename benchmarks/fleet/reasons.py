@@ -26,7 +26,6 @@ REASONS = {
     "StableDiffusionInpaintPipelineLegacy": "puts known data back at the level of the step before, not of the state's own",
     "StableDiffusionLatentUpscalePipeline": "scales its state by levels that it reads from its scheduler",
     "StableDiffusionPipelineSafe": "its guidance goes by the number of the step, and remembers that of earlier ones",
-    "StableDiffusionSAGPipeline": "puts a processor into its network until its end, which a cut call has not",
     "UniDiffuserPipeline": "draws new noise for its passes without a condition at every step",
     "VersatileDiffusionDualGuidedPipeline": f"{BROKEN} its attention takes no mask, which its network gives",
 }

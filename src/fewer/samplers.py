@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
+
 from fewer.arguments import as_count, as_model, as_number_or_none
 from fewer.errors import InputError
 from fewer.grids import Grid, Range, given_levels, levels
@@ -77,10 +79,8 @@ def _compiled(
         grid = name_of("grids", steps)
         with guarded("grids", resolve("grids", steps)):
             taus = levels(steps, span, n)
-        if (
-            model.beginning is not None and model.beginning.handed_on
-        ):  # some grids begin below, where no such samples are
-            taus = [span.start, *taus[1:]]
+        if model.beginning is not None and model.beginning.handed_on:
+            taus = np.array([span.start, *taus[1:]])  # some grids begin below, where no such samples are
     else:
         taus, grid = given_levels(steps, n), None
     named = name_of("solvers", name)

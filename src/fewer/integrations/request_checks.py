@@ -61,7 +61,7 @@ def times_before(plan: Plan, begins: float, own: Sequence[float], n: int) -> lis
             f"num_inference_steps is {len(own)}; plan {plan.name!r} goes on at time {begins:g} with another pipeline's samples: "
             f"give the number of steps of the call that it was made for, which is more than its {len(plan.rows)} rows"
         )
-    left_out = [*own[:1] * n, *own[:place]]
+    left_out = [*([own[0]] * n), *own[:place]]
     return left_out[-n:]
 
 
