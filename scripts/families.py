@@ -11,6 +11,7 @@ TITLES = {
     "models": "Models", "search": "Search strategies", "evaluate": "Figures of quality and cost",
     "dynamic": "Decisions while sampling", "processes": "Other processes",
     "tasks": "Tasks besides sampling",
+    "compress": "Lighter networks",
 }  # fmt: skip
 
 

@@ -20,13 +20,14 @@ from fewer.blocks.find import at_granularity, block
 from fewer.engine import sample
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs, plan_macs
+from fewer.knapsack import UNITS, choose
 from fewer.models.model import Model
 from fewer.noise import unit_noise
 from fewer.plan import Plan, Shortcut
 from fewer.plan.recipe import Recipe
 from fewer.samplers import standard
 from fewer.search.ablation import ablate, age, patterned, whole
-from fewer.search.knapsack import UNITS, choose, knapsack, schedules
+from fewer.search.knapsack import knapsack, schedules
 from fewer.search.limit import Limit, limits
 from fewer.search.objective import Objective
 from fewer.search.space import Space

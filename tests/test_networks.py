@@ -22,11 +22,11 @@ from fewer.errors import InputError
 from fewer.evaluate.cost.engine_overhead import NAMES
 from fewer.evaluate.cost.latency import LatencyTable
 from fewer.evaluate.cost.price import call_macs, plan_macs
+from fewer.knapsack import UNITS
 from fewer.models.model import Model
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan
-from fewer.search.knapsack import UNITS
 from fewer.search.limit import CLOCKED, Limit
 from fewer.search.objective import Objective, first_change
 from fewer.search.space import Space

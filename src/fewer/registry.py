@@ -39,6 +39,7 @@ PACKAGES = {  # room -> the modules and packages that hold fewer's own parts of 
     "dynamic": ("fewer.dynamic",),
     "processes": ("fewer.processes",),
     "tasks": ("fewer.tasks",),
+    "compress": ("fewer.compression",),
     "search": ("fewer.search",),
 }
 ROOMS = tuple(PACKAGES)
@@ -98,6 +99,9 @@ ROLES = {
         Role("plan policy", "guidance", "fewer.guidance:PlanPolicy"),
         Role("distance", "evaluate", "fewer.evaluate.distances:Distance"),
         Role("shares", "evaluate", "fewer.evaluate.distances:Shares"),
+        Role("score", "compress", "fewer.compression:Score"),
+        Role("allocator", "compress", "fewer.compression:Allocator"),
+        Role("recovery", "compress", "fewer.compression:Recovery"),
     )
 }
 

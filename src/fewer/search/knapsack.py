@@ -7,7 +7,7 @@ is found for every number of runs, by dynamic programming over rows with the bra
     f_n(w, a + 1) = f_{n-1}(w, a) + E[n, a + 1]           row n takes a branch that is a + 1 rows old
 
 and then one number of runs a block by dynamic programming over blocks and budget, the multiple-choice knapsack
-(Kim et al. 2023; Xu et al. 2023; Zhang et al. 2024 share these two stages). Sinha & Zoltners 1979 is the problem's source.
+(`fewer.knapsack`; Kim et al. 2023; Xu et al. 2023; Zhang et al. 2024 share these two stages).
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fewer.knapsack import UNITS, choose, whole_units
 from fewer.search.ablation import Pattern
-
-UNITS = 4096  # that a budget is divided into; costs are rounded up to them
 
 
 @dataclass(frozen=True)
@@ -63,29 +62,6 @@ def schedules(errors: NDArray[np.float64], passes: Sequence[int]) -> Schedules:
     return Schedules(best.min(1), runs)
 
 
-def choose(options: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]], budget: int) -> list[int] | None:
-    """One option of each class, of least sum of errors with costs of at most `budget` together; None where none fits.
-
-    options  of each class (errors, costs), costs whole numbers
-    """
-    best = np.zeros(budget + 1)  # least sum by what may be spent
-    choices: list[NDArray[np.int64]] = []
-    for errors, costs in options:
-        spent = np.full((len(errors), budget + 1), np.inf)
-        for o, (error, cost) in enumerate(zip(errors, costs, strict=True)):
-            if cost <= budget:
-                spent[o, cost:] = best[: budget + 1 - cost] + error
-        choices.append(spent.argmin(0))
-        best = spent.min(0)
-    if not np.isfinite(best[budget]):
-        return None
-    choice, left = [], budget
-    for (_, costs), which in zip(reversed(options), reversed(choices), strict=True):
-        choice.append(int(which[left]))
-        left -= int(costs[choice[-1]])
-    return choice[::-1]
-
-
 def knapsack(
     table: NDArray[np.float64], passes: Sequence[int], costs: Sequence[float], budget: float
 ) -> Pattern | None:
@@ -97,12 +73,8 @@ def knapsack(
     Costs are rounded up to 1/4096 of the budget. None where not even the fewest runs fit.
     """
     by_block = [schedules(errors, passes) for errors in table]
-    unit = max(budget, 0.0) / UNITS
-    options = []
-    for each, cost in zip(by_block, costs, strict=True):
-        sums = np.arange(len(each.errors)) * cost
-        whole = np.ceil(sums / unit - 1e-9) if unit > 0 else np.where(sums > 0, UNITS + 1, 0)
-        options.append((each.errors, np.minimum(whole, UNITS + 1).astype(np.int64)))
+    sums = [np.arange(len(each.errors)) * cost for each, cost in zip(by_block, costs, strict=True)]
+    options = [(each.errors, whole_units(own, budget)) for each, own in zip(by_block, sums, strict=True)]
     chosen = choose(options, UNITS)
     if chosen is None:
         return None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fewer.search.knapsack import UNITS, choose
+from fewer.knapsack import UNITS, choose
 
 Mask = NDArray[np.bool_]  # (n,): what is on
 Array = NDArray[np.float64]
@@ -56,7 +56,7 @@ class Choices:
     def best(self, values: Array) -> Mask:
         """The mask of the largest sum of values (n,) that fits, filled by falling value: of equal costs, the largest values.
 
-        Exact but for costs, which are rounded up to 1/4096 of the room (`fewer.search.knapsack`).
+        Exact but for costs, which are rounded up to 1/4096 of the room (`fewer.knapsack`).
         """
         mask = np.zeros(len(self), dtype=np.bool_)
         order = np.argsort(-values, kind="stable")

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from fewer.blocks.policies.t_stitch import given_away
 from fewer.engine import History
 from fewer.errors import InputError
+from fewer.knapsack import UNITS, choose
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.registry import part
 from fewer.search.ablation import until
-from fewer.search.knapsack import UNITS, choose
 from fewer.search.limit import Limit
 from fewer.search.objective import Objective
 from fewer.search.space import Space

@@ -1,0 +1,102 @@
+"""States of the network at all noise levels, on which units are rated and a light network is repaired.
+
+Clean samples are the caller's data, or else the model's own samples, so that no data is needed. With D a sample, eps unit
+noise and tau = schedule.tau(t) at a time t drawn evenly from those of the schedule,
+
+    x = (1 - tau) D + tau eps,      target = F(c_in x, t, label)       the network's own output
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewer.engine import sample
+from fewer.models.model import Model
+from fewer.noise import Stream, unit_noise
+from fewer.samplers import standard
+
+CALLS = 12  # of the plan that makes samples where no data is given
+SAMPLES = 512  # that it makes
+DROPPED = 0.1  # share of the labels that are the empty one, where the model has one
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of the network as it takes them, x (n, *shape), t (n,) float32, labels (n,) or None, and its output (n, *shape)."""
+
+    x: Tensor
+    t: Tensor
+    labels: Tensor | None
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Clean samples (N, *shape) with their labels (N,), and the model whose states are made of them."""
+
+    model: Model
+    samples: Tensor
+    labels: Tensor | None
+    seed: int = 0
+
+    def batches(self, n: int, count: int, first: int = 0) -> Iterator[Batch]:
+        """`count` batches of n fresh states, the same for the same seed and `first`."""
+        for number in range(first, first + count):
+            yield self.batch(n, number)
+
+    def batch(self, n: int, number: int) -> Batch:
+        """Batch `number`: n samples drawn with replacement, each at a level of its own, stratified over the times."""
+        model, generator = self.model, torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        pick = torch.randint(len(self.samples), (n,), generator=generator)
+        quantiles = (
+            torch.randperm(n, generator=generator) + torch.rand(n, generator=generator, dtype=torch.float64)
+        ) / n
+        tau = self._levels(quantiles)
+        noise = torch.randn(n, *model.shape, generator=generator, dtype=torch.float32)
+        level = tau.float().view(-1, *[1] * len(model.shape))
+        c_in = model.affine(tau)[0].float().view_as(level)
+        x = c_in * ((1 - level) * self.samples[pick] + level * noise)
+        t = model.schedule.time(tau).float()
+        labels = None
+        if self.labels is not None:
+            labels = self.labels[pick]
+            if model.empty_label is not None:
+                dropped = torch.rand(n, generator=generator) < DROPPED
+                labels = torch.where(dropped, model.empty_label, labels)
+            labels = labels.to(model.device)
+        x, t = x.to(model.device), t.to(model.device)
+        return Batch(x, t, labels, self._target(x, t, labels))
+
+    @torch.no_grad()
+    def _target(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        """The network's own output on inputs as it takes them."""
+        output: Tensor = self.model.network(x.to(self.model.dtype), t, labels)
+        return output[:, : x.shape[1]].float()
+
+    def _levels(self, quantiles: Tensor) -> Tensor:
+        """The levels of times spread evenly from the cleanest to the noisiest that the network starts from."""
+        schedule = self.model.schedule
+        low, high = (float(schedule.time(tau)) for tau in (schedule.tau_min, self.model.start))
+        return schedule.tau(low + (high - low) * quantiles)
+
+
+def calibration_of(model: Model, data: Tensor | None, seed: int = 0) -> Calibration:
+    """States of the caller's images (N, *shape), or of the model's own samples where there are none.
+
+    Images of a model with classes are given labels evenly, since they come without any: the network's own output on a state
+    is what is learnt, whatever its label.
+    """
+    if data is None:
+        plan = standard("dpmpp-2m", model, CALLS, "logsnr")
+        noise = unit_noise(seed, Stream.CALIBRATION.numbers(SAMPLES), model.shape, device=model.device)
+        labels = model.labels(SAMPLES)
+        return Calibration(model, sample(model, plan, noise=noise, labels=labels).cpu(), _cpu(labels), seed)
+    return Calibration(model, data.cpu(), _cpu(model.labels(len(data))), seed)
+
+
+def _cpu(labels: Tensor | None) -> Tensor | None:
+    return None if labels is None else labels.cpu()

@@ -1,0 +1,242 @@
+"""What can be removed from a network without changing the shape of anything around it: the units inside of its blocks.
+
+    channels   between the two convolutions of a ResnetBlock2D, equally many of each group of the norm between them
+    heads      of an Attention
+    width      of the hidden layer of a FeedForward
+    blocks     of a transformer's list of equal blocks
+    weights    single entries of matrices and kernels, which become zero
+
+The first three need no graph of dependencies: what goes with a unit begins and ends in one block, whose input and output
+keep their shapes, so that residual streams, skips and embeddings stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fewer.blocks.find import network_of
+from fewer.errors import InputError
+from fewer.models.model import Model
+
+Kind = Literal["channels", "heads", "width", "blocks", "weights"]
+WIDTHS: tuple[Kind, ...] = ("channels", "heads", "width")
+LISTS = ("transformer_blocks",)  # of equal blocks, whose number the configuration has as num_layers
+LAYERS = (nn.Linear, nn.Conv2d)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Entries of one parameter that go with the units of a group: unit i has index[i] of `index` (units, n) along `dim`."""
+
+    parameter: str
+    dim: int
+    index: Tensor
+
+    @property
+    def layer(self) -> str:
+        """The dotted name of the layer whose parameter it is."""
+        return self.parameter.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units of one kind in one place, which cost the same each.
+
+    name    "module: kind"
+    module  dotted name of what they are in
+    spans   the entries that go with each
+    parts   runs of size / parts neighbouring units of which equally many stay: groups of a norm
+    least   number of units that have to stay
+    members  where units are whole modules, their dotted names; there are no spans then
+    macs    multiply-adds of one unit in a call of one sample; `weights`: its entries
+    """
+
+    kind: Kind
+    module: str
+    spans: tuple[Span, ...]
+    size: int
+    macs: int
+    weights: int
+    parts: int = 1
+    least: int = 1
+    members: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What scores, masks and reports call it."""
+        return f"{self.module}: {self.kind}"
+
+    def sums(self, entries: dict[str, Tensor]) -> Tensor:
+        """The sum over the entries of each unit (size,), float64, of a number for each entry of parameters by name."""
+        total = torch.zeros(self.size, dtype=torch.float64)
+        for n, member in enumerate(self.members):
+            inside = [float(value.double().sum()) for name, value in entries.items() if name.startswith(f"{member}.")]
+            total[n] = sum(inside)
+        for span in self.spans:
+            if span.parameter in entries:
+                values = entries[span.parameter].double().cpu().movedim(span.dim, 0)
+                values = values.reshape(len(values), -1).sum(1)
+                total += values[span.index].sum(1)
+        return total
+
+    def kept(self, importance: Tensor, keep: int) -> Tensor:
+        """The `keep` units of greatest importance (size,), equally many of each part, in their order."""
+        by_part = importance.view(self.parts, -1)
+        best = by_part.argsort(dim=1, descending=True, stable=True)[:, : keep // self.parts]
+        start = torch.arange(self.parts).unsqueeze(1) * by_part.shape[1]
+        return (best + start).flatten().sort().values
+
+
+def find_units(model: Model, kinds: Sequence[Kind] = WIDTHS) -> list[Group]:
+    """The groups of these kinds in a model's network, in its order.
+
+    Raises InputError where it has none of them, and for a network whose layers share weights.
+    """
+    network = network_of(model)
+    check_untied(network, model.name)
+    tokens = positions(model)
+    groups = [group for kind in kinds for group in FINDERS[kind](network, tokens)]
+    if not groups:
+        raise InputError(f"{model.name} has no {', '.join(kinds)} that can be pruned")
+    order = {name: n for n, (name, _) in enumerate(network.named_modules())}
+    return sorted(groups, key=lambda group: order[group.module])
+
+
+def check_untied(network: nn.Module, name: str) -> None:
+    """Raise InputError where two layers share a weight: what one loses, the other would lose with it."""
+    owners: dict[int, str] = {}
+    for layer, module in network.named_modules(remove_duplicate=False):
+        for weight, parameter in module.named_parameters(recurse=False):
+            other = owners.setdefault(id(parameter), f"{layer}.{weight}")
+            if other != f"{layer}.{weight}":
+                raise InputError(
+                    f"weights {other} and {layer}.{weight} of {name} are tied, so neither can be pruned alone"
+                )
+
+
+def positions(model: Model) -> dict[str, int]:
+    """Layer -> how often a call of one sample uses each of its weights: pixels of a convolution's output, or tokens."""
+    network, seen = network_of(model), {}
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def after(module: nn.Module, args: Any, output: Tensor) -> None:
+            seen[name] = seen.get(name, 0) + output.numel() // module.weight.shape[0]  # type: ignore[operator, union-attr]
+
+        return after
+
+    hooks = [
+        each.register_forward_hook(hook(name)) for name, each in network.named_modules() if isinstance(each, LAYERS)
+    ]
+    try:
+        with torch.inference_mode():
+            x = torch.zeros(1, *model.shape, dtype=torch.float32, device=model.device)
+            model(x, float(model.schedule.time(model.start)), model.labels(1))
+    finally:
+        for each in hooks:
+            each.remove()
+    return seen
+
+
+def _channels(network: nn.Module, tokens: dict[str, int]) -> Iterator[Group]:
+    for name, block in network.named_modules():
+        if type(block).__name__ != "ResnetBlock2D" or f"{name}.conv1" not in tokens:
+            continue
+        inner: Any = block
+        channels = inner.conv1.out_channels
+        own = torch.arange(channels).unsqueeze(1)
+        spans = [*_out(f"{name}.conv1", own), *_out(f"{name}.norm2", own), Span(f"{name}.conv2.weight", 1, own)]
+        if inner.time_emb_proj is not None:
+            both = inner.time_embedding_norm == "scale_shift"  # scales of all channels, then shifts
+            spans += _out(f"{name}.time_emb_proj", torch.cat([own, own + channels], 1) if both else own)
+        yield _group("channels", name, network, spans, tokens, parts=inner.norm2.num_groups)
+
+
+def _heads(network: nn.Module, tokens: dict[str, int]) -> Iterator[Group]:
+    for name, module in network.named_modules():
+        if type(module).__name__ != "Attention" or f"{name}.to_q" not in tokens:
+            continue
+        layer: Any = module
+        width = layer.to_q.out_features
+        plain = layer.add_k_proj is None and layer.to_k is not None and layer.to_k.out_features == width
+        if not plain or _across_heads(layer) or width % layer.heads:
+            continue
+        index = torch.arange(width).view(layer.heads, -1)
+        spans = [span for each in ("to_q", "to_k", "to_v") for span in _out(f"{name}.{each}", index)]
+        spans.append(Span(f"{name}.to_out.0.weight", 1, index))
+        products = tokens[f"{name}.to_q"] * tokens[f"{name}.to_k"] * 2 * index.shape[1]
+        yield _group("heads", name, network, spans, tokens, more=products)
+
+
+def _width(network: nn.Module, tokens: dict[str, int]) -> Iterator[Group]:
+    for name, module in network.named_modules():
+        first, last = f"{name}.net.0.proj", f"{name}.net.2"
+        if type(module).__name__ != "FeedForward" or first not in tokens or last not in tokens:
+            continue
+        hidden = network.get_submodule(last).in_features
+        outputs = network.get_submodule(first).out_features
+        own = torch.arange(hidden).unsqueeze(1)
+        gated = torch.cat([own, own + hidden], 1) if outputs == 2 * hidden else own
+        yield _group("width", name, network, [*_out(first, gated), Span(f"{last}.weight", 1, own)], tokens)
+
+
+def _blocks(network: nn.Module, tokens: dict[str, int]) -> Iterator[Group]:
+    for name in LISTS:
+        held = getattr(network, name, None)
+        config: Any = getattr(network, "config", None)
+        if not isinstance(held, nn.ModuleList) or config is None or config.get("num_layers") != len(held):
+            continue
+        members = tuple(f"{name}.{n}" for n in range(len(held)))
+        costs = {_cost(network, member, tokens) for member in members}
+        if len(costs) == 1 and len(held) > 1:
+            macs, weights = costs.pop()
+            yield Group("blocks", name, (), len(held), macs, weights, members=members)
+
+
+def _cost(network: nn.Module, module: str, tokens: dict[str, int]) -> tuple[int, int]:
+    """Multiply-adds and weights of a module: of its layers, and of the products of its attentions."""
+    macs = weights = 0
+    for name, each in network.get_submodule(module).named_modules(prefix=module):
+        weights += sum(p.numel() for p in each.parameters(recurse=False))
+        if isinstance(each, LAYERS):
+            macs += tokens.get(name, 0) * each.weight.numel()
+        elif type(each).__name__ == "Attention" and f"{name}.to_k" in tokens:
+            macs += (
+                2 * tokens[f"{name}.to_q"] * tokens[f"{name}.to_k"] * network.get_submodule(f"{name}.to_q").out_features
+            )
+    return macs, weights
+
+
+def _across_heads(attention: Any) -> bool:
+    """Whether a norm of an attention's queries is over all heads together, so that each depends on the others."""
+    weight = getattr(getattr(attention, "norm_q", None), "weight", None)
+    return weight is not None and attention.heads > 1 and weight.numel() == attention.to_q.out_features
+
+
+FINDERS: dict[Kind, Callable[[nn.Module, dict[str, int]], Iterator[Group]]] = {
+    "channels": _channels, "heads": _heads, "width": _width, "blocks": _blocks,
+}  # fmt: skip
+
+
+def _out(layer: str, index: Tensor) -> list[Span]:
+    """The outputs of a layer: rows of its weight, and its bias, which a layer without one does not have."""
+    return [Span(f"{layer}.weight", 0, index), Span(f"{layer}.bias", 0, index)]
+
+
+def _group(
+    kind: Kind, name: str, network: nn.Module, spans: Sequence[Span], tokens: dict[str, int], parts: int = 1, more: int = 0
+) -> Group:  # fmt: skip
+    """The group with what its units cost: `more` multiply-adds than their weights make."""
+    parameters = dict(network.named_parameters())
+    there = tuple(span for span in spans if span.parameter in parameters)
+    size, macs, weights = len(there[0].index), more, 0
+    for span in there:
+        parameter = parameters[span.parameter]
+        entries = parameter.numel() // parameter.shape[span.dim] * span.index.shape[1]
+        weights += entries
+        macs += entries * tokens.get(span.layer, 0) if parameter.ndim > 1 else 0
+    return Group(kind, name, there, size, macs, weights, parts, parts)

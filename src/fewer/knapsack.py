@@ -1,0 +1,46 @@
+"""The multiple-choice knapsack: one option of each class, of least error together, within a budget.
+
+    min sum_i e_i(o_i)    over options o_i of classes i with    sum_i c_i(o_i) <= budget
+
+is exact for whole costs by dynamic programming over classes and budget. Source: Sinha & Zoltners 1979, The
+Multiple-Choice Knapsack Problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNITS = 4096  # that a budget is divided into; costs are rounded up to them
+
+
+def whole_units(costs: NDArray[np.float64], budget: float) -> NDArray[np.int64]:
+    """Costs as whole numbers of 1/4096 of the budget, rounded up, so that what fits in whole units fits; 4097 for more than it."""
+    unit = max(budget, 0.0) / UNITS
+    whole = np.ceil(costs / unit - 1e-9) if unit > 0 else np.where(costs > 0, UNITS + 1, 0)
+    return np.minimum(whole, UNITS + 1).astype(np.int64)
+
+
+def choose(options: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]], budget: int) -> list[int] | None:
+    """One option of each class, of least sum of errors with costs of at most `budget` together; None where none fits.
+
+    options  of each class (errors, costs), costs whole numbers
+    """
+    best = np.zeros(budget + 1)  # least sum by what may be spent
+    choices: list[NDArray[np.int64]] = []
+    for errors, costs in options:
+        spent = np.full((len(errors), budget + 1), np.inf)
+        for o, (error, cost) in enumerate(zip(errors, costs, strict=True)):
+            if cost <= budget:
+                spent[o, cost:] = best[: budget + 1 - cost] + error
+        choices.append(spent.argmin(0))
+        best = spent.min(0)
+    if not np.isfinite(best[budget]):
+        return None
+    choice, left = [], budget
+    for (_, costs), which in zip(reversed(options), reversed(choices), strict=True):
+        choice.append(int(which[left]))
+        left -= int(costs[choice[-1]])
+    return choice[::-1]
