@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fewer.errors import InputError
 
 if TYPE_CHECKING:
+    from fewer.compression.compress import compress
     from fewer.engine import sample
     from fewer.evaluate.leaderboard import Leaderboard, compare
     from fewer.evaluate.measure import measure
@@ -44,6 +45,7 @@ _HOMES = {
     "adaptive": "fewer.evaluate.probability_flow.adaptive",
     "apply": "fewer.integrations.apply",
     "compare": "fewer.evaluate.leaderboard",
+    "compress": "fewer.compression.compress",
     "from_diffusers": "fewer.integrations.probe",
     "from_sigmas": "fewer.sigmas",
     "invert": "fewer.tasks.inversion",
@@ -74,6 +76,7 @@ __all__ = [
     "adaptive",
     "apply",
     "compare",
+    "compress",
     "from_diffusers",
     "from_sigmas",
     "invert",

@@ -9,6 +9,7 @@ Multiple-Choice Knapsack Problem.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 UNITS = 4096  # that a budget is divided into; costs are rounded up to them
 
 
-def whole_units(costs: NDArray[np.float64], budget: float) -> NDArray[np.int64]:
+def whole_units(costs: NDArray[np.floating[Any]], budget: float) -> NDArray[np.int64]:
     """Costs as whole numbers of 1/4096 of the budget, rounded up, so that what fits in whole units fits; 4097 for more than it."""
     unit = max(budget, 0.0) / UNITS
     whole = np.ceil(costs / unit - 1e-9) if unit > 0 else np.where(costs > 0, UNITS + 1, 0)

@@ -27,20 +27,25 @@ STAGE = (".fewer-", ".part")  # prefix and suffix of the name of a folder that i
 
 
 class Written(Record):
-    """The content of `MARKER`: the command that wrote a folder, and the names of its files there."""
+    """The content of `MARKER`: the command that wrote a folder, and its files there, by their paths below it."""
 
     command: str
     files: Annotated[tuple[str, ...], Field(max_length=1_000_000)]
 
 
 def written(out: Path, command: str) -> tuple[str, ...] | None:
-    """Names of the files that this command wrote into the folder; None where it is not its own."""
+    """The files that this command wrote into the folder, by their paths below it; None where it is not its own."""
     try:
         found = read_as(Written, out / MARKER)
     except InputError:
         return None
-    plain = tuple(name for name in found.files if Path(name).name == name and name not in ("", ".", ".."))
+    plain = tuple(name for name in found.files if _below(name))
     return plain if found.command == command else None
+
+
+def _below(name: str) -> bool:
+    """Whether a path with / between its folders leads to something below where it begins."""
+    return "\\" not in name and not Path(name).drive and all(word not in ("", ".", "..") for word in name.split("/"))
 
 
 def check_own(out: Path, own: bool, force: bool, files: Iterable[str], folders: Iterable[str] = ()) -> bool:
@@ -175,7 +180,7 @@ def together(folder: Path, earlier: Iterable[str] = ()) -> Iterator[Path]:
             files = sorted(path for path in stage.rglob("*") if path.is_file())
             for file in files:
                 place = folder / file.relative_to(stage)
-                place.parent.mkdir(exist_ok=True)
+                place.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(place)
             for name in set(earlier) - {file.relative_to(stage).as_posix() for file in files}:
                 (folder / name).unlink(missing_ok=True)
@@ -193,4 +198,5 @@ def filled(out: Path, command: str, tidy: bool = False) -> Iterator[Path]:
     """
     with claimed(out, command, tidy), together(out, written(out, command) or ()) as stage:
         yield stage
-        write_json(stage / MARKER, {"command": command, "files": sorted(path.name for path in stage.iterdir())})
+        files = (path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file())
+        write_json(stage / MARKER, {"command": command, "files": sorted(files)})

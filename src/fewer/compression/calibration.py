@@ -4,6 +4,7 @@ Clean samples are the caller's data, or else the model's own samples, so that no
 noise and tau = schedule.tau(t) at a time t drawn evenly from those of the schedule,
 
     x = (1 - tau) D + tau eps,      target = F(c_in x, t, label)       the network's own output
+                                    truth = (eps - D - p x) / q        what it was trained to give (`Denoiser.affine`)
 """
 
 from __future__ import annotations
@@ -26,12 +27,24 @@ DROPPED = 0.1  # share of the labels that are the empty one, where the model has
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of the network as it takes them, x (n, *shape), t (n,) float32, labels (n,) or None, and its output (n, *shape)."""
+    """Inputs of the network as it takes them, x (n, *shape), t (n,) float32, labels (n,) or None, and its output (n, *shape).
+
+    truth  the output that it was trained to give (n, *shape)
+    """
 
     x: Tensor
     t: Tensor
     labels: Tensor | None
     target: Tensor
+    truth: Tensor
+
+    def split(self, n: int) -> list[Batch]:
+        """Parts of at most n states."""
+        return [self._some(slice(first, first + n)) for first in range(0, len(self.x), n)]
+
+    def _some(self, which: slice) -> Batch:
+        labels = None if self.labels is None else self.labels[which]
+        return Batch(self.x[which], self.t[which], labels, self.target[which], self.truth[which])
 
 
 @dataclass(frozen=True)
@@ -58,8 +71,10 @@ class Calibration:
         tau = self._levels(quantiles)
         noise = torch.randn(n, *model.shape, generator=generator, dtype=torch.float32)
         level = tau.float().view(-1, *[1] * len(model.shape))
-        c_in = model.affine(tau)[0].float().view_as(level)
-        x = c_in * ((1 - level) * self.samples[pick] + level * noise)
+        c_in, p, q = (number.float().view_as(level) for number in model.affine(tau))
+        clean = self.samples[pick]
+        state = (1 - level) * clean + level * noise
+        x, truth = c_in * state, (noise - clean - p * state) / q
         t = model.schedule.time(tau).float()
         labels = None
         if self.labels is not None:
@@ -69,7 +84,7 @@ class Calibration:
                 labels = torch.where(dropped, model.empty_label, labels)
             labels = labels.to(model.device)
         x, t = x.to(model.device), t.to(model.device)
-        return Batch(x, t, labels, self._target(x, t, labels))
+        return Batch(x, t, labels, self._target(x, t, labels), truth.to(model.device))
 
     @torch.no_grad()
     def _target(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ class Costs:
 
     whole   of the network as it is
     limit   of the light one
-    saved   group name -> (steps + 1,): what removing 0, 1, .. steps of its units saves, a step being one unit of each part
+    saved   group name -> (steps + 1,): what removing 0, 1, .. steps of its units saves
     """
 
     unit: Unit
@@ -37,7 +37,7 @@ class Costs:
     def of(self, groups: Sequence[Group], kept: Mapping[str, int]) -> float:
         """The cost of the network that keeps so many units of each group; of groups not named, all."""
         return self.whole - sum(
-            float(self.saved[g.name][(g.size - kept.get(g.name, g.size)) // g.parts]) for g in groups
+            float(self.saved[g.name][(g.size - kept.get(g.name, g.size)) // g.step]) for g in groups
         )
 
     def check(self, name: str) -> None:
@@ -53,5 +53,6 @@ class Costs:
 def counted_costs(groups: Sequence[Group], unit: Unit, whole: float, limit: float) -> Costs:
     """Costs in multiply-adds or weights, of which every unit of a group has the same."""
     each = {g.name: g.macs if unit == "multiply-adds" else g.weights for g in groups}
-    steps = {g.name: np.arange((g.size - g.least) // g.parts + 1) * g.parts for g in groups}
-    return Costs(unit, whole, limit, {g.name: steps[g.name] * float(each[g.name]) for g in groups})
+    return Costs(
+        unit, whole, limit, {g.name: np.arange(g.steps + 1, dtype=np.float64) * g.step * each[g.name] for g in groups}
+    )

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fewer.compression.units import Group
+from fewer.models.pipelines.narrow import tell_sizes
 
 
 def cut(network: nn.Module, groups: Sequence[Group], kept: Mapping[str, Tensor]) -> nn.Module:
@@ -22,9 +23,11 @@ def cut(network: nn.Module, groups: Sequence[Group], kept: Mapping[str, Tensor])
 
 def _shrink(network: nn.Module, group: Group, kept: Tensor) -> None:
     if group.members:
-        held = network.get_submodule(group.module)
-        setattr(network, group.module, nn.ModuleList([held[n] for n in kept.tolist()]))  # type: ignore[index]
-        network.register_to_config(num_layers=len(kept))  # type: ignore[operator]
+        gone = set(group.members) - {group.members[n] for n in kept.tolist()}
+        held = network.get_submodule(group.module).named_children()
+        rest = [block for name, block in held if f"{group.module}.{name}" not in gone]
+        setattr(network, group.module, nn.ModuleList(rest))
+        network.register_to_config(num_layers=len(rest))  # type: ignore[operator]
     for span in group.spans:
         layer = network.get_submodule(span.layer)
         name = span.parameter.rpartition(".")[2]
@@ -33,18 +36,12 @@ def _shrink(network: nn.Module, group: Group, kept: Tensor) -> None:
         smaller = parameter.detach().index_select(span.dim, index.to(parameter.device)).clone()
         setattr(layer, name, nn.Parameter(smaller, requires_grad=parameter.requires_grad))
     for span in group.spans:
-        _tell(network.get_submodule(span.layer))
+        tell_sizes(network.get_submodule(span.layer))
     if group.kind == "heads":
-        layer = network.get_submodule(group.module)
-        layer.heads = len(kept)
+        attention: Any = network.get_submodule(group.module)
+        attention.heads = len(kept)
 
 
-def _tell(layer: Any) -> None:
-    """The layer's own idea of its sizes."""
-    weight = layer.weight
-    if isinstance(layer, nn.Conv2d):
-        layer.out_channels, layer.in_channels = weight.shape[:2]
-    elif isinstance(layer, nn.Linear):
-        layer.out_features, layer.in_features = weight.shape
-    elif isinstance(layer, nn.GroupNorm):
-        layer.num_channels = len(weight)
+def heads_of(groups: Sequence[Group], kept: Mapping[str, int]) -> dict[str, int]:
+    """Attention -> its heads, of those that have fewer now."""
+    return {g.module: kept[g.name] for g in groups if g.kind == "heads" and kept.get(g.name, g.size) < g.size}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,16 +17,22 @@ from fewer.compression.calibration import Batch, Calibration
 from fewer.compression.units import Group
 from fewer.models.model import Model
 
+FRESH = 1 << 20  # the first number of batches that networks are trained on
+
 
 @dataclass(frozen=True)
 class Subject:
-    """A model with the groups of its units and its calibration states, in `batches` batches of `batch`."""
+    """A model with the groups of its units and its calibration states, in `batches` batches of `batch`.
+
+    progress  is told of long work: (stage, done, total)
+    """
 
     model: Model
     groups: tuple[Group, ...]
     calibration: Calibration
     batch: int = 64
     batches: int = 4
+    progress: Callable[[str, int, int], object] = field(default=lambda stage, done, total: None, compare=False)
 
     @cached_property
     def network(self) -> nn.Module:
@@ -37,6 +43,10 @@ class Subject:
     def states(self) -> list[Batch]:
         """The calibration batches, with the network's own outputs."""
         return list(self.calibration.batches(self.batch, self.batches))
+
+    def fresh(self, n: int, number: int) -> Batch:
+        """Batch `number` of n states that no rating sees."""
+        return self.calibration.batch(n, FRESH + number)
 
     def with_network(self, network: nn.Module) -> Model:
         """The model with another module in the network's place, which is called as it is."""

@@ -12,6 +12,7 @@ keep their shapes, so that residual streams, skips and embeddings stay as they a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -50,8 +51,9 @@ class Group:
     name    "module: kind"
     module  dotted name of what they are in
     spans   the entries that go with each
+    size    number of units
     parts   runs of size / parts neighbouring units of which equally many stay: groups of a norm
-    least   number of units that have to stay
+    step    units that are removed together, a multiple of `parts`, and how many stay at least
     members  where units are whole modules, their dotted names; there are no spans then
     macs    multiply-adds of one unit in a call of one sample; `weights`: its entries
     """
@@ -63,13 +65,18 @@ class Group:
     macs: int
     weights: int
     parts: int = 1
-    least: int = 1
+    step: int = 1
     members: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """What scores, masks and reports call it."""
         return f"{self.module}: {self.kind}"
+
+    @property
+    def steps(self) -> int:
+        """How often a step of units can be removed, so that one step of them stays."""
+        return self.size // self.step - 1
 
     def sums(self, entries: dict[str, Tensor]) -> Tensor:
         """The sum over the entries of each unit (size,), float64, of a number for each entry of parameters by name."""
@@ -121,17 +128,16 @@ def check_untied(network: nn.Module, name: str) -> None:
 
 def positions(model: Model) -> dict[str, int]:
     """Layer -> how often a call of one sample uses each of its weights: pixels of a convolution's output, or tokens."""
-    network, seen = network_of(model), {}
+    seen: dict[str, int] = {}
 
-    def hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+    def hook(name: str, outputs: int) -> Callable[[nn.Module, Any, Tensor], None]:
         def after(module: nn.Module, args: Any, output: Tensor) -> None:
-            seen[name] = seen.get(name, 0) + output.numel() // module.weight.shape[0]  # type: ignore[operator, union-attr]
+            seen[name] = seen.get(name, 0) + output.numel() // outputs
 
         return after
 
-    hooks = [
-        each.register_forward_hook(hook(name)) for name, each in network.named_modules() if isinstance(each, LAYERS)
-    ]
+    layers = [(name, each) for name, each in network_of(model).named_modules() if isinstance(each, LAYERS)]
+    hooks = [each.register_forward_hook(hook(name, len(each.weight))) for name, each in layers]
     try:
         with torch.inference_mode():
             x = torch.zeros(1, *model.shape, dtype=torch.float32, device=model.device)
@@ -153,7 +159,7 @@ def _channels(network: nn.Module, tokens: dict[str, int]) -> Iterator[Group]:
         if inner.time_emb_proj is not None:
             both = inner.time_embedding_norm == "scale_shift"  # scales of all channels, then shifts
             spans += _out(f"{name}.time_emb_proj", torch.cat([own, own + channels], 1) if both else own)
-        yield _group("channels", name, network, spans, tokens, parts=inner.norm2.num_groups)
+        yield _group("channels", name, network, spans, tokens, inner.norm2.num_groups, inner.norm2.num_groups)
 
 
 def _heads(network: nn.Module, tokens: dict[str, int]) -> Iterator[Group]:
@@ -177,11 +183,13 @@ def _width(network: nn.Module, tokens: dict[str, int]) -> Iterator[Group]:
         first, last = f"{name}.net.0.proj", f"{name}.net.2"
         if type(module).__name__ != "FeedForward" or first not in tokens or last not in tokens:
             continue
-        hidden = network.get_submodule(last).in_features
-        outputs = network.get_submodule(first).out_features
+        inner: Any = module
+        hidden, outputs = inner.net[2].in_features, inner.net[0].proj.out_features
         own = torch.arange(hidden).unsqueeze(1)
         gated = torch.cat([own, own + hidden], 1) if outputs == 2 * hidden else own
-        yield _group("width", name, network, [*_out(first, gated), Span(f"{last}.weight", 1, own)], tokens)
+        yield _group(
+            "width", name, network, [*_out(first, gated), Span(f"{last}.weight", 1, own)], tokens, step=_step(hidden)
+        )
 
 
 def _blocks(network: nn.Module, tokens: dict[str, int]) -> Iterator[Group]:
@@ -191,23 +199,25 @@ def _blocks(network: nn.Module, tokens: dict[str, int]) -> Iterator[Group]:
         if not isinstance(held, nn.ModuleList) or config is None or config.get("num_layers") != len(held):
             continue
         members = tuple(f"{name}.{n}" for n in range(len(held)))
-        costs = {_cost(network, member, tokens) for member in members}
-        if len(costs) == 1 and len(held) > 1:
-            macs, weights = costs.pop()
-            yield Group("blocks", name, (), len(held), macs, weights, members=members)
+        costs = Counter(_cost(network, member, tokens) for member in members)
+        (macs, weights), number = costs.most_common(1)[0]
+        if (
+            number > 1
+        ):  # one that the network uses elsewhere too costs more, as DiT's first, which embeds the output's time
+            alike = tuple(member for member in members if _cost(network, member, tokens) == (macs, weights))
+            yield Group("blocks", name, (), number, macs, weights, members=alike)
 
 
 def _cost(network: nn.Module, module: str, tokens: dict[str, int]) -> tuple[int, int]:
     """Multiply-adds and weights of a module: of its layers, and of the products of its attentions."""
     macs = weights = 0
+    each: Any
     for name, each in network.get_submodule(module).named_modules(prefix=module):
         weights += sum(p.numel() for p in each.parameters(recurse=False))
         if isinstance(each, LAYERS):
             macs += tokens.get(name, 0) * each.weight.numel()
         elif type(each).__name__ == "Attention" and f"{name}.to_k" in tokens:
-            macs += (
-                2 * tokens[f"{name}.to_q"] * tokens[f"{name}.to_k"] * network.get_submodule(f"{name}.to_q").out_features
-            )
+            macs += 2 * tokens[f"{name}.to_q"] * tokens[f"{name}.to_k"] * each.to_q.out_features
     return macs, weights
 
 
@@ -215,6 +225,11 @@ def _across_heads(attention: Any) -> bool:
     """Whether a norm of an attention's queries is over all heads together, so that each depends on the others."""
     weight = getattr(getattr(attention, "norm_q", None), "weight", None)
     return weight is not None and attention.heads > 1 and weight.numel() == attention.to_q.out_features
+
+
+def _step(hidden: int) -> int:
+    """How many neurons are removed together: a 32nd of them, in multiples of 8, which kernels are fast at, where that divides."""
+    return next(step for step in (hidden // 32 // 8 * 8, 8, 4, 2, 1) if step and hidden % step == 0)
 
 
 FINDERS: dict[Kind, Callable[[nn.Module, dict[str, int]], Iterator[Group]]] = {
@@ -228,7 +243,8 @@ def _out(layer: str, index: Tensor) -> list[Span]:
 
 
 def _group(
-    kind: Kind, name: str, network: nn.Module, spans: Sequence[Span], tokens: dict[str, int], parts: int = 1, more: int = 0
+    kind: Kind, name: str, network: nn.Module, spans: Sequence[Span], tokens: dict[str, int], parts: int = 1, step: int = 1,
+    more: int = 0,
 ) -> Group:  # fmt: skip
     """The group with what its units cost: `more` multiply-adds than their weights make."""
     parameters = dict(network.named_parameters())
@@ -239,4 +255,4 @@ def _group(
         entries = parameter.numel() // parameter.shape[span.dim] * span.index.shape[1]
         weights += entries
         macs += entries * tokens.get(span.layer, 0) if parameter.ndim > 1 else 0
-    return Group(kind, name, there, size, macs, weights, parts, parts)
+    return Group(kind, name, there, size, macs, weights, parts, step)

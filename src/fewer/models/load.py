@@ -86,6 +86,13 @@ def _folder(name: str) -> tuple[Path, str]:
     )
 
 
+def folder_of_name(name: str) -> Path | None:
+    """The folder that `fewer.load` reads for this name, where one is here: none of a function's, and nothing is fetched."""
+    if name and _is_folder(Path(name)):
+        return Path(name)
+    return bundled.folder(name) if name in bundled.names() else None
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 COMMANDS = (
-    "tune", "sample", "compare", "judge", "inspect", "audit", "export", "report", "serve", "methods", "claims", "diff",
+    "tune", "compress", "sample", "compare", "judge", "inspect", "audit", "export", "report", "serve", "methods", "claims", "diff",
 )  # fmt: skip
 
 for _name in COMMANDS:

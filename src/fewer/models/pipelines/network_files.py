@@ -12,6 +12,7 @@ from torch import nn
 
 from fewer.errors import InputError, first_line
 from fewer.files import read_json
+from fewer.models.pipelines.narrow import is_narrow, narrow_module
 from fewer.models.pipelines.scheduler_config import quiet
 from fewer.models.reach import hash_of_network
 
@@ -42,11 +43,13 @@ def load_module(kind: Any, part: Path, device: torch.device, dtype: torch.dtype)
     check_weights(part)
     try:
         with quiet():
-            module, info = kind.from_pretrained(
+            module, info = narrow_module(kind, part) if is_narrow(part) else kind.from_pretrained(
                 part, use_safetensors=True, local_files_only=True, variant=variant_of(part), low_cpu_mem_usage=False,
                 output_loading_info=True, torch_dtype=torch.float32,
             )  # fmt: skip
             module = module.to(device=device, dtype=dtype)
+    except InputError:
+        raise
     except Exception as error:  # diffusers and safetensors raise many types for damaged folders
         raise InputError(f"cannot load {kind.__name__} from {part}: {first_line(error)}") from error
     for state, what in (("missing_keys", "lack"), ("unexpected_keys", "have more than its config.json asks for:")):

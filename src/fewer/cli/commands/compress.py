@@ -1,0 +1,84 @@
+"""`fewer compress`: writes a lighter network and its evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewer.cli import options as opt
+from fewer.cli.interrupted import if_interrupted
+from fewer.cli.json_output import wrote_json
+from fewer.cli.main import app
+from fewer.cli.progress import progress
+from fewer.errors import InputError
+
+EXAMPLES = opt.examples(
+    "fewer compress digits --macs 0.5 --out light-digits",
+    "fewer compress dit-digits --macs 0.6 --units blocks --tune-steps 160 --out shallow-digits",
+    "fewer tune digits --with light-digits --macs 50e6",
+)
+
+
+@app.command(epilog=EXAMPLES)
+@opt.grouped
+def compress(
+    common: opt.Network,
+    out: Annotated[Path, opt.path_option(metavar="DIR", help="Where the light model's folder is written.")],
+    macs: Annotated[float | None, typer.Option(help="Share of the multiply-adds that may stay, such as 0.5.")] = None,
+    size: Annotated[float | None, typer.Option(help="Share of the weights that may stay.")] = None,
+    units: Annotated[
+        str,
+        typer.Option(
+            help="What is removed: widths (channels, heads and neurons inside of blocks), or blocks of a transformer."
+        ),
+    ] = "widths",
+    score: Annotated[
+        str, typer.Option(help="What a unit is worth; see `fewer methods --room compress`.")
+    ] = "magnitude",
+    allocator: Annotated[str, typer.Option(help="How many units of each group stay.")] = "knapsack",
+    tune_steps: Annotated[int, typer.Option(min=0, max=10_000_000, help="Gradient steps of the recovery.")] = 100,
+    data: opt.Data = None,
+    features: opt.Features = None,
+    noises: Annotated[
+        int, typer.Option(min=64, max=opt.MOST_SAMPLES, help="Held-out noises that both networks sample from.")
+    ] = 512,
+    force: opt.Force = False,
+    json_file: opt.JsonFile = None,
+) -> None:
+    """Make a network lighter: remove units, repair the rest, and measure what was lost.
+
+    The folder loads as the model's own does (`fewer sample DIR`, `fewer tune MODEL --with DIR`), with evidence.json beside it.
+    """
+    if features is not None and data is None:
+        raise InputError("--features are for distances to data: give --data too")
+    from fewer.compression.folder import check_out, save, source_of
+
+    opt.writable(json_file, ("model", "choice"))
+    check_out(out, force)
+    from fewer.compression.compress import compress as run
+    from fewer.models.load import load
+
+    model = load(
+        common.model,
+        common.device,
+        common.dtype,
+        empty_label=common.empty_label,
+        prompts=opt.prompts_of(common.prompts),
+    )
+    source_of(model)
+    with if_interrupted(lambda: "nothing was written"):
+        with progress() as report:
+            made = run(
+                model, macs, size, units=units, score=score, allocator=allocator, tune_steps=tune_steps, data=data,
+                features=features, noises=noises, batch=common.batch or 64, seed=common.seed, progress=report,
+            )  # fmt: skip
+        save(made, out)
+    if not wrote_json(made.to_dict(), json_file):
+        for line in made.lines:
+            typer.echo(line)
+        reads = (
+            "diffusers and fewer read it" if made.narrowed is None else "fewer reads it (fewer.load(..).network.module)"
+        )
+        typer.echo(f"light model in {out}; {reads}")

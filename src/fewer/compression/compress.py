@@ -1,0 +1,200 @@
+"""`fewer.compress`: a lighter network of a model, repaired, with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewer.arguments import as_count, as_data, as_model, as_number_or_none
+from fewer.blocks.find import network_of
+from fewer.compression import Allocator, Recovery, Score
+from fewer.compression.calibration import calibration_of
+from fewer.compression.costs import Costs, counted_costs
+from fewer.compression.cut import cut, heads_of
+from fewer.compression.evidence import Evidence, evidence_of
+from fewer.compression.folder import narrowed_before, save, stored_dtype
+from fewer.compression.recover.distillation import Distillation
+from fewer.compression.recover.least_squares import LeastSquares
+from fewer.compression.subject import Subject
+from fewer.compression.units import WIDTHS, Kind, find_units
+from fewer.errors import InputError
+from fewer.evaluate.cost.price import call_macs
+from fewer.evaluate.scoring import scoring_of
+from fewer.models.edge import in_own_precision
+from fewer.models.model import Model
+from fewer.registry import ROLES, guarded, resolve
+from fewer.versions import versions
+
+UNITS: dict[str, tuple[Kind, ...]] = {"widths": WIDTHS, "blocks": ("blocks",)}
+TUNE_STEPS = 100
+NOISES = 512  # that the evidence is from
+FEWEST = 64  # likewise
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A light model with what was done for it.
+
+    kept      group of units -> (units that stay, units that there were)
+    steps     gradient steps of the recovery; `loss` is the mean squared difference of outputs before and after it
+    choice    the budget and the names of the parts
+    narrowed  heads of attentions that have fewer now, where layers are narrower than the configuration can say; else None
+    """
+
+    model: Model
+    evidence: Evidence
+    kept: dict[str, tuple[int, int]]
+    steps: int
+    loss: tuple[float, float]
+    choice: dict[str, Any]
+    narrowed: dict[str, int] | None
+
+    @property
+    def lines(self) -> list[str]:
+        """What came of it, in words."""
+        before, after = self.loss
+        repair = f"mean squared difference of outputs {before:.4g} after the cut, {after:.4g} after the recovery"
+        return [*self.evidence.lines, f"{repair} ({self.steps} gradient steps)"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For evidence.json."""
+        kept = {name: {"kept": some, "of": all_} for name, (some, all_) in self.kept.items()}
+        recovery = {"steps": self.steps, "loss": {"cut": self.loss[0], "recovered": self.loss[1]}}
+        return {
+            "model": self.model.name, "choice": self.choice, "kept": kept, "recovery": recovery,
+            **self.evidence.to_dict(), "versions": versions(),
+        }  # fmt: skip
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it as a folder that `fewer.load` reads, whole or not at all."""
+        return save(self, Path(folder))
+
+
+@in_own_precision
+def compress(
+    model: Model | str | Path,
+    macs: float | None = None,
+    size: float | None = None,
+    *,
+    units: str = "widths",
+    score: str | Score = "magnitude",
+    allocator: str | Allocator = "knapsack",
+    recovery: Sequence[str | Recovery] | None = None,
+    tune_steps: int = TUNE_STEPS,
+    data: Tensor | str | Path | None = None,
+    features: Any = None,
+    noises: int = NOISES,
+    batch: int = 64,
+    seed: int = 0,
+    progress: Callable[[str, int, int], object] | None = None,
+) -> Compressed:
+    """A lighter network of a model: units are removed, what reads them is refitted, and all of it learns from the full one.
+
+    macs, size  share in (0, 1) of the multiply-adds, or of the weights, that may stay; one of the two
+    units       widths: channels, heads and hidden neurons inside of blocks; blocks: whole ones of a transformer
+    score       what a unit is worth; `allocator` how many of each group stay (`fewer methods --room compress`)
+    recovery    what is done after the cut, one after another; by default least squares, then `tune_steps` gradient steps
+    data        (N, *shape) or a path: clean samples that states are made of, by default the model's own samples; the Frechet
+                distance of the evidence is to them
+    features    that distance's, as `fewer.measure` has them
+    noises      held-out ones that both networks sample from for the evidence
+    batch       states of a batch, and samples of a timed call
+
+    The given model is not changed. Raises InputError for shares out of range, networks that have no such units or whose layers
+    share weights, and budgets below what is left without all units that can go.
+    """
+    model, share, unit = as_model(model), *_budget(macs, size)
+    count, steps = as_count(noises, "noises", FEWEST), as_count(tune_steps, "tune_steps", 0)
+    images = as_data(data, model)
+    scoring = scoring_of(model, images, features, None) if images is not None else scoring_of(model, None, None, None)
+    scoring.check(count)
+    rated, allotted = resolve_as(score, "score"), resolve_as(allocator, "allocator")
+    repairs = _recoveries(recovery, steps, as_count(batch, "batch"))
+    groups = find_units(model, _kinds(units))
+    whole = float(call_macs(model) if unit == "multiply-adds" else model.parameters or 0)
+    costs = counted_costs(groups, unit, whole, share * whole)
+    costs.check(model.name)
+    report = progress or (lambda stage, done, total: None)
+    report("calibration states", 0, 1)
+    subject = Subject(model, tuple(groups), calibration_of(model, images, seed), batch, progress=report)
+    light, kept, loss, made = lightened(subject, rated, allotted, repairs, costs)
+    named = as_written(subject.with_network(light), stored_dtype(model))
+    evidence = evidence_of(subject, named, None, scoring, count, batch)
+    numbers = {g.name: (len(kept[g.name]), g.size) for g in groups}
+    choice = {
+        "unit": unit, "share": share, "units": units, "score": _name(score), "allocator": _name(allocator),
+        "recovery": [_name(each) for each in recovery or ("least-squares", "distillation")[: 2 if steps else 1]],
+        "data": "the data given" if images is not None else "samples of the model", "seed": seed,
+    }  # fmt: skip
+    heads = heads_of(groups, {name: some for name, (some, _) in numbers.items()})
+    before = narrowed_before(model)
+    narrowed = before if units == "blocks" else (before or {}) | heads
+    return Compressed(named, evidence, numbers, made, loss, choice, narrowed)
+
+
+def lightened(
+    subject: Subject, score: Score, allocator: Allocator, repairs: Sequence[Recovery], costs: Costs
+) -> tuple[nn.Module, dict[str, Tensor], tuple[float, float], int]:
+    """The light network, the units that it keeps, its loss before and after the recovery, and the gradient steps of that."""
+    with guarded("compress", score):
+        importance = score.rate(subject)
+    with guarded("compress", allocator):
+        numbers = allocator.allocate(subject, importance, costs)
+    kept = {g.name: g.kept(importance[g.name], numbers[g.name]) for g in subject.groups}
+    light = cut(subject.network, subject.groups, kept)
+    before, made = subject.loss(light), 0
+    for repair in repairs:
+        with guarded("compress", repair), torch.inference_mode(False), torch.enable_grad():
+            made += repair.recover(subject, light, kept)
+    return light.eval(), kept, (before, subject.loss(light)), made
+
+
+def as_written(model: Model, dtype: torch.dtype) -> Model:
+    """The model with its network's weights rounded to what they are stored in."""
+    with torch.no_grad():
+        for parameter in network_of(model).parameters():
+            parameter.copy_(parameter.to(dtype))
+    return model
+
+
+def resolve_as(given: Any, role: str) -> Any:
+    """The part of this room that a name or object stands for. Raises InputError for one of another role."""
+    part = resolve("compress", given)
+    if lacks := ROLES[role].missing(part):
+        raise InputError(f"{role} is {given!r:.80}, which is none: it lacks {lacks} (fewer methods --room compress)")
+    return part
+
+
+def _budget(macs: float | None, size: float | None) -> tuple[float, Any]:
+    """The share that may stay, and of what."""
+    given = {name: value for name, value in (("macs", macs), ("size", size)) if value is not None}
+    if len(given) != 1:
+        raise InputError(f"{' and '.join(given) or 'neither macs nor size'} given; expected one of macs and size")
+    (name, value), = given.items()  # fmt: skip
+    share = as_number_or_none(value, name)
+    if share is None or not 0 < share < 1:
+        raise InputError(
+            f"{name} is {value}; expected a share between 0 and 1, such as 0.5, of what the network has now"
+        )
+    return share, "multiply-adds" if name == "macs" else "weights"
+
+
+def _kinds(units: str) -> tuple[Kind, ...]:
+    if units not in UNITS:
+        raise InputError(f"units is {units!r:.80}; expected one of {', '.join(UNITS)}")
+    return UNITS[units]
+
+
+def _recoveries(given: Sequence[str | Recovery] | None, steps: int, batch: int) -> list[Recovery]:
+    if given is None:
+        return [LeastSquares(), *([Distillation(steps, batch)] if steps else [])]
+    return [resolve_as(each, "recovery") for each in given]
+
+
+def _name(given: Any) -> str:
+    return given if isinstance(given, str) else type(given).__name__

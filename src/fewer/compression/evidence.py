@@ -1,0 +1,136 @@
+"""What a light network costs and how far its samples are from the full one's, under the same plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewer.compression.subject import Subject
+from fewer.engine import sample
+from fewer.evaluate.by_figure import ByFrechet, Difference
+from fewer.evaluate.cost.clock import clock_ratio
+from fewer.evaluate.cost.price import call_macs
+from fewer.evaluate.evaluator import Evaluator
+from fewer.evaluate.scoring import Scoring
+from fewer.evaluate.statistics import paired
+from fewer.evaluate.statistics.interval import Interval
+from fewer.evaluate.statistics.paired import squared_errors
+from fewer.models.model import Model
+from fewer.noise import Stream, unit_noise
+from fewer.plan import Plan
+from fewer.samplers import standard
+
+REPEATS = 12  # of the clock
+MARGIN = 0.15  # share by which the Frechet distance may be larger and still count as not worse
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The light network against the full one.
+
+    macs, weights, bytes  (full, light): multiply-adds of a call of one sample, weights, and bytes that they take
+    time        of a call of `batch` samples by the light network over that of the full one, paired round by round
+    plan        that both sampled with, from the same noises
+    paired      root mean square difference of the samples, in data units
+    frechet     distances to `against` on `features`, of the full network and of the light one, and their difference
+    """
+
+    macs: tuple[int, int]
+    weights: tuple[int, int]
+    bytes: tuple[int, int]
+    time: Interval
+    batch: int
+    plan: str
+    paired: Interval
+    frechet: tuple[Interval, Interval]
+    difference: Difference
+    features: str
+    against: str
+    noises: int
+
+    @property
+    def lines(self) -> list[str]:
+        """The same in words."""
+        ratio = self.difference.ratio
+        of = "" if ratio is None else f", a ratio of {ratio}"
+        return [
+            f"multiply-adds a call: {self.macs[1]:,} of {self.macs[0]:,} ({self.macs[1] / self.macs[0]:.1%})",
+            f"weights: {self.weights[1]:,} of {self.weights[0]:,} ({self.weights[1] / self.weights[0]:.1%}); "
+            f"{self.bytes[1]:,} of {self.bytes[0]:,} bytes",
+            f"time of a call of {self.batch} samples: {self.time} of the full network's",
+            f"samples of {self.plan} from {self.noises} equal noises: root mean square difference {self.paired}",
+            f"Frechet distance to {self.against} on {self.features}: {self.frechet[1]}, of the full network {self.frechet[0]}{of}; "
+            f"difference {self.difference.value}: {self.difference.decision} at a margin of {MARGIN:.0%}",
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For evidence.json."""
+        ratio = self.difference.ratio
+        return {
+            "macs": _both(self.macs), "weights": _both(self.weights), "bytes": _both(self.bytes),
+            "time": {"batch": self.batch, "ratio": self.time.to_dict()},
+            "quality": {
+                "plan": self.plan, "noises": self.noises, "paired_rmse": self.paired.to_dict(),
+                "fd": {
+                    "features": self.features, "against": self.against, "full": self.frechet[0].to_dict(),
+                    "light": self.frechet[1].to_dict(), "difference": self.difference.value.to_dict(),
+                    "ratio": None if ratio is None else ratio.to_dict(), "margin": MARGIN, "decision": self.difference.decision,
+                },
+            },
+        }  # fmt: skip
+
+
+def evidence_of(subject: Subject, light: Model, plan: Plan | None, scoring: Scoring, n: int, batch: int) -> Evidence:
+    """Of a light model, by a plan (DPM-Solver++(2M) of 10 calls) from n held-out noises.
+
+    The Frechet distance is to the scoring's data, or else to other samples of the full network by the same plan.
+    """
+    full, seed = subject.model, subject.calibration.seed
+    plan = plan or standard("dpmpp-2m", full, 10, "logsnr")
+    subject.progress("samples of both networks", 0, 1)
+    noise = unit_noise(seed, Stream.HELD_OUT.numbers(n), full.shape, device=full.device)
+    labels = full.labels(n)
+    own = sample(full, plan, noise=noise, labels=labels, batch=batch, seed=seed)
+    its = sample(light, plan, noise=noise, labels=labels, batch=batch, seed=seed)
+    against = "the data"
+    if scoring.data is None:
+        others = unit_noise(seed, Stream.HELD_OUT.numbers(n, n), full.shape, device=full.device)
+        scoring = Scoring(sample(full, plan, noise=others, labels=labels, batch=batch, seed=seed), scoring.features)
+        against = "other samples of the full network"
+    judge, by = Evaluator(full, noise, labels, batch=batch, scoring=scoring, seed=seed), ByFrechet(scoring)
+    return Evidence(
+        (call_macs(full), call_macs(light)), _counted(full, light, 1), _counted(full, light, None),
+        timed(full, light, batch), batch, plan.name, paired.rmse(squared_errors(its, own)),
+        (by.figure(judge, own), by.figure(judge, its)), by.compared(judge, its, own, MARGIN),
+        scoring.features_of(n).name, against, n,
+    )  # fmt: skip
+
+
+def timed(full: Model, light: Model, batch: int, repeats: int = REPEATS) -> Interval:
+    """Time of a call of the light network over that of the full one, the median of paired rounds with its interval."""
+    x, labels = unit_noise(0, range(batch), full.shape, device=full.device), full.labels(batch)
+    t = float(full.schedule.time(full.start))
+    with torch.inference_mode():
+        return clock_ratio(lambda: light(x, t, labels), lambda: full(x, t, labels), repeats)
+
+
+def _counted(full: Model, light: Model, each: int | None) -> tuple[int, int]:
+    """Weights of both networks, each counting as `each` or as its bytes."""
+    first, second = (
+        sum(p.numel() * (each or p.element_size()) for p in network_parameters(model)) for model in (full, light)
+    )
+    return first, second
+
+
+def network_parameters(model: Model) -> list[Tensor]:
+    """The weights of a model's network."""
+    from fewer.blocks.find import network_of
+
+    return list(network_of(model).parameters())
+
+
+def _both(pair: tuple[int, int]) -> dict[str, int]:
+    return {"full": pair[0], "light": pair[1]}

@@ -1,0 +1,96 @@
+"""A light model as a folder in diffusers format, written whole or not at all."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+
+from fewer.blocks.find import network_of
+from fewer.errors import InputError
+from fewer.files import write_json
+from fewer.models.load import folder_of_name
+from fewer.models.model import Model
+from fewer.models.pipelines.folder import read_if_there
+from fewer.models.pipelines.narrow import heads_in, write_mark
+from fewer.models.pipelines.network_files import network_folder
+from fewer.outfolder import MARKER, check_own, filled, written
+
+if TYPE_CHECKING:
+    from fewer.compression.compress import Compressed
+
+COMMAND, EVIDENCE = "compress", "evidence.json"
+DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+
+
+def source_of(model: Model) -> Path:
+    """The folder that a model was loaded from. Raises InputError where there is none, of which a light one could be written."""
+    folder = None if model.loaded is None else folder_of_name(model.loaded.model)
+    if folder is None:
+        raise InputError(
+            f"{model.name} was not loaded from a folder in diffusers format, so no light one can be written of it"
+        )
+    network_folder(folder)
+    return folder
+
+
+def stored_dtype(model: Model) -> torch.dtype:
+    """What the weights are stored in, which a light network's are, too; float32 of a model that has no folder."""
+    folder = None if model.loaded is None else folder_of_name(model.loaded.model)
+    if folder is None:
+        return torch.float32
+    with safe_open(next(iter(sorted(network_folder(folder).glob("*.safetensors")))), "pt") as opened:
+        first = next(iter(opened.keys()))
+        return DTYPES.get(opened.get_slice(first).get_dtype(), torch.float32)
+
+
+def narrowed_before(model: Model) -> dict[str, int] | None:
+    """Heads of the attentions of a network that was light already when it was loaded; None for another."""
+    folder = None if model.loaded is None else folder_of_name(model.loaded.model)
+    return None if folder is None else heads_in(network_folder(folder))
+
+
+def check_out(out: Path, force: bool = False) -> None:
+    """Raise InputError where the folder must not, or cannot, be written into."""
+    check_own(out, written(out, COMMAND) is not None, force, (EVIDENCE,))
+
+
+def save(made: Compressed, out: Path) -> Path:
+    """Write the folder: the model's own files with the light network in place of the full one, and evidence.json."""
+    source = source_of(made.model)
+    part = network_folder(source).name
+    if out.resolve() == source.resolve():
+        raise InputError(f"out folder {out} is the model's own: give another")
+    with filled(out, COMMAND) as stage:
+        _copy(source, stage, part)
+        write_network(made.model, stage / part, made.narrowed)
+        facts = read_if_there(source / "fewer.json")
+        write_json(stage / "fewer.json", facts | {"name": out.name, "compressed": made.to_dict()["choice"]})
+        write_json(stage / EVIDENCE, made.to_dict())
+    return out
+
+
+def write_network(model: Model, part: Path, heads: dict[str, int] | None) -> None:
+    """The network's configuration and weights; marked as narrow where heads, an empty dict included, are given."""
+    network: Any = copy.deepcopy(network_of(model)).cpu().to(stored_dtype(model))
+    network.save_pretrained(part)
+    if heads is not None:
+        write_mark(part, heads)
+
+
+def _copy(source: Path, stage: Path, part: str) -> None:
+    """All files of the folder but the network's weights, and what commands left there."""
+    for file in _files(source):
+        place = stage / file.relative_to(source)
+        if file.relative_to(source).parts[0] not in (part, MARKER, EVIDENCE, "fewer.json"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))

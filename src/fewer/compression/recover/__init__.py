@@ -1,0 +1,1 @@
+"""How a light network is repaired."""

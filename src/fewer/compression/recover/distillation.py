@@ -1,0 +1,84 @@
+"""Gradient steps of the light network towards the full one's outputs and features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fewer.compression.recover.least_squares import reader
+from fewer.compression.subject import Subject, watched
+from fewer.registry import part
+
+
+@part(
+    "distillation",
+    title="Distillation of outputs and normalised features",
+    source="Zhang et al. 2024, LAPTOP-Diff: Layer Pruning and Normalized Distillation for Compressing Diffusion Models, "
+    "arXiv:2404.11098, section 3.3",
+    papers=(160,),
+)
+@dataclass(frozen=True)
+class Distillation:
+    """AdamW on    |F - F'|^2 / |F|^2 + features / L sum_l |f_l - f'_l|^2 / |f_l|^2
+
+    F is the full network's output, F' the light one's, f_l and f'_l the outputs of the layers that read removed units. Each
+    term is divided by the full network's own mean square, so that none of large numbers decides alone. The rate warms up over a
+    tenth of the steps and falls to 0 along a cosine.
+
+    steps     gradient steps, of `batch` fresh states each; `lr` the highest rate
+    features  weight of the features; 0 for outputs alone
+    """
+
+    steps: int = 100
+    batch: int = 64
+    lr: float = 3e-3
+    features: float = 0.1
+
+    def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
+        """As many gradient steps as there are `steps`. Raises FloatingPointError where the loss is no longer finite."""
+        return trained(subject, light, self.steps, self.batch, self.lr, self._loss(subject, light, kept))
+
+    def _loss(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> Callable[[int], Tensor]:
+        names = [reader(g) for g in subject.groups if g.spans and g.name in kept] if self.features else []
+
+        def loss(number: int) -> Tensor:
+            with watched(subject.network, names) as full, watched(light, names) as own:
+                batch = subject.fresh(self.batch, number)
+                total = relative(subject.call(light, batch), batch.target)
+            terms = [relative(own[name].float(), full[name].float()) for name in names]
+            return total + self.features * torch.stack(terms).mean() if terms else total
+
+        return loss
+
+
+def relative(output: Tensor, target: Tensor) -> Tensor:
+    """|output - target|^2 / |target|^2."""
+    return (output - target).square().mean() / target.square().mean().clamp(min=1e-12)
+
+
+def trained(
+    subject: Subject, light: nn.Module, steps: int, batch: int, lr: float, loss: Callable[[int], Tensor]
+) -> int:
+    """The light network after so many steps of AdamW down the loss of a step's number, in eval mode again; the steps made."""
+    light.requires_grad_(True)
+    optimizer = torch.optim.AdamW(light.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
+    try:
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = (
+                lr * min(1.0, 10 * (step + 1) / steps) * (1 + math.cos(math.pi * step / steps)) / 2
+            )
+            value = loss(step)
+            if not bool(value.isfinite()):
+                raise FloatingPointError(f"the loss of step {step} of the recovery is {float(value)}")
+            optimizer.zero_grad()
+            value.backward()
+            nn.utils.clip_grad_norm_(light.parameters(), 1.0)
+            optimizer.step()
+            subject.progress("recovery", step + 1, steps)
+    finally:
+        light.requires_grad_(False)
+    return steps
