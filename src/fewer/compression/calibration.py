@@ -21,7 +21,7 @@ from fewer.noise import Stream, unit_noise
 from fewer.samplers import standard
 
 CALLS = 12  # of the plan that makes samples where no data is given
-SAMPLES = 512  # that it makes
+SAMPLES = 512  # that it makes by default
 DROPPED = 0.1  # share of the labels that are the empty one, where the model has one
 
 
@@ -99,16 +99,16 @@ class Calibration:
         return schedule.tau(low + (high - low) * quantiles)
 
 
-def calibration_of(model: Model, data: Tensor | None, seed: int = 0) -> Calibration:
-    """States of the caller's images (N, *shape), or of the model's own samples where there are none.
+def calibration_of(model: Model, data: Tensor | None, seed: int = 0, samples: int = SAMPLES) -> Calibration:
+    """States of the caller's images (N, *shape), or of so many of the model's own samples where there are none.
 
     Images of a model with classes are given labels evenly, since they come without any: the network's own output on a state
     is what is learnt, whatever its label.
     """
     if data is None:
         plan = standard("dpmpp-2m", model, CALLS, "logsnr")
-        noise = unit_noise(seed, Stream.CALIBRATION.numbers(SAMPLES), model.shape, device=model.device)
-        labels = model.labels(SAMPLES)
+        noise = unit_noise(seed, Stream.CALIBRATION.numbers(samples), model.shape, device=model.device)
+        labels = model.labels(samples)
         return Calibration(model, sample(model, plan, noise=noise, labels=labels).cpu(), _cpu(labels), seed)
     return Calibration(model, data.cpu(), _cpu(model.labels(len(data))), seed)
 

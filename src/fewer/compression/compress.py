@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fewer.arguments import as_count, as_data, as_model, as_number_or_none
 from fewer.blocks.find import network_of
 from fewer.compression import Allocator, Recovery, Score
-from fewer.compression.calibration import calibration_of
+from fewer.compression.calibration import SAMPLES, calibration_of
 from fewer.compression.costs import Costs, counted_costs
 from fewer.compression.cut import cut, heads_of
 from fewer.compression.evidence import Evidence, evidence_of
@@ -33,7 +33,7 @@ from fewer.versions import versions
 UNITS: dict[str, tuple[Kind, ...]] = {"widths": WIDTHS, "blocks": ("blocks",)}
 TUNE_STEPS = 100
 NOISES = 512  # that the evidence is from
-FEWEST = 64  # likewise
+FEWEST, FEWEST_SAMPLES = 64, 8
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,12 @@ def compress(
     size: float | None = None,
     *,
     units: str = "widths",
-    score: str | Score = "magnitude",
+    score: str | Score = "taylor",
     allocator: str | Allocator = "knapsack",
     recovery: Sequence[str | Recovery] | None = None,
     tune_steps: int = TUNE_STEPS,
     data: Tensor | str | Path | None = None,
+    samples: int = SAMPLES,
     features: Any = None,
     noises: int = NOISES,
     batch: int = 64,
@@ -101,6 +102,7 @@ def compress(
     recovery    what is done after the cut, one after another; by default least squares, then `tune_steps` gradient steps
     data        (N, *shape) or a path: clean samples that states are made of, by default the model's own samples; the Frechet
                 distance of the evidence is to them
+    samples     of the model itself, where no data is given
     features    that distance's, as `fewer.measure` has them
     noises      held-out ones that both networks sample from for the evidence
     batch       states of a batch, and samples of a timed call
@@ -121,7 +123,13 @@ def compress(
     costs.check(model.name)
     report = progress or (lambda stage, done, total: None)
     report("calibration states", 0, 1)
-    subject = Subject(model, tuple(groups), calibration_of(model, images, seed), batch, progress=report)
+    subject = Subject(
+        model,
+        tuple(groups),
+        calibration_of(model, images, seed, as_count(samples, "samples", FEWEST_SAMPLES)),
+        batch,
+        progress=report,
+    )
     light, kept, loss, made = lightened(subject, rated, allotted, repairs, costs)
     named = as_written(subject.with_network(light), stored_dtype(model))
     evidence = evidence_of(subject, named, None, scoring, count, batch)

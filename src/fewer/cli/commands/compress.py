@@ -34,12 +34,16 @@ def compress(
             help="What is removed: widths (channels, heads and neurons inside of blocks), or blocks of a transformer."
         ),
     ] = "widths",
-    score: Annotated[
-        str, typer.Option(help="What a unit is worth; see `fewer methods --room compress`.")
-    ] = "magnitude",
+    score: Annotated[str, typer.Option(help="What a unit is worth; see `fewer methods --room compress`.")] = "taylor",
     allocator: Annotated[str, typer.Option(help="How many units of each group stay.")] = "knapsack",
     tune_steps: Annotated[int, typer.Option(min=0, max=10_000_000, help="Gradient steps of the recovery.")] = 100,
     data: opt.Data = None,
+    samples: Annotated[
+        int,
+        typer.Option(
+            min=8, max=opt.MOST_SAMPLES, help="Samples of the model, on which units are rated without --data."
+        ),
+    ] = 512,
     features: opt.Features = None,
     noises: Annotated[
         int, typer.Option(min=64, max=opt.MOST_SAMPLES, help="Held-out noises that both networks sample from.")
@@ -71,7 +75,7 @@ def compress(
     with if_interrupted(lambda: "nothing was written"):
         with progress() as report:
             made = run(
-                model, macs, size, units=units, score=score, allocator=allocator, tune_steps=tune_steps, data=data,
+                model, macs, size, units=units, score=score, allocator=allocator, tune_steps=tune_steps, data=data, samples=samples,
                 features=features, noises=noises, batch=common.batch or 64, seed=common.seed, progress=report,
             )  # fmt: skip
         save(made, out)

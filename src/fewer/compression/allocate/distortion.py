@@ -21,7 +21,8 @@ from fewer.registry import part
 @part(
     "distortion",
     title="Least sum of the measured distortions of groups that are cut alone",
-    source="Xu et al. 2023, Efficient Joint Optimization of Layer-Adaptive Weight Pruning in Deep Neural Networks, arXiv:2308.10438",
+    source="Xu et al. 2023, Efficient Joint Optimization of Layer-Adaptive Weight Pruning in Deep Neural Networks, "
+    "arXiv:2308.10438",
     papers=(259,),
 )
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from fewer.compression.costs import Costs
 from fewer.compression.subject import Subject
 from fewer.compression.units import Group
-from fewer.knapsack import UNITS, choose, whole_units
+from fewer.knapsack import choose, in_units
 from fewer.registry import part
 
 Losses = Mapping[str, NDArray[np.float64]]
@@ -52,12 +52,12 @@ def least_loss(subject: Subject, losses: Losses, costs: Costs) -> dict[str, int]
 
 
 def _steps(groups: Sequence[Group], losses: Losses, costs: Costs) -> list[int]:
-    """How many steps of each group go. What stays of a group costs what it has beyond its fewest units, rounded up."""
+    """How many steps of each group go. What stays of a group costs what it has beyond its fewest units."""
     most = {g.name: float(costs.saved[g.name][-1]) for g in groups}
     room = costs.limit - costs.whole + sum(most.values())
     left = [np.clip(most[g.name] - costs.saved[g.name], 0, None) for g in groups]
-    options = [(losses[g.name], whole_units(each, room)) for g, each in zip(groups, left, strict=True)]
-    chosen = choose(options, UNITS)
+    whole, budget = in_units(left, room)
+    chosen = choose([(losses[g.name], each) for g, each in zip(groups, whole, strict=True)], budget)
     return chosen if chosen is not None else [g.steps for g in groups]
 
 

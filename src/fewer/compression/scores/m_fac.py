@@ -27,12 +27,17 @@ class MFAC:
 
         diag F^-1 = 1/lambda - sum_ab G_a K_ab G_b / lambda^2,    K = (m I + G G^T / lambda)^-1
 
-    damp  lambda as a share of the mean of the diagonal of the sum
-    each  states that one gradient is averaged over
+    F is taken in blocks of neighbouring weights of one matrix: of a million weights together m gradients say so little that the
+    diagonal would be a constant, and the score that of magnitudes.
+
+    damp   lambda as a share of the mean of the diagonal of the sum
+    each   states that one gradient is averaged over
+    block  weights of a block
     """
 
     damp: float = 1e-2
     each: int = 8
+    block: int = 256
 
     def rate(self, subject: Subject) -> dict[str, Tensor]:
         """Of all units, on one scale."""
@@ -40,26 +45,20 @@ class MFAC:
         inside = tuple(f"{member}." for g in subject.groups for member in g.members)
         with differentiable(subject) as every:
             weights = {name: w for name, w in every.items() if name in names or (inside and name.startswith(inside))}
-            rows = [
-                torch.cat([each.flatten() for each in torch.autograd.grad(loss, list(weights.values()))])
-                for loss in denoising_losses(subject, self.each)
-            ]
-        inverse = inverse_diagonal(torch.stack(rows), self.damp).split([w.numel() for w in weights.values()])
-        pairs = zip(weights.items(), inverse, strict=True)
-        saliency = {name: w.detach().square() / (2 * own.view_as(w)) for (name, w), own in pairs}
+            rows = [torch.autograd.grad(loss, list(weights.values())) for loss in denoising_losses(subject, self.each)]
+        gradients = [torch.stack([row[n].flatten() for row in rows]) for n in range(len(weights))]
+        mean = torch.cat([each.square().mean(0) for each in gradients]).double().mean()
+        level = self.damp * float(mean) or 1.0
+        saliency = {}
+        for (name, weight), own in zip(weights.items(), gradients, strict=True):
+            inverse = torch.cat([inverse_diagonal(part, level) for part in own.split(self.block, 1)])
+            saliency[name] = weight.detach().square() / (2 * inverse.view_as(weight))
         return {group.name: group.sums(saliency) for group in subject.groups}
 
 
-def inverse_diagonal(gradients: Tensor, damp: float) -> Tensor:
-    """The diagonal (d,) of the inverse of lambda I + G^T G / m for gradients G (m, d), lambda = damp times the mean of the other.
-
-    Raises no error for gradients that are all 0: lambda is then 1.
-    """
-    m = len(gradients)
-    mean = float(gradients.double().square().mean())
-    level = damp * mean if mean > 0 else 1.0
-    products = (gradients @ gradients.T).double()
-    k = torch.linalg.inv(m * torch.eye(m, dtype=torch.float64, device=gradients.device) + products / level)
-    factor = torch.linalg.cholesky(k).to(gradients)
-    taken = (factor.T @ gradients).double().square().sum(0)
-    return ((1 - taken / level) / level).clamp(min=1e-12 / level)
+def inverse_diagonal(gradients: Tensor, level: float) -> Tensor:
+    """The diagonal (d,) of the inverse of level I + G^T G / m for gradients G (m, d), float64."""
+    g = gradients.double()
+    k = torch.linalg.inv(len(g) * torch.eye(len(g), dtype=g.dtype, device=g.device) + g @ g.T / level)
+    taken = (torch.linalg.cholesky(k).T @ g).square().sum(0)
+    return (1 - taken / level).clamp(min=1e-12) / level

@@ -42,7 +42,7 @@ class Taylor:
 @part(
     "gauss-newton",
     title="Second-order change of the outputs when a unit is removed, by random directions",
-    source="LeCun, Denker & Solla 1989, Optimal Brain Damage; the estimate by Hutchinson 1990, A stochastic estimator of the trace, "
+    source="LeCun, Denker & Solla 1989, Optimal Brain Damage; the estimate by Hutchinson 1990, A stochastic estimator, "
     "doi:10.1080/03610919008812866",
 )
 @dataclass(frozen=True)

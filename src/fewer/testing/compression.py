@@ -1,0 +1,97 @@
+"""Promises of the parts that make a network lighter: scores, allocators and recoveries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+
+import torch
+
+from fewer.compression import Allocator, Recovery, Score
+from fewer.compression.calibration import Calibration
+from fewer.compression.costs import Costs, counted_costs
+from fewer.compression.cut import cut
+from fewer.compression.scores.magnitude import Magnitude
+from fewer.compression.subject import Subject
+from fewer.compression.units import WIDTHS, Kind, find_units
+from fewer.evaluate.cost.price import call_macs
+from fewer.models.model import Model
+from fewer.noise import unit_noise
+from fewer.testing import demand
+from fewer.testing.models import transformer, unet
+
+SHARES = (0.8, 0.6)
+
+
+def check_score(score: Score) -> None:
+    """Each unit of a group has an importance of at least 0, the same each time; the network is left as it was."""
+    for whole in subjects():
+        subject = replace(whole, groups=whole.groups[:2])
+        before = {name: weight.clone() for name, weight in subject.network.state_dict().items()}
+        rated, again = score.rate(subject), score.rate(subject)
+        demand(rated.keys() == {g.name for g in subject.groups}, f"{score} rates other groups than there are")
+        for group in subject.groups:
+            own = rated[group.name]
+            demand(own.shape == (group.size,), f"{score} gives {tuple(own.shape)} for {group.size} units")
+            demand(bool((own.isfinite() & (own >= 0)).all()), f"{score} gives importances below 0, or none")
+            demand(torch.equal(own, again[group.name]), f"{score} rates the same units differently the second time")
+        same = all(torch.equal(weight, before[name]) for name, weight in subject.network.state_dict().items())
+        demand(same, f"{score} changes the network that it rates")
+        demand(not any(p.requires_grad for p in subject.network.parameters()), f"{score} leaves gradients on")
+
+
+def check_allocator(allocator: Allocator) -> None:
+    """Numbers are of whole steps, between one and all, and what they cost is within the limit."""
+    for subject in subjects():
+        importance = Magnitude().rate(subject)
+        for share in SHARES:
+            costs = costs_of(subject, share)
+            kept = allocator.allocate(subject, importance, costs)
+            for group in subject.groups:
+                number = kept[group.name]
+                fits = 0 < number <= group.size and number % group.step == 0
+                demand(fits, f"{allocator} keeps {number} of {group.size} units in steps of {group.step}")
+            light = cut(
+                subject.network,
+                subject.groups,
+                {g.name: g.kept(importance[g.name], kept[g.name]) for g in subject.groups},
+            )
+            macs = call_macs(subject.with_network(light))
+            demand(macs <= costs.limit + 0.5, f"{allocator} leaves {macs} multiply-adds where {costs.limit:g} may stay")
+
+
+def check_recovery(recovery: Recovery) -> None:
+    """Shapes stay, what is cut comes nearer to the full network, which is left as it was, and no gradients are left on."""
+    for subject in subjects():
+        importance = Magnitude().rate(subject)
+        kept = {g.name: g.kept(importance[g.name], max(1, g.size // g.step // 2) * g.step) for g in subject.groups}
+        light = cut(subject.network, subject.groups, kept)
+        before, shapes = subject.loss(light), [p.shape for p in light.parameters()]
+        own = {name: weight.clone() for name, weight in subject.network.state_dict().items()}
+        steps = recovery.recover(subject, light, kept)
+        demand(steps >= 0, f"{recovery} makes {steps} gradient steps")
+        demand([p.shape for p in light.parameters()] == shapes, f"{recovery} changes shapes")
+        demand(subject.loss(light) <= before, f"{recovery} leaves a loss of {subject.loss(light):g} of {before:g}")
+        same = all(torch.equal(weight, own[name]) for name, weight in subject.network.state_dict().items())
+        demand(same, f"{recovery} changes the full network")
+        demand(not any(p.requires_grad for p in light.parameters()), f"{recovery} leaves gradients on")
+
+
+def costs_of(subject: Subject, share: float) -> Costs:
+    """Multiply-adds, of which this share may stay."""
+    whole = float(call_macs(subject.model))
+    return counted_costs(subject.groups, "multiply-adds", whole, share * whole)
+
+
+def subjects() -> Iterator[Subject]:
+    """Widths of a transformer and of a UNet."""
+    yield from (subject_of(transformer(), WIDTHS), subject_of(unet(), WIDTHS))
+
+
+@cache
+def subject_of(model: Model, kinds: tuple[Kind, ...]) -> Subject:
+    """A model with units of these kinds, and states of samples that are noise."""
+    samples = unit_noise(1, range(16), model.shape)
+    calibration = Calibration(model, samples, model.labels(16))
+    return Subject(model, tuple(find_units(model, kinds)), calibration, batch=8, batches=2)
