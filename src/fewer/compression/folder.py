@@ -19,6 +19,7 @@ from fewer.models.model import Model
 from fewer.models.pipelines.folder import read_if_there
 from fewer.models.pipelines.narrow import heads_in, write_mark
 from fewer.models.pipelines.network_files import network_folder
+from fewer.models.pipelines.scheduler_config import quiet
 from fewer.outfolder import MARKER, check_own, filled, written
 
 if TYPE_CHECKING:
@@ -77,8 +78,9 @@ def save(made: Compressed, out: Path) -> Path:
 
 def write_network(model: Model, part: Path, heads: dict[str, int] | None) -> None:
     """The network's configuration and weights; marked as narrow where heads, an empty dict included, are given."""
-    network: Any = copy.deepcopy(network_of(model)).cpu().to(stored_dtype(model))
-    network.save_pretrained(part)
+    network: Any = copy.deepcopy(network_of(model)).cpu()
+    with quiet():
+        network.to(stored_dtype(model)).save_pretrained(part)
     if heads is not None:
         write_mark(part, heads)
 
