@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 from fewer.arguments import as_count, as_data, as_model, as_number_or_none
 from fewer.blocks.find import network_of
 from fewer.compression import Allocator, Recovery, Score
-from fewer.compression.calibration import SAMPLES, calibration_of
-from fewer.compression.costs import Costs, counted_costs
+from fewer.compression.calibration import SAMPLES, Calibration, calibration_of
+from fewer.compression.clocked import allotted_within, clocked_costs
+from fewer.compression.costs import Costs, Unit, counted_costs
 from fewer.compression.cut import cut, heads_of
 from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import narrowed_before, save, stored_dtype
@@ -80,6 +82,7 @@ def compress(
     model: Model | str | Path,
     macs: float | None = None,
     size: float | None = None,
+    ms: float | None = None,
     *,
     units: str = "widths",
     score: str | Score = "taylor",
@@ -96,7 +99,8 @@ def compress(
 ) -> Compressed:
     """A lighter network of a model: units are removed, what reads them is refitted, and all of it learns from the full one.
 
-    macs, size  share in (0, 1) of the multiply-adds, or of the weights, that may stay; one of the two
+    macs, size  share in (0, 1) of the multiply-adds, or of the weights, that may stay
+    ms          milliseconds that a call of one sample may take here, in batches of `batch`; one of the three is given
     units       widths: channels, heads and hidden neurons inside of blocks; blocks: whole ones of a transformer
     score       what a unit is worth; `allocator` how many of each group stay (`fewer methods --room compress`)
     recovery    what is done after the cut, one after another; by default least squares, then `tune_steps` gradient steps
@@ -110,32 +114,27 @@ def compress(
     The given model is not changed. Raises InputError for shares out of range, networks that have no such units or whose layers
     share weights, and budgets below what is left without all units that can go.
     """
-    model, share, unit = as_model(model), *_budget(macs, size)
+    model, share, unit = as_model(model), *_budget(macs, size, ms)
+    size_of_batch = as_count(batch, "batch")
     count, steps = as_count(noises, "noises", FEWEST), as_count(tune_steps, "tune_steps", 0)
     images = as_data(data, model)
     scoring = scoring_of(model, images, features, None) if images is not None else scoring_of(model, None, None, None)
     scoring.check(count)
     rated, allotted = resolve_as(score, "score"), resolve_as(allocator, "allocator")
-    repairs = _recoveries(recovery, steps, as_count(batch, "batch"))
+    repairs = _recoveries(recovery, steps, size_of_batch)
     groups = find_units(model, _kinds(units))
-    whole = float(call_macs(model) if unit == "multiply-adds" else model.parameters or 0)
-    costs = counted_costs(groups, unit, whole, share * whole)
-    costs.check(model.name)
     report = progress or (lambda stage, done, total: None)
+    bare = Subject(model, tuple(groups), Calibration(model, torch.empty(0), None, seed), size_of_batch, progress=report)
+    costs = _costs(bare, unit, share)
     report("calibration states", 0, 1)
-    subject = Subject(
-        model,
-        tuple(groups),
-        calibration_of(model, images, seed, as_count(samples, "samples", FEWEST_SAMPLES)),
-        batch,
-        progress=report,
-    )
+    states = calibration_of(model, images, seed, as_count(samples, "samples", FEWEST_SAMPLES))
+    subject = replace(bare, calibration=states)
     light, kept, loss, made = lightened(subject, rated, allotted, repairs, costs)
     named = as_written(subject.with_network(light), stored_dtype(model))
-    evidence = evidence_of(subject, named, None, scoring, count, batch)
+    evidence = evidence_of(subject, named, None, scoring, count, size_of_batch)
     numbers = {g.name: (len(kept[g.name]), g.size) for g in groups}
     choice = {
-        "unit": unit, "share": share, "units": units, "score": _name(score), "allocator": _name(allocator),
+        "unit": unit, "limit": share, "units": units, "score": _name(score), "allocator": _name(allocator),
         "recovery": [_name(each) for each in recovery or ("least-squares", "distillation")[: 2 if steps else 1]],
         "data": "the data given" if images is not None else "samples of the model", "seed": seed,
     }  # fmt: skip
@@ -152,7 +151,10 @@ def lightened(
     with guarded("compress", score):
         importance = score.rate(subject)
     with guarded("compress", allocator):
-        numbers = allocator.allocate(subject, importance, costs)
+        if costs.unit == "milliseconds":
+            numbers = allotted_within(subject, allocator, importance, costs)
+        else:
+            numbers = allocator.allocate(subject, importance, costs)
     kept = {g.name: g.kept(importance[g.name], numbers[g.name]) for g in subject.groups}
     light = cut(subject.network, subject.groups, kept)
     before, made = subject.loss(light), 0
@@ -178,18 +180,38 @@ def resolve_as(given: Any, role: str) -> Any:
     return part
 
 
-def _budget(macs: float | None, size: float | None) -> tuple[float, Any]:
-    """The share that may stay, and of what."""
-    given = {name: value for name, value in (("macs", macs), ("size", size)) if value is not None}
+def _budget(macs: float | None, size: float | None, ms: float | None) -> tuple[float, Unit]:
+    """How much may stay, and of what: a share of multiply-adds or weights, or milliseconds."""
+    given = {name: value for name, value in (("macs", macs), ("size", size), ("ms", ms)) if value is not None}
     if len(given) != 1:
-        raise InputError(f"{' and '.join(given) or 'neither macs nor size'} given; expected one of macs and size")
+        raise InputError(
+            f"{' and '.join(given) or 'none of macs, size and ms'} given; expected one of macs, size and ms"
+        )
     (name, value), = given.items()  # fmt: skip
-    share = as_number_or_none(value, name)
-    if share is None or not 0 < share < 1:
+    number = as_number_or_none(value, name)
+    if name == "ms":
+        if number is None or not 0 < number < math.inf:
+            raise InputError(f"ms is {value}; expected milliseconds above 0, of a call of one sample")
+        return number, "milliseconds"
+    if number is None or not 0 < number < 1:
         raise InputError(
             f"{name} is {value}; expected a share between 0 and 1, such as 0.5, of what the network has now"
         )
-    return share, "multiply-adds" if name == "macs" else "weights"
+    return number, "multiply-adds" if name == "macs" else "weights"
+
+
+def _costs(subject: Subject, unit: Unit, limit: float) -> Costs:
+    """What the subject's units cost. Raises InputError for a limit below what is left without all units that can go."""
+    name = subject.model.name
+    if unit == "milliseconds":
+        costs = clocked_costs(subject, limit)
+        if limit >= costs.whole:
+            raise InputError(f"ms is {limit:g}, and a call of {name} takes {costs.whole:.3g} ms a sample here already")
+    else:
+        whole = float(call_macs(subject.model) if unit == "multiply-adds" else subject.model.parameters or 0)
+        costs = counted_costs(subject.groups, unit, whole, limit * whole)
+    costs.check(name)
+    return costs
 
 
 def _kinds(units: str) -> tuple[Kind, ...]:

@@ -64,7 +64,7 @@ def against_random(seed: int, sabotage: bool) -> Measured:
 
 @claim(
     "output-loss/against-all-choices",
-    statement="Losses of single blocks add up well enough that the two that they choose are at most 10 % worse than the best two of "
+    statement="Losses of single blocks add up well enough that the two that they choose are at most 10 % worse than the best of "
     "all pairs of blocks of dit-digits.",
     baseline="the best of the ten pairs, found by trying all on the calibration states",
     below=1.1,

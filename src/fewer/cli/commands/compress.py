@@ -28,6 +28,10 @@ def compress(
     out: Annotated[Path, opt.path_option(metavar="DIR", help="Where the light model's folder is written.")],
     macs: Annotated[float | None, typer.Option(help="Share of the multiply-adds that may stay, such as 0.5.")] = None,
     size: Annotated[float | None, typer.Option(help="Share of the weights that may stay.")] = None,
+    ms: Annotated[
+        float | None,
+        typer.Option(help="Milliseconds that a call of one sample may take on this machine, in batches of --batch."),
+    ] = None,
     units: Annotated[
         str,
         typer.Option(
@@ -75,8 +79,9 @@ def compress(
     with if_interrupted(lambda: "nothing was written"):
         with progress() as report:
             made = run(
-                model, macs, size, units=units, score=score, allocator=allocator, tune_steps=tune_steps, data=data, samples=samples,
-                features=features, noises=noises, batch=common.batch or 64, seed=common.seed, progress=report,
+                model, macs, size, ms, units=units, score=score, allocator=allocator, tune_steps=tune_steps, data=data,
+                samples=samples, features=features, noises=noises, batch=common.batch or 64, seed=common.seed,
+                progress=report,
             )  # fmt: skip
         save(made, out)
     if not wrote_json(made.to_dict(), json_file):

@@ -56,7 +56,7 @@ def seconds(
     x = unit_noise(0, range(batch), model.shape, device=model.device)
     t, labels = float(model.schedule.time(model.start)), model.labels(batch)
     clocked: dict[str, list[float]] = {name: [] for name in ("", *modules)}
-    with _clocked({"": network} | modules, clocked, model.device), torch.inference_mode():
+    with clocked_modules({"": network} | modules, clocked, model.device), torch.inference_mode():
         for _ in range(warmup + repeats):
             model(x, t, labels)
     calls = {name: values[warmup:] for name, values in clocked.items()}
@@ -67,8 +67,10 @@ def seconds(
 
 
 @contextmanager
-def _clocked(modules: dict[str, nn.Module], times: dict[str, list[float]], device: torch.device) -> Iterator[None]:
-    """Meanwhile every call of a module adds its seconds to its list."""
+def clocked_modules(
+    modules: dict[str, nn.Module], times: dict[str, list[float]], device: torch.device
+) -> Iterator[None]:
+    """Meanwhile every call of a module adds its seconds to its list; a CUDA device is waited for at each reading."""
     began: dict[str, float] = {}
     hooks: list[Any] = []
 

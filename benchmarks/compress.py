@@ -1,0 +1,100 @@
+"""Every score of units at 20, 40 and 60 % of the multiply-adds removed, before and after repair: docs/compress.md.
+
+    python -m benchmarks.compress [--models dit-digits digits] [--steps 40] [--seed 0]
+
+For each bundled network, share and score, with numbers of units by the exact knapsack: the root mean square difference of the light
+network's outputs from the full one's on 512 states that neither has seen, as cut, after least squares, and after as many gradient steps
+of distillation, each with its 95 % interval. Writes benchmarks/results/compress.json and docs/compress.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewer.claims.compress.beds import errors, light, repaired, subject
+from fewer.compression.allocate.knapsack import Knapsack
+from fewer.compression.recover.distillation import Distillation
+from fewer.compression.recover.least_squares import LeastSquares
+from fewer.evaluate.statistics.interval import Interval
+from fewer.evaluate.statistics.paired import rmse
+from fewer.registry import parts
+from fewer.versions import versions
+
+REMOVED = (0.2, 0.4, 0.6)
+SLOW = ("output-loss",)  # of as many calls as there are channels: for blocks
+RESULTS = Path(__file__).parent / "results" / "compress.json"
+PAGE = Path(__file__).parents[1] / "docs" / "compress.md"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["dit-digits", "digits"])
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--page", action="store_true", help="make the page again from the results that are there")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if not given.page:
+        found = {"steps": given.steps, "seed": given.seed, "models": {}, "versions": versions()}
+        for name in given.models:
+            found["models"][name] = measured(name, given.steps, given.seed)
+            RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    PAGE.write_text(page(json.loads(RESULTS.read_text())))
+
+
+def measured(name: str, steps: int, seed: int) -> list[dict[str, Any]]:
+    """A line for each share and score."""
+    of, lines = subject(seed, name), []
+    for removed in REMOVED:
+        for part in parts("compress"):
+            if part.role != "score" or part.name in SLOW:
+                continue
+            network, kept = light(of, part.make(), Knapsack(), 1 - removed)
+            fitted = repaired(of, network, kept, LeastSquares())
+            taught = repaired(of, fitted, kept, Distillation(steps))
+            figures = {"cut": network, "least squares": fitted, "distilled": taught}
+            line = {key: rmse(errors(of, each)).to_dict() for key, each in figures.items()}
+            lines.append({"removed": removed, "score": part.name, **line})
+            print(name, lines[-1], file=sys.stderr, flush=True)
+    return lines
+
+
+def page(found: dict[str, Any]) -> str:
+    """The page in words and tables."""
+    text = ["# Lighter networks", "", *WORDS, ""]
+    for name, lines in found["models"].items():
+        heads = ("removed", "score", "as cut", "after least squares", f"after {found['steps']} gradient steps")
+        text += [f"## {name}", "", "| " + " | ".join(heads) + " |", "|---|---|---|---|---|"]
+        for line in lines:
+            figures = (Interval(**line[key]) for key in ("cut", "least squares", "distilled"))
+            text.append(f"| {line['removed']:.0%} | {line['score']} | " + " | ".join(map(str, figures)) + " |")
+        text.append("")
+    return "\n".join(text)
+
+
+WORDS = """<!-- Made by `python -m benchmarks.compress` from benchmarks/results/compress.json. -->
+
+`fewer compress MODEL --macs 0.5 --out DIR` removes channels, heads and hidden neurons inside of blocks until half of the
+multiply-adds are left, fits the layers that read them to their former outputs in closed form, and lets the light network learn from the
+full one for some gradient steps. `--units blocks` leaves out whole blocks of a transformer, and `--size` and `--ms` set the budget in
+weights or in milliseconds on this machine. The folder has evidence.json: what it costs, and how far its samples are
+from the full network's under the same plan. `fewer tune MODEL --with DIR` lets rows of a plan call it.
+
+A folder whose blocks were left out is plain: diffusers reads it. Widths inside of single blocks are nothing that a diffusers
+configuration can say: `fewer.load(DIR)` reads such a folder (light.json beside the weights marks it), and
+`fewer.load(DIR).network.module` is the diffusers network itself, for a pipeline's `unet` or `transformer`.
+
+The tables: root mean square difference of the light network's outputs from the full one's (outputs have a mean square near 1), on 512
+states that neither has seen, by score of the units; numbers by the exact knapsack; one seed. A loss that is low before the repair says
+little of what is left after it.""".splitlines()
+
+
+if __name__ == "__main__":
+    main()
