@@ -2,9 +2,9 @@
 
     python -m benchmarks.compress [--models dit-digits digits] [--steps 40] [--seed 0]
 
-For each bundled network, share and score, with numbers of units by the exact knapsack: the root mean square difference of the light
-network's outputs from the full one's on 512 states that neither has seen, as cut, after least squares, and after as many gradient steps
-of distillation, each with its 95 % interval. Writes benchmarks/results/compress.json and docs/compress.md.
+For each bundled network, share and score, with numbers of units by the exact knapsack: the root mean square difference of the
+light network's outputs from the full one's on 512 states that neither has seen, as cut, after least squares, and after as many
+gradient steps of distillation, each with its 95 % interval. Writes benchmarks/results/compress.json and docs/compress.md.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def page(found: dict[str, Any]) -> str:
         heads = ("removed", "score", "as cut", "after least squares", f"after {found['steps']} gradient steps")
         text += [f"## {name}", "", "| " + " | ".join(heads) + " |", "|---|---|---|---|---|"]
         for line in lines:
-            figures = (Interval(**line[key]) for key in ("cut", "least squares", "distilled"))
+            figures = (Interval.from_dict(line[key]) for key in ("cut", "least squares", "distilled"))
             text.append(f"| {line['removed']:.0%} | {line['score']} | " + " | ".join(map(str, figures)) + " |")
         text.append("")
     return "\n".join(text)
@@ -82,18 +82,18 @@ def page(found: dict[str, Any]) -> str:
 WORDS = """<!-- Made by `python -m benchmarks.compress` from benchmarks/results/compress.json. -->
 
 `fewer compress MODEL --macs 0.5 --out DIR` removes channels, heads and hidden neurons inside of blocks until half of the
-multiply-adds are left, fits the layers that read them to their former outputs in closed form, and lets the light network learn from the
-full one for some gradient steps. `--units blocks` leaves out whole blocks of a transformer, and `--size` and `--ms` set the budget in
-weights or in milliseconds on this machine. The folder has evidence.json: what it costs, and how far its samples are
-from the full network's under the same plan. `fewer tune MODEL --with DIR` lets rows of a plan call it.
+multiply-adds are left, fits the layers that read them to their former outputs in closed form, and lets the light network
+learn from the full one for some gradient steps. `--units blocks` leaves out whole blocks of a transformer, and `--size` and
+`--ms` set the budget in weights or in milliseconds on this machine. The folder has evidence.json: what it costs, and how
+far its samples are from the full network's under the same plan. `fewer tune MODEL --with DIR` lets rows of a plan call it.
 
-A folder whose blocks were left out is plain: diffusers reads it. Widths inside of single blocks are nothing that a diffusers
-configuration can say: `fewer.load(DIR)` reads such a folder (light.json beside the weights marks it), and
+A folder whose blocks were left out is plain: diffusers reads it. Widths inside of single blocks are nothing that a
+diffusers configuration can say: `fewer.load(DIR)` reads such a folder (light.json beside the weights marks it), and
 `fewer.load(DIR).network.module` is the diffusers network itself, for a pipeline's `unet` or `transformer`.
 
-The tables: root mean square difference of the light network's outputs from the full one's (outputs have a mean square near 1), on 512
-states that neither has seen, by score of the units; numbers by the exact knapsack; one seed. A loss that is low before the repair says
-little of what is left after it.""".splitlines()
+The tables: root mean square difference of the light network's outputs from the full one's (outputs have a mean square near
+1), on 512 states that neither has seen, by score of the units; numbers by the exact knapsack; one seed. A loss that is low
+before the repair says little of what is left after it.""".splitlines()
 
 
 if __name__ == "__main__":
