@@ -35,6 +35,7 @@ from fewer.compression.subject import Subject
 from fewer.compression.units import WIDTHS, Group, find_units
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
+from fewer.evaluate.statistics.interval import Interval
 from fewer.models.model import Model
 from fewer.registry import parts
 from fewer.testing import compression
@@ -351,14 +352,40 @@ def test_bad_input_is_one_line_and_nothing_is_written(options, says, tmp_path, c
     check_refused(f"compress {full} --out {{out}} {options}", says, tmp_path, capsys)
 
 
-def test_milliseconds_that_the_light_network_may_take_are_kept_to():
-    """As measured with it, which another reading may differ from: half of the time that can be saved is asked for."""
-    subject = replace(subject_of(transformer(), WIDTHS), batch=32)
+class Stand:
+    """A clock whose network takes a tenth more than the sum of its parts says."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    def __call__(self, subject: Subject, network: nn.Module) -> Interval:
+        macs = call_macs(subject.with_network(network))
+        self.asked.append(1.1 * macs)
+        return Interval(1.1 * macs, macs, 1.2 * macs, 9)
+
+
+def test_a_network_that_is_slower_than_its_parts_is_cut_again(monkeypatch):
+    subject = subject_of(transformer(), WIDTHS)
+    importance, costs = Magnitude().rate(subject), replace(costs_of(subject, 0.8), unit="milliseconds")
+    clock = Stand()
+    monkeypatch.setattr("fewer.compression.clocked.call_time", clock)
+    numbers = allotted_within(subject, Knapsack(), importance, costs)
+    assert len(clock.asked) > 1
+    assert clock.asked[-1] <= costs.limit < clock.asked[0]
+    kept = {g.name: g.kept(importance[g.name], numbers[g.name]) for g in subject.groups}
+    assert 1.1 * call_macs(subject.with_network(cut(subject.network, subject.groups, kept))) <= costs.limit
+    with pytest.raises(InputError, match=r"cannot be cut|give more milliseconds"):
+        allotted_within(subject, Knapsack(), importance, replace(costs, limit=0.4 * costs.whole))
+
+
+def test_clocked_costs_rise_with_the_units_that_go():
+    subject = replace(subject_of(transformer(), WIDTHS), batch=4)
     costs = clocked_costs(subject, 1.0)
-    most = sum(float(each[-1]) for each in costs.saved.values())
-    limit = costs.whole - most / 4
-    numbers = allotted_within(subject, Knapsack(), Magnitude().rate(subject), replace(costs, limit=limit))
-    assert any(numbers[g.name] < g.size for g in subject.groups)
+    assert costs.whole > 0
+    for group in subject.groups:
+        assert len(costs.saved[group.name]) == group.steps + 1
+        assert costs.saved[group.name][0] == 0
+        assert bool((np.diff(costs.saved[group.name]) >= 0).all())
 
 
 def test_tied_weights_are_refused_by_name():

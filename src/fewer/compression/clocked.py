@@ -41,8 +41,12 @@ def clocked_costs(subject: Subject, limit: float) -> Costs:
         if g.members:
             saved[g.name] = steps * times[0][g.name]
         else:
-            less = [0.0, *(times[0][g.name] - each[g.name] for each in times[1:])]
-            saved[g.name] = np.maximum.accumulate(np.interp(steps, [0, g.steps // 2, g.steps], less))
+            less = {
+                g.steps // 2: times[0][g.name] - times[1][g.name],
+                g.steps: times[0][g.name] - times[2][g.name],
+                0: 0.0,
+            }
+            saved[g.name] = np.maximum.accumulate(np.interp(steps, sorted(less), [less[n] for n in sorted(less)]))
     return Costs("milliseconds", call_time(subject, subject.network).value, limit, saved)
 
 

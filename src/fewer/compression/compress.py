@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -103,7 +104,8 @@ def compress(
     ms          milliseconds that a call of one sample may take here, in batches of `batch`; one of the three is given
     units       widths: channels, heads and hidden neurons inside of blocks; blocks: whole ones of a transformer
     score       what a unit is worth; `allocator` how many of each group stay (`fewer methods --room compress`)
-    recovery    what is done after the cut, one after another; by default least squares, then `tune_steps` gradient steps
+    recovery    what is done after the cut, one after another; by default least squares, then `tune_steps` gradient steps. One
+                after which the outputs are farther from the full network's is taken back
     data        (N, *shape) or a path: clean samples that states are made of, by default the model's own samples; the Frechet
                 distance of the evidence is to them
     samples     of the model itself, where no data is given
@@ -158,10 +160,16 @@ def lightened(
     kept = {g.name: g.kept(importance[g.name], numbers[g.name]) for g in subject.groups}
     light = cut(subject.network, subject.groups, kept)
     before, made = subject.loss(light), 0
+    loss = before
     for repair in repairs:
+        earlier = copy.deepcopy(light.state_dict())
         with guarded("compress", repair), torch.inference_mode(False), torch.enable_grad():
             made += repair.recover(subject, light, kept)
-    return light.eval(), kept, (before, subject.loss(light)), made
+        if (after := subject.loss(light)) > loss:  # as a few steps at a high rate can do
+            light.load_state_dict(earlier)
+        else:
+            loss = after
+    return light.eval(), kept, (before, loss), made
 
 
 def as_written(model: Model, dtype: torch.dtype) -> Model:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fewer.cli import options as opt
+from fewer.cli.call_values import values_of
 from fewer.cli.interrupted import if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
@@ -69,12 +70,9 @@ def compress(
     from fewer.models.load import load
 
     model = load(
-        common.model,
-        common.device,
-        common.dtype,
-        empty_label=common.empty_label,
-        prompts=opt.prompts_of(common.prompts),
-    )
+        common.model, common.device, common.dtype, empty_label=common.empty_label, prompts=opt.prompts_of(common.prompts),
+        call=values_of(common.values),
+    )  # fmt: skip
     source_of(model)
     with if_interrupted(lambda: "nothing was written"):
         with progress() as report:
