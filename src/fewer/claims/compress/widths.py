@@ -160,6 +160,6 @@ def features(seed: int, sabotage: bool) -> Measured:
     cut_, kept = light(bed, Magnitude(), Knapsack())
     fitted = repaired(bed, cut_, kept, LeastSquares())
     with_, without = (
-        repaired(bed, fitted, kept, Distillation(STEPS, features=each)) for each in (1e4 if sabotage else 0.1, 0.0)
+        repaired(bed, fitted, kept, Distillation(STEPS, features=each)) for each in (1e4 if sabotage else 1.0, 0.0)
     )
     return Measured(against(bed, with_, without), {"steps against none": against(bed, with_, fitted)})

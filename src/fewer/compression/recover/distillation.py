@@ -13,6 +13,8 @@ from fewer.compression.recover.least_squares import reader
 from fewer.compression.subject import Subject, watched
 from fewer.registry import part
 
+ROUGH = 0.04  # the relative loss from which on the rate is not lowered
+
 
 @part(
     "distillation",
@@ -27,7 +29,8 @@ class Distillation:
 
     F is the full network's output, F' the light one's, f_l and f'_l the outputs of the layers that read removed units. Each
     term is divided by the full network's own mean square, so that none of large numbers decides alone. The rate warms up over a
-    tenth of the steps and falls to 0 along a cosine.
+    tenth of the steps and falls to 0 along a cosine. Its highest value is lr min(1, e / 0.04), with e the first term before the
+    first step: AdamW's steps are as long as their rate whatever the loss, and long ones undo a cut that is nearly repaired.
 
     steps     gradient steps, of `batch` fresh states each; `lr` the highest rate
     features  weight of the features; 0 for outputs alone
@@ -36,11 +39,12 @@ class Distillation:
     steps: int = 100
     batch: int = 64
     lr: float = 3e-3
-    features: float = 0.1
+    features: float = 1.0
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`. Raises FloatingPointError where the loss is no longer finite."""
-        return trained(subject, light, self.steps, self.batch, self.lr, self._loss(subject, light, kept))
+        rate = self.lr * min(1.0, relative_loss(subject, light) / ROUGH)
+        return trained(subject, light, self.steps, rate, self._loss(subject, light, kept))
 
     def _loss(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> Callable[[int], Tensor]:
         names = [reader(g) for g in subject.groups if g.spans and g.name in kept] if self.features else []
@@ -60,9 +64,13 @@ def relative(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).square().mean() / target.square().mean().clamp(min=1e-12)
 
 
-def trained(
-    subject: Subject, light: nn.Module, steps: int, batch: int, lr: float, loss: Callable[[int], Tensor]
-) -> int:
+def relative_loss(subject: Subject, light: nn.Module) -> float:
+    """Mean square by which outputs are off, over the mean square of the full network's, on the calibration states."""
+    targets = torch.cat([batch.target for batch in subject.states])
+    return subject.loss(light) / max(float(targets.square().mean()), 1e-12)
+
+
+def trained(subject: Subject, light: nn.Module, steps: int, lr: float, loss: Callable[[int], Tensor]) -> int:
     """The light network after so many steps of AdamW down the loss of a step's number, in eval mode again; the steps made."""
     light.requires_grad_(True)
     optimizer = torch.optim.AdamW(light.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
