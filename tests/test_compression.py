@@ -46,7 +46,11 @@ SUITES = {
     "score": compression.check_score, "allocator": compression.check_allocator, "recovery": compression.check_recovery,
 }  # fmt: skip
 
-FEW: dict[str, dict[str, int]] = {"distillation": {"steps": 6, "batch": 8}, "distortion": {"points": 1}}  # for seconds
+FEW: dict[str, dict[str, int]] = {
+    "distillation": {"steps": 6, "batch": 8},
+    "distortion": {"points": 1},
+    "repaired-distortion": {"points": 1},
+}  # for seconds
 
 
 @pytest.mark.parametrize("part", [p for p in parts("compress") if p.role in SUITES], ids=lambda p: p.name)

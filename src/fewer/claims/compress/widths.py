@@ -118,6 +118,16 @@ claim(
 )(partial(allotted, Distortion(), Global()))
 
 
+claim(
+    "repaired-distortion/against-knapsack",
+    statement=f"At {SHARE:.0%} of dit-digits' multiply-adds numbers by what a repair leaves of each group's distortion leave "
+    "outputs nearer to the full network's than the knapsack of first-order importances, both repaired by least squares.",
+    baseline="`knapsack`, the same importances",
+    below=1.0,
+    tier="full",
+)(partial(allotted, Distortion(points=3, repaired=True), Knapsack()))
+
+
 @dataclass(frozen=True)
 class Misfitted:
     """The repair with each fitted layer's outputs in the reverse order: its sabotage."""

@@ -15,7 +15,7 @@ from fewer.compression.cut import cut
 from fewer.compression.recover.least_squares import LeastSquares
 from fewer.compression.subject import Subject
 from fewer.compression.units import Group
-from fewer.registry import part
+from fewer.registry import part, variant
 
 
 @part(
@@ -65,3 +65,15 @@ class Distortion:
 def tabulated(steps: int, points: int) -> Sequence[int]:
     """At most so many numbers of steps beside 0, evenly, with the last."""
     return sorted({0, *(round(n * steps / points) for n in range(1, points + 1))})
+
+
+variant(
+    Distortion,
+    "repaired-distortion",
+    "Least sum of the distortions that are left of groups that are cut alone and repaired",
+    """Numbers of units by what a repair by least squares leaves of each group's distortion, where one follows anyway.
+
+    It takes a repair for each group and number of units; otherwise as `distortion`.
+    """,
+    repaired=True,
+)
