@@ -67,7 +67,7 @@ def tabulated(steps: int, points: int) -> Sequence[int]:
     return sorted({0, *(round(n * steps / points) for n in range(1, points + 1))})
 
 
-variant(
+RepairedDistortion = variant(
     Distortion,
     "repaired-distortion",
     "Least sum of the distortions that are left of groups that are cut alone and repaired",
