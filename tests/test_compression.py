@@ -20,6 +20,7 @@ from torch import nn
 import fewer
 from fewer.blocks.find import network_of
 from fewer.cli.main import run
+from fewer.compression.allocate.erdos_renyi import ErdosRenyi
 from fewer.compression.allocate.knapsack import Global, Knapsack, Uniform, removed
 from fewer.compression.calibration import Calibration
 from fewer.compression.clocked import allotted_within, clocked_costs
@@ -27,6 +28,7 @@ from fewer.compression.costs import Costs, counted_costs
 from fewer.compression.cut import cut
 from fewer.compression.recover.distillation import Distillation
 from fewer.compression.recover.least_squares import LeastSquares, reader
+from fewer.compression.scores.lamp import lamp
 from fewer.compression.scores.m_fac import inverse_diagonal
 from fewer.compression.scores.magnitude import Magnitude
 from fewer.compression.scores.output_loss import OutputLoss
@@ -332,6 +334,50 @@ def test_another_run_into_the_folder_leaves_nothing_of_the_first(tmp_path):
     assert run(["compress", str(full), "--macs", "0.8", "--units", "blocks", *common]) == 0
     assert not (tmp_path / "light" / "transformer" / "light.json").exists()
     assert call_macs(fewer.load(tmp_path / "light")) < call_macs(fewer.load(full))
+
+
+def test_single_weights_become_zeros_that_stay_zeros():
+    subject = subject_of(transformer(), ("weights",))
+    importance = Magnitude().rate(subject)
+    kept = {g.name: g.kept(importance[g.name], g.size // g.step // 2 * g.step) for g in subject.groups}
+    light = cut(subject.network, subject.groups, kept)
+    for recovery in (None, Distillation(3, batch=8)):
+        if recovery is not None:
+            recovery.recover(subject, light, kept)
+        for group in subject.groups:
+            weight, full = (n.get_parameter(f"{group.module}.weight").flatten() for n in (light, subject.network))
+            assert weight.count_nonzero() <= len(kept[group.name])
+            if recovery is None:
+                gone = weight == 0
+                assert bool((full[gone].abs().max() <= full[~gone].abs().min()).all())
+                assert torch.equal(weight[~gone], full[~gone])
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=8))
+@settings(max_examples=50, deadline=None)
+def test_lamp_is_the_share_of_what_is_left_when_a_weight_goes_next(squares):
+    values = torch.tensor(squares, dtype=torch.float64)
+    scores = lamp(values)
+    left = list(range(len(values)))
+    for n in values.sort(stable=True).indices.tolist():
+        total = sum(float(values[k]) for k in left)
+        assert float(scores[n]) == pytest.approx(float(values[n]) / total if total else 0.0)
+        left.remove(n)
+    assert scores.max() <= 1
+
+
+@pytest.mark.parametrize("densities", ["er", "balanced"])
+def test_random_masks_have_the_densities_of_random_graphs(densities):
+    subject = subject_of(transformer(), ("weights",))
+    whole = float(sum(g.size for g in subject.groups))
+    costs = counted_costs(subject.groups, "weights", whole, 0.3 * whole)
+    kept = ErdosRenyi(densities).allocate(subject, {}, costs)
+    assert costs.of(subject.groups, kept) <= costs.limit
+    partly = {g: kept[g.name] / g.size for g in subject.groups if g.step < kept[g.name] < g.size}
+    shapes = {g: subject.network.get_parameter(f"{g.module}.weight").shape for g in partly}
+    constants = [p * g.size / (sum(shapes[g]) if densities == "er" else 1) for g, p in partly.items()]
+    steps = [g.step / (sum(shapes[g]) if densities == "er" else 1) for g in partly]
+    assert max(constants) - min(constants) <= max(steps) + 1e-9
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from fewer.models.model import Model
 from fewer.registry import ROLES, guarded, resolve
 from fewer.versions import versions
 
-UNITS: dict[str, tuple[Kind, ...]] = {"widths": WIDTHS, "blocks": ("blocks",)}
+UNITS: dict[str, tuple[Kind, ...]] = {"widths": WIDTHS, "blocks": ("blocks",), "weights": ("weights",)}
 TUNE_STEPS = 100
 NOISES = 512  # that the evidence is from
 FEWEST, FEWEST_SAMPLES = 64, 8
@@ -102,7 +102,8 @@ def compress(
 
     macs, size  share in (0, 1) of the multiply-adds, or of the weights, that may stay
     ms          milliseconds that a call of one sample may take here, in batches of `batch`; one of the three is given
-    units       widths: channels, heads and hidden neurons inside of blocks; blocks: whole ones of a transformer
+    units       widths: channels, heads and hidden neurons inside of blocks; blocks: whole ones of a transformer; weights:
+                single ones, which become 0 and save nothing on the clock
     score       what a unit is worth; `allocator` how many of each group stay (`fewer methods --room compress`)
     recovery    what is done after the cut, one after another; by default least squares, then `tune_steps` gradient steps. One
                 after which the outputs are farther from the full network's is taken back
@@ -142,7 +143,7 @@ def compress(
     }  # fmt: skip
     heads = heads_of(groups, {name: some for name, (some, _) in numbers.items()})
     before = narrowed_before(model)
-    narrowed = before if units == "blocks" else (before or {}) | heads
+    narrowed = before if units != "widths" else (before or {}) | heads
     return Compressed(named, evidence, numbers, made, loss, choice, narrowed)
 
 

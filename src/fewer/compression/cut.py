@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fewer.compression.units import Group
@@ -18,7 +19,27 @@ def cut(network: nn.Module, groups: Sequence[Group], kept: Mapping[str, Tensor])
     for group in groups:
         if group.name in kept:
             _shrink(light, group, kept[group.name])
+    masked(light, masks(groups, kept))
     return light
+
+
+def masks(groups: Sequence[Group], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weight -> which of its entries stay (n,), flat, of the groups of single weights."""
+    found = {}
+    for group in groups:
+        if group.kind == "weights" and group.name in kept:
+            mask = torch.zeros(group.size, dtype=torch.bool)
+            mask[kept[group.name]] = True
+            found[f"{group.module}.weight"] = mask
+    return found
+
+
+@torch.no_grad()
+def masked(network: nn.Module, which: Mapping[str, Tensor]) -> None:
+    """Set the entries to 0 that do not stay."""
+    for name, mask in which.items():
+        weight = network.get_parameter(name)
+        weight.mul_(mask.view_as(weight).to(weight.device))
 
 
 def _shrink(network: nn.Module, group: Group, kept: Tensor) -> None:

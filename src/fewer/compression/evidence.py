@@ -31,7 +31,7 @@ MARGIN = 0.15  # share by which the Frechet distance may be larger and still cou
 class Evidence:
     """The light network against the full one.
 
-    macs, weights, bytes  (full, light): multiply-adds of a call of one sample, weights, and bytes that they take
+    macs, weights, bytes  (full, light): multiply-adds of a call of one sample, weights that are not 0, and bytes that all take
     time        of a call of `batch` samples by the light network over that of the full one, paired round by round
     plan        that both sampled with, from the same noises
     paired      root mean square difference of the samples, in data units
@@ -58,7 +58,7 @@ class Evidence:
         of = "" if ratio is None else f", a ratio of {ratio}"
         return [
             f"multiply-adds a call: {self.macs[1]:,} of {self.macs[0]:,} ({self.macs[1] / self.macs[0]:.1%})",
-            f"weights: {self.weights[1]:,} of {self.weights[0]:,} ({self.weights[1] / self.weights[0]:.1%}); "
+            f"weights that are not 0: {self.weights[1]:,} of {self.weights[0]:,} ({self.weights[1] / self.weights[0]:.1%}); "
             f"{self.bytes[1]:,} of {self.bytes[0]:,} bytes",
             f"time of a call of {self.batch} samples: {self.time} of the full network's",
             f"samples of {self.plan} from {self.noises} equal noises: root mean square difference {self.paired}",
@@ -102,7 +102,7 @@ def evidence_of(subject: Subject, light: Model, plan: Plan | None, scoring: Scor
         against = "other samples of the full network"
     judge, by = Evaluator(full, noise, labels, batch=batch, scoring=scoring, seed=seed), ByFrechet(scoring)
     return Evidence(
-        (call_macs(full), call_macs(light)), _counted(full, light, 1), _counted(full, light, None),
+        (call_macs(full), call_macs(light)), _counted(full, light, True), _counted(full, light, False),
         timed(full, light, batch), batch, plan.name, paired.rmse(squared_errors(its, own)),
         (by.figure(judge, own), by.figure(judge, its)), by.compared(judge, its, own, MARGIN),
         scoring.features_of(n).name, against, n,
@@ -117,10 +117,11 @@ def timed(full: Model, light: Model, batch: int, repeats: int = REPEATS) -> Inte
         return clock_ratio(lambda: light(x, t, labels), lambda: full(x, t, labels), repeats)
 
 
-def _counted(full: Model, light: Model, each: int | None) -> tuple[int, int]:
-    """Weights of both networks, each counting as `each` or as its bytes."""
+def _counted(full: Model, light: Model, each: bool) -> tuple[int, int]:
+    """Weights of both networks that are not 0, or the bytes of all."""
     first, second = (
-        sum(p.numel() * (each or p.element_size()) for p in network_parameters(model)) for model in (full, light)
+        sum(int(p.count_nonzero()) if each else p.numel() * p.element_size() for p in network_parameters(model))
+        for model in (full, light)
     )
     return first, second
 

@@ -4,7 +4,7 @@
     heads      of an Attention
     width      of the hidden layer of a FeedForward
     blocks     of a transformer's list of equal blocks
-    weights    single entries of matrices and kernels, which become zero
+    weights    single entries of matrices and kernels, which become zero: no kernel here is faster for that
 
 The first three need no graph of dependencies: what goes with a unit begins and ends in one block, whose input and output
 keep their shapes, so that residual streams, skips and embeddings stay as they are.
@@ -28,6 +28,7 @@ Kind = Literal["channels", "heads", "width", "blocks", "weights"]
 WIDTHS: tuple[Kind, ...] = ("channels", "heads", "width")
 LISTS = ("transformer_blocks",)  # of equal blocks, whose number the configuration has as num_layers
 LAYERS = (nn.Linear, nn.Conv2d)
+PORTIONS = 64  # in which a layer's single weights are removed
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Group:
     def sums(self, entries: dict[str, Tensor]) -> Tensor:
         """The sum over the entries of each unit (size,), float64, of a number for each entry of parameters by name."""
         total = torch.zeros(self.size, dtype=torch.float64)
+        if self.kind == "weights" and f"{self.module}.weight" in entries:
+            return entries[f"{self.module}.weight"].flatten().double().cpu()
         for n, member in enumerate(self.members):
             inside = [float(value.double().sum()) for name, value in entries.items() if name.startswith(f"{member}.")]
             total[n] = sum(inside)
@@ -232,8 +235,16 @@ def _step(hidden: int) -> int:
     return next(step for step in (hidden // 32 // 8 * 8, 8, 4, 2, 1) if step and hidden % step == 0)
 
 
+def _weights(network: nn.Module, tokens: dict[str, int]) -> Iterator[Group]:
+    for name, layer in network.named_modules():
+        if isinstance(layer, LAYERS) and name in tokens and layer.weight.numel() > 1:
+            size = layer.weight.numel()
+            step = next(n for n in range(max(1, size // PORTIONS), 0, -1) if size % n == 0)
+            yield Group("weights", name, (), size, tokens[name], 1, step=step)
+
+
 FINDERS: dict[Kind, Callable[[nn.Module, dict[str, int]], Iterator[Group]]] = {
-    "channels": _channels, "heads": _heads, "width": _width, "blocks": _blocks,
+    "channels": _channels, "heads": _heads, "width": _width, "blocks": _blocks, "weights": _weights,
 }  # fmt: skip
 
 

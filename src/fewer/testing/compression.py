@@ -15,6 +15,7 @@ from fewer.compression.cut import cut
 from fewer.compression.scores.magnitude import Magnitude
 from fewer.compression.subject import Subject
 from fewer.compression.units import WIDTHS, Kind, find_units
+from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
 from fewer.models.model import Model
 from fewer.noise import unit_noise
@@ -42,23 +43,34 @@ def check_score(score: Score) -> None:
 
 
 def check_allocator(allocator: Allocator) -> None:
-    """Numbers are of whole steps, between one and all, and what they cost is within the limit."""
-    for subject in subjects():
-        importance = Magnitude().rate(subject)
-        for share in SHARES:
-            costs = costs_of(subject, share)
-            kept = allocator.allocate(subject, importance, costs)
-            for group in subject.groups:
-                number = kept[group.name]
-                fits = 0 < number <= group.size and number % group.step == 0
-                demand(fits, f"{allocator} keeps {number} of {group.size} units in steps of {group.step}")
-            light = cut(
-                subject.network,
-                subject.groups,
-                {g.name: g.kept(importance[g.name], kept[g.name]) for g in subject.groups},
-            )
-            macs = call_macs(subject.with_network(light))
-            demand(macs <= costs.limit + 0.5, f"{allocator} leaves {macs} multiply-adds where {costs.limit:g} may stay")
+    """Numbers are of whole steps, between one and all, and what they cost is within the limit.
+
+    Of widths of a transformer and of a UNet, and of single weights, it may refuse some with InputError.
+    """
+    refused = []
+    every = [*subjects(), subject_of(transformer(), ("weights",))]
+    for subject in every:
+        try:
+            for share in SHARES:
+                _check_numbers(allocator, subject, share)
+        except InputError as error:
+            refused.append(str(error))
+    demand(len(refused) < len(every), f"{allocator} refuses all networks: {'; '.join(refused)}")
+
+
+def _check_numbers(allocator: Allocator, subject: Subject, share: float) -> None:
+    importance = Magnitude().rate(subject)
+    costs = costs_of(subject, share)
+    kept = allocator.allocate(subject, importance, costs)
+    for group in subject.groups:
+        number = kept[group.name]
+        fits = 0 < number <= group.size and number % group.step == 0
+        demand(fits, f"{allocator} keeps {number} of {group.size} units in steps of {group.step}")
+    macs = costs.of(subject.groups, kept)
+    if subject.groups[0].kind != "weights":
+        units = {g.name: g.kept(importance[g.name], kept[g.name]) for g in subject.groups}
+        macs = call_macs(subject.with_network(cut(subject.network, subject.groups, units)))
+    demand(macs <= costs.limit + 0.5, f"{allocator} leaves {macs} multiply-adds where {costs.limit:g} may stay")
 
 
 def check_recovery(recovery: Recovery) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fewer import load
 from fewer.compression import Allocator, Recovery, Score
 from fewer.compression.calibration import calibration_of
-from fewer.compression.costs import counted_costs
+from fewer.compression.costs import Unit, counted_costs
 from fewer.compression.cut import cut
 from fewer.compression.subject import Subject
 from fewer.compression.units import WIDTHS, Kind, find_units
@@ -41,17 +41,13 @@ class Reversed:
         return {name: own.max() - own + own.min() for name, own in self.score.rate(subject).items()}
 
 
-@cache
-def _whole(name: str) -> float:
-    return float(call_macs(load(name)))
-
-
 def light(
-    of: Subject, score: Score, allocator: Allocator, share: float = SHARE
+    of: Subject, score: Score, allocator: Allocator, share: float = SHARE, unit: Unit = "multiply-adds"
 ) -> tuple[nn.Module, Mapping[str, Tensor]]:
-    """The network within a share of its multiply-adds, not repaired, and the units that it keeps."""
-    whole = _whole(NETWORK if of.model.loaded is None else of.model.loaded.model)
-    costs = counted_costs(of.groups, "multiply-adds", whole, share * whole)
+    """The network within a share of its multiply-adds, or of the weights of its units, not repaired, and the units that it keeps."""
+    macs = unit == "multiply-adds"
+    whole = float(call_macs(of.model) if macs else sum(g.size * g.weights for g in of.groups))
+    costs = counted_costs(of.groups, unit, whole, share * whole)
     importance = score.rate(of)
     numbers = allocator.allocate(of, importance, costs)
     kept = {g.name: g.kept(importance[g.name], numbers[g.name]) for g in of.groups}

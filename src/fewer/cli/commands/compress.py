@@ -36,7 +36,8 @@ def compress(
     units: Annotated[
         str,
         typer.Option(
-            help="What is removed: widths (channels, heads and neurons inside of blocks), or blocks of a transformer."
+            help="What is removed: widths (channels, heads and neurons inside of blocks), blocks of a transformer, or single "
+            "weights (zeros, no faster)."
         ),
     ] = "widths",
     score: Annotated[str, typer.Option(help="What a unit is worth; see `fewer methods --room compress`.")] = "taylor",

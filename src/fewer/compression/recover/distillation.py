@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fewer.compression.cut import masked, masks
 from fewer.compression.recover.least_squares import reader
 from fewer.compression.subject import Subject, watched
 from fewer.registry import part
@@ -44,7 +45,8 @@ class Distillation:
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`. Raises FloatingPointError where the loss is no longer finite."""
         rate = self.lr * min(1.0, relative_loss(subject, light) / ROUGH)
-        return trained(subject, light, self.steps, rate, self._loss(subject, light, kept))
+        zeros = masks(subject.groups, kept)
+        return trained(subject, light, self.steps, rate, self._loss(subject, light, kept), lambda: masked(light, zeros))
 
     def _loss(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> Callable[[int], Tensor]:
         names = [reader(g) for g in subject.groups if g.spans and g.name in kept] if self.features else []
@@ -70,8 +72,11 @@ def relative_loss(subject: Subject, light: nn.Module) -> float:
     return subject.loss(light) / max(float(targets.square().mean()), 1e-12)
 
 
-def trained(subject: Subject, light: nn.Module, steps: int, lr: float, loss: Callable[[int], Tensor]) -> int:
-    """The light network after so many steps of AdamW down the loss of a step's number, in eval mode again; the steps made."""
+def trained(
+    subject: Subject, light: nn.Module, steps: int, lr: float, loss: Callable[[int], Tensor], after: Callable[[], None]
+) -> int:
+    """The light network after so many steps of AdamW down the loss of a step's number, in eval mode again; `after` is called
+    after each. The steps made."""
     light.requires_grad_(True)
     optimizer = torch.optim.AdamW(light.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
     try:
@@ -86,6 +91,7 @@ def trained(subject: Subject, light: nn.Module, steps: int, lr: float, loss: Cal
             value.backward()
             nn.utils.clip_grad_norm_(light.parameters(), 1.0)
             optimizer.step()
+            after()
             subject.progress("recovery", step + 1, steps)
     finally:
         light.requires_grad_(False)
