@@ -44,7 +44,7 @@ class Reversed:
 def light(
     of: Subject, score: Score, allocator: Allocator, share: float = SHARE, unit: Unit = "multiply-adds"
 ) -> tuple[nn.Module, Mapping[str, Tensor]]:
-    """The network within a share of its multiply-adds, or of the weights of its units, not repaired, and the units that it keeps."""
+    """The network within a share of its multiply-adds, or of its units' weights, not repaired, and the units that it keeps."""
     macs = unit == "multiply-adds"
     whole = float(call_macs(of.model) if macs else sum(g.size * g.weights for g in of.groups))
     costs = counted_costs(of.groups, unit, whole, share * whole)

@@ -43,15 +43,15 @@ claim(
 )(partial(compared, (LAMP(), Global()), (Magnitude(), Global())))
 claim(
     "lamp/against-uniform",
-    statement=f"With {DENSITY:.0%} of its weights by LAMP, dit-digits' outputs are nearer to the full network's than by the largest "
-    "weights of every layer, the same share of each.",
+    statement=f"With {DENSITY:.0%} of its weights by LAMP, dit-digits' outputs are nearer to the full network's than by the "
+    "largest weights of every layer, the same share of each.",
     baseline="`magnitude`, allotted by `uniform`",
     below=1.0,
 )(partial(compared, (LAMP(), Global()), (Magnitude(), Uniform())))
 claim(
     "global/against-random",
-    statement=f"With {DENSITY:.0%} of its weights by magnitudes that are ranked globally, dit-digits' outputs are nearer to the full "
-    "network's than with as many at random in every layer.",
+    statement=f"With {DENSITY:.0%} of its weights by magnitudes that are ranked globally, dit-digits' outputs are nearer to the "
+    "full network's than with as many at random in every layer.",
     baseline="`random`, allotted by `uniform`",
     below=1.0,
 )(partial(compared, (Magnitude(), Global()), (Random(), Uniform())))
