@@ -295,7 +295,9 @@ def folder(at: Path, model: Model) -> Path:
 )
 def test_a_light_folder_comes_back(model, units, tmp_path):
     source = fewer.load(folder(tmp_path / "full", model))
-    made = fewer.compress(source, macs=0.8, units=units, tune_steps=1, noises=64, samples=8, batch=8)
+    made = fewer.compress(
+        source, macs=0.8, units=units, tune_steps=1, noises=64, samples=8, batch=16, score="magnitude"
+    )
     out = made.save(tmp_path / "light")
     again = fewer.load(out)
     x = torch.randn(3, 1, 8, 8)
@@ -318,17 +320,34 @@ def light_unet(tmp_path_factory):
     """The folder of a light UNet."""
     at = tmp_path_factory.mktemp("light")
     source = fewer.load(folder(at / "full", unet()))
-    return fewer.compress(source, macs=0.8, tune_steps=0, noises=64, samples=8, batch=8).save(at / "one")
+    return fewer.compress(source, macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude").save(
+        at / "one"
+    )
 
 
 def test_a_light_network_can_be_made_lighter(light_unet, tmp_path):
-    again = fewer.compress(light_unet, macs=0.8, tune_steps=0, noises=64, samples=8, batch=8).save(tmp_path / "two")
+    again = fewer.compress(light_unet, macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude").save(
+        tmp_path / "two"
+    )
     assert call_macs(fewer.load(again)) < call_macs(fewer.load(light_unet)) < call_macs(unet())
 
 
 def test_another_run_into_the_folder_leaves_nothing_of_the_first(tmp_path):
     full = folder(tmp_path / "full", transformer(4))
-    common = ["--tune-steps", "0", "--noises", "64", "--samples", "8", "--batch", "8", "--out", str(tmp_path / "light")]
+    common = [
+        "--tune-steps",
+        "0",
+        "--noises",
+        "64",
+        "--samples",
+        "8",
+        "--batch",
+        "16",
+        "--score",
+        "magnitude",
+        "--out",
+        str(tmp_path / "light"),
+    ]
     assert run(["compress", str(full), "--macs", "0.8", *common]) == 0
     assert (tmp_path / "light" / "transformer" / "light.json").exists()
     assert run(["compress", str(full), "--macs", "0.8", "--units", "blocks", *common]) == 0
@@ -386,7 +405,7 @@ def test_random_masks_have_the_densities_of_random_graphs(densities):
         ("--macs 0", "macs is 0.0; expected a share between 0 and 1"),
         ("--macs 1", "macs is 1.0"), ("--macs -0.5", "macs is -0.5"), ("--macs nan", "macs is nan"),
         ("--size 1.5", "size is 1.5"), ("", "expected one of macs, size and ms"), ("--ms 0", "ms is 0.0"),
-        ("--ms 1e9", "a sample here already"),
+        ("--ms 1e9 --batch 4", "a sample here already"),
         ("--macs 0.5 --size 0.5", "macs and size given"),
         ("--macs 0.01", "cannot be cut to 0.01 of its multiply-adds"),
         ("--macs 0.5 --units rows", "units is 'rows'"), ("--macs 0.5 --units blocks", "has no blocks"),
@@ -456,7 +475,7 @@ def test_networks_without_units_are_refused():
 
 
 def test_models_that_come_from_no_folder_cannot_be_written(tmp_path):
-    made = fewer.compress(transformer(), macs=0.8, tune_steps=0, noises=64, samples=8, batch=8)
+    made = fewer.compress(transformer(), macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude")
     with pytest.raises(InputError, match="not loaded from a folder"):
         made.save(tmp_path / "light")
     assert not (tmp_path / "light").exists()
