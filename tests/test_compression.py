@@ -312,6 +312,8 @@ def test_a_light_folder_comes_back(model, units, tmp_path):
         plain = DiTTransformer2DModel.from_pretrained(out / "transformer")
         assert sum(p.numel() for p in plain.parameters()) == again.parameters
     joint = fewer.load(tmp_path / "full")
+    assert len({made.model.hash, made.full.hash, again.hash}) == 3
+    assert made.model.hash in again.known_as()  # a plan of one knows the other, and not the full network
     replace(joint, others=(replace(again, name="light"),))  # rows of a plan may call it
 
 
@@ -412,7 +414,9 @@ def test_random_masks_have_the_densities_of_random_graphs(densities):
         ("--macs 0.5 --score nothing", "compress has no 'nothing'"),
         ("--macs 0.5 --score knapsack", "score is 'knapsack'"), ("--macs 0.5 --allocator magnitude", "allocator is 'magnitude'"),
         ("--macs 0.5 --data {folder}/large.npz", "large.npz"), ("--macs 0.5 --features pixels", "give --data too"),
-        ("--macs 0.5 --tune-steps -1", "tune-steps"),
+        ("--macs 0.5 --tune-steps -1", "tune-steps"), ("--macs 0.5 --dtype float16", "made lighter in float32"),
+        ("--macs 0.5 --units weights --allocator erdos-renyi --score erdos-renyi", "score is 'erdos-renyi'"),
+        ("--macs 0.5 --allocator erdos-renyi --samples 8", "erdos-renyi is for single weights"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_nothing_is_written(options, says, tmp_path, capsys):
@@ -472,6 +476,11 @@ def test_tied_weights_are_refused_by_name():
 def test_networks_without_units_are_refused():
     with pytest.raises(InputError, match="own has no channels, heads, width that can be pruned"):
         find_units(of(nn.Linear(4, 4), (2, 4, 4), lambda module, x, t: module(x)))
+
+
+def test_features_need_data():
+    with pytest.raises(InputError, match="data is missing"):
+        fewer.compress(transformer(), macs=0.8, features="pixels")
 
 
 def test_models_that_come_from_no_folder_cannot_be_written(tmp_path):

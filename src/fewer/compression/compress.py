@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from fewer.arguments import as_count, as_data, as_model, as_number_or_none
-from fewer.blocks.find import network_of
 from fewer.compression import Allocator, Recovery, Score
 from fewer.compression.calibration import SAMPLES, Calibration, calibration_of
 from fewer.compression.clocked import allotted_within, clocked_costs
@@ -23,13 +22,15 @@ from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import narrowed_before, save, stored_dtype
 from fewer.compression.recover.distillation import Distillation
 from fewer.compression.recover.least_squares import LeastSquares
-from fewer.compression.subject import Subject
+from fewer.compression.subject import Subject, with_network
 from fewer.compression.units import WIDTHS, Kind, find_units
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
 from fewer.evaluate.scoring import scoring_of
+from fewer.models.denoiser import LONGEST_NAME
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
+from fewer.models.pipelines.network_files import hashes_of
 from fewer.registry import ROLES, guarded, resolve
 from fewer.versions import versions
 
@@ -41,7 +42,7 @@ FEWEST, FEWEST_SAMPLES = 64, 8
 
 @dataclass(frozen=True)
 class Compressed:
-    """A light model with what was done for it.
+    """A light `model` of a `full` one, with what was done for it.
 
     kept      group of units -> (units that stay, units that there were)
     steps     gradient steps of the recovery; `loss` is the mean squared difference of outputs before and after it
@@ -50,6 +51,7 @@ class Compressed:
     """
 
     model: Model
+    full: Model
     evidence: Evidence
     kept: dict[str, tuple[int, int]]
     steps: int
@@ -69,7 +71,7 @@ class Compressed:
         kept = {name: {"kept": some, "of": all_} for name, (some, all_) in self.kept.items()}
         recovery = {"steps": self.steps, "loss": {"cut": self.loss[0], "recovered": self.loss[1]}}
         return {
-            "model": self.model.name, "choice": self.choice, "kept": kept, "recovery": recovery,
+            "model": self.full.name, "choice": self.choice, "kept": kept, "recovery": recovery,
             **self.evidence.to_dict(), "versions": versions(),
         }  # fmt: skip
 
@@ -114,17 +116,21 @@ def compress(
     noises      held-out ones that both networks sample from for the evidence
     batch       states of a batch, and samples of a timed call
 
-    The given model is not changed. Raises InputError for shares out of range, networks that have no such units or whose layers
-    share weights, and budgets below what is left without all units that can go.
+    The given model is not changed. Raises InputError for shares out of range, networks that have no such units, whose layers
+    share weights or that do not run in float32, and budgets below what is left without all units that can go.
     """
     model, share, unit = as_model(model), *_budget(macs, size, ms)
     size_of_batch = as_count(batch, "batch")
     count, steps = as_count(noises, "noises", FEWEST), as_count(tune_steps, "tune_steps", 0)
     images = as_data(data, model)
-    scoring = scoring_of(model, images, features, None) if images is not None else scoring_of(model, None, None, None)
+    scoring = scoring_of(model, images, features, None)
     scoring.check(count)
     rated, allotted = resolve_as(score, "score"), resolve_as(allocator, "allocator")
     repairs = _recoveries(recovery, steps, size_of_batch)
+    if model.dtype != torch.float32:
+        raise InputError(
+            f"dtype of {model.name} is {str(model.dtype).removeprefix('torch.')}; networks are made lighter in float32"
+        )
     groups = find_units(model, _kinds(units))
     report = progress or (lambda stage, done, total: None)
     bare = Subject(model, tuple(groups), Calibration(model, torch.empty(0), None, seed), size_of_batch, progress=report)
@@ -133,7 +139,7 @@ def compress(
     states = calibration_of(model, images, seed, as_count(samples, "samples", FEWEST_SAMPLES))
     subject = replace(bare, calibration=states)
     light, kept, loss, made = lightened(subject, rated, allotted, repairs, costs)
-    named = as_written(subject.with_network(light), stored_dtype(model))
+    named = light_model(model, light, stored_dtype(model))
     evidence = evidence_of(subject, named, None, scoring, count, size_of_batch)
     numbers = {g.name: (len(kept[g.name]), g.size) for g in groups}
     choice = {
@@ -144,7 +150,7 @@ def compress(
     heads = heads_of(groups, {name: some for name, (some, _) in numbers.items()})
     before = narrowed_before(model)
     narrowed = before if units != "widths" else (before or {}) | heads
-    return Compressed(named, evidence, numbers, made, loss, choice, narrowed)
+    return Compressed(named, model, evidence, numbers, made, loss, choice, narrowed)
 
 
 def lightened(
@@ -173,12 +179,16 @@ def lightened(
     return light.eval(), kept, (before, loss), made
 
 
-def as_written(model: Model, dtype: torch.dtype) -> Model:
-    """The model with its network's weights rounded to what they are stored in."""
-    with torch.no_grad():
-        for parameter in network_of(model).parameters():
-            parameter.copy_(parameter.to(dtype))
-    return model
+@torch.no_grad()
+def light_model(model: Model, network: nn.Module, dtype: torch.dtype) -> Model:
+    """The model with a light network in its place, under a hash of its own, with weights rounded to what they are stored in."""
+    for parameter in network.parameters():
+        parameter.copy_(parameter.to(dtype))
+    known = hashes_of(network)
+    return replace(
+        with_network(model, network), name=f"light {model.name}"[:LONGEST_NAME], hash=next(iter(known), ""), known_as=tuple,
+        loaded=None,
+    )  # fmt: skip
 
 
 def resolve_as(given: Any, role: str) -> Any:

@@ -54,7 +54,9 @@ def _shrink(network: nn.Module, group: Group, kept: Tensor) -> None:
         name = span.parameter.rpartition(".")[2]
         parameter: Tensor = getattr(layer, name)
         index = span.index[kept].flatten().sort().values
-        smaller = parameter.detach().index_select(span.dim, index.to(parameter.device)).clone()
+        smaller = parameter.detach().index_select(span.dim, index.to(parameter.device))
+        if parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last):  # as it is fast
+            smaller = smaller.contiguous(memory_format=torch.channels_last)
         setattr(layer, name, nn.Parameter(smaller, requires_grad=parameter.requires_grad))
     for span in group.spans:
         tell_sizes(network.get_submodule(span.layer))

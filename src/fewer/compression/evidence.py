@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from fewer.blocks.find import network_of
 from fewer.compression.subject import Subject
 from fewer.engine import sample
 from fewer.evaluate.by_figure import ByFrechet, Difference
@@ -120,17 +120,10 @@ def timed(full: Model, light: Model, batch: int, repeats: int = REPEATS) -> Inte
 def _counted(full: Model, light: Model, each: bool) -> tuple[int, int]:
     """Weights of both networks that are not 0, or the bytes of all."""
     first, second = (
-        sum(int(p.count_nonzero()) if each else p.numel() * p.element_size() for p in network_parameters(model))
+        sum(int(p.count_nonzero()) if each else p.numel() * p.element_size() for p in network_of(model).parameters())
         for model in (full, light)
     )
     return first, second
-
-
-def network_parameters(model: Model) -> list[Tensor]:
-    """The weights of a model's network."""
-    from fewer.blocks.find import network_of
-
-    return list(network_of(model).parameters())
 
 
 def _both(pair: tuple[int, int]) -> dict[str, int]:

@@ -63,24 +63,24 @@ def check_out(out: Path, force: bool = False) -> None:
 
 def save(made: Compressed, out: Path) -> Path:
     """Write the folder: the model's own files with the light network in place of the full one, and evidence.json."""
-    source = source_of(made.model)
+    source = source_of(made.full)
     part = network_folder(source).name
     if out.resolve() == source.resolve():
         raise InputError(f"out folder {out} is the model's own: give another")
     with filled(out, COMMAND) as stage:
         _copy(source, stage, part)
-        write_network(made.model, stage / part, made.narrowed)
+        write_network(made.model, stage / part, stored_dtype(made.full), made.narrowed)
         facts = read_if_there(source / "fewer.json")
         write_json(stage / "fewer.json", facts | {"name": out.name, "compressed": made.to_dict()["choice"]})
         write_json(stage / EVIDENCE, made.to_dict())
     return out
 
 
-def write_network(model: Model, part: Path, heads: dict[str, int] | None) -> None:
+def write_network(model: Model, part: Path, dtype: torch.dtype, heads: dict[str, int] | None) -> None:
     """The network's configuration and weights; marked as narrow where heads, an empty dict included, are given."""
     network: Any = copy.deepcopy(network_of(model)).cpu()
     with quiet():
-        network.to(stored_dtype(model)).save_pretrained(part)
+        network.to(dtype).save_pretrained(part)
     if heads is not None:
         write_mark(part, heads)
 
