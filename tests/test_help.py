@@ -59,7 +59,7 @@ def test_every_example_is_a_line_that_its_command_takes(line: str) -> None:
     assert not context.args
 
 
-@pytest.mark.parametrize(("words", "offered"), [("fewer comp", "compare"), ("fewer tune --sta", "--start-from")])
+@pytest.mark.parametrize(("words", "offered"), [("fewer compa", "compare"), ("fewer tune --sta", "--start-from")])
 def test_shells_complete_commands_and_options(words: str, offered: str) -> None:
     asked = {"_FEWER_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
     code = "import sys; sys.argv[0] = 'fewer'; from fewer.cli.main import main; main()"

@@ -50,6 +50,7 @@ claim(
 )(partial(compared, (LAMP(), Global()), (Magnitude(), Uniform())))
 claim(
     "global/against-random",
+    of=(("compress", "global"), ("compress", "random"), ("compress", "uniform")),
     statement=f"With {DENSITY:.0%} of its weights by magnitudes that are ranked globally, dit-digits' outputs are nearer to the "
     "full network's than with as many at random in every layer.",
     baseline="`random`, allotted by `uniform`",
