@@ -31,7 +31,7 @@ from fewer.models.denoiser import LONGEST_NAME
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.models.pipelines.network_files import hashes_of
-from fewer.registry import ROLES, guarded, resolve
+from fewer.registry import ROLES, guarded, name_of, resolve
 from fewer.versions import versions
 
 UNITS: dict[str, tuple[Kind, ...]] = {"widths": WIDTHS, "blocks": ("blocks",), "weights": ("weights",)}
@@ -143,8 +143,9 @@ def compress(
     evidence = evidence_of(subject, named, None, scoring, count, size_of_batch)
     numbers = {g.name: (len(kept[g.name]), g.size) for g in groups}
     choice = {
-        "unit": unit, "limit": share, "units": units, "score": _name(score), "allocator": _name(allocator),
-        "recovery": [_name(each) for each in recovery or ("least-squares", "distillation")[: 2 if steps else 1]],
+        "unit": unit, "limit": share, "units": units, "score": name_of("compress", rated),
+        "allocator": name_of("compress", allotted),
+        "recovery": [name_of("compress", each) for each in repairs],
         "data": "the data given" if images is not None else "samples of the model", "seed": seed,
     }  # fmt: skip
     heads = heads_of(groups, {name: some for name, (some, _) in numbers.items()})
@@ -243,7 +244,3 @@ def _recoveries(given: Sequence[str | Recovery] | None, steps: int, batch: int) 
     if given is None:
         return [LeastSquares(), *([Distillation(steps, batch)] if steps else [])]
     return [resolve_as(each, "recovery") for each in given]
-
-
-def _name(given: Any) -> str:
-    return given if isinstance(given, str) else type(given).__name__
