@@ -14,7 +14,7 @@ from fewer.claims import recorded
 from fewer.claims.results import Outcome
 from fewer.claims.solvers.orders import compiled
 from fewer.evaluate.statistics.interval import Interval
-from fewer.registry import ROOMS, Part, bibliography, parts
+from fewer.registry import PACKAGES, ROOMS, Part, bibliography, parts
 from scripts.docstrings import cell, code, escaped, headline, markdown, signature
 from scripts.families import place, title
 
@@ -83,7 +83,7 @@ def plots(name: str) -> list[tuple[str, str]]:
 
 def room_page(room: str) -> str:
     """A room with all its files."""
-    package = importlib.import_module(f"fewer.{room}")
+    package = importlib.import_module(PACKAGES[room][0])
     blocks = [f"# {title(room)}", MADE, _words(package), _index(parts(room))]
     for name, held in by_file(room).items():
         module = file(name)
