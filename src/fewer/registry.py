@@ -102,6 +102,8 @@ ROLES = {
         Role("score", "compress", "fewer.compression:Score"),
         Role("allocator", "compress", "fewer.compression:Allocator"),
         Role("recovery", "compress", "fewer.compression:Recovery"),
+        Role("rounding", "compress", "fewer.compression.quantise:Rounding"),
+        Role("bit allocation", "compress", "fewer.compression.quantise:BitAllocation"),
     )
 }
 

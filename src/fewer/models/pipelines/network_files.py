@@ -14,6 +14,7 @@ from fewer.errors import InputError, first_line
 from fewer.files import read_json
 from fewer.models.pipelines.narrow import is_narrow, narrow_module
 from fewer.models.pipelines.scheduler_config import quiet
+from fewer.models.quantised import file as quantised_file
 from fewer.models.reach import hash_of_network
 
 WEIGHTS = "diffusion_pytorch_model"
@@ -39,8 +40,13 @@ def is_pipeline(folder: Path | None) -> TypeGuard[Path]:
 
 
 def load_module(kind: Any, part: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """The diffusers model of a folder in eval mode, with all of its weights from safetensors and none left over."""
+    """The diffusers model of a folder in eval mode, with all of its weights from safetensors and none left over.
+
+    Quantised weights, where the folder has such (fewer.models.quantised.file), become numbers of the dtype again.
+    """
     check_weights(part)
+    if (part / quantised_file.NAME).exists():
+        return _ready(_quantised(kind, part).to(device=device, dtype=dtype))
     try:
         with quiet():
             module, info = narrow_module(kind, part) if is_narrow(part) else kind.from_pretrained(
@@ -55,7 +61,24 @@ def load_module(kind: Any, part: Path, device: torch.device, dtype: torch.dtype)
     for state, what in (("missing_keys", "lack"), ("unexpected_keys", "have more than its config.json asks for:")):
         if info[state]:
             raise InputError(f"the weights of {part} {what} {', '.join(sorted(info[state])[:3])} ({len(info[state])})")
-    # convolutions are faster so, on CPUs as on GPUs
+    return _ready(module)
+
+
+def _quantised(kind: Any, part: Path) -> Any:
+    """The model of a folder's config.json with the weights of its file of quantised ones."""
+    if variants := sorted(path.name for path in part.glob(f"{WEIGHTS}*")):
+        raise InputError(f"{part} has both {quantised_file.NAME} and {variants[0]}: which weights are meant?")
+    try:
+        with quiet():
+            module = kind.from_config(kind.load_config(part, local_files_only=True))
+    except Exception as error:  # diffusers raises many types for damaged configurations
+        raise InputError(f"cannot make {kind.__name__} of {part / 'config.json'}: {first_line(error)}") from error
+    quantised_file.fill(module, part / quantised_file.NAME)
+    return module
+
+
+def _ready(module: Any) -> Any:
+    """The module in eval mode, without gradients, laid out so that convolutions are faster, on CPUs as on GPUs."""
     return module.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
