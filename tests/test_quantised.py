@@ -197,6 +197,20 @@ def test_a_function_has_no_layers() -> None:
         quantised(fewer.load("mixture16"), 8)
 
 
+def test_a_network_that_does_not_call_what_would_be_replaced_is_refused() -> None:
+    layer = nn.Linear(4, 4)
+
+    class Elsewhere:
+        module = layer
+
+        def __call__(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+            return layer(x)
+
+    model = fewer.Model.from_denoiser(Elsewhere(), fewer.load("digits").schedule, (1, 4, 4))
+    with pytest.raises(InputError, match="does not call its attribute `module`"):
+        quantised(model, 8, states=states_of(model, 1, 1))
+
+
 def test_a_folder_with_something_in_it_is_not_written_over(digits: fewer.Model, tmp_path: Path) -> None:
     made = quantised(digits, 8, states=states_of(digits, 1, 1))
     (tmp_path / "own").mkdir()
