@@ -4,8 +4,8 @@
 
 Quality is the paired RMSE of samples of a 10-call plan to the flow of the model, as a ratio to that of the network as it is, with a
 verdict at a margin of 5 %. Size is that of the network's tensors in its file, of float32; memory that of the weights that a call
-reads. The clock is a paired ratio: one call of a batch of 64, both sides in every round in shuffled order, threads pinned, the median
-over rounds with its 95 % interval. Runtimes that are not installed are left out, and the page says so.
+reads. The clock is a paired ratio: one call of a batch of 64, both sides in every round in shuffled order, threads pinned, the
+median over rounds with its 95 % interval. Runtimes that are not installed are left out, and the page says so.
 Writes benchmarks/results/quantise.json and docs/quantise.md.
 """
 
@@ -175,7 +175,7 @@ def _says(rows: list[dict[str, Any]]) -> list[str]:
             )
             said.append(
                 f"- {name}: int8 through OpenVINO is {word} OpenVINO's float32 here ({eight['clock']['value']:.2f} against "
-                f"{full['clock']['value']:.2f} of torch's time); its error is {eight['error']['value']:.2f} of the network's as it is."
+                f"{full['clock']['value']:.2f} of torch's time); its error is {eight['error']['value']:.2f} times the network's."
             )
         slow = [row["network"] for row in own.values() if row["clock"]["low"] > 1]
         if slow:

@@ -21,7 +21,8 @@ from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.registry import PROCEDURE, ROLES, Part, parts
 from fewer.samplers import standard, standard_plans
 from fewer.search.limit import Limit
-from fewer.testing import blocks, grids, guidance, measures, models, processes, solvers, strategies
+from fewer.models.quantised.grid import Format
+from fewer.testing import blocks, grids, guidance, measures, models, processes, quantise, solvers, strategies
 
 # values of settings without a default, by their names
 SETTINGS = {
@@ -75,6 +76,18 @@ def test_plan_policies(part):
 @of("block policy")
 def test_block_policies(part):
     blocks.check(part.make())
+
+
+@of("rounding")
+def test_roundings(part):
+    """In few steps, in a format that each takes."""
+    steps = {"steps": 3} if "steps" in inspect.signature(part.make).parameters else {}
+    quantise.check(part.make(**steps), Format(1, "half-step") if part.name == "reste" else quantise.FOUR)
+
+
+@of("bit allocation")
+def test_bit_allocations(part):
+    quantise.check_allocation(part.make())
 
 
 @of("distance")

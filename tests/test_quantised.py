@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,12 @@ from torch import Tensor, nn
 import fewer
 from fewer import InputError
 from fewer.blocks.find import network_of
+from fewer.compression.cut import cut, heads_of
+from fewer.compression.folder import write_network
 from fewer.compression.quantise.quantise import quantised
 from fewer.compression.quantise.states import states_of
+from fewer.compression.subject import with_network
+from fewer.compression.units import find_units
 from fewer.models import bundled
 from fewer.models.quantised import file
 from fewer.models.quantised.grid import Codes, Format, Grid
@@ -215,7 +220,7 @@ def test_a_folder_with_something_in_it_is_not_written_over(digits: fewer.Model, 
     made = quantised(digits, 8, states=states_of(digits, 1, 1))
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "file").write_text("mine")
-    with pytest.raises(InputError, match="not empty"):
+    with pytest.raises(InputError, match="own"):
         made.save(tmp_path / "own", bundled.folder("digits"))
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
@@ -247,3 +252,20 @@ def test_damaged_files_are_refused(digits: fewer.Model, damage: str, tmp_path: P
         path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
     with pytest.raises(InputError, match=r"quantised\.safetensors"):
         fewer.load(tmp_path / "light")
+
+
+def test_a_network_that_was_cut_can_be_quantised(digits: fewer.Model, tmp_path: Path) -> None:
+    groups = find_units(digits)
+    kept = {g.name: torch.arange(g.size // g.step // 2 * g.step or g.step) for g in groups if g.parts == 1}
+    lighter = with_network(digits, cut(network_of(digits), groups, kept))
+    shutil.copytree(bundled.folder("digits"), tmp_path / "cut")
+    (tmp_path / "cut" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    write_network(
+        lighter, tmp_path / "cut" / "unet", heads_of(groups, {name: len(some) for name, some in kept.items()})
+    )
+    light = fewer.load(tmp_path / "cut")
+    made = quantised(light, 8, states=states_of(light, 1, 1))
+    made.save(tmp_path / "both", tmp_path / "cut")
+    plan = fewer.standard("ddim", light, 2)
+    assert light.parameters < digits.parameters  # type: ignore[operator]
+    assert torch.equal(fewer.sample(fewer.load(tmp_path / "both"), plan, 2), fewer.sample(made.model, plan, 2))

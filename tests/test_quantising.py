@@ -232,6 +232,15 @@ def test_there_are_no_bits_beyond_the_ends(how: Format) -> None:
     assert set(bits_by_salience(w, x, torch.ones(12), how)) == {how.bits}
 
 
+def test_a_last_group_of_fewer_columns_keeps_its_bits() -> None:
+    w, x = drawn(16, 18), drawn(300, 18, seed=1)
+    x[:, 16:] *= 30
+    how = Format(2, "asymmetric", group=4)
+    bits = bits_by_salience(w, x, inverse(x, 0.01).diagonal().float(), how)
+    assert bits[-1] == 2
+    assert sum(bits) == 2 * 5
+
+
 def test_a_calibrated_grid_is_not_worse_than_the_one_that_reaches_to_the_ends() -> None:
     w, how = drawn(6, 40), Format(3, "asymmetric")
     own, plain = SliMLLM().calibrated(w, torch.ones(40), how), Grid.of(w, how)

@@ -68,7 +68,7 @@ def save(made: Compressed, out: Path) -> Path:
     if out.resolve() == source.resolve():
         raise InputError(f"out folder {out} is the model's own: give another")
     with filled(out, COMMAND) as stage:
-        _copy(source, stage, part)
+        copy_files(source, stage, part)
         write_network(made.model, stage / part, stored_dtype(made.full), made.narrowed)
         facts = read_if_there(source / "fewer.json")
         write_json(stage / "fewer.json", facts | {"name": out.name, "compressed": made.to_dict()["choice"]})
@@ -85,7 +85,7 @@ def write_network(model: Model, part: Path, dtype: torch.dtype, heads: dict[str,
         write_mark(part, heads)
 
 
-def _copy(source: Path, stage: Path, part: str) -> None:
+def copy_files(source: Path, stage: Path, part: str) -> None:
     """All files of the folder but the network's weights, and what commands left there."""
     for file in _files(source):
         place = stage / file.relative_to(source)

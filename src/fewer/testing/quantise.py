@@ -66,7 +66,7 @@ def check_allocation(allocation: BitAllocation) -> None:
 
 def _task(format: Format) -> Task:
     model = models.transformer()
-    names = [name for name in layers_of(network_of(model)) if "transformer_blocks.0" in name]
+    names = [name for name in layers_of(network_of(model)) if "transformer_blocks.0.attn1" in name]
     return Task(model, dict.fromkeys(names, format), states_of(model, 2, 3))
 
 

@@ -9,24 +9,29 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from fewer.blocks.find import network_of
+from fewer.compression.folder import COMMAND, check_out, copy_files
 from fewer.compression.quantise import Task
 from fewer.compression.quantise.inputs import Per as InputPer
 from fewer.compression.quantise.inputs import calibrated
 from fewer.compression.quantise.states import EACH, LEVELS, States, states_of
 from fewer.compression.subject import with_network
 from fewer.errors import InputError
+from fewer.files import write_json
 from fewer.models.model import Model
+from fewer.models.pipelines.folder import read_if_there
 from fewer.models.pipelines.network_files import WEIGHTS, network_folder
 from fewer.models.quantised import file
 from fewer.models.quantised.grid import Format, Kind, Per
 from fewer.models.quantised.network import Quantised, file_bits, layers_of
 from fewer.models.reach import hash_of_network
+from fewer.outfolder import filled
 from fewer.registry import resolve
 
 FULL = 32  # bits of a weight of the network as it is loaded
@@ -53,35 +58,26 @@ class QuantisedModel:
         """Size of the network's tensors in its file, of that in float32."""
         return self.bits / full_bits(self.model)
 
-    def save(self, out: Path, source: Path) -> None:
-        """Write the folder of the model, made from the folder `source`, with quantised weights in place of its own.
+    def save(self, out: Path, source: Path, facts: Mapping[str, Any] = MappingProxyType({})) -> Path:
+        """Write the folder of the model, made from the folder `source`, with quantised weights; whole or not at all.
 
-        `fewer.load(out)` reads it. Raises InputError where `out` has something in it already, or cannot be written.
+        facts  further keys of its fewer.json
+
+        `fewer.load(out)` reads it. Raises InputError where `out` has a stranger's files, is `source`, or cannot be written.
         """
+        if out.resolve() == source.resolve():
+            raise InputError(f"out folder {out} is the model's own: give another")
+        check_out(out)
         part = network_folder(source)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{out} is there already, and not empty")
-        parts = Path(f"{out}.part")
-        try:
-            shutil.copytree(
-                source, parts, ignore=shutil.ignore_patterns(f"{WEIGHTS}*") if source == part else _other(part)
-            )
-            file.write(parts / part.name / file.NAME, network_of(self.model), self.quantised)
-            parts.replace(out)
-        except OSError as error:
-            raise InputError(f"cannot write {out}: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(parts, ignore_errors=True)
-
-
-def _other(part: Path) -> Any:
-    """What is left out of a copied folder: the network's own weights."""
-
-    def ignored(folder: str, names: list[str]) -> list[str]:
-        own = Path(folder) == part
-        return [name for name in names if own and (name.startswith(WEIGHTS) or name == file.NAME)]
-
-    return ignored
+        with filled(out, COMMAND) as stage:
+            copy_files(source, stage, part.name)
+            (stage / part.name).mkdir()
+            for path in part.glob("*.json"):
+                if not path.name.startswith(WEIGHTS):
+                    shutil.copyfile(path, stage / part.name / path.name)
+            file.write(stage / part.name / file.NAME, network_of(self.model), self.quantised)
+            write_json(stage / "fewer.json", {**read_if_there(source / "fewer.json"), "name": out.name, **facts})
+        return out
 
 
 def full_bits(model: Model) -> int:

@@ -52,7 +52,7 @@ class SliMLLM:
             )
 
     def rounded(self, task: Task) -> Quantised:
-        """Codes whose bits are the format's on average over equal groups. A weight of one group is as GPTQ has it."""
+        """Codes of the format's size: a last group of fewer columns has its bits. A weight of one group is as GPTQ has it."""
 
         def one(w: Tensor, x: Tensor, how: Format) -> Codes:
             inverse_h = inverse(x, self.damping)
@@ -86,10 +86,11 @@ def bits_by_salience(w: Tensor, x: Tensor, diagonal: Tensor, how: Format) -> tup
     """
     size = how.group or w.shape[1]
     salience = (w / diagonal).square().mean(0)
-    order = torch.stack([part.mean() for part in salience.split(size)]).argsort().tolist()
+    parts = salience.split(size)
+    order = torch.stack([part.mean() for part in parts if len(part) == size]).argsort().tolist()
     least = 2 if how.kind == "symmetric" else 1
     most = len(order) // 2 if least < how.bits < MOST_BITS else 0
-    choices = [_spread(order, k, how.bits) for k in range(most + 1)]
+    choices = [_spread(order, k, [how.bits] * len(parts)) for k in range(most + 1)]
     if len(choices) == 1:
         return choices[0]
     wanted = (x @ w.T).log_softmax(1)
@@ -101,9 +102,8 @@ def bits_by_salience(w: Tensor, x: Tensor, diagonal: Tensor, how: Format) -> tup
     return min(choices, key=divergence)
 
 
-def _spread(order: list[int], k: int, bits: int) -> tuple[int, ...]:
+def _spread(order: list[int], k: int, bits: list[int]) -> tuple[int, ...]:
     """One bit less for the first k groups in the order, one more for the last k."""
-    found = [bits] * len(order)
     for low, high in zip(order[:k], order[len(order) - k :], strict=True):
-        found[low], found[high] = bits - 1, bits + 1
-    return tuple(found)
+        bits[low], bits[high] = bits[low] - 1, bits[high] + 1
+    return tuple(bits)

@@ -45,16 +45,17 @@ def write_mark(part: Path, heads: Mapping[str, int]) -> None:
     (part / MARK).write_text(json.dumps({"version": 1, "heads": dict(heads)}, indent=2) + "\n")
 
 
-def narrow_module(kind: Any, part: Path) -> tuple[Any, dict[str, list[str]]]:
+def narrow_module(
+    kind: Any, part: Path, weights: dict[str, torch.Tensor] | None = None
+) -> tuple[Any, dict[str, list[str]]]:
     """The diffusers model of a marked folder with its weights, and the names of weights that are missing or left over.
+
+    weights  in place of those in the folder's files
 
     Raises InputError for weights of shapes that no narrower network has.
     """
     light = read_as(Light, part / MARK)
-    weights: dict[str, torch.Tensor] = {}
-    for file in sorted(part.glob("*.safetensors")):
-        with safe_open(file, "pt") as opened:
-            weights |= {name: opened.get_tensor(name).to(torch.float32) for name in opened.keys()}  # noqa: SIM118
+    weights = _read(part) if weights is None else weights
     module = kind.from_config(read_json(part / "config.json"))
     for name, heads in light.heads.items():
         attention: Any = dict(module.named_modules()).get(name)
@@ -66,6 +67,14 @@ def narrow_module(kind: Any, part: Path) -> tuple[Any, dict[str, list[str]]]:
             _fit(layer, key, weights.get(f"{name}.{key}"), part)
     missing, unexpected = module.load_state_dict(weights, strict=False)
     return module, {"missing_keys": missing, "unexpected_keys": unexpected}
+
+
+def _read(part: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = {}
+    for file in sorted(part.glob("*.safetensors")):
+        with safe_open(file, "pt") as opened:
+            weights |= {name: opened.get_tensor(name).to(torch.float32) for name in opened.keys()}  # noqa: SIM118
+    return weights
 
 
 def _fit(layer: nn.Module, key: str, given: Any, part: Path) -> None:

@@ -68,12 +68,16 @@ def _quantised(kind: Any, part: Path) -> Any:
     """The model of a folder's config.json with the weights of its file of quantised ones."""
     if variants := sorted(path.name for path in part.glob(f"{WEIGHTS}*")):
         raise InputError(f"{part} has both {quantised_file.NAME} and {variants[0]}: which weights are meant?")
+    path = part / quantised_file.NAME
     try:
         with quiet():
-            module = kind.from_config(kind.load_config(part, local_files_only=True))
+            narrow = narrow_module(kind, part, quantised_file.tensors_in(path))[0] if is_narrow(part) else None
+            module = narrow or kind.from_config(kind.load_config(part, local_files_only=True))
+    except InputError:
+        raise
     except Exception as error:  # diffusers raises many types for damaged configurations
         raise InputError(f"cannot make {kind.__name__} of {part / 'config.json'}: {first_line(error)}") from error
-    quantised_file.fill(module, part / quantised_file.NAME)
+    quantised_file.fill(module, path)
     return module
 
 

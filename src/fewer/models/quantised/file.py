@@ -143,6 +143,14 @@ def _codes(path: Path, name: str, how: WrittenWeight, tensors: Mapping[str, Tens
         raise InputError(f"{path}: {name}: {error}") from error
 
 
+def tensors_in(path: Path) -> dict[str, Tensor]:
+    """All tensors of a network in float32 by name, as a file has them. Raises InputError for what is no such file."""
+    quantised, same = read(path)
+    found = {name: codes.weight for name, codes in quantised.weights.items()}
+    found |= {name: tensor.float() for name, tensor in quantised.rest.items()}
+    return found | {name: found[of] for name, of in same.items() if of in found}
+
+
 def fill(network: nn.Module, path: Path) -> None:
     """Give a network the weights of a file, and its layers the grids of their inputs.
 

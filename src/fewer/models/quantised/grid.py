@@ -176,9 +176,9 @@ class Codes:
 
     @property
     def size(self) -> int:
-        """Bits that it takes in a file: codes, in whole bytes for each group, scales and stored zeros."""
+        """Bits that it takes in a file: codes, in whole bytes, scales and stored zeros."""
         rows, columns = self.codes.shape
         widths = [min(self.grid.group, columns - first) for first in range(0, columns, self.grid.group)]
-        codes = sum(8 * -(-rows * width * b // 8) for width, b in zip(widths, self.grid.bits, strict=True))
+        codes = sum(rows * width * b for width, b in zip(widths, self.grid.bits, strict=True))
         stored = 16 + (8 if self.grid.kind == "asymmetric" else 0)
-        return codes + stored * self.grid.scale.numel()
+        return 8 * -(-codes // 8) + stored * self.grid.scale.numel()
