@@ -187,7 +187,6 @@ def test_the_model_itself_is_left_as_it_was(digits: fewer.Model) -> None:
         ({"bits": 8, "rounding": "nowhere"}, "nowhere"),
         ({"bits": 8, "data": torch.zeros(16, 3, 8, 8), "labels": [0] * 16}, r"\(16, 3, 8, 8\)"),
         ({"bits": 8, "data": torch.zeros(3, 1, 8, 8), "labels": [0] * 3}, "at least 16"),
-        ({"bits": 8, "data": torch.zeros(16, 1, 8, 8)}, "no labels"),
         ({"bits": 8, "data": torch.full((16, 1, 8, 8), math.nan), "labels": [0] * 16}, "not finite"),
     ],
 )  # fmt: skip

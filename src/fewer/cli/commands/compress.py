@@ -18,6 +18,7 @@ from fewer.errors import InputError
 EXAMPLES = opt.examples(
     "fewer compress digits --macs 0.5 --out light-digits",
     "fewer compress dit-digits --macs 0.6 --units blocks --tune-steps 160 --out shallow-digits",
+    "fewer compress digits --bits mixed --size 0.1 --out few-bits",
     "fewer tune digits --with light-digits --macs 50e6",
 )
 
@@ -32,6 +33,17 @@ def compress(
     ms: Annotated[
         float | None,
         typer.Option(help="Milliseconds that a call of one sample may take on this machine, in batches of --batch."),
+    ] = None,
+    bits: Annotated[
+        str | None,
+        typer.Option(help="Bits of each weight, 1 to 8, or mixed: as many as serve best within --size of float32's."),
+    ] = None,
+    rounding: Annotated[str, typer.Option(help="With --bits: how codes are chosen.")] = "nearest",
+    input_bits: Annotated[
+        int | None, typer.Option(min=1, max=8, help="With --bits: bits of what layers are given.")
+    ] = None,
+    group: Annotated[
+        int | None, typer.Option(min=1, help="With --bits: columns of a weight that share a scale.")
     ] = None,
     units: Annotated[
         str,
@@ -63,6 +75,10 @@ def compress(
     """
     if features is not None and data is None:
         raise InputError("--features are for distances to data: give --data too")
+    if bits is None and (rounding != "nearest" or input_bits is not None or group is not None):
+        raise InputError("--rounding, --input-bits and --group are of quantised weights: give --bits too")
+    if bits is not None and not (macs is ms is None):
+        raise InputError("--bits leave all multiply-adds: give --macs or --ms alone, and --bits to the light model then")
     from fewer.compression.folder import check_out, save, source_of
 
     opt.writable(json_file, ("model", "choice"))
@@ -75,6 +91,21 @@ def compress(
         call=values_of(common.values),
     )  # fmt: skip
     source_of(model)
+    if bits is not None:
+        from fewer.compression.quantise.compress import compress_bits, read_bits
+
+        with if_interrupted(lambda: "nothing was written"):
+            with progress() as report:
+                light = compress_bits(
+                    model, read_bits(bits), size, rounding=rounding, inputs=input_bits, group=group, data=data,
+                    features=features, noises=noises, batch=common.batch or 64, seed=common.seed, progress=report,
+                )  # fmt: skip
+            light.save(out, force)
+        if not wrote_json(light.to_dict(), json_file):
+            for line in light.lines:
+                typer.echo(line)
+            typer.echo(f"quantised model in {out}; fewer reads it")
+        return
     with if_interrupted(lambda: "nothing was written"):
         with progress() as report:
             made = run(

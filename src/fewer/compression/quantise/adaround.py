@@ -66,12 +66,12 @@ class Choice(Learned):
 class AdaRound:
     """Learned by block reconstruction on states of all noise levels; at its start it is rounding to nearest.
 
-    steps    of Adam for each block, at rate `lr`, with `batch` states in a step
+    steps    of Adam for each block, at rate `lr` (of V, which has to move by several units), with `batch` states in a step
     penalty  weight of what drives each choice to an end, of a loss that is relative to the block's output
     """
 
     steps: int = 200
-    lr: float = 1e-2
+    lr: float = 0.3
     batch: int = 64
     penalty: float = 1e-5
 

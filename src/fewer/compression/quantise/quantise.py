@@ -34,6 +34,7 @@ from fewer.models.reach import hash_of_network
 from fewer.outfolder import filled
 from fewer.registry import resolve
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 FULL = 32  # bits of a weight of the network as it is loaded
 
 
@@ -58,16 +59,21 @@ class QuantisedModel:
         """Size of the network's tensors in its file, of that in float32."""
         return self.bits / full_bits(self.model)
 
-    def save(self, out: Path, source: Path, facts: Mapping[str, Any] = MappingProxyType({})) -> Path:
+    def save(
+        self, out: Path, source: Path, facts: Mapping[str, Any] = NOTHING, files: Mapping[str, Any] = NOTHING,
+        force: bool = False,
+    ) -> Path:  # fmt: skip
         """Write the folder of the model, made from the folder `source`, with quantised weights; whole or not at all.
 
         facts  further keys of its fewer.json
+        files  further JSON files by their names
+        force  though `out` has others' files
 
         `fewer.load(out)` reads it. Raises InputError where `out` has a stranger's files, is `source`, or cannot be written.
         """
         if out.resolve() == source.resolve():
             raise InputError(f"out folder {out} is the model's own: give another")
-        check_out(out)
+        check_out(out, force)
         part = network_folder(source)
         with filled(out, COMMAND) as stage:
             copy_files(source, stage, part.name)
@@ -77,6 +83,8 @@ class QuantisedModel:
                     shutil.copyfile(path, stage / part.name / path.name)
             file.write(stage / part.name / file.NAME, network_of(self.model), self.quantised)
             write_json(stage / "fewer.json", {**read_if_there(source / "fewer.json"), "name": out.name, **facts})
+            for name, content in files.items():
+                write_json(stage / name, content)
         return out
 
 

@@ -47,9 +47,10 @@ def states_of(
     """States of `levels` noise levels, regular in log-SNR from the model's start down, `each` of every level.
 
     Without data they are those of the model's own samples on their way down, from noises that samples and verdicts do not
-    begin with, and labels are drawn evenly. With data (n, *shape) of these labels they are (1 - tau) D + tau eps.
+    begin with, and labels are drawn evenly. With data (n, *shape) of these labels they are (1 - tau) D + tau eps; data that
+    come without are given labels evenly, since it is the network's own output on a state that is to be kept.
 
-    Raises InputError for counts below 1, and for data of another shape, without labels, fewer than `each`, or not finite.
+    Raises InputError for counts below 1, and for data of another shape, fewer than `each`, or not finite.
     """
     whole("levels", levels)
     whole("each", each)
@@ -71,8 +72,6 @@ def _noised(model: Model, rows: tuple[Row, ...], noise: Tensor, data: Tensor, la
     if not isinstance(data, Tensor) or tuple(data.shape[1:]) != tuple(model.shape) or len(data) < len(noise):
         came = tuple(data.shape) if isinstance(data, Tensor) else type(data).__name__
         raise InputError(f"data to calibrate on is {came}; expected at least {len(noise)} of {tuple(model.shape)}")
-    if model.classes is not None and labels is None:
-        raise InputError(f"data to calibrate on has no labels, and {model.name} has {model.classes} classes")
     known = model.labels(len(data), labels)
     clean = data[: len(noise)].to(noise)
     if not bool(torch.isfinite(clean).all()):
