@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import fewer
 from fewer import InputError
 from fewer.blocks.find import network_of
+from fewer.cli.main import run
 from fewer.compression.cut import cut, heads_of
 from fewer.compression.folder import write_network
 from fewer.compression.quantise.quantise import quantised
@@ -268,3 +269,39 @@ def test_a_network_that_was_cut_can_be_quantised(digits: fewer.Model, tmp_path: 
     plan = fewer.standard("ddim", light, 2)
     assert light.parameters < digits.parameters  # type: ignore[operator]
     assert torch.equal(fewer.sample(fewer.load(tmp_path / "both"), plan, 2), fewer.sample(made.model, plan, 2))
+
+
+def test_the_command_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "few"
+    assert (
+        run(["compress", "digits", "--bits", "4", "--group", "32", "--noises", "64", "--batch", "8", "--out", str(out)])
+        == 0
+    )
+    evidence = json.loads((out / "evidence.json").read_text())
+    assert 8 * evidence["bytes"]["light"] == _tensor_bits(out / "unet" / file.NAME) == evidence["size"]["bits"]
+    assert f"{evidence['size']['share']:.4f}" in capsys.readouterr().out
+    assert fewer.load(out).shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--bits", "9"], "--bits is '9'"),
+        (["--bits", "few"], "--bits is 'few'"),
+        (["--bits", "4", "--macs", "0.5"], "--bits leave all multiply-adds"),
+        (["--bits", "mixed"], "size is None"),
+        (["--bits", "mixed", "--size", "2"], "size is 2"),
+        (["--bits", "8", "--size", "0.2"], "size is 0.2"),
+        (["--bits", "4", "--rounding", "taylor"], "rounding is 'taylor'"),
+        (["--rounding", "gptq"], "give --bits too"),
+        (["--bits", "1", "--rounding", "reste", "--group", "4"], "reste makes one bit"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit_are_refused_in_a_line(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["compress", "digits", *options, "--out", str(tmp_path / "no")]) == 2
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "no").exists()

@@ -226,7 +226,9 @@ def test_salient_groups_have_as_many_bits_more_as_others_have_less() -> None:
     assert divergence(bits) <= divergence((2,) * 6)
 
 
-@pytest.mark.parametrize("how", [Format(8, group=4), Format(2, group=4), Format(2, "asymmetric")], ids=str)
+@pytest.mark.parametrize(
+    "how", [Format(8, group=4), Format(2, group=4), Format(2, "asymmetric"), Format(3, "asymmetric", group=16)], ids=str
+)
 def test_there_are_no_bits_beyond_the_ends(how: Format) -> None:
     w, x = drawn(4, 12), drawn(50, 12, seed=1)
     assert set(bits_by_salience(w, x, torch.ones(12), how)) == {how.bits}

@@ -87,7 +87,8 @@ def bits_by_salience(w: Tensor, x: Tensor, diagonal: Tensor, how: Format) -> tup
     size = how.group or w.shape[1]
     salience = (w / diagonal).square().mean(0)
     parts = salience.split(size)
-    order = torch.stack([part.mean() for part in parts if len(part) == size]).argsort().tolist()
+    means = {g: float(part.mean()) for g, part in enumerate(parts) if len(part) == size}
+    order = sorted(means, key=lambda g: means[g])
     least = 2 if how.kind == "symmetric" else 1
     most = len(order) // 2 if least < how.bits < MOST_BITS else 0
     choices = [_spread(order, k, [how.bits] * len(parts)) for k in range(most + 1)]
