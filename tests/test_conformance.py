@@ -17,11 +17,11 @@ from fewer.dynamic.negative_merging import NegativeMerging
 from fewer.dynamic.predictor_corrector import PredictorCorrector
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
+from fewer.models.quantised.grid import Format
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.registry import PROCEDURE, ROLES, Part, parts
 from fewer.samplers import standard, standard_plans
 from fewer.search.limit import Limit
-from fewer.models.quantised.grid import Format
 from fewer.testing import blocks, grids, guidance, measures, models, processes, quantise, solvers, strategies
 
 # values of settings without a default, by their names

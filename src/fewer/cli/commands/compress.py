@@ -78,7 +78,9 @@ def compress(
     if bits is None and (rounding != "nearest" or input_bits is not None or group is not None):
         raise InputError("--rounding, --input-bits and --group are of quantised weights: give --bits too")
     if bits is not None and not (macs is ms is None):
-        raise InputError("--bits leave all multiply-adds: give --macs or --ms alone, and --bits to the light model then")
+        raise InputError(
+            "--bits leave all multiply-adds: give --macs or --ms alone, and --bits to the light model then"
+        )
     from fewer.compression.folder import check_out, save, source_of
 
     opt.writable(json_file, ("model", "choice"))
