@@ -18,6 +18,7 @@ from fewer.compression.quantise.gptq import compensated, inverse, reaching
 from fewer.compression.quantise.hawq import HawqV2, mean_traces, quotients
 from fewer.compression.quantise.inputs import calibrated
 from fewer.compression.quantise.nearest import Nearest
+from fewer.compression.quantise.quantise import quantised
 from fewer.compression.quantise.reste import ReSTE, binary, signs, slope
 from fewer.compression.quantise.slim_llm import SliMLLM, bits_by_salience
 from fewer.compression.quantise.states import states_of
@@ -114,6 +115,13 @@ def test_the_last_block_is_never_worse_than_rounded_to_nearest(rate: float) -> N
     alone = Task(given.model, {"second.weight": Format(2, "asymmetric")}, given.states)
     learned = output_error(alone, FlexRound(40, rate).rounded(alone))
     assert learned <= output_error(alone, Nearest().rounded(alone))
+
+
+def test_gradients_are_on_where_they_are_needed() -> None:
+    given = task(Format(4))
+    with torch.inference_mode():
+        made = quantised(given.model, 4, rounding=FlexRound(2), states=given.states)
+    assert made.quantised.weights.keys() == {"first.weight", "second.weight"}
 
 
 def test_learned_rounding_lowers_the_error_of_both_layers() -> None:

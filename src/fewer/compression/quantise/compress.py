@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fewer.arguments import as_count, as_data, as_model
 from fewer.compression.calibration import Calibration
-from fewer.compression.compress import FEWEST, NOISES, resolve_as
+from fewer.compression.compress import FEWEST, NOISES
 from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import EVIDENCE, source_of
 from fewer.compression.quantise.quantise import QuantisedModel, full_bits, quantised
@@ -97,7 +97,7 @@ def compress_bits(
     report("calibration states", 0, 1)
     kind: Kind = "symmetric" if group is None and bits != 1 else "asymmetric"
     made = quantised(
-        model, bits, size=size, kind=kind, group=group, rounding=resolve_as(rounding, "rounding"), inputs=inputs,
+        model, bits, size=size, kind=kind, group=group, rounding=rounding, inputs=inputs,
         data=images, seed=seed,
     )  # fmt: skip
     nothing = Calibration(model, torch.zeros(1, *model.shape), None, seed)  # whose seed alone the evidence takes

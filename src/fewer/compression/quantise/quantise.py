@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fewer.blocks.find import network_of
+from fewer.compression.compress import resolve_as
 from fewer.compression.folder import COMMAND, check_out, copy_files
 from fewer.compression.quantise import Task
 from fewer.compression.quantise.inputs import Per as InputPer
@@ -32,7 +33,7 @@ from fewer.models.quantised.grid import Format, Kind, Per
 from fewer.models.quantised.network import Quantised, file_bits, layers_of
 from fewer.models.reach import hash_of_network
 from fewer.outfolder import filled
-from fewer.registry import resolve
+from fewer.registry import guarded
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 FULL = 32  # bits of a weight of the network as it is loaded
@@ -124,9 +125,13 @@ def quantised(
         )
     given = states or states_of(model, LEVELS, EACH, seed, data, labels)
     task = Task(model, formats, given, seed)
-    if size is not None:
-        task = replace(task, formats=resolve("compress", allocation).formats(task, code_budget(task, size)))
-    found: Quantised = resolve("compress", rounding).rounded(task)
+    chooser, spread = resolve_as(rounding, "rounding"), resolve_as(allocation, "bit allocation")
+    with torch.inference_mode(False), torch.enable_grad():  # whatever is on around
+        if size is not None:
+            with guarded("compress", allocation):
+                task = replace(task, formats=spread.formats(task, code_budget(task, size)))
+        with guarded("compress", rounding):
+            found: Quantised = chooser.rounded(task)
     lighter = made(model, found)
     if inputs is not None:
         own = calibrated(lighter, given, task.layers.values(), inputs, inputs_per)
