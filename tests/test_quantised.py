@@ -261,7 +261,10 @@ def test_a_network_that_was_cut_can_be_quantised(digits: fewer.Model, tmp_path: 
     shutil.copytree(bundled.folder("digits"), tmp_path / "cut")
     (tmp_path / "cut" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     write_network(
-        lighter, tmp_path / "cut" / "unet", heads_of(groups, {name: len(some) for name, some in kept.items()})
+        lighter,
+        tmp_path / "cut" / "unet",
+        torch.float32,
+        heads_of(groups, {name: len(some) for name, some in kept.items()}),
     )
     light = fewer.load(tmp_path / "cut")
     made = quantised(light, 8, states=states_of(light, 1, 1))

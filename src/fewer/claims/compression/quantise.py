@@ -7,7 +7,7 @@ otherwise. Calibration states and noises are drawn anew for each seed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from torch import Tensor
@@ -189,30 +189,32 @@ def slim_llm(seed: int, sabotage: bool) -> Measured:
     )
 
 
-@claim(
-    "hawq-v2/against-uniform",
-    statement="With weights of 2 to 8 bits in the size of 3 bits for all its error on digits is below that of 3 bits "
-    "for all (ratio of paired RMSE).",
-    baseline="uniform bits at equal size, rounded to nearest likewise, same noise",
-    below=1.0,
-    tier="full",
-)
-def hawq_v2(seed: int, sabotage: bool) -> Measured:
-    """Sabotage: traces upside down, so that the most sensitive weights count least."""
-    model, given, method = model_of("digits"), states("digits", seed), HawqV2(draws=2)
-    uniform = quantised(model, 3, states=given)
-    task = Task(model, dict.fromkeys(uniform.quantised.weights, Format(3)), given, seed)
+def against_uniform(name: str, bits: int, seed: int, sabotage: bool) -> Measured:
+    """Samples with bits by HAWQ-V2 against those with these bits for all. Sabotage: traces upside down, so that the most sensitive
+    weights count least.
+    """
+    model, given, method = model_of(name), states(name, seed), HawqV2(draws=2)
+    uniform = quantised(model, bits, states=given)
+    task = Task(model, dict.fromkeys(uniform.quantised.weights, Format(bits)), given, seed)
     traces = mean_traces(task, method.draws)
     if sabotage:
-        traces = {name: 1 / max(trace, 1e-12) for name, trace in traces.items()}
+        traces = {weight: 1 / max(trace, 1e-12) for weight, trace in traces.items()}
     budget = sum(uniform.quantised.sizes.values())
-    bits = cheapest(method.options(task, traces), budget)
-    mixed = quantised(model, bits, states=given)
-    own_size = sum(mixed.quantised.sizes.values()) / budget
-    return Measured(
-        paired.ratio(errors("digits", mixed.model, seed), errors("digits", uniform.model, seed)),
-        {"size, of uniform's": own_size},
-    )
+    mixed = quantised(model, cheapest(method.options(task, traces), budget), states=given)
+    size = sum(mixed.quantised.sizes.values()) / budget
+    figure = paired.ratio(errors(name, mixed.model, seed), errors(name, uniform.model, seed))
+    return Measured(figure, {"size, of uniform's": size})
+
+
+for model, bits, ending in (("digits", 3, ""), ("dit-digits", 4, "-dit-digits")):
+    claim(
+        f"hawq-v2/against-uniform{ending}",
+        statement=f"With weights of 2 to 8 bits in the size of {bits} bits for all its error on {model} is below that of "
+        f"{bits} bits for all (ratio of paired RMSE).",
+        baseline="uniform bits at equal size, rounded to nearest likewise, same noise",
+        below=1.0,
+        tier="full",
+    )(partial(against_uniform, model, bits))
 
 
 @claim(
