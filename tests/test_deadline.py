@@ -14,17 +14,20 @@ import fewer
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
 from fewer.evaluate.features import Pixels
+from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.scoring import Scoring
 from fewer.models.model import Model
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
 from fewer.models.schedules import Flow
+from fewer.plan import Plan
 from fewer.search.arguments import Arguments
 from fewer.search.deadline import Deadline
-from fewer.search.forecast import LEAST_TIME, foreseen, least, least_held_out, within
+from fewer.search.forecast import LEAST_TIME, foreseen, least, least_held_out, probes, within
 from fewer.search.request import Request, notes_for_large
 from fewer.search.stages.references import affordable, references
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.standards import likely_standards
+from fewer.search.trajectory import reference_trajectories
 from fewer.search.tune import searched, timed
 
 COST = 1e-3  # seconds of an evaluation
@@ -134,6 +137,32 @@ def test_held_out_noises_are_as_many_as_their_share_allows(seed: int, evaluation
     n, each = len(refs.judge), refs.judge.source.plan.nfe  # type: ignore[union-attr]
     left = 0.4 * evaluations - run.counter.evaluations
     assert n == task.request.held_out or n == 16 or n * each <= left < (n + 1) * each
+
+
+@pytest.mark.parametrize(("seed", "evaluations"), [(0, 8_000), (2, 18_000)])
+def test_the_reference_solution_that_is_enough_is_played_once(seed: int, evaluations: int) -> None:
+    """Also from the noises on which it was found to be enough; and its way is that of all of the search's noises."""
+    slow = Slow(seed)
+    run = Run(deadline=Deadline(None, lambda: slow.now, evaluations))
+    request = Arguments(5, evaluations=evaluations).request(slow.model)
+    task = timed(Task(slow.model, request, Scoring(), MICRO_BATCH), run)
+    calls: list[int] = []
+    plain = reference_plan
+
+    def planned(model: Model, n: int, guidance: float | None = None) -> Plan:
+        calls.append(n)
+        return plain(model, n, guidance)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fewer.evaluate.reference.reference_plan", planned)
+        objective = references(task, run, likely := likely_standards(slow.model, request, 5)).objective
+    assert objective.reference is not None
+    assert objective.trajectory is not None
+    n, few, enough = len(objective), probes(slow.model, task.request), objective.reference.enough
+    assert run.counter.evaluations == few * (sum(plan.nfe for plan in likely) + sum(calls)) + (n - few) * enough
+    whole = reference_trajectories(objective, None, enough, n)
+    torch.testing.assert_close(objective.trajectory.states, whole.states)
+    torch.testing.assert_close(objective.target, objective.samples(plain(slow.model, enough)))
 
 
 def run_request(model: Model, nfe: int | list[int], evaluations: int) -> Request:

@@ -110,11 +110,15 @@ class Evaluator:
         guidance: float | None = None,
         doubling: Doubling = USUAL_DOUBLING,
         progress: Callable[[str], Any] = lambda stage: None,
+        play: Callable[[Plan, int, int], Tensor] | None = None,
     ) -> Self:
-        """These noises with the reference solution from them (`fewer.evaluate.reference`), whose evaluations are counted."""
+        """These noises with the reference solution from them (`fewer.evaluate.reference`), whose evaluations are counted.
+
+        play  what plays it in place of `samples`, uncounted
+        """
         reference = reference_solution(
             self.model,
-            self.apart().samples,
+            play or self.apart().samples,
             len(self),
             candidates,
             guidance=guidance,

@@ -108,10 +108,12 @@ def _unbounded(request: Request, model: Model, calls: int) -> dict[str, int]:
     compared = calls // 2 if request.bounded else calls  # of the solution that plans are compared with
     fine = passes * compared
     begin = LIKELY * probe * min(request.budgets[-1].nfe, 10)
-    # which tell that those are enough
-    finer = usual_evaluations(0, probe, request.guidance, calls) if request.bounded else 0
+    if request.bounded:  # calls are found on a few noises, where those of the solution compared with are among them
+        found, probe = usual_evaluations(0, probe, request.guidance, calls), 0
+    else:
+        found = 0
     stages = {
-        "reference solution": begin + finer + usual_evaluations(n, probe, request.guidance, compared),
+        "reference solution": begin + found + usual_evaluations(n, probe, request.guidance, compared),
         "reference solution of held-out noises": fine * fresh,
     }
     if model.pipeline is not None and not request.pipeline_last:
@@ -212,7 +214,7 @@ def least(request: Request, model: Model) -> int:
     if model.distilled is not None:
         stages = _of_distilled(replace(request, held_out=held_out), model.distilled)
         return stages["many-step samples"] + sum(2 * n * budget.nfe for budget in request.budgets)
-    fine = passes * (LEAST_CALLS // 2 * (n + held_out) + 3 * LEAST_CALLS // 2 * LEAST_PROBES)
+    fine = passes * (LEAST_CALLS // 2 * (n + held_out) + LEAST_CALLS * LEAST_PROBES)
     if request.match and model.pipeline is not None:
         fine += FEWEST * model.pipeline.steps * passes
     return fine + sum((n + held_out) * budget.nfe for budget in request.budgets)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from fewer.evaluate.reference import reference_plan
 from fewer.grids import Levels
 from fewer.levels import log_s, tau_of_log_s
 from fewer.models.model import Model
+from fewer.plan import Plan
 from fewer.search.space import Space
 
 NUMBERS = 1 << 26  # of states that are kept at once
@@ -84,13 +86,50 @@ def reference_trajectories(evaluator: Evaluator, guidance: float | None, levels:
 
     Costs `levels` calls a noise.
     """
-    fitting = NUMBERS // (2 * levels * evaluator.noise[0].numel())
-    few = evaluator.first(min(noises, len(evaluator), max(8, fitting)))
-    plan = reference_plan(evaluator.model, levels, guidance)
-    states, outputs = [], []
-    for end, history in few.made(few.play_of(plan, part, keep=True) for part in few.parts()):
+    few = evaluator.first(min(noises, len(evaluator), max(8, _kept_at_once(evaluator, levels))))
+    return way_of(few, reference_plan(evaluator.model, levels, guidance))
+
+
+def way_of(evaluator: Evaluator, plan: Plan) -> Trajectory:
+    """The way of a plan of one call a level from all noises of an evaluator."""
+    calls, states, outputs = len(plan.rows), [], []
+    for end, history in evaluator.made(evaluator.play_of(plan, part, keep=True) for part in evaluator.parts()):
         assert history is not None  # as asked for
-        states.append(torch.stack([*(history.states[n] for n in range(levels)), end]).flatten(2).cpu())
-        outputs.append(torch.stack([history.outputs[n] for n in range(levels)]).flatten(2).cpu())
+        states.append(torch.stack([*(history.states[n] for n in range(calls)), end]).flatten(2).cpu())
+        outputs.append(torch.stack([history.outputs[n] for n in range(calls)]).flatten(2).cpu())
     taus = np.array([float(level) for level in plan.levels])
     return Trajectory(taus, torch.cat(states, 1), torch.cat(outputs, 1))
+
+
+@dataclass
+class KeptWays:
+    """Plays of reference solutions of rising calls, as `Evaluator.samples` has them, that keep the last two's ways from the first
+    noises, so that the calls which find how many are enough need not be made again.
+
+    ways  by their calls
+    """
+
+    evaluator: Evaluator
+    ways: dict[int, Trajectory] = field(default_factory=dict)
+
+    def __call__(self, plan: Plan, first: int, last: int) -> Tensor:
+        """A plan's samples from the noises of numbers first .. last - 1. Raises NotFinite as `Evaluator.samples` does."""
+        of, calls = self.evaluator.subset(first, last), len(plan.rows)
+        if first or len(of) > _kept_at_once(of, calls):
+            return of.samples(plan)
+        way = way_of(of, plan)
+        if not bool(way.states[-1].isfinite().all()):
+            return of.samples(plan)  # which says where that began
+        self.ways = dict(list(self.ways.items())[-1:]) | {calls: way}
+        return way.states[-1].view_as(of.noise).to(of.noise)
+
+
+def joined(ways: Sequence[Trajectory]) -> Trajectory:
+    """The ways of all their samples, at the same levels."""
+    states, outputs = (torch.cat(each, 1) for each in ([w.states for w in ways], [w.outputs for w in ways]))
+    return Trajectory(ways[0].taus, states, outputs)
+
+
+def _kept_at_once(evaluator: Evaluator, levels: int) -> int:
+    """How many noises' ways of so many levels are kept at once."""
+    return NUMBERS // (2 * levels * evaluator.noise[0].numel())

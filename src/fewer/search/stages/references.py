@@ -19,7 +19,7 @@ from fewer.search.forecast import LEAST_NOISES, PIPELINE, least_held_out, probes
 from fewer.search.objective import Objective
 from fewer.search.stages.run import Run, Task
 from fewer.search.strategies.standards import LIKELY_BEST
-from fewer.search.trajectory import reference_trajectories
+from fewer.search.trajectory import KeptWays, Trajectory, joined, reference_trajectories
 
 # A tuned plan's error is about a third of a standard one's, and the reference is to be 10 times better than that: its error,
 # independent of the plan's, then makes the plan's look half a percent larger.
@@ -83,21 +83,32 @@ def _objective(task: Task, run: Run, standards: Sequence[Plan]) -> Objective:
     few = objective.first(probes(model, request))
     plans = [plan for plan in standards if plan.recipe in LIKELY_BEST] or standards[:1]
     doubling = Doubling(TUNED_SHARE, REFERENCE_SHARE, len(few), lambda made: run.affords(made, HALF))
+    ways = KeptWays(few.apart())
     found = (few if run.deadline.bounded else objective).with_reference(
         [few.samples(plan) for plan in plans], guidance=request.guidance, doubling=doubling,
-        progress=lambda stage: run.progress(stage, 0, None),
+        progress=lambda stage: run.progress(stage, 0, None), play=ways if run.deadline.bounded else None,
     )  # fmt: skip
-    return _on_its_way(objective, found.reference, request.guidance) if run.deadline.bounded else found
+    if not run.deadline.bounded:
+        return found
+    assert found.reference is not None  # as asked for
+    return _on_its_way(objective, found.reference, request.guidance, ways.ways.get(found.reference.enough))
 
 
-def _on_its_way(objective: Objective, reference: Reference | None, guidance: float | None) -> Objective:
+def _on_its_way(
+    objective: Objective, reference: Reference, guidance: float | None, known: Trajectory | None
+) -> Objective:
     """The objective with the samples of the fewest calls that are enough, and the way to them, which rows are fitted to: once for
     both, where evaluations are few.
+
+    known  the way from the first noises, where it was kept as the calls were found
     """
-    assert reference is not None  # it was found on the first noises
-    way = reference_trajectories(objective, guidance, reference.enough, len(objective))
+    n, made = len(objective), 0 if known is None else len(known)
+    ways = [] if known is None else [known]
+    if made < n:
+        ways.append(reference_trajectories(objective.subset(made, n), guidance, reference.enough, n))
+    way = joined(ways)
     target = way.states[-1].view_as(objective.noise[: len(way)]).to(objective.noise)
-    if len(way) < len(objective):
+    if len(way) < n:
         rest = objective.samples(reference_plan(objective.model, reference.enough, guidance), len(way))
         target = torch.cat([target, rest])
     coarse = replace(reference, samples=target, calls=reference.enough, nfe=reference.enough * passes_at(guidance))
