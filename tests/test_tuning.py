@@ -25,7 +25,7 @@ from fewer.samplers import standard_plans
 from fewer.search.objective import Objective, first_change
 from fewer.search.space import Space, check_keep, fits
 from fewer.search.strategies.evolution import Evolution
-from fewer.search.strategies.gauss_newton import GaussNewton
+from fewer.search.strategies.gauss_newton import GaussNewton, jacobian_of
 from fewer.search.strategy import Candidate
 from fewer.search.study import Study
 from fewer.solvers import compile_plan
@@ -164,6 +164,24 @@ def test_the_jacobian_with_kept_rows_is_the_jacobian(guided: fewer.Model) -> Non
     torch.testing.assert_close(slope, whole @ r, rtol=1e-4, atol=1e-9)
     assert spent < 8 * 16 * (1 + 0.75 * len(neighbours))
     assert any(name.startswith("scale") for name in space.names)
+
+
+def test_along_levels_the_jacobian_has_an_error_of_second_order(guided: fewer.Model) -> None:
+    """Half the width leaves a quarter of it; along weights and scales the width is none of theirs."""
+    task = problem(guided, 16, guidance=2.0)
+    space = Space(guided, (fewer.standard("dpmpp-2m", guided, 5, "logsnr", guidance=2.0),))
+    theta, here = space.vector(space.base), task.rollout(space.base)
+
+    def slopes(width: float) -> torch.Tensor:
+        jacobian = jacobian_of(task, space, theta, here, width)
+        return jacobian.changes.flatten(1).double() / jacobian.widths[:, None]
+
+    levels = torch.tensor([name.startswith(("start", "level")) for name in space.names])
+    wide, half, near = map(slopes, (0.2, 0.1, 0.02))
+    errors = [float((each - near)[levels].norm()) for each in (wide, half)]
+    assert 3 < errors[0] / errors[1] < 5
+    assert torch.equal(wide[~levels], half[~levels])
+    assert len(wide) == len(theta)
 
 
 def test_first_change_tells_a_call_from_the_step_after_it(model: fewer.Model) -> None:

@@ -31,7 +31,7 @@ RANKED = 12  # noises that a standard plan is ranked on, on average
 STEPS = 7  # on the levels from each start, with rows fitted anew
 CYCLES, TRIAL = 9, 4  # of Gauss-Newton, a Jacobian each, on all noises and on a quarter of them
 BASELINES, ROUNDS = 5, 1.25  # plans that the judge plays, and how often the first held-out noises
-TOWARDS_END = 80  # Jacobians times numbers of the plan, with which a descent from a fit is near its end
+TOWARDS_END = 65  # Jacobians times numbers of the plan, with which a descent from a fit is near its end
 FEWEST_NOISES = 8  # of a search
 NUMBERS_EACH = 16  # numbers that the samples of a search are to hold for each that is free in a plan
 LEAST_NOISES = 16  # with which an interval of any figure can be had
@@ -193,7 +193,7 @@ def numbers(nfe: int) -> int:
 
 def cycle(nfe: int) -> float:
     """Evaluations a noise of a Jacobian of Gauss-Newton, with the steps that it serves."""
-    return nfe * (5 + 0.4 * numbers(nfe))
+    return nfe * (5 + 0.4 * numbers(nfe) + 0.5 * (nfe + 1))
 
 
 def step_on_levels(nfe: int) -> float:

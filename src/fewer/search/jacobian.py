@@ -49,6 +49,18 @@ class Jacobian:
             slope += columns @ r
         return gram, slope
 
+    def centred(self, opposite: Sequence[int]) -> Jacobian:
+        """The Jacobian of central differences along the parameters whose opposite steps, by -widths, are its last columns:
+        (x(theta + h) - x(theta - h)) / 2 h.
+
+        opposite  indices of these parameters, in the order of the last columns
+        """
+        forward = len(self.widths) - len(opposite)
+        changes = self.changes[:forward].clone()
+        for i, back in zip(opposite, self.changes[forward:], strict=True):
+            changes[i].sub_(back).div_(2)
+        return Jacobian(changes, self.widths[:forward], self.parts)
+
     def updated(self, step: Tensor, change: Tensor, scale: Tensor) -> Jacobian:
         """The Jacobian that gives what a step (K,) has changed, (n, *shape), and is nearest to this one: J + (y - J s) v',
         v = scale^2 s / |scale s|^2.

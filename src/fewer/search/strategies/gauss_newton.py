@@ -15,7 +15,7 @@ from fewer.plan import Plan
 from fewer.plan.file import digest
 from fewer.registry import part
 from fewer.search.deadline import OutOfTime
-from fewer.search.jacobian import Rollout
+from fewer.search.jacobian import Jacobian, Rollout
 from fewer.search.objective import Objective
 from fewer.search.space import Space, Vector
 from fewer.search.strategy import NUMBERS, Candidate, Strategy
@@ -24,7 +24,7 @@ _SHRINK, _GROW, _TRIES, _AGAIN = 4.0, 6.0, 6, 2  # the last, tries of a step by 
 _DAMPING = 1e-2
 _NOTHING = 1e-200  # stands for 0 where no number changes anything, as guidance of passes that agree
 SCORED = "scored"  # key of the state of candidates whose errors are not those of the descent
-_WIDTHS = (0.1, 0.01, 0.0)  # of differences along the levels, at least that of the weights
+_WIDTHS = (0.1, 0.01, 0.0)  # of differences along the levels to either side, at least that of the weights
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,12 @@ class _Descent:
 class GaussNewton(Strategy):
     """theta <- theta - (J'J + damping diag(J'J))^-1 J'r, r the difference of plan and reference solution over all noises.
 
-    J is taken by forward differences: the network is only ever called forwards, so any network will do, and rows
+    J is taken by differences: the network is only ever called forwards, so any network will do, and rows
     before the first that a number changes are not played again. Trained networks are rough in their time: what a
     change of a single time step brings has little to do with what ten bring. So differences along the levels are wide
-    first (a tenth of a level's gap), and narrower where a step brings less than `tolerance`. The damping is divided
+    first (a tenth of a level's gap), and narrower where a step brings less than `tolerance`. Of so wide a difference to one side
+    most would be curvature, at which descents end before their time; along the levels they are taken to both sides, whose error is
+    of second order in the width. The damping is divided
     by 4 after a step that lowers the error and multiplied by 6 before another try. A sample that is more than 8 times
     the median error away has gone to another mode, where no small step brings it back from: its part of the error is
     capped there. After a step J is good for `secant` more, updated after each by what that has changed (Broyden 1965), as long as
@@ -180,7 +182,7 @@ class GaussNewton(Strategy):
         """The descent after the steps of one Jacobian, and its samples there; `here` are those where it stands, if known."""
         own, theta, damping = descent.within(space), np.array(descent.theta), descent.damping
         here = objective.rollout(own.plan(theta)) if here is None else here
-        jacobian = objective.jacobian(here, _neighbours(own, theta, _WIDTHS[descent.width], objective.model.dtype))
+        jacobian = jacobian_of(objective, own, theta, here, _WIDTHS[descent.width])
         errors, little, steps = objective.errors(here.samples), True, 0
         while steps <= self.secant:
             cap = cap_of(errors)
@@ -243,16 +245,16 @@ def consistent() -> GaussNewton:
     return GaussNewton(consistent=True)
 
 
-def _neighbours(space: Space, theta: Vector, width: float, dtype: torch.dtype) -> list[tuple[Plan, float]]:
-    """The plan moved along each number, and by how much: levels by `width`, all by what the rounding asks at least."""
-    least = 3 * torch.finfo(dtype).eps ** 0.5  # balances the network's rounding against the curvature
-    neighbours = []
-    for i, name in enumerate(space.names):
-        step = max(width, least) if name.startswith(("start", "level")) else least
-        moved = theta.copy()
-        moved[i] += step
-        neighbours.append((space.plan(moved), step))
-    return neighbours
+def jacobian_of(objective: Objective, space: Space, theta: Vector, here: Rollout, width: float) -> Jacobian:
+    """How the samples `here`, of the plan of `theta` (K,), change with each of its numbers: by forward differences along weights
+    and scales, as small as the rounding allows, and along levels by central ones, `width` to either side, or as small.
+    """
+    least = 3 * torch.finfo(objective.model.dtype).eps ** 0.5  # balances the network's rounding against the curvature
+    levels = [i for i, name in enumerate(space.names) if name.startswith(("start", "level"))]
+    steps = [max(width, least) if i in levels else least for i in range(len(theta))]
+    moves = [*enumerate(steps), *((i, -steps[i]) for i in levels)]
+    unit = np.eye(len(theta))
+    return objective.jacobian(here, [(space.plan(theta + step * unit[i]), step) for i, step in moves]).centred(levels)
 
 
 def nearest(errors: Sequence[Tensor]) -> int:
