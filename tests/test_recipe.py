@@ -69,6 +69,15 @@ def test_plans_of_unknown_origin_stand_for_themselves() -> None:
         scaled(problem(model(True)), passing(replace(unknown, recipe=UNKNOWN), "2h11", 2.0))
 
 
+def test_grids_that_place_levels_alike_are_one() -> None:
+    """Uniform and trailing differ by less than a hundredth of a step, and with them the ends of a descent; logsnr does not."""
+    uniform, trailing, logsnr = (fewer.standard("ddim", model(), 4, grid) for grid in ("uniform", "trailing", "logsnr"))
+    assert by_grid([trailing, logsnr, uniform]) == (trailing, logsnr)
+    assert by_grid([uniform, trailing, logsnr]) == (uniform, logsnr)
+    unknown = replace(trailing, recipe=Recipe())
+    assert by_grid([uniform, unknown]) == (uniform, unknown)
+
+
 def problem(of: fewer.Model) -> Objective:
     noise = fewer.sample(of, fewer.standard("ddim", of, 1), n=8)
     return Objective(of, noise, of.labels(8), noise)

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 
+import numpy as np
+
 from fewer.errors import InputError
 from fewer.integrations.as_it_is import as_it_is
 from fewer.models.model import Model
@@ -28,6 +30,8 @@ LIKELY_BEST = (
 )  # fmt: skip
 # those that add noise, where plans are judged by a figure of all samples
 LIKELY_NOISY = (Recipe("er-sde-3", "logsnr"), Recipe("dpmpp-2m-sde", "karras"), Recipe("ancestral", "karras"))
+
+ALIKE = 0.05  # of a step in tau: a descent from levels so near to another's ends where that does
 
 
 def kept_standards(model: Model, request: Request, nfe: int, late: Callable[[], bool] = lambda: False) -> list[Plan]:
@@ -123,9 +127,24 @@ class Standards(Strategy):
 
 
 def by_grid(plans: list[Plan]) -> tuple[Plan, ...]:
-    """The best plan of each grid, in the order given. Plans of no grid that is known stand for themselves."""
+    """The best plan of each grid, in the order given; of grids that place so few levels alike the first alone.
+
+    Plans of no grid that is known stand for themselves.
+    """
     best: dict[object, Plan] = {}
     for plan in plans:
         recipe = plan.recipe
         best.setdefault(len(best) if recipe.grid is None else (recipe.grid, recipe.passes), plan)
-    return tuple(best.values())
+    distinct: list[Plan] = []
+    for plan in best.values():
+        if plan.recipe.grid is None or not any(alike(plan, other) for other in distinct if other.recipe.grid):
+            distinct.append(plan)
+    return tuple(distinct)
+
+
+def alike(one: Plan, other: Plan) -> bool:
+    """Whether plans whose rows make the same passes have nearly the same levels: each step in tau within `ALIKE` of the other's."""
+    if one.recipe.passes != other.recipe.passes or len(one.rows) != len(other.rows):
+        return False
+    steps, others = (np.diff([float(level) for level in plan.levels]) for plan in (one, other))
+    return bool(np.allclose(steps, others, rtol=ALIKE, atol=0))
