@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fewer
+from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
 from fewer.guidance.pass_weights import PassWeights, pass_weights
 from fewer.models.schedules import betas, discrete
@@ -197,3 +198,17 @@ def test_another_rule_is_refused(model: fewer.Model, noises: Objective) -> None:
     base = fewer.standard("ddim", model, 4, "logsnr")
     with pytest.raises(fewer.InputError, match="needs classifier-free guidance"):
         next(QUICK.search(noises, Space(model, (base,)), [], 0))
+
+
+def test_a_plan_of_pass_weights_is_measured_at_the_scale_that_it_was_made_for(model: fewer.Model) -> None:
+    """Its rows have none: the plan's evidence has it, or the caller gives it."""
+    plan = fewer.standard("ddim", model, 4, "logsnr", guidance=SCALE)
+    weights = PassWeights((SCALE,), (1 - SCALE,))
+    same = replace(plan, rows=tuple(replace(row, guidance=weights) for row in plan.rows), evidence={"guidance": SCALE})
+    unknown = replace(same, evidence={})
+    error = fewer.measure(model, plan, n=16)["typical_error"].value
+    assert fewer.measure(model, same, n=16)["typical_error"].value == pytest.approx(error, rel=1e-4)
+    given = fewer.measure(model, unknown, n=16, guidance=SCALE)
+    assert given["typical_error"].value == pytest.approx(error, rel=1e-4)
+    with pytest.raises(InputError, match="guidance is missing"):
+        fewer.measure(model, unknown, n=16)

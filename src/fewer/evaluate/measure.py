@@ -25,12 +25,17 @@ from fewer.plan import Plan
 def reference_guidance(plan: Plan) -> float | None:
     """The scale of classifier-free guidance that a plan approximates: the one it was made for, or its rows' largest.
 
-    Rules that guide by more than that have it as `cfg`.
+    Rules that guide by more than that have it as `cfg`. Raises InputError where all rules are weights on passes, which have none.
     """
-    made_for = plan.evidence.get("guidance")
+    if (made_for := plan.evidence.get("guidance")) is not None:
+        return float(made_for)
     rules = [row.guidance.parameters() for row in plan.rows if row.guidance is not None]
-    scales = [float(rule["cfg"] if "cfg" in rule else rule["scale"]) for rule in rules]
-    return float(made_for) if made_for is not None else max(scales, default=None)
+    scales = [float(rule[name]) for rule in rules if (name := "cfg" if "cfg" in rule else "scale") in rule]
+    if rules and not scales:
+        raise InputError(
+            f"guidance is missing: the rows of plan {plan.name!r} have no scale; give the one it approximates"
+        )
+    return max(scales, default=None)
 
 
 @in_own_precision
