@@ -32,7 +32,7 @@ from fewer.models.quantised.grid import Format
 from fewer.noise import Stream, unit_noise
 
 CALLS, NOISES = 10, 128
-VERDICT = 512  # noises of a verdict of not being worse
+CLOSE = 1024  # noises that two near each other take
 LEVELS, EACH = 8, 16
 STEPS = 60  # of learned roundings, for each block
 
@@ -56,23 +56,24 @@ def samples(name: str, model: Model, seed: int, n: int = NOISES) -> Tensor:
 
 
 @cache
-def own(name: str, seed: int) -> Tensor:
+def own(name: str, seed: int, n: int) -> Tensor:
     """Samples of the network as it is."""
-    return samples(name, model_of(name), seed)
+    return samples(name, model_of(name), seed, n)
 
 
-def errors(name: str, model: Model, seed: int) -> Tensor:
+def errors(name: str, model: Model, seed: int, n: int = NOISES) -> Tensor:
     """Squared errors (n,) of a quantised network's samples."""
-    return squared_errors(samples(name, model, seed), own(name, seed))
+    return squared_errors(samples(name, model, seed, n), own(name, seed, n))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A network with a format of few bits."""
+    """A network with a format of few bits, and the noises of a comparison."""
 
     model: str
     bits: int
     how: tuple[tuple[str, Any], ...] = ()
+    noises: int = NOISES
 
     def made(self, rounding: Any, seed: int) -> QuantisedModel:
         """Quantised by a rounding."""
@@ -81,7 +82,7 @@ class Trial:
 
     def errors(self, rounding: Any, seed: int) -> Tensor:
         """Squared errors (n,) of samples with a rounding."""
-        return errors(self.model, self.made(rounding, seed).model, seed)
+        return errors(self.model, self.made(rounding, seed).model, seed, self.noises)
 
 
 TENSOR = Trial("digits", 3, (("per", "tensor"),))
@@ -101,8 +102,8 @@ def eight_bits(seed: int, sabotage: bool) -> Measured:
     """Sabotage: 4 bits."""
     bits = 4 if sabotage else 8
     made = quantised(model_of("digits"), bits, inputs=bits, states=states("digits", seed))
-    reference, models = fine("digits", seed, VERDICT), (made.model, model_of("digits"))
-    mine, its = (squared_errors(samples("digits", each, seed, VERDICT), reference.samples) for each in models)
+    reference, models = fine("digits", seed, CLOSE), (made.model, model_of("digits"))
+    mine, its = (squared_errors(samples("digits", each, seed, CLOSE), reference.samples) for each in models)
     return Measured(paired.ratio(mine, its), {"size, share of float32": made.share})
 
 
@@ -182,10 +183,12 @@ def gptq(seed: int, sabotage: bool) -> Measured:
 )
 def slim_llm(seed: int, sabotage: bool) -> Measured:
     """Sabotage: its bits are compared with three for every group."""
-    other = replace(GROUPS, bits=3) if sabotage else GROUPS
+    trial = replace(GROUPS, noises=CLOSE)
+    other = replace(trial, bits=3) if sabotage else trial
+    mine = trial.errors(SliMLLM(), seed)
     return Measured(
-        paired.ratio(GROUPS.errors(SliMLLM(), seed), other.errors("gptq", seed)),
-        {"against rounding to nearest": paired.ratio(GROUPS.errors(SliMLLM(), seed), GROUPS.errors("nearest", seed))},
+        paired.ratio(mine, other.errors("gptq", seed)),
+        {"against rounding to nearest": paired.ratio(mine, trial.errors("nearest", seed))},
     )
 
 

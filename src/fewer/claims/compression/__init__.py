@@ -1,1 +1,0 @@
-"""Claims of methods that make networks lighter."""
