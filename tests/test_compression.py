@@ -1,25 +1,21 @@
-"""Lighter networks: what units cost, exact choices, repairs that are exact where they can be, and folders that come back."""
+"""Lighter networks: what units cost, exact choices, and repairs that are exact where they can be."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import shutil
+import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from refused_commands import check_refused
 from small_networks import of, small_unet
 from torch import nn
 
 import fewer
 from fewer.blocks.find import network_of
-from fewer.cli.main import run
 from fewer.compression.allocate.erdos_renyi import ErdosRenyi
 from fewer.compression.allocate.knapsack import Global, Knapsack, Uniform, removed
 from fewer.compression.calibration import Calibration
@@ -38,26 +34,8 @@ from fewer.compression.units import WIDTHS, Group, find_units
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
 from fewer.evaluate.statistics.interval import Interval
-from fewer.models.model import Model
-from fewer.registry import parts
-from fewer.testing import compression
 from fewer.testing.compression import costs_of, subject_of
 from fewer.testing.models import transformer, unet
-
-SUITES = {
-    "score": compression.check_score, "allocator": compression.check_allocator, "recovery": compression.check_recovery,
-}  # fmt: skip
-
-FEW: dict[str, dict[str, int]] = {
-    "distillation": {"steps": 6, "batch": 8},
-    "distortion": {"points": 1},
-    "repaired-distortion": {"points": 1},
-}  # for seconds
-
-
-@pytest.mark.parametrize("part", [p for p in parts("compress") if p.role in SUITES], ids=lambda p: p.name)
-def test_parts_keep_the_promises_of_their_roles(part):
-    SUITES[part.role](part.make(**FEW.get(part.name, {})))
 
 
 def halved(subject: Subject) -> dict[str, torch.Tensor]:
@@ -280,81 +258,30 @@ def test_distillation_lowers_the_loss_and_more_steps_lower_it_more():
     assert losses[2] < losses[1] < losses[0]
 
 
-def folder(at: Path, model: Model) -> Path:
-    """The model as a folder in diffusers format."""
-    from diffusers import DDIMScheduler
-
-    network = network_of(model)
-    network.save_pretrained(at / ("unet" if "UNet" in type(network).__name__ else "transformer"))
-    DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False).save_pretrained(at / "scheduler")
-    return at
+def test_distillation_ends_where_its_loss_is_not_finite():
+    subject = subject_of(transformer(), WIDTHS)
+    light = cut(subject.network, subject.groups, kept := halved(subject))
+    next(light.parameters()).data.fill_(math.nan)
+    assert Distillation(steps=4, batch=8).recover(subject, light, kept) == 0
 
 
-@pytest.mark.parametrize(
-    ("model", "units"), [(unet(), "widths"), (transformer(4), "widths"), (transformer(4), "blocks")]
-)
-def test_a_light_folder_comes_back(model, units, tmp_path):
-    source = fewer.load(folder(tmp_path / "full", model))
+@pytest.mark.parametrize("harm", [10.0, math.nan])
+def test_a_recovery_that_does_harm_is_taken_back(harm):
+    """Farther outputs, and weights that are not finite."""
+
+    class Harmful:
+        def recover(self, subject, light, kept):
+            with torch.no_grad():
+                for parameter in light.parameters():
+                    parameter.mul_(harm)
+            return 3
+
     made = fewer.compress(
-        source, macs=0.8, units=units, tune_steps=1, noises=64, samples=8, batch=16, score="magnitude"
+        transformer(), macs=0.8, recovery=[Harmful()], noises=64, samples=8, batch=16, score="magnitude"
     )
-    out = made.save(tmp_path / "light")
-    again = fewer.load(out)
-    x = torch.randn(3, 1, 8, 8)
-    torch.testing.assert_close(again(x, 500.0, again.labels(3)), made.model(x, 500.0, again.labels(3)))
-    assert call_macs(again) <= 0.8 * call_macs(source)
-    evidence = json.loads((out / "evidence.json").read_text())
-    assert evidence["macs"] == {"full": call_macs(source), "light": call_macs(again)}
-    assert not any(path.name.startswith(".fewer-") for path in out.iterdir())
-    if units == "blocks":  # the configuration says it all
-        from diffusers import DiTTransformer2DModel
-
-        plain = DiTTransformer2DModel.from_pretrained(out / "transformer")
-        assert sum(p.numel() for p in plain.parameters()) == again.parameters
-    joint = fewer.load(tmp_path / "full")
-    assert len({made.model.hash, made.full.hash, again.hash}) == 3
-    assert made.model.hash in again.known_as()  # a plan of one knows the other, and not the full network
-    replace(joint, others=(replace(again, name="light"),))  # rows of a plan may call it
-
-
-@pytest.fixture(scope="module")
-def light_unet(tmp_path_factory):
-    """The folder of a light UNet."""
-    at = tmp_path_factory.mktemp("light")
-    source = fewer.load(folder(at / "full", unet()))
-    return fewer.compress(source, macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude").save(
-        at / "one"
-    )
-
-
-def test_a_light_network_can_be_made_lighter(light_unet, tmp_path):
-    again = fewer.compress(light_unet, macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude").save(
-        tmp_path / "two"
-    )
-    assert call_macs(fewer.load(again)) < call_macs(fewer.load(light_unet)) < call_macs(unet())
-
-
-def test_another_run_into_the_folder_leaves_nothing_of_the_first(tmp_path):
-    full = folder(tmp_path / "full", transformer(4))
-    common = [
-        "--tune-steps",
-        "0",
-        "--noises",
-        "64",
-        "--samples",
-        "8",
-        "--batch",
-        "16",
-        "--score",
-        "magnitude",
-        "--out",
-        str(tmp_path / "light"),
-    ]
-    assert run(["compress", str(full), "--macs", "0.8", *common]) == 0
-    assert (tmp_path / "light" / "transformer" / "light.json").exists()
-    assert run(["compress", str(full), "--macs", "0.8", "--units", "blocks", *common]) == 0
-    assert not (tmp_path / "light" / "transformer" / "light.json").exists()
-    assert call_macs(fewer.load(tmp_path / "light")) < call_macs(fewer.load(full))
+    assert made.steps == 3
+    assert made.loss[0] == made.loss[1] < math.inf
+    assert all(bool(parameter.isfinite().all()) for parameter in network_of(made.model).parameters())
 
 
 def test_single_weights_become_zeros_that_stay_zeros():
@@ -399,30 +326,6 @@ def test_random_masks_have_the_densities_of_random_graphs(densities):
     constants = [p * g.size / (sum(shapes[g]) if densities == "er" else 1) for g, p in partly.items()]
     steps = [g.step / (sum(shapes[g]) if densities == "er" else 1) for g in partly]
     assert max(constants) - min(constants) <= max(steps) + 1e-9
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ("--macs 0", "macs is 0.0; expected a share between 0 and 1"),
-        ("--macs 1", "macs is 1.0"), ("--macs -0.5", "macs is -0.5"), ("--macs nan", "macs is nan"),
-        ("--size 1.5", "size is 1.5"), ("", "expected one of macs, size and ms"), ("--ms 0", "ms is 0.0"),
-        ("--ms 1e9 --batch 4", "a sample here already"),
-        ("--macs 0.5 --size 0.5", "macs and size given"),
-        ("--macs 0.01", "cannot be cut to 0.01 of its multiply-adds"),
-        ("--macs 0.5 --units rows", "units is 'rows'"), ("--macs 0.5 --units blocks", "has no blocks"),
-        ("--macs 0.5 --score nothing", "compress has no 'nothing'"),
-        ("--macs 0.5 --score knapsack", "score is 'knapsack'"), ("--macs 0.5 --allocator magnitude", "allocator is 'magnitude'"),
-        ("--macs 0.5 --data {folder}/large.npz", "large.npz"), ("--macs 0.5 --features pixels", "give --data too"),
-        ("--macs 0.5 --tune-steps -1", "tune-steps"), ("--macs 0.5 --dtype float16", "made lighter in float32"),
-        ("--macs 0.5 --units weights --allocator erdos-renyi --score erdos-renyi", "score is 'erdos-renyi'"),
-        ("--macs 0.5 --allocator erdos-renyi --samples 8", "erdos-renyi is for single weights"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_one_line_and_nothing_is_written(options, says, tmp_path, capsys):
-    full = folder(tmp_path / "full", unet())
-    np.savez(tmp_path / "large.npz", x=np.zeros((16, 9, 9, 1), np.uint8))
-    check_refused(f"compress {full} --out {{out}} {options}", says, tmp_path, capsys)
 
 
 class Stand:
@@ -481,56 +384,6 @@ def test_networks_without_units_are_refused():
 def test_features_need_data():
     with pytest.raises(InputError, match="data is missing"):
         fewer.compress(transformer(), macs=0.8, features="pixels")
-
-
-def test_models_that_come_from_no_folder_cannot_be_written(tmp_path):
-    made = fewer.compress(transformer(), macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude")
-    with pytest.raises(InputError, match="not loaded from a folder"):
-        made.save(tmp_path / "light")
-    assert not (tmp_path / "light").exists()
-
-
-@pytest.mark.parametrize("change", [
-    lambda part: (part / "light.json").write_text("[]"),
-    lambda part: (part / "light.json").write_text('{"version": 1, "heads": {"nowhere": 2}}'),
-    lambda part: (part / "light.json").write_text('{"version": 2, "heads": {}}'),
-    lambda part: (part / "config.json").write_text(
-        (part / "config.json").read_text().replace('"block_out_channels": [\n    8,', '"block_out_channels": [\n    4,')
-    ),
-])  # fmt: skip
-def test_damaged_light_folders_are_refused(change, light_unet, tmp_path):
-    out = shutil.copytree(light_unet, tmp_path / "light")
-    fewer.load(out)
-    change(out / "unet")
-    with pytest.raises(InputError):
-        fewer.load(out)
-
-
-def test_failed_runs_leave_nothing_behind(tmp_path, monkeypatch):
-    full = folder(tmp_path / "full", unet())
-
-    def fails(*given: object, **named: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("fewer.compression.folder.write_network", fails)
-    status = run(
-        [
-            "compress",
-            str(full),
-            "--macs",
-            "0.8",
-            "--tune-steps",
-            "0",
-            "--noises",
-            "64",
-            "--samples",
-            "8",
-            "--out",
-            str(tmp_path / "o"),
-        ]
-    )
-    assert status == 2
-    assert not (tmp_path / "o").exists()
 
 
 def test_costs_say_what_is_left():

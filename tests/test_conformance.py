@@ -22,7 +22,18 @@ from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.registry import PROCEDURE, ROLES, Part, parts
 from fewer.samplers import standard, standard_plans
 from fewer.search.limit import Limit
-from fewer.testing import blocks, grids, guidance, measures, models, processes, quantise, solvers, strategies
+from fewer.testing import (
+    blocks,
+    compression,
+    grids,
+    guidance,
+    measures,
+    models,
+    processes,
+    quantise,
+    solvers,
+    strategies,
+)
 
 # values of settings without a default, by their names
 SETTINGS = {
@@ -76,6 +87,27 @@ def test_plan_policies(part):
 @of("block policy")
 def test_block_policies(part):
     blocks.check(part.make())
+
+
+@of("score")
+def test_scores(part):
+    compression.check_score(part.make())
+
+
+# settings of parts that play or train a network again and again, for seconds
+FEW: dict[str, dict[str, int]] = {
+    "distillation": {"steps": 6, "batch": 8}, "distortion": {"points": 1}, "repaired-distortion": {"points": 1},
+}  # fmt: skip
+
+
+@of("allocator")
+def test_allocators(part):
+    compression.check_allocator(part.make(**FEW.get(part.name, {})))
+
+
+@of("recovery")
+def test_recoveries(part):
+    compression.check_recovery(part.make(**FEW.get(part.name, {})))
 
 
 @of("rounding")

@@ -214,6 +214,8 @@ def test_a_network_that_does_not_call_what_would_be_replaced_is_refused() -> Non
     model = fewer.Model.from_denoiser(Elsewhere(), fewer.load("digits").schedule, (1, 4, 4))
     with pytest.raises(InputError, match="does not call its attribute `module`"):
         quantised(model, 8, states=states_of(model, 1, 1))
+    with pytest.raises(InputError, match="does not call its attribute `module`"):
+        fewer.compress(model, macs=0.5)
 
 
 def test_a_folder_with_something_in_it_is_not_written_over(digits: fewer.Model, tmp_path: Path) -> None:

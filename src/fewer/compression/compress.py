@@ -22,7 +22,7 @@ from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import narrowed_before, save, stored_dtype
 from fewer.compression.recover.distillation import Distillation
 from fewer.compression.recover.least_squares import LeastSquares
-from fewer.compression.subject import Subject, with_network
+from fewer.compression.subject import Subject, check_called, with_network
 from fewer.compression.units import WIDTHS, Kind, find_units
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
@@ -131,6 +131,7 @@ def compress(
         raise InputError(
             f"dtype of {model.name} is {str(model.dtype).removeprefix('torch.')}; networks are made lighter in float32"
         )
+    check_called(model)
     groups = find_units(model, _kinds(units))
     report = progress or (lambda stage, done, total: None)
     bare = Subject(model, tuple(groups), Calibration(model, torch.empty(0), None, seed), size_of_batch, progress=report)
@@ -173,7 +174,8 @@ def lightened(
         earlier = copy.deepcopy(light.state_dict())
         with guarded("compress", repair), torch.inference_mode(False), torch.enable_grad():
             made += repair.recover(subject, light, kept)
-        if (after := subject.loss(light)) > loss:  # as a few steps at a high rate can do
+        after = subject.loss(light)
+        if not after <= loss:  # as a few steps at a high rate can do, and one that is not finite does
             light.load_state_dict(earlier)
         else:
             loss = after

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fewer.blocks.find import network_of
 from fewer.compression.calibration import Batch, Calibration
 from fewer.compression.units import Group
+from fewer.errors import InputError
 from fewer.models.model import Model
 
 FRESH = 1 << 20  # the first number of batches that networks are trained on
@@ -76,6 +77,23 @@ def caller(model: Model, network: nn.Module) -> Any:
 def with_network(model: Model, network: nn.Module) -> Model:
     """The model with another module in its network's place."""
     return replace(model, network=caller(model, network))
+
+
+def check_called(model: Model) -> None:
+    """Raise InputError where a module in the place of the network's own would not be called."""
+    calls: list[bool] = []
+    copied = copy.deepcopy(network_of(model))
+    hook = copied.register_forward_pre_hook(lambda module, args: calls.append(True))
+    try:
+        x = torch.zeros(1, *model.shape, dtype=torch.float32, device=model.device)
+        with torch.no_grad():
+            with_network(model, copied)(x, float(model.schedule.time(model.start)), model.labels(1))
+    finally:
+        hook.remove()
+    if not calls:
+        raise InputError(
+            f"the network of {model.name} does not call its attribute `module`, so no other can take its place"
+        )
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import shutil
@@ -22,7 +21,7 @@ from fewer.compression.quantise import Task
 from fewer.compression.quantise.inputs import Per as InputPer
 from fewer.compression.quantise.inputs import calibrated
 from fewer.compression.quantise.states import EACH, LEVELS, States, states_of
-from fewer.compression.subject import with_network
+from fewer.compression.subject import check_called, with_network
 from fewer.errors import InputError
 from fewer.files import write_json
 from fewer.models.model import Model
@@ -118,7 +117,7 @@ def quantised(
     has no such layer.
     """
     formats = _formats(model, bits, skip, Format(8, kind, per, group))
-    _check_called(model)
+    check_called(model)
     if (bits == "mixed") != (size is not None):
         raise InputError(
             f"bits are {bits!r:.80} and size is {size}; expected a size with 'mixed' bits, and with those alone"
@@ -148,23 +147,6 @@ def made(model: Model, found: Quantised) -> Model:
     facts = json.dumps({name: vars(grid) for name, grid in found.inputs.items()}, sort_keys=True)
     digest = hashlib.sha256(f"quantised {weights} {facts}".encode()).hexdigest()
     return replace(lighter, hash=digest, known_as=tuple, loaded=None)
-
-
-def _check_called(model: Model) -> None:
-    """Raise InputError where a module in the place of the network's own would not be called."""
-    calls: list[bool] = []
-    copied = copy.deepcopy(network_of(model))
-    hook = copied.register_forward_pre_hook(lambda module, args: calls.append(True))
-    try:
-        x = torch.zeros(1, *model.shape, dtype=torch.float32, device=model.device)
-        with torch.no_grad():
-            with_network(model, copied)(x, float(model.schedule.time(model.start)), model.labels(1))
-    finally:
-        hook.remove()
-    if not calls:
-        raise InputError(
-            f"the network of {model.name} does not call its attribute `module`, so no other can take its place"
-        )
 
 
 def code_budget(task: Task, size: float) -> int:

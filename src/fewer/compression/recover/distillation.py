@@ -43,7 +43,7 @@ class Distillation:
     features: float = 1.0
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
-        """As many gradient steps as there are `steps`. Raises FloatingPointError where the loss is no longer finite."""
+        """As many gradient steps as there are `steps`, or fewer where the loss is no longer finite."""
         rate = self.lr * min(1.0, relative_loss(subject, light) / ROUGH)
         zeros = masks(subject.groups, kept)
         return trained(subject, light, self.steps, rate, self._loss(subject, light, kept), lambda: masked(light, zeros))
@@ -75,8 +75,10 @@ def relative_loss(subject: Subject, light: nn.Module) -> float:
 def trained(
     subject: Subject, light: nn.Module, steps: int, lr: float, loss: Callable[[int], Tensor], after: Callable[[], None]
 ) -> int:
-    """The light network after so many steps of AdamW down the loss of a step's number, in eval mode again; `after` is called
-    after each. The steps made."""
+    """The light network after so many steps of AdamW down the loss of a step's number; `after` is called after each.
+
+    The number of steps that were made: it ends before one whose loss is not finite.
+    """
     light.requires_grad_(True)
     optimizer = torch.optim.AdamW(light.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
     try:
@@ -86,7 +88,7 @@ def trained(
             )
             value = loss(step)
             if not bool(value.isfinite()):
-                raise FloatingPointError(f"the loss of step {step} of the recovery is {float(value)}")
+                return step
             optimizer.zero_grad()
             value.backward()
             nn.utils.clip_grad_norm_(light.parameters(), 1.0)

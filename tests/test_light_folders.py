@@ -1,0 +1,144 @@
+"""Folders of lighter networks: they come back as they were written, whole or not at all, and bad input is one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from refused_commands import check_refused
+
+import fewer
+from fewer.blocks.find import network_of
+from fewer.cli.main import run
+from fewer.errors import InputError
+from fewer.evaluate.cost.price import call_macs
+from fewer.models.model import Model
+from fewer.testing.models import transformer, unet
+
+
+def folder(at: Path, model: Model) -> Path:
+    """The model as a folder in diffusers format."""
+    from diffusers import DDIMScheduler
+
+    network = network_of(model)
+    network.save_pretrained(at / ("unet" if "UNet" in type(network).__name__ else "transformer"))
+    DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False).save_pretrained(at / "scheduler")
+    return at
+
+
+@pytest.mark.parametrize(
+    ("model", "units"), [(unet(), "widths"), (transformer(4), "widths"), (transformer(4), "blocks")]
+)
+def test_a_light_folder_comes_back(model, units, tmp_path):
+    source = fewer.load(folder(tmp_path / "full", model))
+    made = fewer.compress(
+        source, macs=0.8, units=units, tune_steps=1, noises=64, samples=8, batch=16, score="magnitude"
+    )
+    out = made.save(tmp_path / "light")
+    again = fewer.load(out)
+    x = torch.randn(3, 1, 8, 8)
+    torch.testing.assert_close(again(x, 500.0, again.labels(3)), made.model(x, 500.0, again.labels(3)))
+    assert call_macs(again) <= 0.8 * call_macs(source)
+    evidence = json.loads((out / "evidence.json").read_text())
+    assert evidence["macs"] == {"full": call_macs(source), "light": call_macs(again)}
+    assert not any(path.name.startswith(".fewer-") for path in out.iterdir())
+    if units == "blocks":  # the configuration says it all
+        from diffusers import DiTTransformer2DModel
+
+        plain = DiTTransformer2DModel.from_pretrained(out / "transformer")
+        assert sum(p.numel() for p in plain.parameters()) == again.parameters
+    joint = fewer.load(tmp_path / "full")
+    assert len({made.model.hash, made.full.hash, again.hash}) == 3
+    assert made.model.hash in again.known_as()  # a plan of one knows the other, and not the full network
+    replace(joint, others=(replace(again, name="light"),))  # rows of a plan may call it
+
+
+@pytest.fixture(scope="module")
+def light_unet(tmp_path_factory):
+    """The folder of a light UNet."""
+    at = tmp_path_factory.mktemp("light")
+    source = fewer.load(folder(at / "full", unet()))
+    return fewer.compress(source, macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude").save(
+        at / "one"
+    )
+
+
+def test_a_light_network_can_be_made_lighter(light_unet, tmp_path):
+    again = fewer.compress(light_unet, macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude").save(
+        tmp_path / "two"
+    )
+    assert call_macs(fewer.load(again)) < call_macs(fewer.load(light_unet)) < call_macs(unet())
+
+
+def test_another_run_into_the_folder_leaves_nothing_of_the_first(tmp_path):
+    full = folder(tmp_path / "full", transformer(4))
+    common = f"--tune-steps 0 --noises 64 --samples 8 --batch 16 --score magnitude --out {tmp_path / 'light'}".split()
+    assert run(["compress", str(full), "--macs", "0.8", *common]) == 0
+    assert (tmp_path / "light" / "transformer" / "light.json").exists()
+    assert run(["compress", str(full), "--macs", "0.8", "--units", "blocks", *common]) == 0
+    assert not (tmp_path / "light" / "transformer" / "light.json").exists()
+    assert call_macs(fewer.load(tmp_path / "light")) < call_macs(fewer.load(full))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--macs 0", "macs is 0.0; expected a share between 0 and 1"),
+        ("--macs 1", "macs is 1.0"), ("--macs -0.5", "macs is -0.5"), ("--macs nan", "macs is nan"),
+        ("--size 1.5", "size is 1.5"), ("", "expected one of macs, size and ms"), ("--ms 0", "ms is 0.0"),
+        ("--ms 1e9 --batch 4", "a sample here already"),
+        ("--macs 0.5 --size 0.5", "macs and size given"),
+        ("--macs 0.01", "cannot be cut to 0.01 of its multiply-adds"),
+        ("--macs 0.5 --units rows", "units is 'rows'"), ("--macs 0.5 --units blocks", "has no blocks"),
+        ("--macs 0.5 --score nothing", "compress has no 'nothing'"),
+        ("--macs 0.5 --score knapsack", "score is 'knapsack'"), ("--macs 0.5 --allocator magnitude", "allocator is 'magnitude'"),
+        ("--macs 0.5 --data {folder}/large.npz", "large.npz"), ("--macs 0.5 --features pixels", "give --data too"),
+        ("--macs 0.5 --tune-steps -1", "tune-steps"), ("--macs 0.5 --dtype float16", "made lighter in float32"),
+        ("--macs 0.5 --units weights --allocator erdos-renyi --score erdos-renyi", "score is 'erdos-renyi'"),
+        ("--macs 0.5 --allocator erdos-renyi --samples 8", "erdos-renyi is for single weights"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_nothing_is_written(options, says, tmp_path, capsys):
+    full = folder(tmp_path / "full", unet())
+    np.savez(tmp_path / "large.npz", x=np.zeros((16, 9, 9, 1), np.uint8))
+    check_refused(f"compress {full} --out {{out}} {options}", says, tmp_path, capsys)
+
+
+def test_models_that_come_from_no_folder_cannot_be_written(tmp_path):
+    made = fewer.compress(transformer(), macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude")
+    with pytest.raises(InputError, match="not loaded from a folder"):
+        made.save(tmp_path / "light")
+    assert not (tmp_path / "light").exists()
+
+
+@pytest.mark.parametrize("change", [
+    lambda part: (part / "light.json").write_text("[]"),
+    lambda part: (part / "light.json").write_text('{"version": 1, "heads": {"nowhere": 2}}'),
+    lambda part: (part / "light.json").write_text('{"version": 2, "heads": {}}'),
+    lambda part: (part / "config.json").write_text(
+        (part / "config.json").read_text().replace('"block_out_channels": [\n    8,', '"block_out_channels": [\n    4,')
+    ),
+])  # fmt: skip
+def test_damaged_light_folders_are_refused(change, light_unet, tmp_path):
+    out = shutil.copytree(light_unet, tmp_path / "light")
+    fewer.load(out)
+    change(out / "unet")
+    with pytest.raises(InputError):
+        fewer.load(out)
+
+
+def test_failed_runs_leave_nothing_behind(tmp_path, monkeypatch):
+    full = folder(tmp_path / "full", unet())
+
+    def fails(*given: object, **named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fewer.compression.folder.write_network", fails)
+    options = f"--macs 0.8 --tune-steps 0 --noises 64 --samples 8 --out {tmp_path / 'o'}"
+    assert run(["compress", str(full), *options.split()]) == 2
+    assert not (tmp_path / "o").exists()
