@@ -4,12 +4,9 @@ import json
 import math
 import sys
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parents[1]))  # the benchmarks are no installed package
 
 import fewer
 from benchmarks.leaderboard import board, command
