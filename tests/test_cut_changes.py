@@ -42,7 +42,7 @@ def test_networks_are_the_owners_between_turns_and_whatever_ends_a_call(name: st
     first = model(x, 500.0, labels)
     assert held(pipe) == before
     if end == "raised":
-        with pytest.raises(Exception, match=""):
+        with pytest.raises(Exception, match=r"\w"):
             model.network.cut(x[:, :1, :1], 500.0)
     elif end == "finished":
         model.network.cut.finished(model.network.cut.noise)

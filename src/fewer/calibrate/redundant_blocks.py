@@ -47,7 +47,7 @@ def redundant_blocks(
 ) -> list[Change]:
     """Residual blocks, those first that change their representation least, along the plan's own trajectories.
 
-    The inputs of the shape distance (`stochastic-shape`) are the plan's rows, whose levels of noise the network is told; the
+    The inputs of the shape distance (`stochastic-shape`) are the plan's rows, whose levels of noise the network is given; the
     responses to one are the hidden vectors at all places (tokens, pixels) of all samples, on their way into the block and out
     of it, in the principal `components` of both together. It is divided by the root mean square of the vectors on their way
     in. That features are near says that the block does little to them up to a rotation, not that the sample is near without

@@ -25,7 +25,7 @@ FRESH = 1 << 20  # the first number of batches that networks are trained on
 class Subject:
     """A model with the groups of its units and its calibration states, in `batches` batches of `batch`.
 
-    progress  is told of long work: (stage, done, total)
+    progress  called during long work: (stage, done, total)
     """
 
     model: Model

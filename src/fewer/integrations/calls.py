@@ -40,9 +40,9 @@ class Arguments:
 
     @property
     def time(self) -> Any:
-        """What the network is told as its time, where it is told one; else None."""
-        told = self.kwargs.get("timestep", self.args[1] if len(self.args) > 1 else None)
-        return told if isinstance(told, Tensor | float | int) and torch.as_tensor(told).numel() == 1 else None
+        """The time that the network is given, where it is given one; else None."""
+        time = self.kwargs.get("timestep", self.args[1] if len(self.args) > 1 else None)
+        return time if isinstance(time, Tensor | float | int) and torch.as_tensor(time).numel() == 1 else None
 
     def with_x(self, x: Tensor) -> Arguments:
         """The same with another sample."""
@@ -106,7 +106,7 @@ class Call:
 
     run   gives the network's output, of whatever kind, for the arguments of some rows
     node  of what the pipeline was given as the output
-    told  that itself: the outputs of the rows that had been run, again and again
+    returned  that itself: the outputs of the rows that had been run, again and again
     """
 
     network: nn.Module
@@ -114,7 +114,7 @@ class Call:
     run: Callable[[Arguments, range], Any]
     node: Node = field(default_factory=Node)
     outputs: dict[int, Tensor] = field(default_factory=dict)
-    told: Tensor | None = None
+    returned: Tensor | None = None
     whole: Any = None
 
     def __len__(self) -> int:
@@ -136,16 +136,16 @@ class Call:
         self.outputs.update(zip(span, out, strict=True))
 
     def tell(self, like: Call | None) -> Any:
-        """What the pipeline is told: where no row was run, zeros in the place of the output of a call like this one."""
-        if not self.outputs and (like is None or like.told is None):
+        """What the pipeline gets: where no row was run, zeros in the place of the output of a call like this one."""
+        if not self.outputs and (like is None or like.returned is None):
             self.need(range(len(self)))
-        if self.outputs or like is None or like.told is None:
+        if self.outputs or like is None or like.returned is None:
             known = [self.outputs[k] for k in sorted(self.outputs)]
-            told = torch.stack([self.outputs.get(k, known[k % len(known)]) for k in range(len(self))])
+            returned = torch.stack([self.outputs.get(k, known[k % len(known)]) for k in range(len(self))])
         else:
-            self.whole, told = like.whole, torch.zeros_like(like.told)
-        self.told = told
-        return retold(self.whole, Taped.of(told.clone(), self.node))
+            self.whole, returned = like.whole, torch.zeros_like(like.returned)
+        self.returned = returned
+        return rewrapped(self.whole, Taped.of(returned.clone(), self.node))
 
 
 def tensor(out: Any, network: nn.Module) -> Tensor:
@@ -160,7 +160,7 @@ def tensor(out: Any, network: nn.Module) -> Tensor:
     )
 
 
-def retold(out: Any, value: Tensor) -> Any:
+def rewrapped(out: Any, value: Tensor) -> Any:
     """A network's output, of the same kind, with these rows in the place of its first."""
     if isinstance(out, Tensor):
         return value

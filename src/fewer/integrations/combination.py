@@ -30,10 +30,10 @@ class Combination:
 
     def of(self, *rows: Sequence[Tensor]) -> Tensor:
         """What goes to `step` where pass p has the outputs rows[p], one for each sample; all passes, where one is given."""
-        told = rows if len(rows) > 1 else rows * len(self.passes)
+        outputs = rows if len(rows) > 1 else rows * len(self.passes)
         given = {
             unit: row
-            for units, values in zip(self.passes, told, strict=True)
+            for units, values in zip(self.passes, outputs, strict=True)
             for unit, row in zip(units, values, strict=True)
         }
         leaves = {

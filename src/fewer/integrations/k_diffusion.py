@@ -92,8 +92,8 @@ def levels_of(plan: Plan, flow: bool | None = None) -> list[float]:
 def _part(plan: Plan, given: Sequence[float]) -> tuple[Plan, int, bool]:
     """The part of the plan whose levels are the given sigmas, the number of its first row, and whether they are a flow's."""
     check_playable(plan)
-    told = (plan.model or {}).get("schedule")
-    for flow in (False, True) if told is None else (is_flow(told),):
+    schedule = (plan.model or {}).get("schedule")
+    for flow in (False, True) if schedule is None else (is_flow(schedule),):
         levels = sigmas_of([float(tau) for tau in plan.levels], flow)
         for first in range(len(levels) - len(given) + 1):
             if len(given) > 1 and np.allclose(levels[first : first + len(given)], given, rtol=SAME, atol=NEAR_ZERO):
@@ -114,7 +114,7 @@ def _rows(plan: Plan, first: int, n: int) -> Plan:
 
 
 def check_playable(plan: Plan) -> None:
-    """Raise InputError for what a model that is told x and sigma alone cannot play."""
+    """Raise InputError for what a model that is given x and sigma alone cannot play."""
     flow = is_flow((plan.model or {}).get("schedule"))
     for n, row in enumerate(plan.rows):
         late = row.t is not None and not (flow and np.allclose(float(row.t), 1000 * np.asarray(row.tau), atol=1e-3))

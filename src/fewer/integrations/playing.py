@@ -136,13 +136,13 @@ class Playing:
         """
         over = self.run.at == len(self.plan.rows)
         run = self.run if over else self.run.own(self.plan.name)
-        told = torch.as_tensor(timesteps).flatten()
-        rows = [row_of(self.times, t, self._here(run)) for t in told]
+        times = torch.as_tensor(timesteps).flatten()
+        rows = [row_of(self.times, t, self._here(run)) for t in times]
         if run.at is None:
             run.noised, run.noised_at = True, rows[0]
         levels = [
             float(self.frame.schedule.tau(t.item())) if n is None else self.scales.levels[n]
-            for n, t in zip(rows, told, strict=True)
+            for n, t in zip(rows, times, strict=True)
         ]
         numbers = torch.tensor(
             [(Scales.at(self.frame, tau, self.exploding), tau) for tau in levels], dtype=torch.float32
@@ -170,11 +170,11 @@ class Playing:
         assert run.at is not None
         return run, run.at
 
-    def time_of(self, told: Any) -> Any:
-        """What a network is told, where it is the time of a row, as it is under processes of whole times; else None."""
-        if told is None or not isinstance(self.frame.schedule, Discrete):
+    def time_of(self, time: Any) -> Any:
+        """A network's time where it is that of a row, as it is under processes of whole times; else None."""
+        if time is None or not isinstance(self.frame.schedule, Discrete):
             return None
-        return told if row_of(self.times, told, None) is not None else None
+        return time if row_of(self.times, time, None) is not None else None
 
     def starts_plainly(self) -> bool:
         """Whether the network's first input is unit noise itself."""
@@ -208,12 +208,12 @@ class Playing:
             what = "guidance" if row.guidance is not None else "blocks"
             raise InputError(f"plan {name!r} has {what} in row {n}; fewer.apply(plan, pipe) plays it")
 
-    def _check_next(self, n: int, told: Any) -> None:
+    def _check_next(self, n: int, time: Any) -> None:
         """Raises InputError where the pipeline tells another time of the next row than the plan's."""
         following = self.times[n + 1 : n + 2]
-        if told is not None and (not following or row_of(following, told, None) is None):
+        if time is not None and (not following or row_of(following, time, None) is None):
             raise InputError(
-                f"step is told {float(told):g} as the next time, which is not that of plan {self.plan.name!r}"
+                f"step is given {float(time):g} as the next time, which is not that of plan {self.plan.name!r}"
             )
 
     def _follow_batch(self, run: Run, n: int, sample: Tensor) -> None:

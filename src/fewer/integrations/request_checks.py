@@ -118,22 +118,22 @@ def check_left(plan: Plan, first: int) -> int:
 
 
 def one_time(timestep: Any) -> Any:
-    """The time of a step that is told sample by sample. Raises InputError where samples have several."""
-    told = torch.as_tensor(timestep)
-    if told.ndim == 0:
+    """The time of a step that is given sample by sample. Raises InputError where samples have several."""
+    time = torch.as_tensor(timestep)
+    if time.ndim == 0:
         return timestep
-    if not bool((told == told.flatten()[0]).all()):
+    if not bool((time == time.flatten()[0]).all()):
         raise InputError("step is given several times; the samples of a row have one")
-    return told.flatten()[0]
+    return time.flatten()[0]
 
 
 def row_of(times: Sequence[float], timestep: Any, here: int | None) -> int | None:
-    """The row that has a time, to the precision in which it is told; of several the one `here`, else the first; None for no row."""
-    told = torch.as_tensor(timestep)
-    coarse = told.is_floating_point() and told.itemsize < 4
-    within = torch.finfo(told.dtype).eps if coarse else 1e-6
-    away = abs(np.asarray(times, dtype=np.float32) - float(told))
-    if away.min() > within * max(abs(float(told)), 1e-3):
+    """The row of a time, to the precision in which that is given; of several the one `here`, else the first; None for no row."""
+    time = torch.as_tensor(timestep)
+    coarse = time.is_floating_point() and time.itemsize < 4
+    within = torch.finfo(time.dtype).eps if coarse else 1e-6
+    away = abs(np.asarray(times, dtype=np.float32) - float(time))
+    if away.min() > within * max(abs(float(time)), 1e-3):
         return None
     near = np.flatnonzero(away == away.min()).tolist()
     return here if here is not None and here in near else int(near[0])

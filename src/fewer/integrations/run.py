@@ -89,8 +89,8 @@ class Run:
 
     def _output(self, k: int, step: Step, x: Tensor, f: Tensor) -> Tensor:
         """u of the k-th row of the run at its state x, guided where the row guides."""
-        told = {"label": f} if self.turn is None else self.turn.passes(f)
-        passes = {condition: out.to(torch.float32) for condition, out in told.items()}
+        outputs = {"label": f} if self.turn is None else self.turn.passes(f)
+        passes = {condition: out.to(torch.float32) for condition, out in outputs.items()}
         if step.row.guidance is None:
             return output(step, x, None, lambda x_in, t, labels: passes["label"])
 

@@ -39,7 +39,7 @@ from fewer.integrations.run import Run
 from fewer.integrations.trained import OWN, described, frame, packed, unpacked
 from fewer.models.edge import in_own_precision
 from fewer.models.pipelines.scheduler_config import DECIDING, ENDING, class_named, planned_scheduler
-from fewer.models.pipelines.told_times import ByTime, WholeTimes
+from fewer.models.pipelines.whole_times import ByTime, WholeTimes
 from fewer.models.schedules import Discrete
 from fewer.plan import Plan
 from fewer.plan.file import from_json, migrate, to_json

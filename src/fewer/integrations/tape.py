@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from fewer.models.pipelines.whole_times import plainly
 
 
 @dataclass(eq=False)
@@ -95,8 +96,7 @@ class Taped(Tensor):
         """Every operation on tensors that are taped: it is done, and noted."""
         kwargs = kwargs or {}
         noted = Operation(func, *(_each(Taped, lambda each: each.node, given) for given in (args, kwargs)))
-        with torch._C.DisableTorchFunctionSubclass():
-            out = func(*args, **kwargs)
+        out = plainly(func, args, kwargs)
         if noted.writes:
             if isinstance(args[0], Taped):
                 args[0].node = Node(noted)

@@ -42,7 +42,7 @@ class Turn:
         return replace(self, last=[replace(call, outputs={}) for call in last.calls], expected=last.expected)
 
     def called(self, call: Call) -> object:
-        """What the pipeline is told as the output of this call: only the rows that are expected to count are run."""
+        """What the pipeline gets as the output of this call: only the rows that are expected to count are run."""
         k = len(self.calls)
         like = self.last[k] if k < len(self.last) and len(self.last[k]) == len(call) else None
         wanted = self._wanted(call)
@@ -104,10 +104,12 @@ class Turn:
         calls, made_of = {call.node: call for call in self.calls}, output.node.leaves()
         if not made_of or not all(leaf in calls for leaf in made_of):
             raise strange
-        told = {call.node: call.told for call in self.calls if call.node in made_of and call.told is not None}
-        if not _equal(output.node.played(told), plain(output)):
+        returned = {
+            call.node: call.returned for call in self.calls if call.node in made_of and call.returned is not None
+        }
+        if not _equal(output.node.played(returned), plain(output)):
             raise strange
-        combination = read(output.node, told)
+        combination = read(output.node, returned)
         if combination is None:
             raise strange
         return combination

@@ -79,7 +79,7 @@ class Angle:
     """alpha = cos t and sigma = sd sin t at times t from 0 to pi/2, sd the deviation of the data (TrigFlow: Lu & Song 2024, sCM).
 
     sigma_data  sd
-    top         what is told for pi/2: times are as many parts of it (1 for networks of sounds: Dance Diffusion)
+    top         what is given for pi/2: times are as many parts of it (1 for networks of sounds: Dance Diffusion)
     """
 
     sigma_data: float = 0.5
@@ -121,4 +121,4 @@ class Angle:
 
     def describe(self) -> str:
         """One short line for people."""
-        return f"angles, told as times from 0 to {self.top:.4g}, of data of deviation {self.sigma_data:g}"
+        return f"angles, given as times from 0 to {self.top:.4g}, of data of deviation {self.sigma_data:g}"

@@ -183,8 +183,12 @@ class VarianceExploding:
 
     def describe(self) -> str:
         """One short line for people."""
-        told = {"sigma": "", "sigma-1000": ", with 1000 sigma as time", "quarter-log": ", with log(sigma) / 4 as time"}
-        time = told.get(self.time_input, ", with 250 log(sigma) as time")
+        suffixes = {
+            "sigma": "",
+            "sigma-1000": ", with 1000 sigma as time",
+            "quarter-log": ", with log(sigma) / 4 as time",
+        }
+        time = suffixes.get(self.time_input, ", with 250 log(sigma) as time")
         return f"variance exploding, sigma from {self.sigma_min:g} to {self.sigma_max:g}{time}"
 
 
@@ -193,7 +197,7 @@ class Flow:
     """Straight paths, alpha = 1 - tau and sigma = tau, at network times N tau (N = 1000 in diffusers).
 
     steps   N; the cleanest trained level is taken as 1 / N, or 1 / 1000 of networks whose times are the levels (N = 1)
-    rising  for networks that are told N (1 - tau): 0 for noise
+    rising  for networks that are given N (1 - tau): 0 for noise
     """
 
     steps: int = 1000

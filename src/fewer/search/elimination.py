@@ -1,4 +1,4 @@
-"""Which rows need both passes: told by the fit of rows that all make both, at no further network call.
+"""Which rows need both passes, by the fit of rows that all make both, at no further network call.
 
 The rest of a row's least-squares fit without a pass follows from the normal equations of the fit with it. Backward elimination
 (Efroymson 1960) drops the second pass, and its use by all later rows, that is missed least, one after the other.

@@ -1,4 +1,4 @@
-"""Which rows need both passes, by forward selection: from rows with the label's pass alone, told by the fit at no further call.
+"""Which rows need both passes, by forward selection: from rows with the label's pass alone, by the fit at no further call.
 
 Sequential Attention (Yasuda et al. 2022, arXiv:2209.14881) adds to the selected regressors, one after the other, the one whose
 attention weight grows largest while the rest is trained. On a linear regression that is orthogonal matching pursuit (Pati,

@@ -1,4 +1,4 @@
-"""HAWQ-V2: more bits where the loss is more curved, told by the trace of the Hessian of each weight."""
+"""HAWQ-V2: more bits where the loss is more curved, by the trace of the Hessian of each weight."""
 
 from __future__ import annotations
 

@@ -92,9 +92,9 @@ class Endings:
         """The decision by the samples that end elsewhere: by the interval, and "not worse" also where none of so many ends
         elsewhere under a alone that their share is at most the margin. Either is wrong with 5 % chance at most.
         """
-        told = decide_share(self.elsewhere, margin)
+        decided = decide_share(self.elsewhere, margin)
         unseen = not self.alone and at_most(self.elsewhere.n) <= margin
-        return "not worse" if told == "cannot tell" and unseen else told
+        return "not worse" if decided == "cannot tell" and unseen else decided
 
 
 def decide_share(difference: Interval, margin: float) -> Decision:

@@ -115,7 +115,7 @@ def schedule_of(scheduler: Any) -> tuple[Schedule, str, float]:
     if name.startswith(("FlowMatch", "FlowMap")):
         if (scheduler.config.get("sigma_max") or 1) > 1:
             return _of_sigmas(name, scheduler.config), "noise", 0.5
-        rising = bool(config.get("invert_sigmas"))  # these networks are told 0 for noise, and predict D - eps
+        rising = bool(config.get("invert_sigmas"))  # these networks are given 0 for noise, and predict D - eps
         return Flow(config["num_train_timesteps"], rising), "data-flow" if rising else "flow", 0.5
     if name == "DDPMWuerstchenScheduler":
         return Cosine(float(config["s"]), _number(config, "scaler")), "noise", 0.5

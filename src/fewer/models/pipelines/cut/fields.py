@@ -160,8 +160,8 @@ def _defaults(pipe: Any, cut: Cut) -> PipelineDefaults | None:
     found = PipelineDefaults(type(theirs).__name__, settings(theirs), steps, None, shift)
     ours = own_scheduler(found)
     ours.set_timesteps(steps)
-    told, known = (torch.as_tensor(each.timesteps).double().cpu() for each in (theirs, ours))
-    return found if told.shape == known.shape and torch.allclose(told, known, rtol=1e-5) else None
+    theirs_at, ours_at = (torch.as_tensor(each.timesteps).double().cpu() for each in (theirs, ours))
+    return found if theirs_at.shape == ours_at.shape and torch.allclose(theirs_at, ours_at, rtol=1e-5) else None
 
 
 def hash_of_networks(pipe: Any) -> str:
@@ -175,11 +175,11 @@ def _digest(call: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(call.items()):
         if name not in ("num_inference_steps", "latents", "generator", "output_type", "return_dict"):
-            digest.update(f"{name} {_told(value)};".encode())
+            digest.update(f"{name} {_described(value)};".encode())
     return digest.hexdigest()
 
 
-def _told(value: Any) -> str:
+def _described(value: Any) -> str:
     """An argument as text: arrays by their content, and things that are none by their type."""
     match value:
         case Tensor() | np.ndarray():
@@ -187,9 +187,9 @@ def _told(value: Any) -> str:
         case None | bool() | int() | float() | str():
             return repr(value)
         case Mapping():
-            return str({str(key): _told(each) for key, each in value.items()})
+            return str({str(key): _described(each) for key, each in value.items()})
         case Sequence():
-            return str([_told(each) for each in value])
+            return str([_described(each) for each in value])
         case _ if hasattr(value, "tobytes"):  # an image of PIL
             return hashlib.sha256(value.tobytes()).hexdigest()
         case _:

@@ -57,16 +57,16 @@ class Joint:
         samples = self.given[1], sample
         if self.initial is None:
             self.initial = self.given[1].clone(), sample.clone()
-        told = [self._told(place, out, samples[place]) for place, out in enumerate((self.given[0], output))]
+        answers = [self._answer(place, out, samples[place]) for place, out in enumerate((self.given[0], output))]
         self.given = None
-        self.ask = self.loop.handed(_joined(told), _joined(samples))
+        self.ask = self.loop.handed(_joined(answers), _joined(samples))
         self.loop.steps += 1
         return sample.clone()
 
-    def _told(self, place: int, output: Tensor, sample: Tensor) -> Tensor:
+    def _answer(self, place: int, output: Tensor, sample: Tensor) -> Tensor:
         assert self.initial is not None
         asked = None if self.loop.asked is None else self._part(place, self.loop.asked)
-        return self.loop.told(output, sample, asked, self.initial[place])
+        return self.loop.answer(output, sample, asked, self.initial[place])
 
     def _part(self, place: int, whole: Tensor) -> Tensor:
         """A state's numbers in those of both."""

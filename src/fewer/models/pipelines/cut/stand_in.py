@@ -18,7 +18,7 @@ from fewer.models.pipelines.cut.exchange import Ask, Exchange, Handed, LetGo
 from fewer.models.pipelines.cut.joint import Joint, Second
 from fewer.models.pipelines.cut.known import Known, Process, held
 from fewer.models.pipelines.scheduler_config import DECIDING, ENDING
-from fewer.models.pipelines.told_times import ByTime, plainly
+from fewer.models.pipelines.whole_times import ByTime, plainly
 from fewer.models.schedules import Discrete, Flow
 
 TABLES = ("alphas_cumprod", "alphas", "betas")  # numbers of the training process, which some pipelines read
@@ -106,8 +106,14 @@ class StandIn:
         """Begin the loop. Its length is as asked for; its times will be those that are asked for."""
         listed = next((each for each in (timesteps, sigmas) if each is not None), None)
         self.length = self.num_inference_steps = int(num_inference_steps or 0) if listed is None else len(listed)
-        told = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu, **more}
-        self.given = {name: value for name, value in told.items() if value is not None}
+        arguments = {
+            "num_inference_steps": num_inference_steps,
+            "timesteps": timesteps,
+            "sigmas": sigmas,
+            "mu": mu,
+            **more,
+        }
+        self.given = {name: value for name, value in arguments.items() if value is not None}
         times = torch.linspace(self.top, 0, self.length + self.ends, dtype=torch.float32, device=device)
         self.timesteps = Times.of(times, self)
         if self.by_level:
@@ -159,7 +165,7 @@ class StandIn:
             return self.shown_as(self.joint.first(output, sample), return_dict)
         if self.initial is None:
             self.initial = sample.clone()
-        ask = self.handed(self.told(output, sample, self.asked, self.initial), sample)
+        ask = self.handed(self.answer(output, sample, self.asked, self.initial), sample)
         self.begin(ask, sample)
         return self.shown_as(ask.x.to(sample, copy=True), return_dict)  # in which the pipeline may write
 
@@ -185,7 +191,7 @@ class StandIn:
         """The output of a `step` that returns this state."""
         return Stepped(x, x, x) if return_dict else (x, x)
 
-    def told(self, output: Tensor, sample: Tensor, asked: Tensor | None, initial: Tensor) -> Tensor:
+    def answer(self, output: Tensor, sample: Tensor, asked: Tensor | None, initial: Tensor) -> Tensor:
         """The network's output at the state asked for: where the pipeline has put back data that it knows, or holds its first
         state, one that predicts them.
 
@@ -202,9 +208,9 @@ class StandIn:
                 "the pipeline changes the state between calls of its scheduler's step, as callbacks do: it cannot be asked for the "
                 "network's output at a state"
             )
-        told = output[:, : sample.shape[1]]
+        answer = output[:, : sample.shape[1]]
         of_known = self.process.output(found.data.double(), asked.to(sample).double(), t)
-        return torch.where(found.where, of_known.to(told), told)
+        return torch.where(found.where, of_known.to(answer), answer)
 
 
 class Times(Tensor):

@@ -14,7 +14,7 @@ from fewer.integrations.calls import Arguments
 from fewer.models.model import Model
 from fewer.models.pipelines.cut.stand_in import NotAsked, Stepped
 from fewer.models.pipelines.scheduler_config import schedule_of
-from fewer.models.pipelines.told_times import ByTime, WholeTimes
+from fewer.models.pipelines.whole_times import ByTime, WholeTimes
 
 DDIM = diffusers.DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False)
 

@@ -13,7 +13,7 @@ from fewer.models.schedules import Discrete
 
 
 class WholeTimes(Tensor):
-    """Float times (n,) whose `dtype` is told as that of whole numbers, also where they are sliced; each of them is a float.
+    """Float times (n,) whose `dtype` reads as that of whole numbers, also where they are sliced; each of them is a float.
 
     Some pipelines refuse schedulers of other times by it (self-attention guidance), or make whole numbers of that dtype.
     """
