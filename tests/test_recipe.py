@@ -112,7 +112,7 @@ def test_names_say_nothing_to_a_search(kind: str, tmp_path: Path, monkeypatch: p
             object.__setattr__(self, "name", self.name if name is None else name)
 
         def stopped(stage: str, done: int, total: int | None) -> None:
-            if stage.endswith("evaluations: standard") and done == 5:
+            if stage.endswith("evaluations: standard") and done == 2:
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(Plan, "__init__", renamed)
