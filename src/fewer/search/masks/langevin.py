@@ -11,6 +11,7 @@ falls linearly to 0, every step is taken, and the best state on the way is the r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from fewer.search.masks.choices import Array, Mask
 
 Energy = Callable[[Array], tuple[Array, Array]]  # of states (m, n): energies (m,) and gradients (m, n)
 
-_HALVINGS = 20
+_PRECISION = 1e-4  # of the threshold of flips, in temperatures: no probability is off by a larger share
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def flips(delta: Array, temperature: float, distance: float) -> Array:
     """Probabilities (m, n) of flips whose sum in each row is the distance, which is below n."""
     reach = 20 * temperature
     low, high = delta.min(1, keepdims=True) - reach, delta.max(1, keepdims=True) + reach
-    for _ in range(_HALVINGS):
+    halvings = math.ceil(math.log2(float((high - low).max()) / (_PRECISION * temperature)))
+    for _ in range(halvings):
         middle = (low + high) / 2
         many = expit((delta - middle) / temperature).sum(1, keepdims=True) > distance
         low, high = np.where(many, middle, low), np.where(many, high, middle)
