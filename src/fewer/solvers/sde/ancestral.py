@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from fewer.registry import part
-from fewer.solvers.sde.fresh import ratio
-from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
+from fewer.solvers.sde.fresh import KeepsNoise, ratio
+from fewer.solvers.trace import Level, Output, Trace, Vector
 
 
-class Renoises(OneLevelACall, ABC):
-    """A solver whose steps are (1 - tau') D + tau' (k eps + sqrt(1 - k^2) z), z fresh unit noise, none on the step to level 0."""
+class Renoises(KeepsNoise):
+    """Steps written as a new mixture of data and noise, (1 - tau') D + tau' (k eps + sqrt(1 - k^2) z), z fresh unit noise."""
 
-    @abstractmethod
-    def kept(self, here: Level, there: Level) -> float:
-        """k of a step to a level above 0: the share of the noise that it keeps."""
-
-    def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
-        """One call a level; all but the last add noise."""
-        x = trace.start
-        for here, there in pairwise(levels):
-            out = trace.call(x, here)
-            x = renoised(trace, out.data, out.noise, there, self.kept(here, there) if there.tau > 0 else 1.0)
-        return x
+    def moved(self, trace: Trace, x: Vector, out: Output, here: Level, there: Level, kept: float) -> Vector:
+        """The mixture at the next level, in which the state x is forgotten."""
+        return renoised(trace, out.data, out.noise, there, kept)
 
 
 @part(

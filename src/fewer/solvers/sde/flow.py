@@ -40,8 +40,8 @@ class FlowCPS(KeepsNoise):
         share("eta", self.eta)
 
     def kept(self, here: Level, there: Level) -> float:
-        """The share of the noise that a step keeps; 1 on that to level 0."""
-        return math.cos(self.eta * math.pi / 2) if there.tau > 0 else 1.0
+        """The share of the noise that a step keeps."""
+        return math.cos(self.eta * math.pi / 2)
 
 
 @part(
@@ -66,8 +66,8 @@ class Overshoot(KeepsNoise):
         share("c", self.c, math.inf)
 
     def kept(self, here: Level, there: Level) -> float:
-        """s_o / s' of the level tau_o; 1 on the step to level 0."""
-        if there.tau == 0 or self.c == 0:
+        """s_o / s' of the level tau_o."""
+        if self.c == 0:
             return 1.0
         low = max(there.tau - self.c * (here.tau - there.tau), 0.0)
         return low * (1 - there.tau) / (there.tau * (1 - low))

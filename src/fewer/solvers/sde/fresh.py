@@ -22,7 +22,7 @@ from itertools import pairwise
 from fewer.errors import InputError
 from fewer.levels import half_log_snr
 from fewer.solvers.forms import first_order
-from fewer.solvers.trace import Level, OneLevelACall, Trace, Vector
+from fewer.solvers.trace import Level, OneLevelACall, Output, Trace, Vector
 
 
 def ratio(here: Level, there: Level) -> float:
@@ -62,18 +62,22 @@ def refreshed(trace: Trace, step: Vector, noise: Vector, there: Level, kept: flo
 
 
 class KeepsNoise(OneLevelACall, ABC):
-    """A solver of first order, each of whose steps keeps a share of the noise."""
+    """A solver of first order, each of whose steps keeps a share of the noise; that to level 0 adds none."""
 
     @abstractmethod
     def kept(self, here: Level, there: Level) -> float:
-        """k of a step; 1 on that to level 0."""
+        """k of a step to a level above 0."""
+
+    def moved(self, trace: Trace, x: Vector, out: Output, here: Level, there: Level, kept: float) -> Vector:
+        """The state after a step from x with this output: the deterministic one with a share of its noise fresh."""
+        return refreshed(trace, first_order(x, (here, out), there), out.noise, there, kept)
 
     def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
         """One call a level; all but the last add noise."""
         x = trace.start
         for here, there in pairwise(levels):
             out = trace.call(x, here)
-            x = refreshed(trace, first_order(x, (here, out), there), out.noise, there, self.kept(here, there))
+            x = self.moved(trace, x, out, here, there, self.kept(here, there) if there.tau > 0 else 1.0)
         return x
 
 
