@@ -18,16 +18,20 @@ UNITS = 4096  # that a budget is divided into; costs are rounded up to them
 MOST = 2**16  # units of a budget that is not rounded
 
 
-def whole_units(costs: NDArray[np.floating[Any]], budget: float) -> NDArray[np.int64]:
-    """Costs as whole numbers of 1/4096 of the budget, rounded up, so that what fits in whole units fits; 4097 for more than it."""
-    unit = max(budget, 0.0) / UNITS
-    whole = np.ceil(costs / unit - 1e-9) if unit > 0 else np.where(costs > 0, UNITS + 1, 0)
-    return np.minimum(whole, UNITS + 1).astype(np.int64)
+def whole_units(costs: NDArray[np.floating[Any]], budget: float, units: int = UNITS) -> NDArray[np.int64]:
+    """Costs as whole numbers of one of `units` parts of the budget, rounded up, so that what fits in whole units fits; one more
+    than all for more than it.
+    """
+    unit = max(budget, 0.0) / units
+    whole = np.ceil(costs / unit - 1e-9) if unit > 0 else np.where(costs > 0, units + 1, 0)
+    return np.minimum(whole, units + 1).astype(np.int64)
 
 
-def in_units(costs: Sequence[NDArray[np.floating[Any]]], budget: float) -> tuple[list[NDArray[np.int64]], int]:
+def in_units(
+    costs: Sequence[NDArray[np.floating[Any]]], budget: float, units: int = UNITS
+) -> tuple[list[NDArray[np.int64]], int]:
     """Costs of all classes and the budget in whole units: without rounding where costs are whole numbers of one common unit of
-    which the budget has at most 65536, else of 1/4096 of the budget, costs rounded up.
+    which the budget has at most 65536, else of one of `units` parts of the budget, costs rounded up.
     """
     every = np.concatenate([each.ravel() for each in costs]) if costs else np.zeros(0)
     if bool((every == np.round(every)).all()) and budget >= 0:
@@ -35,7 +39,7 @@ def in_units(costs: Sequence[NDArray[np.floating[Any]]], budget: float) -> tuple
         whole = int(budget // unit)
         if whole <= MOST:
             return [np.minimum((each / unit).astype(np.int64), whole + 1) for each in costs], whole
-    return [whole_units(each, budget) for each in costs], UNITS
+    return [whole_units(each, budget, units) for each in costs], units
 
 
 def choose(options: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]], budget: int) -> list[int] | None:
