@@ -141,7 +141,8 @@ def compress(
     subject = replace(bare, calibration=states)
     light, kept, loss, made = lightened(subject, rated, allotted, repairs, costs)
     named = light_model(model, light, stored_dtype(model))
-    evidence = evidence_of(subject, named, None, scoring, count, size_of_batch)
+    report("samples of both networks", 0, 1)
+    evidence = evidence_of(model, named, scoring, count, size_of_batch, seed)
     numbers = {g.name: (len(kept[g.name]), g.size) for g in groups}
     choice = {
         "unit": unit, "limit": share, "units": units, "score": name_of("compress", rated),

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from fewer.blocks.find import network_of
-from fewer.compression.subject import Subject
 from fewer.engine import sample
 from fewer.evaluate.by_figure import ByFrechet, Difference
 from fewer.evaluate.cost.clock import clock_ratio
@@ -20,7 +19,6 @@ from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.models.model import Model
 from fewer.noise import Stream, unit_noise
-from fewer.plan import Plan
 from fewer.samplers import standard
 
 REPEATS = 12  # of the clock
@@ -83,14 +81,12 @@ class Evidence:
         }  # fmt: skip
 
 
-def evidence_of(subject: Subject, light: Model, plan: Plan | None, scoring: Scoring, n: int, batch: int) -> Evidence:
-    """Of a light model, by a plan (DPM-Solver++(2M) of 10 calls) from n held-out noises.
+def evidence_of(full: Model, light: Model, scoring: Scoring, n: int, batch: int, seed: int) -> Evidence:
+    """Of a light model, by DPM-Solver++(2M) of 10 calls from n held-out noises of a seed.
 
     The Frechet distance is to the scoring's data, or else to other samples of the full network by the same plan.
     """
-    full, seed = subject.model, subject.calibration.seed
-    plan = plan or standard("dpmpp-2m", full, 10, "logsnr")
-    subject.progress("samples of both networks", 0, 1)
+    plan = standard("dpmpp-2m", full, 10, "logsnr")
     noise = unit_noise(seed, Stream.HELD_OUT.numbers(n), full.shape, device=full.device)
     labels = full.labels(n)
     own = sample(full, plan, noise=noise, labels=labels, batch=batch, seed=seed)

@@ -7,16 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fewer.arguments import as_count, as_data, as_model
-from fewer.compression.calibration import Calibration
 from fewer.compression.compress import FEWEST, NOISES
 from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import EVIDENCE, source_of
 from fewer.compression.quantise.quantise import QuantisedModel, full_bits, quantised
-from fewer.compression.subject import Subject
 from fewer.errors import InputError
 from fewer.evaluate.scoring import scoring_of
 from fewer.models.edge import in_own_precision
@@ -100,10 +97,8 @@ def compress_bits(
         model, bits, size=size, kind=kind, group=group, rounding=rounding, inputs=inputs,
         data=images, seed=seed,
     )  # fmt: skip
-    nothing = Calibration(model, torch.zeros(1, *model.shape), None, seed)  # whose seed alone the evidence takes
-    evidence = evidence_of(
-        Subject(model, (), nothing, progress=report), made.model, None, scoring, count, size_of_batch
-    )
+    report("samples of both networks", 0, 1)
+    evidence = evidence_of(model, made.model, scoring, count, size_of_batch, seed)
     evidence = replace(evidence, bytes=(full_bits(model) // 8, made.bits // 8))
     choice = {
         "bits": bits, "size": size, "rounding": name_of("compress", rounding), "inputs": inputs, "group": group, "kind": kind,
