@@ -22,6 +22,7 @@ from fewer.compression.calibration import Calibration
 from fewer.compression.clocked import allotted_within, clocked_costs
 from fewer.compression.costs import Costs, counted_costs
 from fewer.compression.cut import cut
+from fewer.compression.quantise.compress import compress_bits
 from fewer.compression.recover.distillation import Distillation
 from fewer.compression.recover.least_squares import LeastSquares, reader
 from fewer.compression.scores.lamp import lamp
@@ -384,6 +385,8 @@ def test_networks_without_units_are_refused():
 def test_features_need_data():
     with pytest.raises(InputError, match="data is missing"):
         fewer.compress(transformer(), macs=0.8, features="pixels")
+    with pytest.raises(InputError, match="data is missing"):
+        compress_bits(transformer(), 8, features="pixels")
 
 
 def test_costs_say_what_is_left():

@@ -88,7 +88,7 @@ def compress_bits(
     """
     model, count = as_model(model), as_count(noises, "noises", FEWEST)
     images, size_of_batch = as_data(data, model), as_count(batch, "batch")
-    scoring = scoring_of(model, images, features, None) if images is not None else scoring_of(model, None, None, None)
+    scoring = scoring_of(model, images, features, None)
     scoring.check(count)
     report = progress or (lambda stage, done, total: None)
     report("calibration states", 0, 1)
