@@ -51,6 +51,19 @@ def refiner() -> Called:
     return tiny.silent(pipe), call
 
 
+def base() -> Called:
+    """It leaves its samples, which are D + s eps, at the first time of its 20 steps below 40 % of 1000."""
+    pooled = {"pooled_prompt_embeds": POOLED, "negative_pooled_prompt_embeds": 0 * POOLED}
+    call = TOLD | pooled | {"latents": tiny.drawn(SAMPLES, 4, 8, 8), "height": 16, "width": 16}
+    return tiny.stable_diffusion_xl().pipe, call | {"denoising_end": 0.6, "num_inference_steps": STEPS}
+
+
+def middle() -> Called:
+    """It goes on with what another pipeline has left, and hands it on."""
+    pipe, call = refiner()
+    return pipe, call | {"denoising_start": 0.3, "denoising_end": 0.7}
+
+
 def experts() -> Called:
     """Two networks, the second for times below the boundary."""
     pipe, call = tiny_video.wan()

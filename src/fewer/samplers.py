@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from fewer.arguments import as_count, as_model, as_number_or_none
 from fewer.errors import InputError
 from fewer.grids import Grid, Range, given_levels, levels
 from fewer.guidance.cfg import ClassifierFree, passes_at
+from fewer.models.ending import Ended, named
 from fewer.models.model import Model
 from fewer.models.schedules import VarianceExploding
 from fewer.noise import MOST
@@ -46,7 +48,7 @@ def standard(
     """
     model, nfe = as_model(model), as_count(nfe, "nfe")
     guidance, start = as_number_or_none(guidance, "guidance"), as_number_or_none(start, "start")
-    plan = _compiled(name, model, nfe, steps, guidance, start)
+    plan = named(model.schedule, compiled(name, model, nfe, steps, guidance, start))
     if (note := short_of_guidance(guidance, nfe)) is not None:
         warnings.warn(note, stacklevel=2)
     return plan
@@ -63,17 +65,18 @@ def short_of_guidance(guidance: float | None, *nfe: int) -> str | None:
     )
 
 
-def _compiled(
+def compiled(
     name: str | Solver, model: Model, nfe: int, steps: str | Grid | Sequence[float], guidance: float | None,
     start: float | None = None,
 ) -> Plan:  # fmt: skip
-    """The plan of `standard`."""
+    """The plan of `standard`, in the frame of the model's end where that is above the data (see fewer.models.ending)."""
     solver: Solver = resolve("solvers", name)
     calls = rows_for(model, nfe, guidance)
     with guarded("solvers", solver):
         n = solver.steps(calls)
     if start is not None and not (isinstance(steps, str) or callable(steps)):
         raise InputError(f"start is {start:g}, but the levels in steps have a start of their own")
+    start = None if start is None else float(_in_frame(model, start))
     span = Range(model.schedule, model.start if start is None else start)
     if isinstance(steps, str) or callable(steps):
         grid = name_of("grids", steps)
@@ -82,11 +85,22 @@ def _compiled(
         if model.beginning is not None and model.beginning.handed_on:
             taus = np.array([span.start, *taus[1:]])  # some grids begin below, where no such samples are
     else:
-        taus, grid = given_levels(steps, n), None
-    named = name_of("solvers", name)
+        taus, grid = _in_frame(model, given_levels(steps, n)), None
+    titled = name_of("solvers", name)
     with guarded("solvers", solver):
-        plan = compile_plan(solver, places(model, taus), calls, f"{named} {grid or 'given levels'}")
-    return replace(guided(plan, guidance, nfe), model=model.signature, recipe=Recipe(named, grid))
+        plan = compile_plan(solver, places(model, taus), calls, f"{titled} {grid or 'given levels'}")
+    return replace(guided(plan, guidance, nfe), model=model.signature, recipe=Recipe(titled, grid))
+
+
+def _in_frame(model: Model, taus: Any) -> Any:
+    """Levels in the frame of the model's end. Raises InputError for some that are not above that."""
+    if not isinstance(model.schedule, Ended):
+        return taus
+    if not np.all(model.schedule.counted(taus) > 0):
+        raise InputError(
+            f"steps go down to {np.min(taus):g}; samples of {model.name} are at level {model.schedule.end:g}"
+        )
+    return model.schedule.counted(taus)
 
 
 def rows_for(model: Model, nfe: int, guidance: float | None) -> int:
@@ -161,7 +175,7 @@ def _each(
     """The plans of these solvers on these grids that can be made."""
     for kind, grid in product(solvers, grids):
         with suppress(InputError):  # a grid that cannot place so few calls
-            yield _compiled(kind.name, model, nfe, grid.name, guidance)
+            yield compiled(kind.name, model, nfe, grid.name, guidance)
 
 
 def _distinct(plans: Iterable[Plan]) -> Iterator[Plan]:

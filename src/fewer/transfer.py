@@ -16,6 +16,7 @@ from torch import Tensor
 from fewer.engine import bind, check_fit, sample
 from fewer.engine.times import schedule_notes
 from fewer.errors import ForeignError, InputError, NotFinite, first_line
+from fewer.models.ending import counted
 from fewer.models.model import Model
 from fewer.plan import Plan
 
@@ -29,7 +30,7 @@ def transferred(model: Model, plan: Plan) -> tuple[Plan, list[str]]:
     sample is played, where it cannot be played: tensors of another shape than the samples' or the blocks', levels noisier
     than the network was trained for, guidance without an empty label, blocks or networks that are not there.
     """
-    plan.check(tuple(model.shape))
+    plan = counted(model.schedule, plan.check(tuple(model.shape)))
     fit, schedules = check_fit(model, plan), schedule_notes(model, plan)
     notes = ([] if fit is None else [fit]) + list(schedules.values())
     if notes:

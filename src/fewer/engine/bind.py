@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewer.blocks.actions import BlockActions, bound
 from fewer.engine.times import times
+from fewer.models.ending import counted
 from fewer.models.model import Model
 from fewer.plan import Coefficient, Plan, Row
 
@@ -50,8 +51,10 @@ class Step:
 def bind(model: Model, plan: Plan) -> list[Step]:
     """The plan's rows with the numbers that their networks' prediction types and schedules give them.
 
-    Raises InputError as `fewer.engine.times.times` and `fewer.blocks.actions.bound` do.
+    Raises InputError as `fewer.engine.times.times` and `fewer.blocks.actions.bound` do, and for a plan that ends elsewhere than
+    the model.
     """
+    plan = counted(model.schedule, plan)
     last_state: dict[int, int] = {}
     last_output: dict[int, int] = {}
     for n, row in enumerate(plan.rows):

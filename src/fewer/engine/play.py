@@ -20,6 +20,7 @@ from fewer.blocks.playing import Branches, Call, Played, playing
 from fewer.engine.bind import Step, bind
 from fewer.errors import InputError
 from fewer.guidance.passes import Passes, Past
+from fewer.models.ending import counted
 from fewer.models.model import Model
 from fewer.plan import Coefficient, Plan, Row
 
@@ -211,7 +212,9 @@ def begin(plan: Plan, noise: Tensor, fresh: Callable[[], Tensor]) -> Tensor:
 def begun(model: Model, plan: Plan, noise: Tensor, labels: Tensor | None, fresh: Callable[[], Tensor]) -> Tensor:
     """The state that a plan of a model starts with: `begin`, with the data of models that begin with noised ones."""
     x = begin(plan, noise, fresh)
-    return x if model.beginning is None else model.beginning.mixed(x, float(plan.start.tau), labels)
+    if model.beginning is None:
+        return x
+    return model.beginning.mixed(x, float(counted(model.schedule, plan).start.tau), labels)
 
 
 def _shift(x: Tensor, offset: Coefficient) -> Tensor:

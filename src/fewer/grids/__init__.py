@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fewer.errors import InputError
 from fewer.levels import s_of_tau, tau_of_s
+from fewer.models.ending import SAME, Ended
 from fewer.models.schedules import Schedule, VarianceExploding
 from fewer.registry import name_of, resolve
 
@@ -24,10 +25,16 @@ Levels = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Range:
-    """The levels that a grid may use: a schedule, from level `start` down to its cleanest trained level."""
+    """The levels that a grid may use: a schedule, from level `start` down to `end`, by default its cleanest trained level."""
 
     schedule: Schedule
     start: float
+    end: float | None = None
+
+    @property
+    def low(self) -> float:
+        """The cleanest level."""
+        return self.schedule.tau_min if self.end is None else self.end
 
     @property
     def t_start(self) -> float:
@@ -36,8 +43,8 @@ class Range:
 
     @property
     def t_end(self) -> float:
-        """Network time of the cleanest trained level."""
-        return float(self.schedule.time(self.schedule.tau_min))
+        """Network time of the cleanest level."""
+        return float(self.schedule.time(self.low))
 
     @property
     def unit(self) -> float:
@@ -55,8 +62,8 @@ class Range:
         That is s = sigma / alpha, or tau where the start is pure noise and s infinite (as diffusers does for flows).
         """
         if self.start < 1:
-            return s_of_tau(self.start), s_of_tau(self.schedule.tau_min)
-        return 1.0, self.schedule.tau_min
+            return s_of_tau(self.start), s_of_tau(self.low)
+        return 1.0, self.low
 
     def at_sigmas(self, sigma: Levels) -> Levels:
         """The levels of values spaced between `sigmas`."""
@@ -77,11 +84,26 @@ def levels(grid: str | Grid, span: Range, n: int) -> Levels:
     """
     if n < 1:
         raise InputError(f"a grid needs at least 1 call, got {n}")
-    taus = np.asarray(resolve("grids", grid)(span, n), dtype=np.float64)
+    taus = _down_to_end(grid, span, n) if isinstance(span.schedule, Ended) else _placed(grid, span, n)
     if taus.shape != (n,) or not (np.diff(taus) < 0).all() or not 0 < taus[-1] <= taus[0] <= 1:  # nan is none of these
         name = name_of("grids", grid)
         raise InputError(f"steps {name!r} cannot place {n} calls on this schedule ({span.schedule.describe()})")
     return taus
+
+
+def _placed(grid: str | Grid, span: Range, n: int) -> Levels:
+    return np.asarray(resolve("grids", grid)(span, n), dtype=np.float64)
+
+
+def _down_to_end(grid: str | Grid, span: Range, n: int) -> Levels:
+    """The levels of a grid in the network's own frame down to where its model ends, which calls go to and are not made at."""
+    schedule = span.schedule
+    assert isinstance(schedule, Ended)
+    own = Range(schedule.own, float(schedule.named(span.start)), schedule.end)
+    taus = _placed(grid, own, n + 1)
+    if len(taus) == n + 1 and abs(taus[-1] - schedule.end) < SAME:
+        return np.asarray(schedule.counted(taus[:-1]))
+    return np.asarray(schedule.counted(_placed(grid, own, n)))
 
 
 def given_levels(taus: Sequence[float], n: int) -> Levels:

@@ -40,7 +40,7 @@ def trigonometric(span: Range, n: int) -> Levels:
 
 def along(path: Path, span: Range, n: int) -> Levels:
     """n intervals regular in a path's time from the start to the cleanest trained level, the last ending at level 0."""
-    times = np.linspace(path.time(span.start), path.time(span.schedule.tau_min), n + 1)[:-1]
+    times = np.linspace(path.time(span.start), path.time(span.low), n + 1)[:-1]
     return np.array([span.start, *(path.tau(float(t)) for t in times[1:])])
 
 

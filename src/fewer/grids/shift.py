@@ -26,6 +26,6 @@ def shift(span: Range, n: int, m: float = 3.0) -> Levels:
     """
     if not 0 < m < math.inf:
         raise InputError(f"m is {m!r}; expected a positive factor of s = sigma / alpha")
-    start, end = (tau / (m - (m - 1) * tau) for tau in (span.start, span.schedule.tau_min))
+    start, end = (tau / (m - (m - 1) * tau) for tau in (span.start, span.low))
     v = np.linspace(start, end, n + 1)[:-1]
     return np.minimum(m * v / (1 + (m - 1) * v), span.start)  # not a rounding above it

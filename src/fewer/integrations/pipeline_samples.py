@@ -23,7 +23,7 @@ LARGEST = 4096.0  # diffusers' sigma at a level without data
 
 @dataclass(frozen=True)
 class Scales:
-    """Factors of the state x~ before each row, and at the end, where the sample is the data.
+    """Factors of the state x~ before each row, and at the end, where the sample is the data: at level 0 they are 1.
 
     levels   (N + 1) tau
     inputs   (N + 1) of the network's input
@@ -44,10 +44,11 @@ class Scales:
     @classmethod
     def of(cls, model: Model, levels: Sequence[float], exploding: bool) -> Scales:
         """Those of a plan's levels. `exploding` for samples D + s eps."""
-        rows = torch.tensor(levels[:-1], dtype=torch.float64)
-        inputs = model.affine(rows).c_in.expand_as(rows)
-        samples = (1 / (1 - rows)).clamp(max=1 + LARGEST) if exploding else inputs
-        return cls(tuple(levels), (*inputs.tolist(), 1.0), (*samples.tolist(), 1.0), noise_scale(model.schedule))
+        data = [1.0] if levels[-1] == 0 else []
+        above = torch.tensor(levels[: len(levels) - len(data)], dtype=torch.float64)
+        inputs = model.affine(above).c_in.expand_as(above)
+        samples = (1 / (1 - above)).clamp(max=1 + LARGEST) if exploding else inputs
+        return cls(tuple(levels), (*inputs.tolist(), *data), (*samples.tolist(), *data), noise_scale(model.schedule))
 
     @classmethod
     def at(cls, model: Model, tau: float, exploding: bool) -> float:

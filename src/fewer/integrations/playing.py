@@ -13,7 +13,7 @@ from fewer.batch import per_sample
 from fewer.errors import InputError
 from fewer.integrations.beginnings import check_scaled, first_state, is_plain
 from fewer.integrations.pipeline_samples import Scales, narrowed, with_values
-from fewer.integrations.request_checks import check_begins, one_time, row_of
+from fewer.integrations.request_checks import check_begins, ends_above, one_time, row_of
 from fewer.integrations.run import Run
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
@@ -180,6 +180,11 @@ class Playing:
         """Whether the network's first input is unit noise itself."""
         return is_plain(self.plan, self.scales.first)
 
+    @property
+    def end_time(self) -> float:
+        """The network's time at the plan's end, where that is above the data."""
+        return float(self.frame.schedule.time(float(self.plan.end)))
+
     def _here(self, run: Run) -> int | None:
         return run.at if run.at is not None else run.begin
 
@@ -195,6 +200,11 @@ class Playing:
 
     def _check(self, run: Run, n: int, timestep: Any, sample: Tensor) -> None:
         name = self.plan.name
+        if n >= len(self.plan.rows) and ends_above(self.plan):
+            raise InputError(
+                f"plan {name!r} ends at time {self.end_time:g}, and the pipeline goes on: call it with the denoising_end that the "
+                "plan was made for"
+            )
         if n >= len(self.plan.rows):
             raise InputError(f"plan {name!r} has been played to its end; call set_timesteps first")
         if run.state is None:  # once a run: the time may have to come from a GPU

@@ -44,6 +44,11 @@ def begins_below(plan: Plan) -> bool:
     return "begins" in (plan.model or {})
 
 
+def ends_above(plan: Plan) -> bool:
+    """Whether a plan ends above the data, for calls whose samples another pipeline goes on with (`denoising_end`)."""
+    return float(plan.end) > 0
+
+
 def handed_on(plan: Plan) -> bool:
     """Whether a plan was made for calls that begin with samples which another pipeline hands on (`denoising_start`)."""
     return "handed_on" in (plan.model or {})

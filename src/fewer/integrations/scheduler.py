@@ -31,6 +31,7 @@ from fewer.integrations.request_checks import (
     check_left,
     check_lists,
     check_number,
+    ends_above,
     first_of_strength,
     handed_on,
     times_before,
@@ -220,10 +221,10 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         self._begin(chosen, device, None if first is None else check_left(plan, first))
         self.run.ahead = before
         if handed_on(plan):
-            self.timesteps = self._listed([*self._left_out(before), *self.times], device)
+            self.timesteps = self._listed([*self._left_out(before), *self.times, *self._after], device)
         elif before and strength is None:  # a pipeline that gives the strength takes the times as they are
             top = float(self.frame.schedule.time(self.frame.schedule.tau_max))
-            self.timesteps = self._listed([*[top] * before, *self.times], device)
+            self.timesteps = self._listed([*[top] * before, *self.times, *self._after], device)
 
     def _left_out(self, before: int) -> list[float]:
         """The times of steps that a pipeline leaves out which goes on with another's samples."""
@@ -236,9 +237,15 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
         self.run = Run(begin=first).own(chosen.plan.name)
         self.plan, self.times, self.scales = chosen.plan, chosen.times, chosen.scales
         self.num_inference_steps = len(self.plan.rows)
-        ends = [0.0] if self.config.get("scheduler") in ENDING else []
-        self.timesteps = self._listed([*self.times[first or 0 :], *ends], device)
+        self.timesteps = self._listed([*self.times[first or 0 :], *self._after], device)
         self.sigmas = self.scales.sigmas(self.frame).to(device)
+
+    @property
+    def _after(self) -> list[float]:
+        """Times that are listed after the rows': that of an end above the data, which a call with its denoising_end leaves out."""
+        if ends_above(self.plan):
+            return [self.end_time]
+        return [0.0] if self.config.get("scheduler") in ENDING else []
 
     def _listed(self, times: list[float], device: torch.device | str | None) -> Tensor:
         """Times as pipelines list them: as whole ones where those of the pipeline's own scheduler are."""

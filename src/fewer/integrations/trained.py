@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from fewer.errors import InputError, first_line
 from fewer.models.angles import Angle, Cosine
 from fewer.models.denoiser import Clip
+from fewer.models.ending import EndedNetwork
 from fewer.models.model import Model
 from fewer.models.pipelines.defaults import own_scheduler
 from fewer.models.pipelines.scheduler_config import clip_of, explodes, schedule_of, settings
@@ -38,6 +39,7 @@ def described(trained: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises InputError for noise schedules and predictions that are not known.
     """
     if isinstance(trained, Model):
+        trained = of_data(trained)
         schedule, predicts, sigma_data, clip = trained.schedule, trained.predicts, trained.sigma_data, trained.clip
         own = None if trained.pipeline is None else own_scheduler(trained.pipeline)
     elif hasattr(trained, "config"):
@@ -55,11 +57,19 @@ def described(trained: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     numbers = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(schedule).items()}
     bounds = None if clip is None else asdict(clip)
-    fields = {
+    known = {
         "process": process, "schedule": numbers, "predicts": predicts, "sigma_data": sigma_data, "clip": bounds,
         "exploding": own is not None and explodes(own, schedule), "scheduler": None if own is None else type(own).__name__,
     }  # fmt: skip
-    return fields, config
+    return known, config
+
+
+def of_data(model: Model) -> Model:
+    """A model in its network's own frame, where its samples are above the data (see fewer.models.ending); else itself."""
+    if not isinstance(model.network, EndedNetwork):
+        return model
+    own = model.network.denoiser
+    return replace(model, **{each.name: getattr(own, each.name) for each in fields(own)})
 
 
 def frame(

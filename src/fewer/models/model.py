@@ -17,6 +17,7 @@ from fewer.models.beginning import Beginning
 from fewer.models.denoiser import Denoiser, Network
 from fewer.models.distilled import Distilled
 from fewer.models.edge import in_eval, without_autocast
+from fewer.models.ending import Ended, marked
 from fewer.models.mixture import GaussianMixture
 from fewer.models.pipelines.cut.fields import fields_of
 from fewer.models.pipelines.cut.network import PipelineNetwork
@@ -121,6 +122,8 @@ class Model(Denoiser):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.others and isinstance(self.schedule, Ended):
+            raise InputError(f"{self.name} ends above the data, and rows of its plans call no second model")
         for other in self.others:
             for what in ("shape", "classes", "prompts", "negative_prompt", "data_range", "device"):
                 its, own = getattr(other, what), getattr(self, what)
@@ -297,11 +300,12 @@ class Model(Denoiser):
     @property
     def signature(self) -> dict[str, str]:
         """Name, hash and noise schedule, by which a plan names its model."""
-        known = {"name": self.name, "hash": self.hash, "schedule": self.schedule.describe()}
+        known = {"name": self.name, "hash": self.hash, "schedule": self.schedule.describe()} | marked(self.schedule)
         if self.beginning is None:
             return known
+        level = self.schedule.named(self.beginning.level) if isinstance(self.schedule, Ended) else self.beginning.level
         handed_on = {"handed_on": "yes"} if self.beginning.handed_on else {}
-        return known | {"begins": f"{self.beginning.level:.9g}"} | handed_on
+        return known | {"begins": f"{level:.9g}"} | handed_on
 
     @property
     def start(self) -> float:

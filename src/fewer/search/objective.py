@@ -15,6 +15,7 @@ from torch import Tensor
 from fewer.engine import History
 from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.evaluate.evaluator import Evaluator
+from fewer.models.ending import marked
 from fewer.plan import Plan, Row, Start
 from fewer.plan.difference import same
 from fewer.search.jacobian import Jacobian, Rollout
@@ -52,7 +53,7 @@ class Objective(Evaluator):
 
     def outputs(self, row: Row, x: Tensor) -> Tensor:
         """The output u (n, *shape) of one row at states (n, *shape), under its rule of guidance."""
-        plan = Plan(Start(row.tau, 1.0), (replace(row, b={}),))
+        plan = Plan(Start(row.tau, 1.0), (replace(row, b={}),), model=marked(self.model.schedule))
         labels = [None if self.labels is None else self.labels[part] for part in self.parts()]
         plays = (
             Deterministic(plan, x[part], labels, keep=True, begun=True)

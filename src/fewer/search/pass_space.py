@@ -17,7 +17,8 @@ from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
 from fewer.guidance.linear_ag import LinearAG
 from fewer.guidance.pass_weights import Conditions, PassWeights, pass_weights
-from fewer.plan import Plan, Row, Start
+from fewer.models.ending import plain_start
+from fewer.plan import Plan, Row
 from fewer.search.space import Space, Vector
 
 Combination = dict[tuple[int, str], float]  # weights of passes (row, condition)
@@ -118,5 +119,5 @@ class PassSpace(Space):
             size = sum(map(len, passes[: n + 1]))
             (state, *weights), numbers = numbers[: 1 + size], numbers[1 + size :]
             rows.append(Row(tau, {n: below - tau}, {n: 1 + state}, guidance=pass_weights(weights, passes[: n + 1])))
-        start = Start(levels[0], levels[0])
+        start = plain_start(self.model.schedule, levels[0])
         return replace(self.base, start=start, rows=tuple(rows), name=name, model=self.model.signature)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from fewer.files import checked, write_atomically, write_json
 from fewer.images import is_picture, pixels
 from fewer.integrations.as_it_is import as_it_is
 from fewer.markup import joined, paragraph, table
+from fewer.models.ending import named
 from fewer.models.model import Model
 from fewer.outfolder import together
 from fewer.plan import Plan
@@ -97,12 +98,18 @@ def choose(outcomes: list[Outcome], match: bool) -> Outcome:
 
 def result_of(task: Task, run: Run, refs: References, outcomes: list[Outcome], command: str) -> Result:
     """The result of a run, which is also written to the folder where there is one."""
+    outcomes = [_named(task.model, each) for each in outcomes]
     record = make_results(task, run, refs, outcomes, command)
     result = Result(choose(outcomes, task.request.match).plan, outcomes, record)
     if task.folder is not None:
         run.progress("writing", 0, None)
         save(task.folder, task.model, result, refs)
     return result
+
+
+def _named(model: Model, outcome: Outcome) -> Outcome:
+    """The outcome with a plan that goes to the model's end, where that is above the data."""
+    return replace(outcome, chosen=replace(outcome.chosen, plan=named(model.schedule, outcome.plan)))
 
 
 def make_results(task: Task, run: Run, refs: References, outcomes: list[Outcome], command: str) -> Results:

@@ -22,7 +22,9 @@ from fewer.engine import begun
 from fewer.evaluate.statistics.paired import squared_errors
 from fewer.guidance.cfg import ClassifierFree
 from fewer.guidance.pass_weights import Conditions, pass_weights
-from fewer.plan import Guidance, Plan, Row, Start
+from fewer.models.ending import marked, plain_start
+from fewer.models.schedules import Schedule
+from fewer.plan import Guidance, Plan, Row
 from fewer.search.objective import Objective
 from fewer.search.trajectory import Trajectory
 
@@ -85,8 +87,9 @@ class RowFit:
         fixed = max(same - 1, 0)  # rows whose next level is the same, too
         every = len(taus)
         rules = {"whole": self._rules(every), "label": [None] * every, "empty": [ClassifierFree(0.0)] * every}
-        called = {name: _blank(taus, rules[name]).rows for name in {each for row in rows for each in row}}
-        of, blank = self.objective, _blank(taus, [None] * len(taus))
+        schedule = self.objective.model.schedule
+        called = {name: _blank(schedule, taus, rules[name]).rows for name in {each for row in rows for each in row}}
+        of, blank = self.objective, _blank(schedule, taus, [None] * len(taus))
         start = begun(of.model, blank, of.noise, of.labels, torch.empty(0).clone)
         states, passes = [start, *known.states[1 : fixed + 1]], list(known.passes[:same])
         weights = list(known.weights[:fixed])
@@ -121,9 +124,9 @@ class RowFit:
             else:
                 rule = pass_weights((weights[1:] / step).tolist(), fitted.rows[: n + 1])
                 rows.append(Row(tau, {n: step}, states, guidance=rule))
-        return replace(
-            _blank(taus, [None] * len(taus)), rows=tuple(rows), name="regression", model=self.objective.model.signature
-        )
+        model = self.objective.model
+        blank = _blank(model.schedule, taus, [None] * len(taus))
+        return replace(blank, rows=tuple(rows), name="regression", model=model.signature)
 
     def _rules(self, rows: int) -> Sequence[Guidance | None]:
         """The rules of so many rows."""
@@ -164,10 +167,10 @@ def _step(taus: Sequence[float], n: int) -> float:
     return (taus[n + 1] if n + 1 < len(taus) else 0.0) - taus[n]
 
 
-def _blank(taus: Sequence[float], rules: Sequence[Guidance | None]) -> Plan:
+def _blank(schedule: Schedule, taus: Sequence[float], rules: Sequence[Guidance | None]) -> Plan:
     """A plan of rows at these levels that move nothing."""
     rows = tuple(Row(tau, {}, guidance=rule) for tau, rule in zip(taus, rules, strict=True))
-    return Plan(Start(taus[0], taus[0]), rows)
+    return Plan(plain_start(schedule, taus[0]), rows, model=marked(schedule))
 
 
 def weighted(weights: Tensor, given: Sequence[Tensor]) -> Tensor:

@@ -19,7 +19,7 @@ from fewer.levels import s_of_tau
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.plan.file import to_json
-from fewer.samplers import standard
+from fewer.samplers import compiled
 from fewer.search.columns import strategies
 from fewer.search.passes import pattern_of
 from fewer.search.request import Request, strategy_of
@@ -76,7 +76,7 @@ def _unfit(request: Request, model: Model, plan: Plan, strategy: Strategy) -> st
     if strategy.consistent and any(row.a is not None for row in plan.rows):
         return "has steps that are not exact on straight lines; gauss-newton-consistent keeps to such as are"
     moves_passes = "passes" in strategy.columns
-    base = plan if moves_passes else standard("ddim", model, plan.nfe, "logsnr", guidance=request.guidance)
+    base = plan if moves_passes else compiled("ddim", model, plan.nfe, "logsnr", guidance=request.guidance)
     guided = not moves_passes or "2" in pattern_of(plan)
     if not guided or not lies_in(Space(model, (base,), request.keep, free=True), plan):
         return (

@@ -7,8 +7,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from fewer.errors import InputError
+from fewer.models.ending import Ended, counted
 from fewer.models.model import Model
 from fewer.plan import Plan
+from fewer.registry import name_of
 from fewer.solvers.trace import Level, Trace, Vector
 
 
@@ -38,11 +41,30 @@ class SaysOfPoints(Protocol):
 def compile_plan(solver: Solver, places: Sequence[Level], calls: int | None = None, name: str = "plan") -> Plan:
     """The plan of a solver on falling levels; `places` leaves out the final level 0.
 
-    `calls` is the budget where it decides how a solver spends a spare call (Heun).
+    `calls` is the budget where it decides how a solver spends a spare call (Heun). At levels of the frame of a model's end the
+    solver is run in the model's own frame, down to that; InputError for one that would take more calls there, as of two stages
+    whose step to the data has one.
     """
+    ended = places[0].schedule
+    if not isinstance(ended, Ended):
+        return compile_as_given(solver, places, calls, name)
+    own = [Level(float(ended.named(each.tau)), ended.own, each.t) for each in places]
+    plan = compile_as_given(solver, own, calls, name, ended.end)
+    if len(plan.rows) != (calls or len(places)):
+        raise InputError(
+            f"solver {name_of('solvers', solver)} makes its last step by one call to the data alone, not to a level above"
+        )
+    return counted(ended, plan)
+
+
+def compile_as_given(
+    solver: Solver, places: Sequence[Level], calls: int | None = None, name: str = "plan", end: float = 0.0
+) -> Plan:
+    """The plan of a solver on falling levels, in whatever frame they are; `places` leaves out the final level `end`."""
     trace = Trace()
     calls = len(places) if calls is None else calls
-    return trace.plan(solver.run(trace, [*places, Level(0.0)], calls), name)
+    last = Level(end, None if end == 0 else places[0].schedule)
+    return trace.plan(solver.run(trace, [*places, last], calls), name, end)
 
 
 def places(model: Model, taus: Sequence[float] | np.ndarray) -> list[Level]:

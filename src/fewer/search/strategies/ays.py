@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fewer.engine import play
 from fewer.grids import Levels
 from fewer.levels import tau_of_log_s
+from fewer.models.ending import marked
 from fewer.noise import Draw, Stream, unit_noise
 from fewer.plan import Plan, Row, Start
 from fewer.registry import part
@@ -150,7 +151,8 @@ def forward_differences(objective: Objective, space: Space, log_s: Levels, paths
 
 def _look(space: Space, tau: float) -> Plan:
     """The plan of one call that ends in the data prediction at level tau: x - tau u = D."""
-    return Plan(Start(tau, tau), (Row(tau, {0: -tau}, guidance=space.base.rows[0].guidance),))
+    row = Row(tau, {0: -tau}, guidance=space.base.rows[0].guidance)
+    return Plan(Start(tau, tau), (row,), model=marked(space.model.schedule))
 
 
 def interval_costs(log_s: Levels, differences: Matrix) -> Matrix:

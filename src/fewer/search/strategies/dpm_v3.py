@@ -16,7 +16,7 @@ from fewer.search.on_levels import grid_levels, ranked_grids
 from fewer.search.space import Anchor, Space
 from fewer.search.strategy import Candidate, Strategy
 from fewer.search.trajectory import guidance_of
-from fewer.solvers import compile_plan
+from fewer.solvers import compile_as_given
 from fewer.solvers.ode.dpm_v3 import DPMSolverV3, Statistics
 
 VARIANTS = {"v3-2": (2, False), "v3-2c": (2, True), "v3-3": (3, False), "v3-3c": (3, True)}  # order, corrector
@@ -82,4 +82,4 @@ class DPMv3(Strategy):
 
 def anchor(statistics: Statistics, order: int, corrector: bool) -> Anchor:
     """The solver of one variant, with a model's statistics."""
-    return partial(compile_plan, DPMSolverV3(statistics, order, corrector))
+    return partial(compile_as_given, DPMSolverV3(statistics, order, corrector))

@@ -11,7 +11,7 @@ from fewer.guidance.pass_weights import Conditions
 from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
 from fewer.registry import part
-from fewer.samplers import standard
+from fewer.samplers import compiled
 from fewer.search.elimination import eliminated
 from fewer.search.objective import Objective
 from fewer.search.pass_space import PassSpace, passes_of
@@ -154,7 +154,7 @@ def placed(space: Space, plan: Plan, rows: int) -> list[tuple[float, ...]]:
     if plan.recipe.grid is None:
         return []
     try:
-        made = standard("ddim", space.model, rows, plan.recipe.grid)
+        made = compiled("ddim", space.model, rows, plan.recipe.grid)
     except InputError:
         return []
     return [levels_of(made)] if len(made.rows) == rows else []

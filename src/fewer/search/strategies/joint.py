@@ -15,7 +15,7 @@ from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
 from fewer.registry import part
-from fewer.samplers import standard
+from fewer.samplers import compiled
 from fewer.search.ablation import ablate, whole
 from fewer.search.knapsack import knapsack
 from fewer.search.limit import Limit
@@ -268,7 +268,7 @@ def with_rows(model: Model, base: Plan, rows: int) -> Plan | None:
         return None
     scale = None if rule is None else rule.scale
     try:
-        plan = standard(recipe.solver, model, rows * base.rows[0].passes, recipe.grid, guidance=scale)
+        plan = compiled(recipe.solver, model, rows * base.rows[0].passes, recipe.grid, guidance=scale)
     except InputError:  # grids that cannot place so many
         return None
     return plan if fits(plan) and len(plan.rows) == rows else None

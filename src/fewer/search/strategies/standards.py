@@ -17,7 +17,7 @@ from fewer.models.pipelines.names import own_grid, own_solver
 from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
 from fewer.registry import part
-from fewer.samplers import each_noisy_plan, each_standard_plan, renoising_plans, standard
+from fewer.samplers import compiled, each_noisy_plan, each_standard_plan, renoising_plans
 from fewer.search.objective import Objective
 from fewer.search.ranking import Ranking
 from fewer.search.request import Request
@@ -91,7 +91,7 @@ def _likely(model: Model, request: Request, nfe: int, likely: Sequence[Recipe] =
         assert recipe.grid is not None
         if all(own in (None, name) for own, name in zip(kept, (recipe.solver, recipe.grid), strict=True)):
             with suppress(InputError):  # a grid that cannot place so few calls
-                plans.append(standard(recipe.solver, model, nfe, recipe.grid, guidance=request.guidance))
+                plans.append(compiled(recipe.solver, model, nfe, recipe.grid, guidance=request.guidance))
     return plans
 
 

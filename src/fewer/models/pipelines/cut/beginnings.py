@@ -1,8 +1,11 @@
-"""Where a pipeline's call begins below pure noise: with data that it noises, or with samples that another one hands on to it."""
+"""Where a pipeline's call begins below pure noise, with data that it noises or samples that another one hands on to it, and where
+it ends above the data, with samples that it hands on.
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -49,9 +52,8 @@ def _handed_on(pipe: Any, cut: Cut, denoiser: Denoiser, network: PipelineNetwork
     Other samples of their law are made of theirs, finished, and of noise: each is (1 - tau) D + tau z of the samples D that they
     end at.
     """
-    share, steps = cut.call["denoising_start"], float(pipe.scheduler.config.get("num_train_timesteps", 1000))
-    below = round(steps - share * steps) if isinstance(share, float) and 0 < share < 1 else 0
-    t = next((t for t in own_times(pipe, cut) if t < below), None)
+    share = cut.call["denoising_start"]
+    t = first_below(share, own_times(pipe, cut), pipe.scheduler)
     if t is None:
         raise InputError(f"denoising_start is {share!r}; expected a share in (0, 1) that leaves a step to make")
     tau = float(denoiser.schedule.tau(t))
@@ -59,6 +61,21 @@ def _handed_on(pipe: Any, cut: Cut, denoiser: Denoiser, network: PipelineNetwork
     scale = 1 / (1 - tau) if exploding else float(denoiser.affine(tau).c_in)
     states = _one_each(network, network.sample_states(cut.noise)).float() / scale
     return Beginning(tau, finished(denoiser, states, tau), handed_on=True)
+
+
+def end_of(pipe: Any, cut: Cut, denoiser: Denoiser) -> float:
+    """The level at which the calls of a cut end, by `denoising_end`: that of the first of the pipeline's own times below its share;
+    0 for the data.
+    """
+    t = first_below(cut.call.get("denoising_end"), own_times(pipe, cut), pipe.scheduler)
+    return 0.0 if t is None else float(denoiser.schedule.tau(t))
+
+
+def first_below(share: Any, times: Sequence[float], scheduler: Any) -> float | None:
+    """The time at which `denoising_end` or `denoising_start` parts falling times, as Stable Diffusion XL has it; else None."""
+    steps = float(scheduler.config.get("num_train_timesteps", 1000))
+    below = round(steps - share * steps) if isinstance(share, float) and 0 < share < 1 else 0
+    return next((t for t in times if t < below), None)
 
 
 def finished(denoiser: Denoiser, x: Tensor, tau: float) -> Tensor:

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from fewer.errors import InputError, foreign
+from fewer.models.beginning import Beginning
 from fewer.models.denoiser import Denoiser
 from fewer.models.distilled import distilled_for
-from fewer.models.pipelines.cut.beginnings import beginning_of
+from fewer.models.ending import Ended, counted_beginning, ended
+from fewer.models.pipelines.cut.beginnings import beginning_of, end_of
 from fewer.models.pipelines.cut.loop import Cut, takes
 from fewer.models.pipelines.cut.network import PipelineNetwork
 from fewer.models.pipelines.defaults import own_scheduler
@@ -49,15 +51,38 @@ def fields_of(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
         network, schedule, predicts, tuple(network.filler.shape[1:]), clip=clip_of(pipe.scheduler), sigma_data=sigma_data,
         device=cut.noise.device, dtype=cut.noise.dtype, name=kind,
     )  # fmt: skip
+    beginning, end = beginning_of(pipe, cut, denoiser), end_of(pipe, cut, denoiser)
+    distilled = distilled_for(type(pipe.scheduler).__name__, _steps(cut))
+    if end:
+        denoiser, beginning = _ended(denoiser, beginning, end, distilled is not None)
     return {
         **{each.name: getattr(denoiser, each.name) for each in dataclasses.fields(denoiser)}, "classes": network.classes,
         "prompts": _prompts(call, network.classes), "called_with": _digest(call),
         "hash": weights, "known_as": partial(hash_of_its_folder, pipe, weights),
         "experts": _experts(pipe, call, network, float(schedule.time(schedule.tau_max)) + 1),
-        "beginning": beginning_of(pipe, cut, denoiser),
-        "pipeline": _defaults(pipe, cut), "distilled": distilled_for(type(pipe.scheduler).__name__, _steps(cut)),
-        "decode": network.images if _decodes(pipe, call) else None,
+        "beginning": beginning, "pipeline": _defaults(pipe, cut), "distilled": distilled,
+        "decode": network.images if _decodes(pipe, call) and not end else None,
     }  # fmt: skip
+
+
+def _ended(
+    denoiser: Denoiser, beginning: Beginning | None, end: float, distilled: bool
+) -> tuple[Denoiser, Beginning | None]:
+    """The denoiser and the beginning in the frame of an end above the data.
+
+    Raises InputError for a call that begins at or below its end, and for a network whose data prediction is a sample.
+    """
+    if distilled:
+        raise InputError(
+            "denoising_end ends above the data, and a distilled model goes on with noise that it draws anew there"
+        )
+    if beginning is not None and beginning.level <= end:
+        raise InputError(
+            f"the call begins at level {beginning.level:g}, and denoising_end ends it at level {end:g}: no step is left"
+        )
+    made = ended(denoiser, end)
+    assert isinstance(made.schedule, Ended)
+    return made, None if beginning is None else counted_beginning(made.schedule, beginning)
 
 
 def _checked(pipe: Any, call: Any) -> dict[str, Any]:
@@ -71,11 +96,6 @@ def _checked(pipe: Any, call: Any) -> dict[str, Any]:
     if not isinstance(call, Mapping) or not all(isinstance(name, str) for name in call):
         raise InputError(f"call is {call!r:.80}; expected the arguments of the pipeline's call, dict(prompt=..)")
     known = inspect.signature(type(pipe).__call__).parameters
-    if call.get("denoising_end") is not None:
-        raise InputError(
-            "denoising_end ends above the data, and plans are made for all levels: leave it out (under fewer.apply it has "
-            "their rows down to it played)"
-        )
     strange = [name for name in call if name not in known]
     if strange and not any(each.kind is each.VAR_KEYWORD for each in known.values()):
         near = get_close_matches(strange[0], known)
