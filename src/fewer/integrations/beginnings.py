@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,12 +38,20 @@ def is_plain(plan: Plan, input_scale: float, within: float = 1e-6) -> bool:
 
 
 def check_scaled(plan: Plan, input_scale: float, scaled: Tensor | None, sample: Tensor) -> None:
-    """Raises InputError where the plan's start was not made of the sample alone, and is not near to unit noise.
+    """Raises InputError where the plan's start was not made of the sample alone, and is not near to unit noise. Warns where it is
+    near to that, and was not made.
 
     scaled  what has been made of the plan's start for the network, which may order a sample's axes otherwise (videos whose frames
             are rows of `sample`); None where the pipeline gives its network the noise itself
     """
     if is_plain(plan, input_scale, NEAR):
+        if scaled is None and not is_plain(plan, input_scale):
+            warnings.warn(
+                f"plan {plan.name!r} does not start from the noise as it is, and this pipeline gives its network just that, which "
+                "is nearly the same: fewer.apply(plan, pipe) starts as the plan does (of a pipeline that was loaded with its plan, "
+                "fewer.apply(pipe.scheduler.plans, pipe))",
+                stacklevel=2,
+            )
         return
     if scaled is None:
         raise InputError(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,11 +58,11 @@ class Ended:
         """A level next to the end."""
         return LOWEST
 
-    def counted(self, tau: Number) -> Number:
-        """The level tau' of a level tau of the network's own."""
+    def counted(self, tau: Any) -> Any:
+        """The level tau', a float, array or tensor, of a level tau of the network's own."""
         return (tau - self.end) / (1 - self.end)
 
-    def named(self, tau: Number) -> Number:
+    def named(self, tau: Any) -> Any:
         """The level tau of a level tau'."""
         return self.end + (1 - self.end) * tau
 

@@ -154,7 +154,7 @@ def placed(space: Space, plan: Plan, rows: int) -> list[tuple[float, ...]]:
     if plan.recipe.grid is None:
         return []
     try:
-        made = compiled("ddim", space.model, rows, plan.recipe.grid)
+        made = compiled("ddim", space.model, rows, plan.recipe.grid, None)
     except InputError:
         return []
     return [levels_of(made)] if len(made.rows) == rows else []

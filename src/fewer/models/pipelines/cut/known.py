@@ -75,11 +75,21 @@ class Known:
     data: Tensor
     noise: Tensor
 
-    def put_back(self, process: Process, sample: Tensor, asked: Tensor, t: float) -> Fixed | None:
-        """Where the state differs from the one asked for, and the data there; None unless it is known data at time t there."""
+    def put_back(
+        self, process: Process, sample: Tensor, asked: Tensor, t: float, before: Tensor | None
+    ) -> Fixed | None:
+        """Where the pipeline has put known data back, and the data there; None where the state differs from the one asked for, and
+        is not known data at time t there.
+
+        before  where it has put some back in earlier turns: a state that holds the known data there, at their level and with their
+                noise, is not changed by it; None for not known
+        """
         if self.data.shape != sample.shape or self.noise.shape != sample.shape:
             return None
         changed = sample != asked.to(sample)
         known = process.noised(self.data.float(), self.noise.float(), t)
         within = NEAR * (1 if sample.dtype == torch.float32 else 100) * float(known.abs().max())
-        return Fixed(changed, self.data) if bool(((sample - known).abs() <= within)[changed].all()) else None
+        like = (sample - known).abs() <= within
+        if not bool(like[changed].all()):
+            return None
+        return Fixed(changed if before is None else changed | (before & like), self.data)

@@ -44,6 +44,7 @@ class Cut:
         self.pipe, self.scheduler, self.call = pipe, pipe.scheduler, call
         self._lock = threading.Lock()
         self._turns: _Call | None = None
+        self._places: Tensor | None = None  # where known data are put back
         self._turns = self._begun({})
         self.noise = self._turns.first.sample.clone()
         loop = self._turns.scheduler
@@ -55,7 +56,13 @@ class Cut:
     def __call__(self, x: Tensor, t: float) -> Tensor:
         """The network's output, as the loop hands it to `step`."""
         with self._lock:
-            return self._open().ask(Ask(x, t, modes=tuple(_get_current_dispatch_mode_stack()))).output
+            if self._open_knows and self._places is None:
+                self._find_places()
+            loop = self._open().scheduler
+            loop.places = self._places
+            answer = self._open().ask(Ask(x, t, modes=tuple(_get_current_dispatch_mode_stack()))).output
+            self._places = loop.places
+            return answer
 
     def finished(self, x: Tensor, **changes: Any) -> Any:
         """The pipeline's result from this state after its last step, under a call that has these changes."""
@@ -67,6 +74,18 @@ class Cut:
         """End the call that is under way, and its thread."""
         with self._lock:
             self._end()
+
+    @property
+    def _open_knows(self) -> bool:
+        """Whether the call under way has known data, of which it may put some back into its states."""
+        return self._open().scheduler.known is not None
+
+    def _find_places(self) -> None:
+        """See where known data are put back, by a turn that begins with a state which has them nowhere."""
+        turns = self._open()
+        turns.ask(Ask(self.noise + 1, turns.scheduler.top / 2))
+        found = turns.scheduler.places
+        self._places = torch.zeros_like(self.noise, dtype=torch.bool) if found is None else found
 
     def _noised(self) -> Tensor | None:
         """What the first state is noised data of: that of a call which is given the data in its place; None where it is not."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from fewer.errors import InputError
 from fewer.models.pipelines.cut.exchange import Ask, Exchange, Handed, LetGo
 from fewer.models.pipelines.cut.joint import Joint, Second
-from fewer.models.pipelines.cut.known import Known, Process, held
+from fewer.models.pipelines.cut.known import Fixed, Known, Process, held
 from fewer.models.pipelines.scheduler_config import DECIDING, ENDING
 from fewer.models.pipelines.whole_times import ByTime, plainly
 from fewer.models.schedules import Discrete, Flow
@@ -46,7 +46,8 @@ class StandIn:
     given   the arguments by which the pipeline has set the times
     begins  number of the step whose time the pipeline has noised data at, before the first turn; None where it has not
     shown   whether the data itself is given to the pipeline in place of its noised state, before the first turn
-    known   data that the pipeline puts back into parts of its states, where it has asked for their noised states
+    known   data that the pipeline puts back into parts of its states, where it has asked for their noised states, and `places`
+            where it has put some back so far; None before the first turn of which it is known
     initial  state of the first turn, of which a pipeline may hold parts as they are
     joint   both states of a loop that has two
     kind    class of the pipeline's own scheduler
@@ -68,6 +69,7 @@ class StandIn:
         self.asked: Tensor | None = None
         self.given: dict[str, Any] = {}
         self.known: Known | None = None
+        self.places: Tensor | None = None
         self.initial: Tensor | None = None
         self.joint: Joint | None = None
         self.begins: int | None = None
@@ -197,12 +199,18 @@ class StandIn:
 
         Raises InputError where the state was changed in another way.
         """
-        if asked is None or self.now is None or _same(sample, asked):
+        if asked is None or self.now is None:
+            return output
+        same = _same(sample, asked)
+        if same and (self.places is None or not bool(self.places.any())):
             return output
         t = float(self.now)
-        found = held(sample, asked, initial)
+        found = None if same else held(sample, asked, initial)
         if found is None and self.known is not None:
-            found = self.known.put_back(self.process, sample, asked, t)
+            found = self.known.put_back(self.process, sample, asked, t, self.places)
+            self._learn(found)
+        if found is None and same:
+            return output
         if found is None:
             raise InputError(
                 "the pipeline changes the state between calls of its scheduler's step, as callbacks do: it cannot be asked for the "
@@ -211,6 +219,11 @@ class StandIn:
         answer = output[:, : sample.shape[1]]
         of_known = self.process.output(found.data.double(), asked.to(sample).double(), t)
         return torch.where(found.where, of_known.to(answer), answer)
+
+    def _learn(self, found: Fixed | None) -> None:
+        """Keep where known data have been put back."""
+        if found is not None:
+            self.places = found.where if self.places is None else self.places | found.where
 
 
 class Times(Tensor):
