@@ -91,6 +91,14 @@ def test_a_tuned_plan_plays_as_on_the_model(kind: str) -> None:
     check_played(kind, model, plan, pipe, call)
 
 
+@pytest.mark.parametrize("kind", ["inpainting", "base", "middle"])
+def test_a_standard_plan_plays_as_on_the_model(kind: str) -> None:
+    """From the call's own noise, too, of which inpainting makes what it knows of its states."""
+    pipe, call = getattr(made, kind)()
+    model = Model.from_pipeline(pipe, call)
+    check_played(kind, model, fewer.standard("dpmpp-2m", model, nfe=2), pipe, call)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_and_so_does_one_of_the_command_line(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

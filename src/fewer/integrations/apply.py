@@ -15,6 +15,7 @@ from fewer.blocks.find import candidates
 from fewer.engine import check_fit
 from fewer.errors import InputError
 from fewer.integrations.front import as_front, of_quality
+from fewer.integrations.handing_on import may_hand_on
 from fewer.integrations.hook import guides, needs_hook, networks, unwatch, watch
 from fewer.integrations.scheduler import LISTS, FewerScheduler
 from fewer.integrations.split import split_of
@@ -83,7 +84,7 @@ def apply(
         pipe.register_to_config(boundary_ratio=ratio)
     for playing in (pipe, *inner):
         playing.scheduler = scheduler
-        if needs_hook(scheduler):
+        if needs_hook(scheduler) or may_hand_on(playing):
             watch(playing)
 
 

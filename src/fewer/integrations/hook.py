@@ -23,6 +23,7 @@ from torch import nn
 
 from fewer.integrations.beginnings import is_plain
 from fewer.integrations.calls import Arguments, Call
+from fewer.integrations.handing_on import check_left
 from fewer.integrations.row_blocks import RowBlocks
 from fewer.integrations.run import Run, in_use
 from fewer.integrations.scheduler import FewerScheduler
@@ -95,7 +96,10 @@ class Play:
 
 @contextmanager
 def played(pipe: Any, guidance: dict[str, Any]) -> Iterator[None]:
-    """A call of a pipeline under its scheduler: until its end the pipeline's networks are stand-ins."""
+    """A call of a pipeline under its scheduler: until its end the pipeline's networks are stand-ins, where its plans need them."""
+    if not needs_hook(pipe.scheduler):
+        yield
+        return
     with _lock:
         here = threading.get_ident()
         if _busy.get(pipe, here) != here:
@@ -142,8 +146,12 @@ def _played_class(kind: type) -> type:
             return kind.__call__(self, *args, **kwargs)
         given = signature.bind(self, *args, **kwargs)
         given.apply_defaults()
-        with played(self, {name: given.arguments[name] for name in SCALES if name in given.arguments}):
-            return kind.__call__(self, *args, **kwargs)
+        before, told = self.scheduler.run, given.arguments
+        with played(self, {name: told[name] for name in SCALES if name in told}):
+            found = kind.__call__(self, *args, **kwargs)
+        if isinstance(self.scheduler, FewerScheduler):
+            check_left(self.scheduler, before, told.get("denoising_end"))
+        return found
 
     def new(cls: type, *args: Any, **kwargs: Any) -> Any:
         return kind(*args, **kwargs)

@@ -12,8 +12,9 @@ from torch import Tensor
 from fewer.batch import per_sample
 from fewer.errors import InputError
 from fewer.integrations.beginnings import check_scaled, first_state, is_plain
+from fewer.integrations.handing_on import check_taken
 from fewer.integrations.pipeline_samples import Scales, narrowed, with_values
-from fewer.integrations.request_checks import check_begins, ends_above, one_time, row_of
+from fewer.integrations.request_checks import check_begins, ends_above, handed_on, one_time, row_of
 from fewer.integrations.run import Run
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
@@ -120,7 +121,7 @@ class Playing:
         run.at, run.state = n + 1, x
         if n + 1 == len(run.steps):
             data = x  # which some pipelines take for the result
-        previous = self._shown(run, n + 1, x, sample.dtype)
+        previous = self.shown(run, n + 1, x, sample.dtype)
         if per_token_timesteps is not None:
             stay = abs(per_token_timesteps - self.times[n]) > 1e-3 * max(self.times)
             previous = torch.where(stay[..., None], sample, previous)
@@ -213,6 +214,8 @@ class Playing:
                 raise InputError(
                     f"the run begins at time {float(timestep):g}, which is not row {n}; call set_begin_index"
                 )
+            if (n > 0 or handed_on(self.plan)) and run.noised_at is None:
+                check_taken(self, n, sample)
         row = self.plan.rows[n]
         if (row.guidance is not None or row.blocks) and run.played != n:
             what = "guidance" if row.guidance is not None else "blocks"
@@ -230,7 +233,7 @@ class Playing:
         """Go on with those samples of the batch that are still there, or there more than once."""
         if run.state is None or len(sample) == len(run.state):
             return
-        shown = self._shown(run, n, run.state, sample.dtype)
+        shown = self.shown(run, n, run.state, sample.dtype)
         places = [next((j for j, one in enumerate(shown) if torch.equal(one, each)), None) for each in sample]
         known = [place for place in places if place is not None]
         if len(known) < len(places):
@@ -250,7 +253,7 @@ class Playing:
             shown = (
                 (self.scales.inputs[n] * run.state).to(sample.dtype)
                 if fed
-                else self._shown(run, n, run.state, sample.dtype)
+                else self.shown(run, n, run.state, sample.dtype)
             )
             return with_values(torch.where(sample == shown, run.state, given), given)
         if n > 0 or run.noised:
@@ -269,6 +272,6 @@ class Playing:
         """The scale of the pipeline's samples before row n."""
         return (self.scales.samples if self.exploding and run.scales_input else self.scales.inputs)[n]
 
-    def _shown(self, run: Run, n: int, state: Tensor, dtype: torch.dtype) -> Tensor:
+    def shown(self, run: Run, n: int, state: Tensor, dtype: torch.dtype) -> Tensor:
         """A state before row n as the pipeline sees it."""
         return (self._scale(run, n) * state).to(dtype)

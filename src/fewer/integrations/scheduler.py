@@ -23,6 +23,7 @@ from fewer.engine.times import warn_of_lost_times
 from fewer.errors import InputError
 from fewer.integrations.beginnings import first_state
 from fewer.integrations.front import Choice, as_front, choice_of
+from fewer.integrations.handing_on import know
 from fewer.integrations.playing import FewerSchedulerOutput, Playing
 from fewer.integrations.request_checks import (
     ahead,
@@ -235,6 +236,7 @@ class FewerScheduler(Playing, SchedulerMixin, ConfigMixin):
     def _begin(self, chosen: Choice, device: torch.device | str | None = None, first: int | None = None) -> None:
         # the run before its plan, so that one under way in another thread ends there and never goes on under this plan
         self.run = Run(begin=first).own(chosen.plan.name)
+        know(self)
         self.plan, self.times, self.scales = chosen.plan, chosen.times, chosen.scales
         self.num_inference_steps = len(self.plan.rows)
         self.timesteps = self._listed([*self.times[first or 0 :], *self._after], device)

@@ -22,6 +22,7 @@ from fewer.evaluate.statistics.interval import Interval
 LEAST = 6  # of fewer values not even the smallest and largest bracket the median with 95 % confidence
 
 Side = Callable[[], object]
+Timer = Callable[[], float]
 
 
 def macs(fn: Side) -> int:
@@ -78,17 +79,24 @@ def clock(
     return {name: median(seconds) for name, seconds in rounds(sides, repeats, warmup, threads).items()}
 
 
-def clock_ratio(a: Side, b: Side, repeats: int = 30, warmup: int = 3, threads: int | None = None) -> Interval:
+def clock_ratio(
+    a: Side, b: Side, repeats: int = 30, warmup: int = 3, threads: int | None = None, timer: Timer = perf_counter
+) -> Interval:
     """Time of a over time of b: the median of the rounds' ratios, with a 95 % interval; below 1 where a is faster.
 
-    Both are called in every round (see `clock`), so what slows the machine for longer than a round cancels.
+    Both are called in every round (see `clock`), so what slows the machine for longer than a round cancels. `timer` gives
+    seconds: `time.process_time` those that this process computes in all of its threads, which on a busy machine wait for others.
     """
-    seconds = rounds({"a": a, "b": b}, repeats, warmup, threads)
+    seconds = rounds({"a": a, "b": b}, repeats, warmup, threads, timer)
     return median([of_a / of_b for of_a, of_b in zip(seconds["a"], seconds["b"], strict=True)])
 
 
 def rounds(
-    sides: Mapping[str, Side], repeats: int = 30, warmup: int = 3, threads: int | None = None
+    sides: Mapping[str, Side],
+    repeats: int = 30,
+    warmup: int = 3,
+    threads: int | None = None,
+    timer: Timer = perf_counter,
 ) -> dict[str, list[float]]:
     """Side -> its seconds in each round, of which `clock` takes the median: for ratios of sides of the same round.
 
@@ -106,18 +114,18 @@ def rounds(
         for number in range(warmup + repeats):
             shuffler.shuffle(order)
             for name in order:
-                elapsed = _seconds(sides[name])
+                elapsed = _seconds(sides[name], timer)
                 if number >= warmup:
                     seconds[name].append(elapsed)
     return seconds
 
 
-def _seconds(side: Side) -> float:
+def _seconds(side: Side, timer: Timer) -> float:
     _synchronise()
-    start = perf_counter()
+    start = timer()
     side()
     _synchronise()
-    return perf_counter() - start
+    return timer() - start
 
 
 def _synchronise() -> None:
