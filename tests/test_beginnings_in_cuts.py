@@ -108,6 +108,24 @@ def test_samples_of_a_label_begin_with_its_own_picture() -> None:
         assert apart.index(min(apart)) == label
 
 
+def test_every_picture_of_a_prompt_is_begun_with() -> None:
+    """Where each of a prompt's samples has a picture of its own, it is a label of its own; with one picture for all it is not."""
+    pipe, call = stable_diffusion()
+    call |= {"num_images_per_prompt": 2, "strength": STRENGTH, "output_type": "latent"}
+    pictures = tiny.drawn(4, 4, 8, 8, seed=5)
+    shared = Model.from_pipeline(tiny.silent(pipe), call | {"image": PICTURE[:1]})
+    assert shared.classes == 2
+    model = Model.from_pipeline(pipe, call | {"image": pictures, "generator": seeded()})
+    assert model.beginning is not None
+    assert torch.equal(model.beginning.data, pictures)
+    plan = fewer.standard("dpmpp-2m", model, nfe=ROWS)
+    ours = fewer.sample(model, plan, noise=torch.randn(4, *model.shape, generator=seeded()), labels=[0, 1, 2, 3])
+    fewer.apply(plan, pipe)
+    theirs = pipe(**call, image=pictures, num_inference_steps=STEPS, generator=seeded()).images
+    fewer.unapply(pipe)
+    assert float((ours - theirs).abs().max()) < 1e-5 * float(theirs.abs().max())
+
+
 def test_a_full_strength_begins_with_noise() -> None:
     """A call whose first state has nothing of the picture is as one without."""
     parts = tiny.stable_diffusion(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import diffusers
 import pytest
-import tiny_pipelines as tiny
 import torch
 import tuned_pipelines as made
 from torch import Tensor
@@ -124,7 +122,7 @@ def test_a_base_alone_under_a_plan_says_where_it_leaves_off(pair: Any) -> None:
         warnings.simplefilter("error", UserWarning)
         base(**call | {"num_inference_steps": 5})
         fewer.unapply(refiner)
-        fewer.apply(fewer.from_diffusers(diffusers.EulerDiscreteScheduler(**tiny.SCALED), 5), base)
+        fewer.apply(fewer.from_diffusers(base.scheduler.own(), 5), base)
         base(**call | {"num_inference_steps": 5})
 
 

@@ -129,6 +129,20 @@ def test_a_pipeline_keeps_its_plan_and_its_own_scheduler(how: str, tmp_path: Pat
     assert other.scheduler.config.beta_schedule == "linear"
 
 
+def test_a_loaded_pipeline_that_starts_nearly_as_its_plan_says_so(tmp_path: Path) -> None:
+    """Its network is given the noise as it is, where the plan starts with a little less of it; `apply` makes the difference."""
+    case = tiny.unconditional("DDPMPipeline", diffusers.DDPMScheduler(**tiny.plain.LINEAR, clip_sample=False))
+    fewer.apply(fewer.standard("dpmpp-2m", case.model, nfe=3), case.pipe)
+    expected = case.run(3)
+    case.pipe.save_pretrained(tmp_path)
+    other = diffusers.DiffusionPipeline.from_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=r"fewer.apply\(pipe.scheduler.plans, pipe\)"):
+        near = images(other)
+    fewer.apply(other.scheduler.plans, other)
+    assert torch.equal(images(other), expected)
+    assert torch.allclose(near, expected, atol=1e-3 * float(expected.abs().max()))
+
+
 def images(pipe: Any) -> Tensor:
     given = {"num_inference_steps": 3, "output_type": "np", "generator": torch.Generator().manual_seed(1)}
     return torch.from_numpy(tiny.silent(pipe)(2, **given).images).permute(0, 3, 1, 2) * 2 - 1

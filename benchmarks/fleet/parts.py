@@ -14,7 +14,7 @@ import diffusers
 from diffusers import ConfigMixin, ModelMixin, SchedulerMixin
 from diffusers.guiders import ClassifierFreeGuidance
 
-from benchmarks.fleet.families import OWN_SIZES, PARTS, SMALL_AREAS
+from benchmarks.fleet.families import BUCKETED, OWN_SIZES, PARTS, SMALL_AREAS
 from benchmarks.fleet.images import ImageEncoder, ImageProcessor, Processor
 from benchmarks.fleet.networks import tiny
 from benchmarks.fleet.texts import Encoder, Tokenizer
@@ -58,6 +58,9 @@ def pipeline(name: str) -> Any:
         own = vars(sys.modules[kind.__module__])
         size = (32, 32, None)[: len(own["calculate_dimensions"](1024, 1.0))]
         own["calculate_dimensions"] = lambda area, ratio: size
+    if name in BUCKETED:
+        own = vars(sys.modules[f"{kind.__module__.rpartition('.')[0]}.image_processor"])
+        own["find_best_bucket"] = lambda height, width, basesize: (32, 32)
     pipe = kind(**{each: value for each, value in given.items() if each in names})
     pipe.set_progress_bar_config(disable=True)
     vars(pipe).update(OWN_SIZES.get(name, {}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.fleet.families import flows, pixels, sounds, stable_diffusion, videos
-from benchmarks.fleet.families.flows import OWN_SIZES, PROMPTED, SMALL_AREAS
+from benchmarks.fleet.families.flows import BUCKETED, OWN_SIZES, PROMPTED, SMALL_AREAS
 
 TABLES = (stable_diffusion, pixels, flows, videos, sounds)
 PARTS: dict[str, dict[str, Any]] = {name: parts for table in TABLES for name, parts in table.PARTS.items()}
@@ -19,4 +19,4 @@ PLAIN: dict[str, dict[str, Any]] = {
     "WuerstchenPriorPipeline": {"negative_prompt_embeds": None},
 }
 
-__all__ = ["CALLS", "OWN_SIZES", "PARTS", "PLAIN", "PROMPTED", "SMALL_AREAS"]
+__all__ = ["BUCKETED", "CALLS", "OWN_SIZES", "PARTS", "PLAIN", "PROMPTED", "SMALL_AREAS"]

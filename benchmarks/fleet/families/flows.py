@@ -121,6 +121,8 @@ SMALL_AREAS = (
     "QwenImageEditPipeline", "QwenImageEditInpaintPipeline", "QwenImageEditPlusPipeline", "QwenImageLayeredPipeline",
     "LongCatImageEditPipeline",
 )  # fmt: skip
+# that choose one of some sizes of about 1024 x 1024, by find_best_bucket
+BUCKETED = ("JoyImageEditPipeline",)
 # sizes of pictures that a pipeline knows by itself
 OWN_SIZES: dict[str, dict[str, Any]] = {
     "Kandinsky5I2IPipeline": {"resolutions": [(16, 16)]},

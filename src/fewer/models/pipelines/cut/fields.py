@@ -105,10 +105,22 @@ def _checked(pipe: Any, call: Any) -> dict[str, Any]:
 
 
 def _network(call: dict[str, Any], cut: Cut) -> PipelineNetwork:
-    """The network of the call's samples and conditions: as many as its arguments list, as far as the loop's state agrees.
+    """The network of the call's samples and conditions (see `_by_arguments`), where those of one condition begin with equal data;
+    else every sample has a condition of its own, as the pictures that were made of a prompt.
+    """
+    network = _by_arguments(call, cut)
+    given = cut.noise if call.get("denoising_start") is not None else cut.data
+    if given is None:
+        return network
+    by_condition = network.sample_states(given).unflatten(0, (network.classes or 1, -1))
+    alike = bool((by_condition == by_condition[:, :1]).all())
+    return network if alike else PipelineNetwork(cut, network.size, network.size, network.copies)
 
-    Where it does not, or an argument lists one condition a row, every row of the state has conditions of its own; and so has every
-    sample where those of one condition begin with different data, as the pictures that were made of a prompt.
+
+def _by_arguments(call: dict[str, Any], cut: Cut) -> PipelineNetwork:
+    """The network of as many conditions as the call's arguments list, as far as the loop's state agrees.
+
+    Where it does not, or an argument lists one condition a row, every row of the state has conditions of its own.
     """
     rows, counts = len(cut.noise), {_count(value) for value in _conditions(call).values()}
     if not counts:
@@ -120,17 +132,7 @@ def _network(call: dict[str, Any], cut: Cut) -> PipelineNetwork:
     fitting = [count for count in counts if rows % (count * each) == 0]
     classes, size = (max(fitting), max(fitting) * each) if fitting else (rows, rows)
     doubled = rows == 2 * size and torch.equal(cut.noise[:size], cut.noise[size:])
-    network = PipelineNetwork(cut, classes, size, 2 if doubled else 1)
-    given = cut.noise if call.get("denoising_start") is not None else cut.data
-    if given is None or not _differ(network.sample_states(given), classes):
-        return network
-    return PipelineNetwork(cut, size, size, network.copies)
-
-
-def _differ(states: Tensor, classes: int) -> bool:
-    """Whether some states (size, *shape) of one condition do."""
-    by_condition = states.reshape(classes, -1, *states.shape[1:])
-    return not bool((by_condition == by_condition[:, :1]).all())
+    return PipelineNetwork(cut, classes, size, 2 if doubled else 1)
 
 
 def _conditions(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Known:
         before  where it has put some back in earlier turns: a state that holds the known data there, at their level and with their
                 noise, is not changed by it; None for not known
         """
-        if self.data.shape != sample.shape or self.noise.shape != sample.shape:
+        if not self.data.shape == self.noise.shape == sample.shape:
             return None
         changed = sample != asked.to(sample)
         known = process.noised(self.data.float(), self.noise.float(), t)

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from fewer.errors import InputError
 from fewer.models.pipelines.cut.changed import Changed
 from fewer.models.pipelines.cut.exchange import Ask, Ended, Exchange, Handed, LetGo
+from fewer.models.pipelines.cut.known import Known
 from fewer.models.pipelines.cut.stand_in import StandIn
 
 ROOM = 1000  # turns of a call
@@ -52,6 +53,7 @@ class Cut:
         self.begins, self.data = loop.begins, None if loop.begins is None else self._noised()
         if self.data is None:
             self.begins = None
+        self._packed = None if self.data is None else Known(self.data, self.noise)
 
     def __call__(self, x: Tensor, t: float) -> Tensor:
         """The network's output, as the loop hands it to `step`."""
@@ -59,7 +61,7 @@ class Cut:
             if self._open_knows and self._places is None:
                 self._find_places()
             loop = self._open().scheduler
-            loop.places = self._places
+            loop.places, loop.packed = self._places, self._packed
             answer = self._open().ask(Ask(x, t, modes=tuple(_get_current_dispatch_mode_stack()))).output
             self._places = loop.places
             return answer
@@ -83,6 +85,7 @@ class Cut:
     def _find_places(self) -> None:
         """See where known data are put back, by a turn that begins with a state which has them nowhere."""
         turns = self._open()
+        turns.scheduler.packed = self._packed
         turns.ask(Ask(self.noise + 1, turns.scheduler.top / 2))
         found = turns.scheduler.places
         self._places = torch.zeros_like(self.noise, dtype=torch.bool) if found is None else found

@@ -48,6 +48,7 @@ class StandIn:
     shown   whether the data itself is given to the pipeline in place of its noised state, before the first turn
     known   data that the pipeline puts back into parts of its states, where it has asked for their noised states, and `places`
             where it has put some back so far; None before the first turn of which it is known
+    packed  known data and noise in the layout of the states, of pipelines that have them noised in another
     initial  state of the first turn, of which a pipeline may hold parts as they are
     joint   both states of a loop that has two
     kind    class of the pipeline's own scheduler
@@ -70,6 +71,7 @@ class StandIn:
         self.given: dict[str, Any] = {}
         self.known: Known | None = None
         self.places: Tensor | None = None
+        self.packed: Known | None = None
         self.initial: Tensor | None = None
         self.joint: Joint | None = None
         self.begins: int | None = None
@@ -206,9 +208,10 @@ class StandIn:
             return output
         t = float(self.now)
         found = None if same else held(sample, asked, initial)
-        if found is None and self.known is not None:
-            found = self.known.put_back(self.process, sample, asked, t, self.places)
-            self._learn(found)
+        for known in (self.known, self.packed):
+            if found is None and known is not None:
+                found = known.put_back(self.process, sample, asked, t, self.places)
+                self._learn(found)
         if found is None and same:
             return output
         if found is None:
