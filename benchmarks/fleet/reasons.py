@@ -11,7 +11,6 @@ REASONS = {
     "CosmosVideoToWorldPipeline": f"{SECOND_LOOK}; it also draws new noise for its first frames at every step",
     "CycleDiffusionPipeline": "finds the noise of every step from another state that it denoises backwards beside its own",
     "EasyAnimateControlPipeline": f"{BROKEN} its encode_prompt has no argument text_encoder_index, which its call gives",
-    "FluxControlInpaintPipeline": "puts known data back in another layout (packed) than it has them noised in",
     "KandinskyV22InpaintPipeline": "puts its picture back from its second turn on, the cut at each: the network "
     "sees another picture at the first state (the samples agree)",
     "KarrasVePipeline": "its scheduler adds noise before each call, by methods that no other has",
