@@ -10,6 +10,7 @@ import numpy as np
 from fewer.errors import InputError
 from fewer.guidance.cfg import passes_at
 from fewer.integrations.engines import nodes, playable_solver
+from fewer.models.ending import Ended
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.registry import find
@@ -64,6 +65,10 @@ def playable_request(name: str, model: Model, keep: Iterable[str]) -> tuple[str,
     """
     if "steps" in keep:
         raise InputError(f"playable_by {name} frees the steps alone, which keep holds fixed")
+    if isinstance(model.schedule, Ended):
+        raise InputError(
+            f"playable_by {name}: other engines go down to the data, and the call ends above them (denoising_end)"
+        )
     if model.others:
         raise InputError(f"playable_by {name}: other engines call one network; expected no second one")
     return playable_solver(name, is_flow(model.schedule)), frozenset(keep) | KEPT

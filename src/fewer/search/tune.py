@@ -19,6 +19,7 @@ from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import Features
 from fewer.integrations.as_it_is import guidance_notes
 from fewer.models.edge import in_own_precision
+from fewer.models.ending import Ended
 from fewer.models.model import Model
 from fewer.search.arguments import Arguments
 from fewer.search.deadline import Deadline
@@ -312,6 +313,11 @@ def _pipeline_error(refs: References) -> float:
 def _notes(model: Model, request: Request) -> list[str]:
     """Notes on the start and on guidance, before anything is searched."""
     notes = []
+    if isinstance(model.schedule, Ended):
+        notes.append(
+            f"all plans and baselines end at t = {float(model.schedule.time(0.0)):.1f}, where the call leaves its samples to"
+            " another pipeline (denoising_end); errors are of those samples"
+        )
     if model.beginning is not None and model.start == model.beginning.level:
         what = "samples that another pipeline hands on" if model.beginning.handed_on else "the given data, noised"
         notes.append(
