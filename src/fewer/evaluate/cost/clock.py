@@ -67,27 +67,29 @@ def peak_memory(fn: Side, device: torch.device | str = "cpu") -> int:
 
 
 def clock(
-    sides: Mapping[str, Side], repeats: int = 30, warmup: int = 3, threads: int | None = None
+    sides: Mapping[str, Side],
+    repeats: int = 30,
+    warmup: int = 3,
+    threads: int | None = None,
+    timer: Timer = perf_counter,
 ) -> dict[str, Interval]:
     """Seconds that one call of each side takes: the median of `repeats` rounds, with a 95 % interval.
 
     A round calls every side once, in an order shuffled anew, so that drift and neighbours touch all alike. `warmup`
     rounds come first and do not count. `threads` sets torch's number of CPU threads meanwhile. A CUDA device in use is
-    synchronised before each reading. The interval needs no assumption on the times' distribution (order statistics).
+    synchronised before each reading; `timer` is as `rounds` has it. The interval needs no assumption on the times' distribution
+    (order statistics).
     Raises InputError for no sides, fewer than 6 repeats or a negative warmup.
     """
-    return {name: median(seconds) for name, seconds in rounds(sides, repeats, warmup, threads).items()}
+    return {name: median(seconds) for name, seconds in rounds(sides, repeats, warmup, threads, timer).items()}
 
 
-def clock_ratio(
-    a: Side, b: Side, repeats: int = 30, warmup: int = 3, threads: int | None = None, timer: Timer = perf_counter
-) -> Interval:
+def clock_ratio(a: Side, b: Side, repeats: int = 30, warmup: int = 3, threads: int | None = None) -> Interval:
     """Time of a over time of b: the median of the rounds' ratios, with a 95 % interval; below 1 where a is faster.
 
-    Both are called in every round (see `clock`), so what slows the machine for longer than a round cancels. `timer` gives
-    seconds: `time.process_time` those that this process computes in all of its threads, which on a busy machine wait for others.
+    Both are called in every round (see `clock`), so what slows the machine for longer than a round cancels.
     """
-    seconds = rounds({"a": a, "b": b}, repeats, warmup, threads, timer)
+    seconds = rounds({"a": a, "b": b}, repeats, warmup, threads)
     return median([of_a / of_b for of_a, of_b in zip(seconds["a"], seconds["b"], strict=True)])
 
 
@@ -99,6 +101,8 @@ def rounds(
     timer: Timer = perf_counter,
 ) -> dict[str, list[float]]:
     """Side -> its seconds in each round, of which `clock` takes the median: for ratios of sides of the same round.
+
+    timer  gives seconds: `time.process_time` those that this process computes in all of its threads
 
     Raises as `clock` does.
     """
