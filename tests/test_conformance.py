@@ -33,6 +33,7 @@ from fewer.testing import (
     quantise,
     solvers,
     strategies,
+    uncertainty,
 )
 
 # values of settings without a default, by their names
@@ -120,6 +121,12 @@ def test_roundings(part):
 @of("bit allocation")
 def test_bit_allocations(part):
     quantise.check_allocation(part.make())
+
+
+@of("uncertainty estimator")
+def test_uncertainty_estimators(part):
+    few = dict.fromkeys(inspect.signature(part.make).parameters, 4)
+    uncertainty.check(part.make(**few))
 
 
 @of("distance")

@@ -10,6 +10,7 @@ from fewer.errors import InputError
 if TYPE_CHECKING:
     from fewer.compression.compress import compress
     from fewer.engine import sample
+    from fewer.epistemic.uncertainty import uncertainty
     from fewer.evaluate.leaderboard import Leaderboard, compare
     from fewer.evaluate.measure import measure
     from fewer.evaluate.probability_flow.adaptive import adaptive
@@ -59,6 +60,7 @@ _HOMES = {
     "to_diffusers": "fewer.integrations.export",
     "tune": "fewer.search",
     "unapply": "fewer.integrations.apply",
+    "uncertainty": "fewer.epistemic.uncertainty",
     "with_noise": "fewer.solvers.noise_share",
 }
 
@@ -90,6 +92,7 @@ __all__ = [
     "to_diffusers",
     "tune",
     "unapply",
+    "uncertainty",
     "with_noise",
 ]
 

@@ -70,6 +70,7 @@ class Draw(_Numbers):
     WEIGHTS = range(MOST + 3, 2 * MOST + 3)  # tensor k of a random network
     MOVE = range(1 << 20, 1 << 21)  # step k of a Markov chain
     CHANCE = range(1 << 21, 1 << 22)  # the decision in step k of a Markov chain, or of a jump process
+    STATE = range(1 << 22, 1 << 23)  # draw k of a state that is known by mean and variance
     PATH = range(1 << 32, (1 << 32) + (MOST << PATH_DEPTH + 1))  # node k of a sample's Brownian paths
 
     def __call__(self, k: int = 0) -> DrawNumber:

@@ -40,6 +40,7 @@ PACKAGES = {  # room -> the modules and packages that hold fewer's own parts of 
     "processes": ("fewer.processes",),
     "tasks": ("fewer.tasks",),
     "compress": ("fewer.compression",),
+    "uncertainty": ("fewer.epistemic",),
     "search": ("fewer.search",),
 }
 ROOMS = tuple(PACKAGES)
@@ -104,6 +105,7 @@ ROLES = {
         Role("recovery", "compress", "fewer.compression:Recovery"),
         Role("rounding", "compress", "fewer.compression.quantise:Rounding"),
         Role("bit allocation", "compress", "fewer.compression.quantise:BitAllocation"),
+        Role("uncertainty estimator", "uncertainty", "fewer.epistemic:Estimator"),
     )
 }
 

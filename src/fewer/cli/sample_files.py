@@ -10,14 +10,17 @@ import numpy as np
 from torch import Tensor
 
 from fewer.cli.options import Format
+from fewer.epistemic.uncertainty import Uncertainty
 from fewer.files import write_atomically
 from fewer.images import check_picture, grid, is_picture, picture, pixels, save_png
 from fewer.models.model import Model
 
+UNCERTAINTY = "uncertainty.npz"
+
 
 def names(n: int) -> list[str]:
     """The files that n samples may be written to."""
-    return [*(f"{i:05d}.png" for i in range(n)), "grid.png", "samples.npz", "samples.npy"]
+    return [*(f"{i:05d}.png" for i in range(n)), "grid.png", "samples.npz", "samples.npy", UNCERTAINTY]
 
 
 def format_for(model: Model, asked: Format | None) -> Format:
@@ -50,6 +53,14 @@ def write_samples(
     images = pixels(model, samples)
     single = [save_png(picture(image), folder / f"{i:05d}.png") for i, image in enumerate(images)]
     return [*single, save_png(grid(images), folder / "grid.png")]
+
+
+def write_uncertainty(found: Uncertainty, folder: Path) -> Path:
+    """Write std (n, *shape) and score (n,), float32, as arrays of a file; its path."""
+    buffer = io.BytesIO()
+    np.savez(buffer, std=found.std.float().cpu().numpy(), score=found.score.float().cpu().numpy())
+    write_atomically(folder / UNCERTAINTY, buffer.getvalue())
+    return folder / UNCERTAINTY
 
 
 def in_words(files: list[Path]) -> str:

@@ -22,7 +22,9 @@ EXAMPLES = opt.examples(
     "fewer sample mixture16 --format npz --out arrays --json -",
     "fewer sample mixture16 --sigmas 36.9,8,2,0.5,0 --solver dpmpp-2m",
     "fewer sample digits --plan fewer-digits/plan.json --noise-share 0.1",
+    "fewer sample digits --nfe 6 --uncertainty",
 )
+LISTED = 5  # of the least certain samples
 
 
 @app.command(epilog=EXAMPLES)
@@ -58,6 +60,19 @@ def sample(
             "--brownian", help="Rows with noise add increments of one path a sample: more calls refine its samples."
         ),
     ] = False,
+    uncertain: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Also how far each value would move under other weights that the training data allow as well.",
+        ),
+    ] = False,
+    data: Annotated[
+        Path | None,
+        opt.path_option(
+            metavar="PATH", help="Images that the network was trained on, for --uncertainty (default: samples)."
+        ),
+    ] = None,
     out: Annotated[Path, opt.path_option(metavar="DIR", help="Folder for the samples.")] = Path("fewer-samples"),
     form: Annotated[
         opt.Format | None,
@@ -76,6 +91,10 @@ def sample(
         raise InputError("--nfe goes with a standard plan; a plan file has its own")
     if sigmas is not None and (plan is not None or nfe is not None):
         raise InputError(f"--sigmas are levels of their own: give them without {'--plan' if nfe is None else '--nfe'}")
+    if data is not None and not uncertain:
+        raise InputError("--data are the images that the network was trained on, for --uncertainty: give that too")
+    if uncertain and brownian:
+        raise InputError("--uncertainty plays rows with noise of their own: leave out --brownian")
     levels = opt.sigma_lists([] if sigmas is None else [sigmas], solver)
     shares = opt.shares("noise-share", noise_share)
     from fewer.cli import sample_files
@@ -83,8 +102,10 @@ def sample(
 
     opt.writable(json_file, ("files", "model", "plan"))
     tidy = check_own(out, written(out, "sample") is not None, force, sample_files.names(n))
+    from fewer.arguments import as_data
     from fewer.cli.loading import load_model, plans_on
     from fewer.engine import sample as run
+    from fewer.epistemic.uncertainty import uncertainty
     from fewer.evaluate.cost.pace import foreseen
     from fewer.integrations.as_it_is import guidance_notes
     from fewer.plan import Plan
@@ -103,15 +124,21 @@ def sample(
     if dry_run:
         print_forecast(foreseen(network, {table.name: n * table.nfe}, scale, common.batch), [out / f"*.{form.value}"])
         return
+    images, doubt = as_data(data, network), None
     with if_interrupted(lambda: "no sample was written"):
         with progress() as report:
             samples = run(
                 network, table, n, seed=common.seed, labels=label, batch=common.batch, brownian=brownian,
                 progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
             )  # fmt: skip
+            if uncertain:
+                doubt = uncertainty(
+                    network, table, n, seed=common.seed, labels=label, data=images, batch=common.batch, progress=report
+                )
         labels = network.labels(n, label)
         with filled(out, "sample", tidy) as folder:
             made = sample_files.write_samples(network, samples, labels, common.seed, folder, form)
+            also = [] if doubt is None else [sample_files.write_uncertainty(doubt, folder)]
         files = [out / file.name for file in made]
     if loaded is None:
         warnings = [*warnings, *guidance_notes(network, scale, [table.nfe])]
@@ -120,8 +147,15 @@ def sample(
     for warning in warnings:
         print(f"fewer: {warning}", file=sys.stderr)
     record = {
-        "files": [str(file) for file in files], "model": network.describe(), "plan": table.name, "nfe": table.nfe, "n": n,
+        "files": [str(file) for file in [*files, *(out / file.name for file in also)]],
+        "model": network.describe(), "plan": table.name, "nfe": table.nfe, "n": n,
         "seed": common.seed, "labels": None if labels is None else labels.tolist(), "warnings": warnings,
     }  # fmt: skip
+    if doubt is not None:
+        record["uncertainty"] = doubt.score.tolist()
     if not wrote_json(record, json_file):
         typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}: {sample_files.in_words(files)}")
+        if doubt is not None:
+            typer.echo(
+                f"the least certain samples are {', '.join(map(str, doubt.doubtful[:LISTED]))} (uncertainty.npz)"
+            )

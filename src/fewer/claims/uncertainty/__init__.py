@@ -1,0 +1,1 @@
+"""Claims of how sure samples may be."""
