@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fewer.cli.options import Format
@@ -15,12 +16,18 @@ from fewer.files import write_atomically
 from fewer.images import check_picture, grid, is_picture, picture, pixels, save_png
 from fewer.models.model import Model
 
-UNCERTAINTY = "uncertainty.npz"
+UNCERTAINTY = "uncertainty"
 
 
 def names(n: int) -> list[str]:
     """The files that n samples may be written to."""
-    return [*(f"{i:05d}.png" for i in range(n)), "grid.png", "samples.npz", "samples.npy", UNCERTAINTY]
+    return [
+        *(f"{i:05d}.png" for i in range(n)),
+        "grid.png",
+        "samples.npz",
+        "samples.npy",
+        *(f"{UNCERTAINTY}.{kind}" for kind in ("npz", "png")),
+    ]
 
 
 def format_for(model: Model, asked: Format | None) -> Format:
@@ -55,12 +62,20 @@ def write_samples(
     return [*single, save_png(grid(images), folder / "grid.png")]
 
 
-def write_uncertainty(found: Uncertainty, folder: Path) -> Path:
-    """Write std (n, *shape) and score (n,), float32, as arrays of a file; its path."""
+def write_uncertainty(found: Uncertainty, folder: Path, form: Format) -> list[Path]:
+    """Write std (n, *shape) and score (n,), float32, as arrays of a file, and beside pictures a sheet of maps; their paths.
+
+    A map is the root mean square over channels of a sample's deviations, white at the largest of all.
+    """
     buffer = io.BytesIO()
     np.savez(buffer, std=found.std.float().cpu().numpy(), score=found.score.float().cpu().numpy())
-    write_atomically(folder / UNCERTAINTY, buffer.getvalue())
-    return folder / UNCERTAINTY
+    path = folder / f"{UNCERTAINTY}.npz"
+    write_atomically(path, buffer.getvalue())
+    if form is not Format.PNG:
+        return [path]
+    maps = found.std.square().mean(1).sqrt()
+    bright = (255 * maps / maps.max().clamp_min(torch.finfo(maps.dtype).tiny)).round().to(torch.uint8)
+    return [path, save_png(grid(bright.cpu().numpy()[..., None]), folder / f"{UNCERTAINTY}.png")]
 
 
 def in_words(files: list[Path]) -> str:

@@ -138,7 +138,7 @@ def sample(
         labels = network.labels(n, label)
         with filled(out, "sample", tidy) as folder:
             made = sample_files.write_samples(network, samples, labels, common.seed, folder, form)
-            also = [] if doubt is None else [sample_files.write_uncertainty(doubt, folder)]
+            also = [] if doubt is None else sample_files.write_uncertainty(doubt, folder, form)
         files = [out / file.name for file in made]
     if loaded is None:
         warnings = [*warnings, *guidance_notes(network, scale, [table.nfe])]
