@@ -210,7 +210,7 @@ def test_the_command_writes_what_the_function_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(RandomWeights.__init__, "__defaults__", (4, 4, 4))
+    monkeypatch.setattr(LastLayer.__init__, "__defaults__", (4, 4, 4))
     monkeypatch.setattr("fewer.epistemic.uncertainty.SAMPLES", 8)
     few = ["sample", "digits", "--nfe", "2", "-n", "3", "--out", "doubt"]
     assert run([*few, "--uncertainty", "--json", "facts.json"]) == 0

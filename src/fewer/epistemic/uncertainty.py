@@ -50,7 +50,7 @@ def uncertainty(
     *,
     seed: int = 0,
     labels: Any = None,
-    method: str | Estimator = "random-weights",
+    method: str | Estimator = "last-layer",
     data: Tensor | str | Path | None = None,
     batch: int | None = None,
     first_sample: int = 0,
