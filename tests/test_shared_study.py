@@ -28,7 +28,9 @@ from fewer.models.schedules import Flow
 from fewer.plan.file import digest
 from fewer.search import shared
 from fewer.search.deadline import OutOfTime
+from fewer.search.known_studies import UNKNOWN, check_same
 from fewer.search.ledger import Entry, Ledger
+from fewer.search.request import Budget, Request, identity
 from fewer.search.shared import Shared, check_study
 from fewer.search.strategy import Candidate
 from fewer.search.study import STUDY, Study
@@ -275,8 +277,13 @@ def test_the_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, gi
     assert "secret" not in str(told.value)
 
 
-@pytest.mark.usefixtures("few_standards")
-def test_a_study_of_another_search_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+BOUNDS: list[dict[str, Any]] = [{}, {"evaluations": 5000}, {"time": 60.0}]
+
+
+@pytest.mark.parametrize("bounds", BOUNDS, ids=str)
+def test_a_study_of_another_search_is_refused_before_anything_is_written(
+    tmp_path: Path, bounds: dict[str, Any]
+) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     other = Shared.at(url)
     other.join("nfe-1", json.dumps({"model": "another"}), {"model": "another"})
@@ -284,11 +291,28 @@ def test_a_study_of_another_search_is_refused_before_anything_is_written(tmp_pat
     nameless = fewer.Model.from_denoiser(lambda x, t, labels: x, Flow(), (1, 4, 4))
     for options, says in (({}, "another .*model"), ({"study": f"sqlite:///{tmp_path}/no/x.db"}, "no folder")):
         with pytest.raises(InputError, match=says):
-            fewer.tune(model(), **{**OPTIONS, "out": tmp_path / "out", "study": url, **options})
+            fewer.tune(model(), **{**OPTIONS, "out": tmp_path / "out", "study": url, **bounds, **options})
     with pytest.raises(InputError, match="it has no hash"):
         fewer.tune(nameless, **{**OPTIONS, "out": tmp_path / "out", "study": url})
     assert (tmp_path / "shared.db").read_bytes() == before
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("bounds", BOUNDS, ids=str)
+def test_the_own_study_of_another_search_is_refused_before_anything_is_computed(
+    tmp_path: Path, bounds: dict[str, Any]
+) -> None:
+    """What is found in the course of a search, as its number of noises under a bound, may differ."""
+    never = replace(model(), network=lambda x, t, labels: pytest.fail("the network is called"))
+    defined = {**identity(Request((Budget(1),), noises=8), never, Budget(1))}
+    Study("nfe-1", tmp_path / STUDY, {**defined, "seed": 1})
+    before = (tmp_path / STUDY).read_bytes()
+    with pytest.raises(InputError, match=r"another noises, seed$" if not bounds else r"another seed$"):
+        fewer.tune(never, **{**OPTIONS, "out": tmp_path, "resume": True, **bounds})
+    assert (tmp_path / STUDY).read_bytes() == before
+    check_same("it", json.dumps(defined), {**defined, "noises": UNKNOWN})
+    with pytest.raises(InputError, match=r"another limit$"):
+        check_same("it", json.dumps({**defined, "limit": ["macs", 1]}), {**defined, "noises": UNKNOWN})
 
 
 def test_studies_of_optunas_form_are_taken_over(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from fewer.errors import InputError, first_line
 from fewer.search import optuna_form
 from fewer.search.ledger import NAMES, VERSION, Ledger
 
-Definitions = Mapping[str, dict[str, Any] | None]
+Definitions = Mapping[str, dict[str, Any]]
+UNKNOWN: Final = object()  # in a definition, what is not known before the search, which agrees with anything
 
 
 @contextmanager
@@ -62,7 +63,8 @@ def _check_whole(where: object, ledger: Ledger) -> None:
 def check_same(where: object, known: Any, definition: dict[str, Any] | None) -> None:
     """InputError where a search was made with another definition, or does not say with which.
 
-    known  JSON text of what it was made with; definition None where that is not known yet
+    known       JSON text of what it was made with
+    definition  what it must be, where values may be UNKNOWN; None for anything
     """
     try:
         held = json.loads(known)
@@ -70,10 +72,17 @@ def check_same(where: object, known: Any, definition: dict[str, Any] | None) -> 
         held = None
     if not isinstance(held, dict):
         raise InputError(f"{where} is not a study of fewer: it does not say what was searched")
-    asked = held if definition is None else json.loads(json.dumps(definition))
+    asked = held if definition is None else _filled(definition, held)
     if held != asked:
         changed = ", ".join(sorted(key for key in {*held, *asked} if held.get(key) != asked.get(key)))
         raise InputError(f"cannot resume {where}: it was searched with another {changed}")
+
+
+def _filled(definition: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
+    """A definition as it comes back from JSON, with what is held in the places of what is unknown."""
+    known = {key: value for key, value in definition.items() if value is not UNKNOWN}
+    filled = {key: held[key] for key in (definition.keys() - known.keys()) & held.keys()}
+    return json.loads(json.dumps(known)) | filled
 
 
 def noises_in(searches: Mapping[str, Any]) -> int | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from fewer.errors import InputError
 from fewer.files import read_as
 from fewer.outfolder import check_idle, check_own, claimed
 from fewer.report.folder import RESULTS
 from fewer.results import Results
+from fewer.search.known_studies import Definitions
 from fewer.search.study import STUDY, check_free, is_study
 
 FILES = ("plan.json", "plan.safetensors", RESULTS, "report.html", "samples.npz", STUDY)
@@ -33,9 +33,7 @@ def check_folder(out: Path, resume: bool = False, force: bool = False) -> bool:
 
 
 @contextmanager
-def own_folder(
-    out: str | Path, searches: Mapping[str, dict[str, Any] | None], resume: bool, force: bool
-) -> Iterator[Path]:
+def own_folder(out: str | Path, searches: Definitions, resume: bool, force: bool) -> Iterator[Path]:
     """The folder for this search alone, whose study has none of the `searches` (see `check_free`) unless it is resumed.
 
     `force` begins anew, in whatever folder. Raises InputError as `check_folder` and `fewer.outfolder.claimed` do.

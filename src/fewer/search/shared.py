@@ -91,7 +91,7 @@ class Shared:
     def check(self, searches: Definitions) -> None:
         """InputError where the database is no study, or one of another search; nothing in it changes.
 
-        searches  name -> definition, None where that is not known yet
+        searches  name -> definition, of which values may be UNKNOWN
         """
         if self.file is not None:
             check_writable(self.file)

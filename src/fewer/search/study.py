@@ -203,7 +203,7 @@ def _tensor(contents: Mapping[str, Any], key: str) -> Tensor:
 def check_free(path: Path, searches: Definitions | None = None, resume: bool = False) -> None:
     """InputError, before anything is computed, for a file that is no study of fewer, or that these searches cannot use.
 
-    searches  name -> definition, None where that is not known yet; one that the file holds can be resumed only, as it was
+    searches  name -> definition, of which values may be UNKNOWN; one that the file holds can be resumed only, as it was
     """
     if not path.exists():
         return

@@ -25,6 +25,7 @@ from fewer.search.arguments import Arguments
 from fewer.search.deadline import Deadline
 from fewer.search.distilled import beside_own_calls, grounds
 from fewer.search.forecast import LEAST_NOISES, check_clocking, check_room, foreseen, within
+from fewer.search.known_studies import UNKNOWN
 from fewer.search.outfolder import own_folder
 from fewer.search.request import Budget, Request, check_resumable, identity, notes_for_large
 from fewer.search.results import Result, result_of
@@ -165,9 +166,10 @@ def tune(
     request = request_at(arguments.known_scale)
     run.deadline.evaluations = request.evaluations
     scoring.check(request.held_out)
-    defined = not free_scale and not run.deadline.bounded  # else its scale or noises are not known yet
+    found_later = {"guidance": free_scale, "noises": run.deadline.bounded}
+    unknown = {key: UNKNOWN for key, later in found_later.items() if later}
     searches = {
-        f"nfe-{budget.nfe}": identity(request, model, budget) if defined else None
+        f"nfe-{budget.nfe}": identity(request, model, budget) | unknown
         for budget in request.budgets[: 1 if match else None]
     }
     if shared is not None:
