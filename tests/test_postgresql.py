@@ -25,6 +25,12 @@ from fewer.search.study import STUDY, Study
 
 pytestmark = pytest.mark.slow  # to make a database takes seconds
 UNPRIVILEGED = "nobody"  # whom a server runs as where the tests run as root, whom it refuses
+AS = [
+    "setpriv",
+    "--reuid",
+    UNPRIVILEGED,
+    "--clear-groups",
+]  # by a program of its own: a fork ends by a signal after Ray
 
 
 def program(name: str) -> str:
@@ -42,7 +48,7 @@ class Server:
 
     folder: Path
     port: int
-    user: dict[str, Any] = field(default_factory=lambda: {"user": UNPRIVILEGED} if os.geteuid() == 0 else {})
+    user: list[str] = field(default_factory=lambda: AS if os.geteuid() == 0 else [])
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -51,12 +57,17 @@ class Server:
 
     def make(self) -> None:
         options = ["-D", str(self.folder / "data"), "-A", "trust", "-U", "me", "--no-sync"]
-        subprocess.run([program("initdb"), *options], check=True, capture_output=True, cwd=self.folder, **self.user)
+        command = [*self.user, program("initdb"), *options]
+        subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
 
     def start(self) -> None:
-        command = [program("postgres"), "-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1"]
-        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen([*command, "-k", "", "-F"], cwd=self.folder, **quiet, **self.user)
+        options = ["-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", "", "-F"]
+        with (self.folder / "log").open("ab") as log:
+            command = [*self.user, program("postgres"), *options]
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+
+    def said(self) -> str:
+        return (self.folder / "log").read_text()
 
     def stop(self) -> None:
         if self.process is not None:
@@ -97,7 +108,9 @@ def url(server: Server) -> str:
                 opened.execute("create schema public")
                 break
         except psycopg.OperationalError:
-            assert time.monotonic() < limit
+            assert server.process is not None
+            assert server.process.poll() is None, server.said()
+            assert time.monotonic() < limit, server.said()
             time.sleep(0.1)
     return server.url
 
