@@ -1,6 +1,7 @@
 """Quality against evaluations: what `tune` hands out after so many network evaluations in all, on noises that it never saw.
 
     python -m benchmarks.search_cost mixture16 digits --nfe 5,8 --seeds 2 --out build/search-cost.json
+    python -m benchmarks.search_cost full-mixture --data FOLDER_OF_CIFAR_ZIPS --nfe 5,8,10 --out build/search-cost.json
     python -m benchmarks.search_cost --draw benchmarks/results/search-cost.json    # docs/search-cost.svg and .md
 
 All evaluations of a run are counted: the reference solutions, the ranking of standard plans, the search and the comparison. A
@@ -19,6 +20,7 @@ from pathlib import Path
 import torch
 
 import fewer
+from benchmarks.against_diffusers import load
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.statistics.endings import elsewhere, typical
 from fewer.noise import Stream, unit_noise
@@ -76,7 +78,7 @@ def measure(given: argparse.Namespace) -> None:
     bounds = [None if word == "none" else int(word) for word in given.bounds.split(",")] if given.bounds else BOUNDS
     runs = [("regression", bound) for bound in bounds] + ([] if given.only else [(BEFORE, None)])
     for name in given.models:
-        model = fewer.load(name)
+        model = load(name, given.data) if name == "full-mixture" else fewer.load(name)
         judge = judge_of(model, given.fresh)
         for nfe in map(int, given.nfe.split(",")):
             for seed in range(given.seeds):
@@ -194,6 +196,7 @@ def main() -> None:
     parser.add_argument("--fresh", type=int, default=FRESH)
     parser.add_argument("--bounds", help="evaluations, such as 8000,none, in place of the usual ones")
     parser.add_argument("--only", action="store_true", help="the default alone")
+    parser.add_argument("--data", help="folder with the data of the full mixture")
     parser.add_argument("--out", type=Path, default=Path("build/search-cost.json"))
     parser.add_argument("--draw", type=Path)
     parser.add_argument("--svg", type=Path, default=Path("docs/search-cost.svg"))
