@@ -1,6 +1,7 @@
 """Quality against evaluations: what `tune` hands out after so many network evaluations in all, on noises that it never saw.
 
     python -m benchmarks.search_cost mixture16 digits --nfe 5,8 --seeds 2 --out build/search-cost.json
+    python -m benchmarks.search_cost digits --guidance 2 --nfe 6,8 --out build/search-cost.json
     python -m benchmarks.search_cost full-mixture --data FOLDER_OF_CIFAR_ZIPS --nfe 5,8,10 --out build/search-cost.json
     python -m benchmarks.search_cost --draw benchmarks/results/search-cost.json    # docs/search-cost.svg and .md
 
@@ -47,16 +48,20 @@ class Point:
     rmse: float
 
 
-def judge_of(model: fewer.Model, n: int) -> Evaluator:
-    """Fresh noises with their reference solution."""
+def judge_of(model: fewer.Model, n: int, guidance: float | None) -> Evaluator:
+    """Fresh noises with their reference solution, at a guidance scale where one is given."""
     noise = unit_noise(1, Stream.CHOICE.numbers(n), model.shape)
-    return Evaluator(model, noise, model.labels(n)).with_reference([])
+    return Evaluator(model, noise, model.labels(n)).with_reference([], guidance=guidance)
 
 
-def measured(judge: Evaluator, nfe: int, seed: int, search: str, bound: int | None) -> Point:
+def measured(
+    judge: Evaluator, nfe: int, seed: int, search: str, bound: int | None, guidance: float | None = None
+) -> Point:
     """The plan of one run, on the fresh noises; the default before had 96 noises or more."""
     noises = enough_noises(judge.model, 96) if search == BEFORE else None
-    result = fewer.tune(judge.model, nfe, seed=seed, strategy=search, evaluations=bound, noises=noises)
+    result = fewer.tune(
+        judge.model, nfe, seed=seed, guidance=guidance, strategy=search, evaluations=bound, noises=noises
+    )
     record = result.record
     return Point(
         search, bound, record.evaluations, record.seconds, record.verdict.decision, **figures(judge, result.plan)
@@ -79,14 +84,15 @@ def measure(given: argparse.Namespace) -> None:
     runs = [("regression", bound) for bound in bounds] + ([] if given.only else [(BEFORE, None)])
     for name in given.models:
         model = load(name, given.data) if name == "full-mixture" else fewer.load(name)
-        judge = judge_of(model, given.fresh)
+        judge = judge_of(model, given.fresh, given.guidance)
+        shown = Path(name).name + ("" if given.guidance is None else f" at scale {given.guidance:g}")
         for nfe in map(int, given.nfe.split(",")):
             for seed in range(given.seeds):
                 for search, bound in runs:
-                    key = f"{Path(name).name}/{nfe}/{seed}/{search}/{bound or 'unbounded'}"
+                    key = f"{shown}/{nfe}/{seed}/{search}/{bound or 'unbounded'}"
                     if key in found:
                         continue
-                    found[key] = asdict(measured(judge, nfe, seed, search, bound))
+                    found[key] = asdict(measured(judge, nfe, seed, search, bound, given.guidance))
                     out.parent.mkdir(parents=True, exist_ok=True)
                     out.write_text(json.dumps(found, indent=1))
                     point = found[key]
@@ -192,6 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--nfe", default="5")
+    parser.add_argument("--guidance", type=float)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--fresh", type=int, default=FRESH)
     parser.add_argument("--bounds", help="evaluations, such as 8000,none, in place of the usual ones")
