@@ -87,9 +87,8 @@ class GaussNewton(Strategy):
     before the first that a number changes are not played again. Trained networks are rough in their time: what a
     change of a single time step brings has little to do with what ten bring. So differences along the levels are wide
     first (a tenth of a level's gap), and narrower where a step brings less than `tolerance`. Of so wide a difference to one side
-    most would be curvature, at which descents end before their time; along the levels they are taken to both sides, whose error is
-    of second order in the width. The damping is divided
-    by 4 after a step that lowers the error and multiplied by 6 before another try. A sample that is more than 8 times
+    much would be curvature; along the levels they are taken to both sides, whose error is of second order in the width. The damping
+    is divided by 4 after a step that lowers the error and multiplied by 6 before another try. A sample that is more than 8 times
     the median error away has gone to another mode, where no small step brings it back from: its part of the error is
     capped there. After a step J is good for `secant` more, updated after each by what that has changed (Broyden 1965), as long as
     they bring more than `tolerance`: such a step takes one play where J takes one for each number.
