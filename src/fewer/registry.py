@@ -100,6 +100,7 @@ ROLES = {
         Role("plan policy", "guidance", "fewer.guidance:PlanPolicy"),
         Role("distance", "evaluate", "fewer.evaluate.distances:Distance"),
         Role("shares", "evaluate", "fewer.evaluate.distances:Shares"),
+        Role("posterior sampler", "tasks", "fewer.tasks.inverse:PosteriorSampler"),
         Role("score", "compress", "fewer.compression:Score"),
         Role("allocator", "compress", "fewer.compression:Allocator"),
         Role("recovery", "compress", "fewer.compression:Recovery"),

@@ -27,6 +27,7 @@ from fewer.registry import part
     "explicit-inversion",
     title="DDIM run backwards: the output at each step's cleaner end",
     source="Song et al. 2021, DDIM (encoding by the reversed ODE), arXiv:2010.02502",
+    role="plan policy",
 )
 def explicit_inversion(plan: Plan) -> Plan:
     """x_n = x_{n+1} + (tau_n - tau_{n+1}) u(x_{n+1}, tau_{n+1}), one call a level of a plan.
@@ -50,6 +51,7 @@ def explicit_inversion(plan: Plan) -> Plan:
     "fixed-point-inversion",
     title="DDIM's step solved for its noisier end by fixed-point iteration",
     source="Pan et al. 2023, AIDI, arXiv:2309.04907; Garibi et al. 2024, ReNoise, arXiv:2403.14602",
+    role="plan policy",
 )
 def fixed_point_inversion(plan: Plan, iterations: int = 8) -> Plan:
     """x_n^(k+1) = x_{n+1} + (tau_n - tau_{n+1}) u(x_n^(k), tau_n), `iterations` calls a level of a plan.

@@ -1,0 +1,28 @@
+"""Inverse problems: samples of the posterior p(x | y) of a measurement y = A(x) + noise, by a model of x."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+
+from fewer.models.model import Model
+from fewer.plan import Plan
+from fewer.tasks.inverse.problem import Problem
+
+
+class PosteriorSampler(Protocol):
+    """A method that draws from posteriors by a model's data prediction, one network call a row of a plan.
+
+    derivative  whether it takes derivatives through the network
+    linear      whether it is for linear operators alone
+    """
+
+    derivative: ClassVar[bool]
+    linear: ClassVar[bool]
+
+    def usual(self, model: Model, nfe: int) -> Plan:
+        """The plan of so many calls that its paper plays it on."""
+
+    def draw(self, problem: Problem, x: Tensor) -> Tensor:
+        """Samples (n, *shape) of the posteriors from the plan's starting state x (n, *shape)."""

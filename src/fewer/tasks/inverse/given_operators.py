@@ -1,0 +1,160 @@
+"""Operators that users bring: a matrix, a function or its name, an operator of another package; each becomes an `Operator`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewer.errors import InputError, foreign
+from fewer.functions import user_function
+from fewer.tasks.inverse.operators import (
+    Blur,
+    Identity,
+    Linear,
+    Matrix,
+    Operator,
+    SuperResolution,
+    compressed_sensing,
+    random_inpainting,
+)
+
+NAMED: dict[str, Callable[[tuple[int, ...]], Operator]] = {
+    "inpaint": random_inpainting,
+    "super-resolution": SuperResolution,
+    "deblur": Blur,
+    "compressed-sensing": compressed_sensing,
+    "denoise": Identity,
+}
+ROUNDING = 1e-4  # to which a function must keep sums to pass for linear, of float32 samples
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """Any function of samples (n, *shape), each measured alone; derivatives are taken where a method needs them.
+
+    Raises InputError where it gives no finite tensor (n, *measured) of floats, and ForeignError for what it raises.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    shape: tuple[int, ...]
+    name: str = "operator"
+
+    @cached_property
+    def measured(self) -> tuple[int, ...]:
+        """Of the measurement of one sample, by a trial."""
+        with torch.no_grad():
+            return tuple(self(torch.zeros(2, *self.shape)).shape[1:])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The function's values."""
+        with foreign(f"the {self.name}"):
+            y = self.function(x)
+        if not isinstance(y, Tensor) or not y.is_floating_point():
+            kind = str(y.dtype).removeprefix("torch.") if isinstance(y, Tensor) else type(y).__name__
+            raise InputError(f"the {self.name} returned {kind}; expected a tensor of floats")
+        if y.ndim < 1 or len(y) != len(x):
+            raise InputError(f"the {self.name} returned shape {tuple(y.shape)} for {len(x)} samples; expected ({len(x)}, ..)")
+        return y
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFunction(Linear):
+    """A linear function of samples with its adjoint; without one, the adjoint is the function's derivative."""
+
+    function: Function
+    transposed: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Of one sample."""
+        return self.function.shape
+
+    @property
+    def measured(self) -> tuple[int, ...]:
+        """Of the measurement of one sample."""
+        return self.function.measured
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """A x; a function of float32 alone is given that."""
+        return self.function(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A' y."""
+        if self.transposed is not None:
+            with foreign(f"the adjoint of the {self.function.name}"):
+                return self.transposed(y).view(len(y), *self.shape)
+        with torch.enable_grad():
+            x = y.new_zeros(len(y), *self.shape).requires_grad_()
+            return pulled(self.function(x), x, y, self.function.name)
+
+
+def pulled(value: Tensor, x: Tensor, v: Tensor, name: str, keep: bool = False) -> Tensor:
+    """V' d value / d x (n, *shape), of samples that do not depend on each other; InputError where there is no derivative."""
+    found = None
+    if value.requires_grad:
+        (found,) = torch.autograd.grad(value, x, v, retain_graph=keep, allow_unused=True)
+    if found is None:
+        raise InputError(f"the {name} has no derivative by its input, which this method needs")
+    return found
+
+
+def linear(function: Callable[[Tensor], Tensor], shape: Sequence[int], adjoint: Any = None) -> Linear:
+    """A linear operator of a function of samples x (n, *shape), which is differentiable where no `adjoint` is given.
+
+    Raises InputError where f(x + 2 z) and f(x) + 2 f(z) differ by more than float32 rounds.
+    """
+    own = Function(function, tuple(shape))
+    generator = torch.Generator().manual_seed(0)
+    x, z = (torch.randn(2, *own.shape, generator=generator) for _ in range(2))
+    with torch.no_grad():
+        whole, parts = own(x + 2 * z), own(x) + 2 * own(z)
+    if float((whole - parts).norm()) > ROUNDING * float(whole.norm() + parts.norm()):
+        raise InputError("the operator is not linear: f(x + 2 z) is not f(x) + 2 f(z)")
+    return LinearFunction(own, adjoint)
+
+
+def as_operator(given: Any, shape: Sequence[int]) -> Operator:
+    """The operator that a user means, for samples of this shape.
+
+    given  an operator (`fewer.tasks.inverse.operators`, or any object with shape, measured and a call); a matrix (m, d); the name
+           of one of `NAMED`, with its defaults; a function of x (n, *shape), or `module:function`; an object with `A`, as
+           deepinv's physics: linear where it has `A_adjoint` too
+
+    Raises InputError for everything else, for functions whose values do not fit, and for operators of samples of another shape.
+    """
+    sizes = tuple(int(size) for size in shape)
+    operator = _operator(given, sizes)
+    if tuple(operator.shape) != sizes:
+        raise InputError(f"the operator measures samples of shape {tuple(operator.shape)}; the model's are {sizes}")
+    if not operator.measured or not math.prod(operator.measured):
+        raise InputError(f"the operator gives measurements of shape {tuple(operator.measured)}, which hold nothing")
+    return operator
+
+
+def _operator(given: Any, shape: tuple[int, ...]) -> Operator:
+    if isinstance(given, str):
+        if given in NAMED:
+            return NAMED[given](shape)
+        if ":" not in given:
+            raise InputError(f"operator is {given[:80]!r}; expected {', '.join(NAMED)}, or package.module:function")
+        return Function(user_function(given, "operator"), shape, f"operator {given}")
+    if isinstance(given, Tensor):
+        return Matrix(given, shape)
+    if callable(getattr(given, "A", None)):
+        name = f"operator {type(given).__name__}"
+        if callable(getattr(given, "A_adjoint", None)):
+            return LinearFunction(Function(given.A, shape, name), given.A_adjoint)
+        return Function(given.A, shape, name)
+    if callable(given) and hasattr(given, "shape") and hasattr(given, "measured"):
+        return given  # type: ignore[no-any-return]
+    if callable(given):
+        return Function(given, shape)
+    raise InputError(
+        f"operator is a {type(given).__name__}; expected a matrix, a function of samples, an object with A and A_adjoint, or a name"
+    )

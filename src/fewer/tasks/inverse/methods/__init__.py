@@ -1,0 +1,1 @@
+"""Samplers of posteriors, one a file."""

@@ -1,0 +1,65 @@
+"""The exact posterior's own data prediction, of models that are mixtures: what is left is the error of the plan's steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fewer.errors import InputError
+from fewer.models.linear_posterior import LinearPosterior
+from fewer.models.mixture import GaussianMixture
+from fewer.models.model import Model
+from fewer.plan import Plan
+from fewer.registry import part
+from fewer.tasks.inverse.methods.plans import ddim
+from fewer.tasks.inverse.operators import Linear
+from fewer.tasks.inverse.problem import Problem, Seen
+
+
+@part(
+    "exact-guidance",
+    title="The exact posterior's data prediction, of mixtures: the error of steps alone",
+    source="this package; the posterior of a Gaussian mixture under linear measurements in closed form",
+)
+@dataclass(frozen=True)
+class ExactGuidance:
+    """E[D | x, y] of the posterior in closed form (`fewer.models.linear_posterior`) in the place of D.
+
+    For mixtures without labels and linear operators, as a bound for what other methods may reach on the same plan. The network's
+    own call is made all the same, so that it costs what they do. Raises InputError for other models, and where labels are given.
+    """
+
+    derivative: ClassVar[bool] = False
+    linear: ClassVar[bool] = True
+
+    def usual(self, model: Model, nfe: int) -> Plan:
+        """DDIM."""
+        return ddim(model, nfe)
+
+    def draw(self, problem: Problem, x: Tensor) -> Tensor:
+        """Of the states at the plan's start."""
+        exact = problem.model.exact
+        if exact is None or problem.labels is not None:
+            raise InputError(f"exact-guidance needs a mixture without labels; {problem.model.name} is none")
+        posterior = posterior_of(exact, problem.given.linear, problem.given.noise)
+        kinds, kind_of = problem.given.y.flatten(1).unique(dim=0, return_inverse=True)
+        each = [posterior.given(y).to(x.device, x.dtype) for y in kinds]
+
+        def change(seen: Seen) -> Tensor:
+            found = torch.empty_like(seen.data)
+            for k, mixture in enumerate(each):
+                mine = kind_of == k
+                found[mine] = mixture.denoise(seen.x[mine], seen.tau)
+            return found - seen.data
+
+        return problem.play(x, False, change)
+
+
+@lru_cache(maxsize=4)
+def posterior_of(mixture: GaussianMixture, operator: Linear, noise: float) -> LinearPosterior:
+    """The posterior of a mixture's samples, kept since its matrices take seconds where samples are large."""
+    return LinearPosterior(mixture, operator.matrix, noise)
