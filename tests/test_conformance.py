@@ -29,6 +29,7 @@ from fewer.testing import (
     guidance,
     measures,
     models,
+    posteriors,
     processes,
     quantise,
     solvers,
@@ -165,6 +166,11 @@ def test_samplers(part):
 @of("corrector")
 def test_correctors(part):
     processes.check_corrector(made(part))
+
+
+@of("posterior sampler")
+def test_posterior_samplers(part):
+    posteriors.check(part.make())
 
 
 @cache

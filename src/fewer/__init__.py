@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fewer.search import tune
     from fewer.sigmas import from_sigmas
     from fewer.solvers.noise_share import with_noise
+    from fewer.tasks.inverse.solve import solve
     from fewer.tasks.inversion import invert
 
     __version__: str
@@ -56,6 +57,7 @@ _HOMES = {
     "plan_sigmas": "fewer.integrations.k_diffusion",
     "sample": "fewer.engine",
     "sample_k_diffusion": "fewer.integrations.k_diffusion",
+    "solve": "fewer.tasks.inverse.solve",
     "standard": "fewer.samplers",
     "to_diffusers": "fewer.integrations.export",
     "tune": "fewer.search",
@@ -88,6 +90,7 @@ __all__ = [
     "plan_sigmas",
     "sample",
     "sample_k_diffusion",
+    "solve",
     "standard",
     "to_diffusers",
     "tune",

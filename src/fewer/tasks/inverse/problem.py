@@ -142,10 +142,18 @@ class Problem:
 
     def see(self, n: int, x: Tensor, derivative: bool) -> Seen:
         """The call of row n at states x (n, *shape), whose derivative by x is kept where one is asked for."""
+        step = self.steps[n]
+
+        def call(x_in: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+            found = step.model(x_in, t, labels)
+            if derivative and not found.requires_grad:  # else u would have that of its part in x alone
+                raise InputError(f"the network of {step.model.name} has no derivative by its input, which this method needs")
+            return found
+
         with torch.set_grad_enabled(derivative):
             x = x.detach().requires_grad_(derivative)
-            u = output(self.steps[n], x, self.labels, number=n, draws=self.draws)
-        return Seen(x, float(self.steps[n].tau), u, self.model.name)
+            u = output(step, x, self.labels, call, n, draws=self.draws)
+        return Seen(x, float(step.tau), u, self.model.name)
 
     def predict(self, x: Tensor, s: float) -> Tensor:
         """D (n, *shape) at X = D + s eps, a state in data units, of any level: one call without guidance."""
