@@ -9,6 +9,7 @@ from torch import Tensor
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.tasks.inverse.problem import Problem
+from fewer.tasks.inverse.ranges import Ranges
 
 
 class PosteriorSampler(Protocol):
@@ -16,10 +17,13 @@ class PosteriorSampler(Protocol):
 
     derivative  whether it takes derivatives through the network
     linear      whether it is for linear operators alone
+    ranges      of the settings that a search may choose: the least and the largest value, regular in the logarithm; whole numbers
+                where both are
     """
 
     derivative: ClassVar[bool]
     linear: ClassVar[bool]
+    ranges: ClassVar[Ranges]
 
     def usual(self, model: Model, nfe: int) -> Plan:
         """The plan of so many calls that its paper plays it on."""

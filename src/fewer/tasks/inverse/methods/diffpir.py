@@ -12,6 +12,7 @@ from fewer.plan import Plan
 from fewer.registry import part
 from fewer.settings import positive
 from fewer.tasks.inverse.methods.plans import ddim
+from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem, Seen
 
 ZETA = 0.3  # share of fresh noise in each step of the paper
@@ -34,6 +35,7 @@ class DiffPIR:
     weight: float = 8.0
     derivative: ClassVar[bool] = False
     linear: ClassVar[bool] = True
+    ranges: ClassVar[Ranges] = {"weight": (0.2, 50.0)}
 
     def __post_init__(self) -> None:
         positive("weight", self.weight)

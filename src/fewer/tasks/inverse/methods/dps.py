@@ -16,6 +16,7 @@ from fewer.registry import part
 from fewer.settings import positive
 from fewer.tasks.inverse.given_operators import pulled
 from fewer.tasks.inverse.methods.plans import ancestral
+from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem, Seen
 
 
@@ -38,6 +39,7 @@ class DPS:
     strength: float = 1.0
     derivative: ClassVar[bool] = True
     linear: ClassVar[bool] = False
+    ranges: ClassVar[Ranges] = {"strength": (0.03, 30.0)}
 
     def __post_init__(self) -> None:
         positive("strength", self.strength)

@@ -17,6 +17,7 @@ from fewer.plan import Plan
 from fewer.registry import part
 from fewer.tasks.inverse.methods.plans import ddim
 from fewer.tasks.inverse.operators import Linear
+from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem, Seen
 
 
@@ -35,6 +36,7 @@ class ExactGuidance:
 
     derivative: ClassVar[bool] = False
     linear: ClassVar[bool] = True
+    ranges: ClassVar[Ranges] = {}
 
     def usual(self, model: Model, nfe: int) -> Plan:
         """DDIM."""

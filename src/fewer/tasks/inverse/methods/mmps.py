@@ -14,6 +14,7 @@ from fewer.registry import part
 from fewer.settings import positive
 from fewer.tasks.inverse.linear_solve import conjugate_gradients
 from fewer.tasks.inverse.methods.plans import ddim
+from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem, Seen
 
 
@@ -37,6 +38,7 @@ class MMPS:
     strength: float = 1.0
     derivative: ClassVar[bool] = True
     linear: ClassVar[bool] = False
+    ranges: ClassVar[Ranges] = {"strength": (0.2, 5.0)}
 
     def __post_init__(self) -> None:
         whole("iterations", self.iterations)

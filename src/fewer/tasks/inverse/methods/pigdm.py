@@ -12,6 +12,7 @@ from fewer.plan import Plan
 from fewer.registry import part
 from fewer.settings import positive
 from fewer.tasks.inverse.methods.plans import ddim
+from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem, Seen
 
 
@@ -34,6 +35,7 @@ class PiGDM:
     strength: float = 1.0
     derivative: ClassVar[bool] = True
     linear: ClassVar[bool] = True
+    ranges: ClassVar[Ranges] = {"variance": (0.01, 10.0), "strength": (0.2, 5.0)}
 
     def __post_init__(self) -> None:
         positive("variance", self.variance)

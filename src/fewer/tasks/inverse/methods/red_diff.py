@@ -16,6 +16,7 @@ from fewer.settings import positive
 from fewer.tasks.inverse.given_operators import pulled
 from fewer.tasks.inverse.methods.plans import ddim
 from fewer.tasks.inverse.operators import Linear
+from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem
 
 MOMENTUM, SQUARES, TINY = 0.9, 0.99, 1e-8  # of Adam, as the paper has them
@@ -45,6 +46,7 @@ class REDDiff:
     rate: float = 0.1
     derivative: ClassVar[bool] = False
     linear: ClassVar[bool] = False
+    ranges: ClassVar[Ranges] = {"weight": (0.05, 20.0), "rate": (0.01, 1.0)}
 
     def __post_init__(self) -> None:
         positive("weight", self.weight)

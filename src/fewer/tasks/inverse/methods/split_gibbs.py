@@ -16,6 +16,7 @@ from fewer.noise import Draw
 from fewer.plan import Plan
 from fewer.registry import part
 from fewer.tasks.inverse.methods.plans import ddim
+from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem
 
 
@@ -41,6 +42,7 @@ class SplitGibbs:
     inner: int = 5
     derivative: ClassVar[bool] = False
     linear: ClassVar[bool] = True
+    ranges: ClassVar[Ranges] = {"inner": (1, 12)}
 
     def __post_init__(self) -> None:
         whole("inner", self.inner)

@@ -13,6 +13,7 @@ from fewer.plan import Plan
 from fewer.registry import part
 from fewer.settings import positive
 from fewer.tasks.inverse.methods.plans import ddim
+from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem, Seen
 
 
@@ -34,6 +35,7 @@ class TMPD:
     strength: float = 1.0
     derivative: ClassVar[bool] = True
     linear: ClassVar[bool] = False
+    ranges: ClassVar[Ranges] = {"strength": (0.2, 5.0)}
 
     def __post_init__(self) -> None:
         positive("strength", self.strength)
