@@ -1,11 +1,12 @@
 """Which sampler for my inverse problem: methods against exact posteriors, on five problems in 2, 16 and 768 dimensions.
 
     python -m benchmarks.posteriors --out build/posteriors.json --quick               # a minute
-    python -m benchmarks.posteriors --out benchmarks/results/posteriors.json          # an hour on one core; 768 dimensions by --dims 768
+    python -m benchmarks.posteriors --out benchmarks/results/posteriors.json          # an hour on one core; --dims 768 for more
     python -m benchmarks.posteriors --draw benchmarks/results/posteriors.json         # docs/inverse.svg and docs/inverse.md
 
-The data are Gaussian mixtures, so that the posterior of every measurement is known in closed form. Settings of a method are chosen for
-each number of calls by the energy score of other measurements and true values, as a user could with data. What the file has is not made again.
+The data are Gaussian mixtures, so that the posterior of every measurement is known in closed form. Settings of a method are chosen
+for each number of calls by the energy score of other measurements and true values, as a user could with data. What the file has is
+not made again.
 """
 
 from __future__ import annotations
@@ -14,29 +15,18 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from benchmarks.posteriors_page import write_page
-from fewer import GaussianMixture, Model, load, solve
+from benchmarks.posteriors_page import Cell, write_page
+from fewer.claims.tasks.posterior_beds import IMAGES, PROBLEMS, SHAPES, Problem, problem
 from fewer.evaluate.posteriors import energy_scores, fidelity
-from fewer.models.linear_posterior import LinearPosterior
-from fewer.models.schedules import betas, discrete
 from fewer.registry import find
-from fewer.tasks.inverse.given_operators import as_operator
-from fewer.tasks.inverse.operators import Linear
 
-DIMS: Mapping[int, tuple[tuple[int, ...], int]] = {2: ((2,), 5), 16: ((1, 4, 4), 6), 768: ((3, 16, 16), 10)}  # shape and modes
-NOISE = 0.1
-PROBLEMS: Mapping[str, str] = {
-    "inpaint": "half of the pixels", "super-resolution": "means of 2 x 2 pixels", "deblur": "a Gaussian blur of one pixel",
-    "compressed-sensing": "a quarter of the values, mixed at random", "denoise": "all values, under noise from 0.2 to 1",
-}  # fmt: skip
+DIMS = (*SHAPES, IMAGES)
 METHODS: Mapping[str, Sequence[Mapping[str, float]]] = {
     "exact-guidance": [{}],
     "mmps": [{"iterations": 1}, {"iterations": 3}],
@@ -52,65 +42,6 @@ CALLS = (20, 100, 50, 200)  # in the order in which they are measured
 MEASUREMENTS, EACH = {2: 32, 16: 32, 768: 8}, 32
 CHOICE_MEASUREMENTS, CHOICE_EACH = 40, 6
 SEED, CHOICE_SEED = 0, 1000
-BATCH = 4096
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A mixture with measurements of its samples, and their exact posteriors."""
-
-    model: Model
-    operator: Linear
-    noise: float | Tensor
-    posterior: LinearPosterior
-
-    def measured(self, n: int, seed: int) -> tuple[Tensor, Tensor]:
-        """True samples (n, *shape) and measurements (n, *measured)."""
-        x, y = self.posterior.measured(n, seed)
-        return x, y.view(n, *self.operator.measured).float()
-
-    def samples(self, y: Tensor, method: Any, calls: int, each: int, seed: int) -> Tensor:
-        """Of the posteriors, (B, each, *shape)."""
-        return solve(
-            self.model, self.operator, y, plan=calls, method=method, noise=self.noise, n=each, seed=seed, batch=BATCH
-        ).samples
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A method on a problem: its settings, and figures by name, each (value, low, high)."""
-
-    dim: int
-    problem: str
-    method: str
-    calls: int
-    settings: dict[str, float]
-    figures: dict[str, tuple[float, float, float]]
-    seconds: float
-
-
-@cache
-def mixture(dim: int) -> GaussianMixture:
-    """Modes with unit-normal means, or the bundled one of images."""
-    if dim == 768:
-        exact = load("mixture16").exact
-        assert exact is not None
-        return GaussianMixture(exact.weights, exact.means, exact.basis, exact.variances, exact.residual, exact.shape)
-    shape, modes = DIMS[dim]
-    return GaussianMixture.random(shape, modes, seed=3)
-
-
-@cache
-def problem(dim: int, name: str) -> Problem:
-    """One of `PROBLEMS`, the same in every run."""
-    prior = mixture(dim)
-    model = Model.from_mixture(prior, discrete(betas("linear")), name=f"mixture in {dim} dimensions")
-    operator = as_operator(name, prior.shape)
-    assert isinstance(operator, Linear)
-    noise: float | Tensor = NOISE
-    if name == "denoise":
-        noise = torch.logspace(-0.7, 0.0, prior.dim, dtype=torch.float64).view(prior.shape)
-    return Problem(model, operator, noise, LinearPosterior(prior, operator.matrix, noise))
 
 
 def chosen(case: Problem, method: str, calls: int) -> Mapping[str, float]:
@@ -118,9 +49,13 @@ def chosen(case: Problem, method: str, calls: int) -> Mapping[str, float]:
     settings = METHODS[method]
     if len(settings) == 1:
         return settings[0]
-    x, y = case.measured(CHOICE_MEASUREMENTS, CHOICE_SEED)
+    x, y, _ = case.measured(CHOICE_MEASUREMENTS, CHOICE_SEED)
     scores = [
-        float(energy_scores(case.samples(y, find("tasks", method).make(**each), calls, CHOICE_EACH, CHOICE_SEED), x).mean())
+        float(
+            energy_scores(
+                case.samples(y, find("tasks", method).make(**each), calls, CHOICE_EACH, CHOICE_SEED), x
+            ).mean()
+        )
         for each in settings
     ]
     return settings[scores.index(min(scores))]
@@ -130,11 +65,11 @@ def cell(dim: int, name: str, method: str, calls: int) -> Cell:
     """The figures of a method at its best settings."""
     case = problem(dim, name)
     settings = chosen(case, method, calls)
-    x, y = case.measured(MEASUREMENTS[dim], SEED)
+    x, y, posteriors = case.measured(MEASUREMENTS[dim], SEED)
     began = time.process_time()
     found = case.samples(y, find("tasks", method).make(**settings), calls, EACH, SEED)
     seconds = time.process_time() - began
-    judged = fidelity(found, x, [case.posterior.given(each) for each in y], seed=SEED)
+    judged = fidelity(found, x, posteriors, seed=SEED)
     figures = {"energy": judged.energy, "mean error": judged.mean_error, "stein": judged.stein}
     figures |= {f"coverage {p:g}": figure for p, figure in judged.coverage.items()}
     figures |= {f"hpd {p:g}": figure for p, figure in judged.hpd.items()}
@@ -162,7 +97,10 @@ def measure(out: Path, dims: Sequence[int], calls: Sequence[int]) -> None:
         done += each[-1]
         left = (time.monotonic() - began) / done * (whole - done)
         value, low, high = found.figures["energy"]
-        print(f"{'/'.join(map(str, each))} {found.settings}: energy {value:.4f} [{low:.4f}, {high:.4f}]; {left:.0f} s left", flush=True)
+        print(
+            f"{'/'.join(map(str, each))} {found.settings}: energy {value:.4f} [{low:.4f}, {high:.4f}]; {left:.0f} s left",
+            flush=True,
+        )
 
 
 def read(path: Path) -> list[Cell]:
@@ -178,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="2 dimensions and 20 calls alone")
     parser.add_argument("--out", type=Path, help="measure, and write the cells there")
-    parser.add_argument("--dims", type=int, nargs="+", choices=list(DIMS), default=[2, 16])
+    parser.add_argument("--dims", type=int, nargs="+", choices=DIMS, default=[2, 16])
     parser.add_argument("--draw", type=Path, help="draw the cells of this file, and write the page")
     parser.add_argument("--page", type=Path, default=Path("docs/inverse.md"))
     given = parser.parse_args()

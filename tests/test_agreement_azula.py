@@ -43,7 +43,9 @@ class Exact(azula.Denoiser):  # type: ignore[misc, name-defined]
 def problem(tau: float) -> Problem:
     """Of a plan of one row, at this level, which ends in its data prediction."""
     plan = standard("ddim", MODEL, 1, [tau])
-    return Problem(MODEL, plan, Likelihood(Matrix(MATRIX, (D,)), Y, NOISE), None, lambda draw, shape: torch.zeros(N, *shape))
+    return Problem(
+        MODEL, plan, Likelihood(Matrix(MATRIX, (D,)), Y, NOISE), None, lambda draw, shape: torch.zeros(N, *shape)
+    )
 
 
 def ours(method: PosteriorSampler, x: Tensor, tau: float) -> Tensor:
@@ -61,8 +63,14 @@ def theirs(kind: str, **given: object) -> object:
 @pytest.mark.parametrize(
     ("method", "other"),
     [
-        (MMPS(1), lambda: theirs("MMPSDenoiser", cov_y=covariance.IsotropicCovariance(NOISE**2), solver="cg", iterations=1)),
-        (MMPS(3), lambda: theirs("MMPSDenoiser", cov_y=covariance.IsotropicCovariance(NOISE**2), solver="cg", iterations=3)),
+        (
+            MMPS(1),
+            lambda: theirs("MMPSDenoiser", cov_y=covariance.IsotropicCovariance(NOISE**2), solver="cg", iterations=1),
+        ),
+        (
+            MMPS(3),
+            lambda: theirs("MMPSDenoiser", cov_y=covariance.IsotropicCovariance(NOISE**2), solver="cg", iterations=3),
+        ),
         (TMPD(), lambda: theirs("TMPDenoiser", var_y=NOISE**2)),
         # the proximal point in closed form is that of a solver run to its end
         (DiffPIR(8.0), lambda: theirs("DiffPIRDenoiser", var_y=NOISE**2, lmbda=8.0, solver="cg", iterations=30)),

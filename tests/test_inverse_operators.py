@@ -48,7 +48,9 @@ def test_adjoints_matrices_and_systems(shape: tuple[int, ...], seed: int) -> Non
         assert torch.allclose(x.flatten(1) @ a.matrix.T, seen.flatten(1)), name
         v = a.solve(y, 0.7, 0.2)
         assert torch.allclose(0.7 * a(a.adjoint(v)) + 0.2 * v, y, atol=1e-8), name
-        assert torch.allclose(a.pseudo_inverse(y).flatten(1), y.flatten(1) @ torch.linalg.pinv(a.matrix).T, atol=1e-6), name
+        assert torch.allclose(
+            a.pseudo_inverse(y).flatten(1), y.flatten(1) @ torch.linalg.pinv(a.matrix).T, atol=1e-6
+        ), name
         assert a(x.float()).dtype == a.adjoint(y.float()).dtype == torch.float32
 
 
@@ -77,7 +79,9 @@ def test_what_operators_mean() -> None:
 
 def test_what_users_bring() -> None:
     shape = (1, 2, 2)
-    physics = SimpleNamespace(A=lambda x: x.mean((2, 3)), A_adjoint=lambda y: (y[..., None, None] / 4).expand(-1, -1, 2, 2))
+    physics = SimpleNamespace(
+        A=lambda x: x.mean((2, 3)), A_adjoint=lambda y: (y[..., None, None] / 4).expand(-1, -1, 2, 2)
+    )
     for given_operator, measured in (
         (torch.ones(3, 4), (3,)), (physics, (1,)), ("deblur", shape), (lambda x: x.exp(), shape), (Identity(shape), shape),
         (SimpleNamespace(A=torch.exp), shape), ("torch:tanh", shape),

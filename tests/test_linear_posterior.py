@@ -76,7 +76,9 @@ def test_limits(seed: int) -> None:
     assert float(covariance.abs().max()) < 1e-6
     # denoising at noise s is what the mixture's own denoiser does at this level
     s = 0.7
-    assert torch.allclose(moments(LinearPosterior(prior, eye, s).given(y))[0], prior.denoise(y[None] / (1 + s), s / (1 + s))[0])
+    assert torch.allclose(
+        moments(LinearPosterior(prior, eye, s).given(y))[0], prior.denoise(y[None] / (1 + s), s / (1 + s))[0]
+    )
 
 
 @given(SEEDS)

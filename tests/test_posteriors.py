@@ -104,7 +104,10 @@ def test_the_stein_discrepancy_is_its_definition() -> None:
                 s, t = density_gradient(a), density_gradient(b)
                 mixed = torch.func.jacfwd(torch.func.grad(kernel, 0), 1)(a, b)
                 total += float(
-                    kernel(a, b) * s @ t + s @ torch.func.grad(kernel, 1)(a, b) + t @ torch.func.grad(kernel, 0)(a, b) + mixed.trace()
+                    kernel(a, b) * s @ t
+                    + s @ torch.func.grad(kernel, 1)(a, b)
+                    + t @ torch.func.grad(kernel, 0)(a, b)
+                    + mixed.trace()
                 )
     assert stein(x, mixture.to(dtype=torch.float64)) == pytest.approx(total / 20 / 2)
 

@@ -43,7 +43,9 @@ def test_steps_with_the_exact_data_prediction_tend_to_the_exact_posterior() -> N
     mean, covariance = moments(LinearPosterior(model.exact, A, NOISE).given(y))
     apart = []
     for calls in (6, 80):
-        found = solve(model, A, y, plan=calls, method="exact-guidance", noise=NOISE, n=4000, batch=4000).samples.double()
+        found = solve(
+            model, A, y, plan=calls, method="exact-guidance", noise=NOISE, n=4000, batch=4000
+        ).samples.double()
         size = float(covariance.trace())
         of_mean = float((found.mean(0) - mean).norm()) / size**0.5
         apart.append(max(of_mean, float((torch.cov(found.T) - covariance).norm()) / size))
@@ -123,7 +125,11 @@ def test_any_plan_and_guidance_are_played() -> None:
     mixture = GaussianMixture.random((1, 2, 2), 4, seed=1, classes=2)
     model = Model.from_mixture(mixture, VP, conditional=True)
     operator, y = SuperResolution((1, 2, 2)), torch.zeros(1, 1, 1)
-    for plan in (standard("dpmpp-2m", model, 8), guide(standard("heun", model, 8), 3.0), standard("dpmpp-2m-sde", model, 8)):
+    for plan in (
+        standard("dpmpp-2m", model, 8),
+        guide(standard("heun", model, 8), 3.0),
+        standard("dpmpp-2m-sde", model, 8),
+    ):
         found = solve(model, operator, y, plan=plan, labels=1, n=4)
         assert found.nfe == plan.nfe
     alone = solve(model, operator, y, plan=standard("ddim", model, 8), labels=1, n=4).samples
@@ -136,7 +142,8 @@ def test_a_function_is_linearised() -> None:
     model, y = gaussian(), torch.tensor([0.5, 0.5])
     for method in (MMPS(), TMPD(), DPS(), "red-diff"):
         of_matrix, of_function = (
-            solve(model, operator, y, plan=8, method=method, noise=0.3, n=4).samples for operator in (A, lambda x: x @ A.T)
+            solve(model, operator, y, plan=8, method=method, noise=0.3, n=4).samples
+            for operator in (A, lambda x: x @ A.T)
         )
         if method != "red-diff":  # which begins elsewhere
             assert torch.allclose(of_matrix, of_function, atol=1e-4)
@@ -186,9 +193,10 @@ def test_what_cannot_be_is_one_line() -> None:
         solve(blind, A, y, n=2, plan=3, method="exact-guidance")
     with pytest.raises(NotFinite, match="smaller strength"):
         solve(model, A, y, n=2, plan=30, method=MMPS(strength=1e30))
+    labelled = Model.from_mixture(GaussianMixture.random(3, 2, classes=2), VP, conditional=True)
+    guided = guide(standard("ddim", labelled, 4), 2.0)
     with pytest.raises(InputError, match="under guidance"):
-        labelled = Model.from_mixture(GaussianMixture.random(3, 2, classes=2), VP, conditional=True)
-        solve(labelled, A, y, n=2, plan=guide(standard("ddim", labelled, 4), 2.0), method="split-gibbs", labels=0)
+        solve(labelled, A, y, n=2, plan=guided, method="split-gibbs", labels=0)
 
 
 def test_it_is_public() -> None:

@@ -29,9 +29,10 @@ class Fidelity:
     """Figures of samples against exact posteriors, means over measurements with 95 % intervals.
 
     energy        energy distance of samples to the exact posterior, in the data's unit: 0 where they are of one law
-    mean_error    |m - E[x | y]|^2 / tr Cov[x | y] of the samples' mean m, less what the noise of n samples adds: 0 for the right mean,
-                  1 where it is off by the posterior's own deviation
-    coverage      by level p: the share of true values in the central interval of p of the samples' marginals, p where they are right
+    mean_error    |m - E[x | y]|^2 / tr Cov[x | y] of the samples' mean m, less what the noise of n samples adds: 0 for the right
+                  mean, 1 where it is off by the posterior's own deviation
+    coverage      by level p: the share of true values in the central interval of p of the samples' marginals, p where they are
+                  right
     hpd           by level p: the share of samples in the smallest set that holds p of the exact posterior, p where they are right:
                   more for samples that are too narrow or at the mode
     stein         squared kernel Stein discrepancy to the exact posterior, without unit: 0 where they are of one law
@@ -52,7 +53,11 @@ class Fidelity:
     role="procedure",
 )
 def fidelity(
-    samples: Tensor, truth: Tensor, posteriors: Sequence[GaussianMixture], levels: Sequence[float] = LEVELS, seed: int = 0
+    samples: Tensor,
+    truth: Tensor,
+    posteriors: Sequence[GaussianMixture],
+    levels: Sequence[float] = LEVELS,
+    seed: int = 0,
 ) -> Fidelity:
     """Of samples (B, n, *shape) for B measurements of `truth` (B, *shape), whose exact posteriors are given.
 
@@ -60,12 +65,12 @@ def fidelity(
 
     Raises InputError for fewer than 4 measurements or samples of each, numbers that do not agree, or values that are not finite.
     """
-    x, true = _checked(samples, truth)
+    x, _ = _checked(samples, truth)
     if len(posteriors) != len(x):
         raise InputError(f"there are {len(posteriors)} posteriors for {len(x)} measurements")
-    drawn = [each.sample(DRAWS, seed * len(x) + b)[0].double() for b, each in enumerate(posteriors)]
+    drawn = _drawn(posteriors, seed)
     return Fidelity(
-        student([_energy(some, exact.flatten(1)) for some, exact in zip(x, drawn, strict=True)]),
+        student(energy_distances(samples, posteriors, seed).tolist()),
         student([_mean_error(some, *moments(each)) for some, each in zip(x, posteriors, strict=True)]),
         coverage(samples, truth, levels, seed),
         _highest(x, drawn, posteriors, levels),
@@ -73,12 +78,19 @@ def fidelity(
     )
 
 
+def energy_distances(samples: Tensor, posteriors: Sequence[GaussianMixture], seed: int = 0) -> Tensor:
+    """The energy distance (B,) of samples (B, n, *shape) to each exact posterior, unbiased; `seed` is of the latter's draws."""
+    x = samples.detach().cpu().double().flatten(2)
+    pairs = zip(x, _drawn(posteriors, seed), strict=True)
+    return torch.tensor([_energy(some, exact.flatten(1)) for some, exact in pairs], dtype=torch.float64)
+
+
 def coverage(samples: Tensor, truth: Tensor, levels: Sequence[float] = LEVELS, seed: int = 0) -> dict[float, Interval]:
     """By level p, the share of true values that lie in the central interval of p of their samples' marginals.
 
     Of samples (B, n, *shape) for B measurements of `truth` (B, *shape). A value's rank among its n samples, with ties and the place
-    between two neighbours drawn evenly, is uniform where both are of one law, so that the share is p whatever n. Source: Talts et al.
-    2018, Validating Bayesian Inference Algorithms with Simulation-Based Calibration, arXiv:1804.06788.
+    between two neighbours drawn evenly, is uniform where both are of one law, so that the share is p whatever n. Source: Talts et
+    al. 2018, Validating Bayesian Inference Algorithms with Simulation-Based Calibration, arXiv:1804.06788.
     """
     x, true = _checked(samples, truth)
     n, generator = x.shape[1], torch.Generator().manual_seed(seed)
@@ -91,11 +103,12 @@ def coverage(samples: Tensor, truth: Tensor, levels: Sequence[float] = LEVELS, s
 def energy_scores(samples: Tensor, truth: Tensor) -> Tensor:
     """E|X - x| - E|X - X'| / 2 (B,) of samples (B, n, *shape) for the true x (B, *shape), unbiased in n.
 
-    A proper score: on average over pairs of x and y it is least for the posterior itself, and exceeds that by half the energy distance
-    to it. Source: Gneiting & Raftery 2007, Strictly Proper Scoring Rules, Prediction, and Estimation, doi:10.1198/016214506000001437.
+    A proper score: on average over pairs of x and y it is least for the posterior itself, and exceeds that by half the energy
+    distance to it. Source: Gneiting & Raftery 2007, Strictly Proper Scoring Rules, Prediction, and Estimation,
+    doi:10.1198/016214506000001437.
     """
     x, true = _checked(samples, truth, least=2)
-    to_truth = (x - true[:, None]).norm(dim=2).mean(1)
+    to_truth: Tensor = torch.linalg.vector_norm(x - true[:, None], dim=2).mean(1)
     return to_truth - torch.tensor([spread(each) for each in x], dtype=torch.float64) / 2
 
 
@@ -115,11 +128,11 @@ def stein(x: Tensor, posterior: GaussianMixture) -> float:
     n, d = z.shape
     apart = torch.cdist(z, z).square()
     base = 1 + apart / d
-    first = -base**-1.5 / d  # grad_j k = -first (z_i - z_j), grad_i k = first (z_i - z_j)
+    first = -(base**-1.5) / d  # grad_j k = -first (z_i - z_j), grad_i k = first (z_i - z_j)
     along = (s * z).sum(1)[:, None] - s @ z.T  # s_i.(z_i - z_j)
     trace = base**-1.5 - 3 * base**-2.5 * apart / d**2
     kernel = base**-0.5 * (s @ s.T) - first * (along + along.T) + trace
-    return float(kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1) * d)
+    return float((kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1) * d))
 
 
 def _checked(samples: Tensor, truth: Tensor, least: int = LEAST) -> tuple[Tensor, Tensor]:
@@ -133,6 +146,11 @@ def _checked(samples: Tensor, truth: Tensor, least: int = LEAST) -> tuple[Tensor
     if not bool(samples.isfinite().all() & truth.isfinite().all()):
         raise InputError("samples and truth must be finite")
     return samples.detach().cpu().double().flatten(2), truth.detach().cpu().double().flatten(1)
+
+
+def _drawn(posteriors: Sequence[GaussianMixture], seed: int) -> list[Tensor]:
+    """`DRAWS` draws (DRAWS, *shape) of each posterior."""
+    return [each.sample(DRAWS, seed * len(posteriors) + b)[0].double() for b, each in enumerate(posteriors)]
 
 
 def _energy(x: Tensor, y: Tensor) -> float:

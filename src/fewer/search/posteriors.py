@@ -88,8 +88,8 @@ class TunedPosterior:
     against       the best of the methods on their usual plans at `baseline_calls` calls, chosen on the search's pairs
     baseline      its mean energy score on the same held-out pairs
     difference    the former less the latter, paired: below 0 where the tuned one is nearer to the posteriors
-    decision      better: all of the difference's interval is below 0; not worse: below `margin` of the baseline's score; worse: above
-                  0; else it cannot be told
+    decision      better: all of the difference's interval is below 0; not worse: below `margin` of the baseline's score; worse:
+                  above 0; else it cannot be told
     searched      energy scores on the search's pairs of all candidates, in turn
     """
 

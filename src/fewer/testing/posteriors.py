@@ -27,7 +27,10 @@ def check(method: PosteriorSampler) -> None:
         plan = method.usual(model, FEW)
         demand(plan.nfe == FEW, f"the usual plan of {FEW} calls has {plan.nfe}")
         x = solve(model, operator, y, plan=plan, method=method, noise=NOISE, n=N).samples
-        demand(x.shape == (2, N, 1, 2, 2) and bool(x.isfinite().all()), f"samples have shape {tuple(x.shape)}, or are not finite")
+        demand(
+            x.shape == (2, N, 1, 2, 2) and bool(x.isfinite().all()),
+            f"samples have shape {tuple(x.shape)}, or are not finite",
+        )
         demand(float(x.std(1).max()) > 0, "the samples of a measurement are all the same")
         alone = solve(model, operator, y, plan=FEW, method=method, noise=NOISE, n=N, batch=1).samples
         demand(torch.allclose(x, alone, atol=1e-3, rtol=1e-3), "a sample depends on its batch")

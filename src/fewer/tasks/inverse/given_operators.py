@@ -59,7 +59,9 @@ class Function:
             kind = str(y.dtype).removeprefix("torch.") if isinstance(y, Tensor) else type(y).__name__
             raise InputError(f"the {self.name} returned {kind}; expected a tensor of floats")
         if y.ndim < 1 or len(y) != len(x):
-            raise InputError(f"the {self.name} returned shape {tuple(y.shape)} for {len(x)} samples; expected ({len(x)}, ..)")
+            raise InputError(
+                f"the {self.name} returned shape {tuple(y.shape)} for {len(x)} samples; expected ({len(x)}, ..)"
+            )
         return y
 
 

@@ -20,7 +20,9 @@ from fewer.errors import InputError, whole
 from fewer.settings import positive
 from fewer.tasks.inverse.linear_solve import conjugate_gradients
 
-DENSE = 1024  # measurements up to which A A' is kept as its eigenvalues; above it systems are solved by conjugate gradients
+DENSE = (
+    1024  # measurements up to which A A' is kept as its eigenvalues; above it systems are solved by conjugate gradients
+)
 ITERATIONS, TOLERANCE = 200, 1e-6  # of those
 
 

@@ -147,7 +147,9 @@ class Problem:
         def call(x_in: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
             found = step.model(x_in, t, labels)
             if derivative and not found.requires_grad:  # else u would have that of its part in x alone
-                raise InputError(f"the network of {step.model.name} has no derivative by its input, which this method needs")
+                raise InputError(
+                    f"the network of {step.model.name} has no derivative by its input, which this method needs"
+                )
             return found
 
         with torch.set_grad_enabled(derivative):
@@ -161,7 +163,9 @@ class Problem:
         state = x * (1 - tau)
         return state - tau * self.model.velocity(state, tau, self.labels)
 
-    def play(self, x: Tensor, derivative: bool, change: Denoised, after: Callable[[Seen, int], Tensor] | None = None) -> Tensor:
+    def play(
+        self, x: Tensor, derivative: bool, change: Denoised, after: Callable[[Seen, int], Tensor] | None = None
+    ) -> Tensor:
         """The plan from the state x (n, *shape), its data predictions changed by `change`; the states after rows by `after`."""
         states: dict[int, Tensor] = {}
         outputs: dict[int, Tensor] = {}
@@ -178,4 +182,3 @@ class Problem:
     def levels(self) -> list[float]:
         """The levels tau of the rows, at most `TOP`, and the last, where the plan ends."""
         return [float(step.tau) for step in self.steps] + [float(self.plan.end)]
-

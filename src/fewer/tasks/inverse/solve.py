@@ -36,8 +36,8 @@ class Solved:
     axis     the axis of the samples of a measurement: 0, or 1 of B measurements
     method   its name
     plan     that was played
-    misfit   mean of |y - A(x)|^2 / noise^2 a measured value over samples, (): of draws of the true posterior it is 1 on average over
-             measurements, below 1 where samples fit the noise, above 1 where they leave the measurement; inf without noise
+    misfit   mean of |y - A(x)|^2 / noise^2 over measured values and samples: of draws of the true posterior it is 1 on average
+             over measurements, below 1 where samples fit the noise, above 1 where they leave the measurement; inf without noise
     """
 
     samples: Tensor
@@ -105,7 +105,9 @@ def solve(
     name = name_of("tasks", method)
     measured = as_operator(operator, model.shape)
     if solver.linear and not isinstance(measured, Linear):
-        raise InputError(f"method {name!r} needs a linear operator: a matrix, one with an adjoint, or fewer.tasks.inverse.linear(f, shape)")
+        raise InputError(
+            f"method {name!r} needs a linear operator: a matrix, one with an adjoint, or fewer.tasks.inverse.linear(f, shape)"
+        )
     measured, given, deviation, many = _measurements(measured, y, noise)
     with guarded("tasks", solver):
         table = solver.usual(model, plan) if isinstance(plan, int) and not isinstance(plan, bool) else as_plan(plan)
@@ -140,7 +142,9 @@ def solve(
                 progress(part.stop, total)
         samples = torch.cat(found)
         if not bool(samples.isfinite().all()):
-            raise NotFinite(f"samples of {name} are not finite under plan {table.name!r}: take a smaller strength, or more calls")
+            raise NotFinite(
+                f"samples of {name} are not finite under plan {table.name!r}: take a smaller strength, or more calls"
+            )
         left = given.repeat_interleave(n, 0).to(samples.device) - measured(samples)
     misfit = float(left.double().square().mean()) / deviation**2 if deviation else math.inf
     shaped = samples.view(-1, n, *model.shape) if many else samples
@@ -155,10 +159,12 @@ def _check_plan(plan: Plan, model: Model) -> None:
     plan.check(tuple(model.shape))
     for row, level in zip(plan.rows, plan.levels[1:], strict=True):
         if row.blocks:
-            raise InputError(f"plan {plan.name!r} leaves out blocks of the network; posteriors are drawn with all of them")
-        if isinstance(row.tau, Tensor) or isinstance(level, Tensor) or not 0 < row.tau:
+            raise InputError(
+                f"plan {plan.name!r} leaves out blocks of the network; posteriors are drawn with all of them"
+            )
+        if isinstance(row.tau, Tensor) or isinstance(level, Tensor) or not row.tau > 0:
             raise InputError(f"plan {plan.name!r} has levels that are tensors or 0; posteriors need numbers above 0")
-        if row.guidance is not None and (row.guidance.remembers):
+        if row.guidance is not None and row.guidance.remembers:
             raise InputError(f"{row.guidance.rule} remembers earlier rows, which posteriors are not drawn with")
 
 
@@ -170,7 +176,9 @@ def _measurements(operator: Operator, y: Any, noise: Any) -> tuple[Operator, Ten
     if tuple(y.shape[many:]) != shape or not len(y):
         raise InputError(f"y has shape {tuple(y.shape)}; the operator gives {shape}, or (B, ..) of B measurements")
     if not bool(y.isfinite().all()):
-        raise InputError(f"y holds {int((~y.isfinite()).sum())} values that are not finite; leave them out of the operator")
+        raise InputError(
+            f"y holds {int((~y.isfinite()).sum())} values that are not finite; leave them out of the operator"
+        )
     y = y if many else y[None]
     try:
         deviations = torch.as_tensor(noise, dtype=torch.float64).cpu()

@@ -12,8 +12,8 @@ from fewer.plan import Plan
 from fewer.registry import part
 from fewer.settings import positive
 from fewer.tasks.inverse.methods.plans import ddim
-from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem, Seen
+from fewer.tasks.inverse.ranges import Ranges
 
 ZETA = 0.3  # share of fresh noise in each step of the paper
 

@@ -16,8 +16,8 @@ from fewer.registry import part
 from fewer.settings import positive
 from fewer.tasks.inverse.given_operators import pulled
 from fewer.tasks.inverse.methods.plans import ancestral
-from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem, Seen
+from fewer.tasks.inverse.ranges import Ranges
 
 
 @part(
@@ -29,11 +29,11 @@ from fewer.tasks.inverse.problem import Problem, Seen
 class DPS:
     """x' = step(x) - strength grad_x |y - A(D(x))|, x the state of the variance-preserving process (algorithm 1).
 
-    strength  of the step, whose size is that of the norm's gradient; the paper takes 0.3 to 1 at 1,000 calls. At few calls the steps
-              add up to less
+    strength  of the step, whose size is that of the norm's gradient; the paper takes 0.3 to 1 at 1,000 calls. At few calls the
+              steps add up to less
 
-    In the flow frame the VP state is (alpha + sigma) x, so that both sides are divided by that number at their level. One derivative
-    through network and operator a call.
+    In the flow frame the VP state is (alpha + sigma) x, so that both sides are divided by that number at their level. One
+    derivative through network and operator a call.
     """
 
     strength: float = 1.0

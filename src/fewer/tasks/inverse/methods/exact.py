@@ -17,8 +17,8 @@ from fewer.plan import Plan
 from fewer.registry import part
 from fewer.tasks.inverse.methods.plans import ddim
 from fewer.tasks.inverse.operators import Linear
-from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem, Seen
+from fewer.tasks.inverse.ranges import Ranges
 
 
 @part(

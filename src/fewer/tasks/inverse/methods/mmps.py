@@ -14,8 +14,8 @@ from fewer.registry import part
 from fewer.settings import positive
 from fewer.tasks.inverse.linear_solve import conjugate_gradients
 from fewer.tasks.inverse.methods.plans import ddim
-from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem, Seen
+from fewer.tasks.inverse.ranges import Ranges
 
 
 @part(

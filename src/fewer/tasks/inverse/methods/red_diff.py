@@ -16,8 +16,8 @@ from fewer.settings import positive
 from fewer.tasks.inverse.given_operators import pulled
 from fewer.tasks.inverse.methods.plans import ddim
 from fewer.tasks.inverse.operators import Linear
-from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem
+from fewer.tasks.inverse.ranges import Ranges
 
 MOMENTUM, SQUARES, TINY = 0.9, 0.99, 1e-8  # of Adam, as the paper has them
 
@@ -37,9 +37,8 @@ class REDDiff:
     weight  lambda, of the paper's 1 / SNR^(1/2) weighting; 0.25 in the paper, where noise is that of 8-bit images
     rate    of Adam, in data units a step: the paper's 0.1
 
-    It seeks a mode: what spread its samples have comes from the steps' noise. Of a linear operator mu begins at the pseudoinverse of y,
-    else at the first state's data prediction. One call a row of the plan, whose weights play no part. Raises InputError for
-    operators without a derivative.
+    It seeks a mode: what spread its samples have comes from the steps' noise. Of a linear operator mu begins at the pseudoinverse
+    of y, else at 0. One call a row of the plan, whose weights play no part. Raises InputError for operators without a derivative.
     """
 
     weight: float = 0.25

@@ -1,4 +1,4 @@
-"""Split Gibbs: draws of the data given a noisy copy by the diffusion model, and of that copy given data and measurement, in turn."""
+"""Split Gibbs: the data given a noisy copy by the diffusion model, and that copy given data and measurement, in turn."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fewer.noise import Draw
 from fewer.plan import Plan
 from fewer.registry import part
 from fewer.tasks.inverse.methods.plans import ddim
-from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem
+from fewer.tasks.inverse.ranges import Ranges
 
 
 @part(

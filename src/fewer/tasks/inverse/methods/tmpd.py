@@ -13,8 +13,8 @@ from fewer.plan import Plan
 from fewer.registry import part
 from fewer.settings import positive
 from fewer.tasks.inverse.methods.plans import ddim
-from fewer.tasks.inverse.ranges import Ranges
 from fewer.tasks.inverse.problem import Problem, Seen
+from fewer.tasks.inverse.ranges import Ranges
 
 
 @part(
