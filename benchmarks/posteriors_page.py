@@ -1,1 +1,224 @@
-def write_page(cells, page): ...
+"""The page 'which sampler for my inverse problem' of the leaderboard's cells: a picture, tables, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewer.claims.tasks.posterior_beds import NOISE, PROBLEMS
+
+COLOURS = {  # after Okabe & Ito 2008; grey for what no user has
+    "exact-guidance": "#808080", "mmps": "#0072b2", "tmpd": "#56b4e9", "pigdm": "#009e73", "diffpir": "#e69f00", "dps": "#d55e00",
+    "split-gibbs": "#cc79a7", "red-diff": "#b2a000",
+}  # fmt: skip
+DERIVATIVES = {"mmps": "1 + its iterations (2 or 4)", "tmpd": "2", "pigdm": "1", "dps": "1"}
+NEUTRAL = "#808080"  # legible on white and on black
+LEAST = 1e-3  # energy distance below which a point is drawn here: it is unbiased, and may be below 0
+SHOWN = 100  # calls of the tables
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on a problem: its settings, and figures by name, each (value, low, high)."""
+
+    dim: int
+    problem: str
+    method: str
+    calls: int
+    settings: dict[str, float]
+    figures: dict[str, tuple[float, float, float]]
+    seconds: float
+
+    @property
+    def energy(self) -> float:
+        """The energy distance to the exact posterior."""
+        return self.figures["energy"][0]
+
+
+def write_page(cells: Sequence[Cell], page: Path) -> None:
+    """The page, with its picture beside it."""
+    svg = page.with_suffix(".svg")
+    draw(cells, svg)
+    dims = sorted({cell.dim for cell in cells})
+    tables = "\n\n".join(_tables([cell for cell in cells if cell.dim == dim], dim) for dim in dims)
+    text = PAGE.format(svg=svg.name, noise=NOISE, says=says(cells), problems=_problems(), costs=_costs(), tables=tables)
+    page.write_text(text)
+
+
+def says(cells: Sequence[Cell]) -> str:
+    """Who is nearest, counted over problems, without exact guidance."""
+    lines = []
+    for calls in sorted({cell.calls for cell in cells}):
+        counts: dict[str, int] = {}
+        groups = [_group(cells, dim, name, calls) for dim in sorted({cell.dim for cell in cells}) for name in PROBLEMS]
+        groups = [group for group in groups if group]
+        for group in groups:
+            counts[nearest := min(group, key=lambda cell: cell.energy).method] = counts.get(nearest, 0) + 1
+        said = ", ".join(f"`{name}` {count}" for name, count in sorted(counts.items(), key=lambda entry: -entry[1]))
+        lines.append(f"- {calls} calls: nearest to the exact posterior on so many of {len(groups)} problems: {said}.")
+    return "\n".join(lines)
+
+
+def _group(cells: Sequence[Cell], dim: int, name: str, calls: int) -> list[Cell]:
+    """The methods on a problem, but for the one that no user has."""
+    return [
+        cell for cell in cells
+        if (cell.dim, cell.problem, cell.calls) == (dim, name, calls) and cell.method != "exact-guidance"
+    ]  # fmt: skip
+
+
+def _problems() -> str:
+    return "\n".join(f"| `{name}` | {seen} |" for name, seen in PROBLEMS.items())
+
+
+def _costs() -> str:
+    return "\n".join(f"| `{name}` | {DERIVATIVES.get(name, '0')} |" for name in COLOURS if name != "exact-guidance")
+
+
+def _tables(cells: Sequence[Cell], dim: int) -> str:
+    """Energy distances by calls, and the other figures at one number of calls."""
+    names = [name for name in COLOURS if any(cell.method == name for cell in cells)]
+    calls = sorted({cell.calls for cell in cells})
+    found = {(cell.problem, cell.method, cell.calls): cell for cell in cells}
+    lines = [f"### {dim} dimensions", "", "Energy distance to the exact posterior, with its 95 % interval over measurements:", ""]
+    for name in PROBLEMS:
+        lines += [f"| {name} | {' | '.join(f'{n} calls' for n in calls)} |", f"|---|{'---:|' * len(calls)}"]
+        for method in names:
+            entries = [_entry(found.get((name, method, n)), "energy") for n in calls]
+            lines.append(f"| `{method}` | {' | '.join(entries)} |")
+        lines.append("")
+    shown = SHOWN if SHOWN in calls else calls[-1]
+    lines += [f"At {shown} calls, means over the five problems (a right sampler has 0, 0, 80 % and 80 %):", ""]
+    lines += ["| method | error of the mean | Stein discrepancy | true values in central 80 % | samples in densest 80 % |"]
+    lines += ["|---|---:|---:|---:|---:|"]
+    for method in names:
+        own = [cell for cell in cells if (cell.method, cell.calls) == (method, shown)]
+        if own:
+            mean = {key: sum(cell.figures[key][0] for cell in own) / len(own) for key in own[0].figures}
+            shares = " | ".join(f"{100 * mean[key]:.0f} %" for key in ("coverage 0.8", "hpd 0.8"))
+            lines.append(f"| `{method}` | {mean['mean error']:.3g} | {mean['stein']:.3g} | {shares} |")
+    return "\n".join(lines)
+
+
+def _entry(cell: Cell | None, figure: str) -> str:
+    if cell is None:
+        return ""
+    value, low, high = cell.figures[figure]
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def draw(cells: Sequence[Cell], svg: Path) -> None:
+    """A panel for each problem and dimension, a line a method."""
+    import matplotlib.pyplot as plt
+
+    style: dict[Any, Any] = {"svg.hashsalt": "fewer", "svg.fonttype": "none", "font.size": 8} | dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), NEUTRAL
+    )
+    dims, calls = sorted({cell.dim for cell in cells}), sorted({cell.calls for cell in cells})
+    with plt.rc_context(style):
+        figure, axes = plt.subplots(
+            len(dims), len(PROBLEMS), figsize=(11, 2.4 * len(dims) + 0.6), sharex=True, sharey=True, squeeze=False, facecolor="none"
+        )
+        for row, dim in zip(axes, dims, strict=True):
+            for axis, name in zip(row, PROBLEMS, strict=True):
+                axis.set_facecolor("none")
+                for method, colour in COLOURS.items():
+                    own = sorted(
+                        (cell.calls, max(cell.energy, LEAST)) for cell in cells
+                        if (cell.dim, cell.problem, cell.method) == (dim, name, method)
+                    )  # fmt: skip
+                    if own:
+                        dashed = "--" if method == "exact-guidance" else "-"
+                        axis.plot(*zip(*own, strict=True), dashed, color=colour, marker="o", ms=3, lw=1.3, label=method)
+                axis.set(xscale="log", yscale="log", title=f"{name}, {dim}" if axis is row[0] else name)
+                axis.set_xticks(calls, map(str, calls))
+                axis.minorticks_off()
+                axis.spines[["top", "right"]].set_visible(False)
+            row[0].set_ylabel("energy distance")
+        for axis in axes[-1]:
+            axis.set_xlabel("calls")
+        marks, words = axes[0, 0].get_legend_handles_labels()
+        figure.legend(marks, words, loc="lower center", ncols=len(words), frameon=False, labelcolor=NEUTRAL)
+        figure.tight_layout(rect=(0, 0.06, 1, 1))
+        figure.savefig(svg, metadata={"Date": None, "Creator": None}, transparent=True)
+        plt.close(figure)
+
+
+PAGE = """# Which sampler for my inverse problem
+
+You have a measurement y = A(x) + noise of an image x, and a diffusion or flow model of such images. `fewer.solve` draws from what x
+may be, p(x | y), by any of the methods below, on any plan and under any process:
+
+```python
+import torch
+import fewer
+from fewer.tasks.inverse.operators import SuperResolution
+
+model = fewer.load("digits")
+operator = SuperResolution(model.shape, 2)
+y = operator(fewer.sample(model, fewer.standard("dpmpp-2m", model, 10), n=1, labels=3))[0]
+found = fewer.solve(model, operator, y, plan=20, method="mmps", noise=0.1, n=8)
+found.samples  # (8, 1, 8, 8)
+found.mean, found.spread  # the best guess, and the standard deviation of each pixel
+found.misfit  # near 1 where samples explain y as well as its noise allows
+```
+
+The operator is one of `fewer.tasks.inverse.operators`, a matrix, any differentiable function of x or its name `module:function`, or
+an object with `A` and `A_adjoint`, as deepinv's physics have them. The noise is a number or a map of standard deviations. What a
+method cannot do is refused in a line: `pigdm`, `diffpir` and `split-gibbs` need a linear operator.
+
+## What was measured
+
+On Gaussian mixtures the posterior of every linear measurement is known in closed form, so samples can be held against the truth and
+not against a picture. Five problems, each with noise of deviation {noise:g} unless said:
+
+| problem | what is seen |
+|---|---|
+{problems}
+
+![energy distance to the exact posterior by network calls, a panel for each problem]({svg})
+
+**How to read it.** Lower is nearer to the exact posterior. `exact-guidance` (dashed) is no method for users: it plays the same DDIM
+steps with the exact posterior's data prediction, so that it shows what steps alone cost; what another method has above it is the
+error of its guidance, and more calls do not take that away. Each method plays its usual plan, with the best of two to four settings,
+chosen for each number of calls by the energy score of other measurements and true values. A network call is not all: these
+derivatives through the network come with each,
+
+| method | derivatives a call |
+|---|---|
+{costs}
+
+and a derivative costs about two calls' time and keeps the network's activations in memory.
+
+**What it says.**
+
+{says}
+
+{lessons}
+
+## Tuned for few calls
+
+`fewer.search.posteriors.tune_posterior` moves the levels, the solver, the share of fresh noise and the method's own strength under
+a budget of calls. It compares candidates by the energy score of pairs of true samples and measurements, of your data or the model's
+own samples, so that no exact posterior is needed; its verdict compares the best one with the best method at 100 calls on pairs that
+the search did not see, and does not recommend it where it is worse:
+
+```python
+from fewer.search.posteriors import tune_posterior
+
+tuned = tune_posterior(model, operator, nfe=6, noise=0.1, pairs=8, each=2, trials=2, baseline_calls=10)
+print(tuned.decision, tuned.recommended, tuned.difference)
+found = fewer.solve(model, operator, y, plan=tuned.plan, method=tuned.method, noise=0.1)
+```
+
+(The numbers here are for a quick look; the defaults search longer.) What 20 tuned calls are worth against the best method at 100 is
+said by the claims `mmps/tuned-..` in the [evidence](evidence.md).
+
+## Figures
+
+{tables}
+
+Made by `python -m benchmarks.posteriors`; all figures, also the coverage of 50 and 95 %, are in `benchmarks/results/posteriors.json`.
+"""

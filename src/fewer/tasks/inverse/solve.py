@@ -91,7 +91,8 @@ def solve(
     noise     standard deviation of e's part in y, at least 0: one number, or a map that broadcasts to a measurement, then above 0
     n         samples a measurement
     seed      sample j of measurement b has the noise of `fewer.sample`'s sample b n + j of this seed, whatever the batch
-    labels    one class for all, or (n,) of the samples of each measurement, of models with classes
+    labels    one class for all, or (n,) of the samples of each measurement, of models with classes; None for any class, by the empty
+              label, where the model has one, else for all in turn
     batch     samples per micro-batch (default 64); halved and tried again where memory is too small
     progress  progress(done samples, all samples) after each micro-batch
 
@@ -114,9 +115,8 @@ def solve(
     _check_plan(table, model)
     total = n * len(given)
     check_room(total, math.prod(model.shape), model.device)
-    classes = None if model.classes is None else model.labels(n, labels).repeat(len(given))  # type: ignore[union-attr]
-    if model.classes is None and labels is not None:
-        model.labels(n, labels)  # which refuses them
+    classes = model.labels(n, model.empty_label if labels is None and model.classes is not None else labels)
+    classes = None if classes is None else classes.repeat(len(given))
 
     def micro_batch(part: range) -> Tensor:
         numbers = Stream.SAMPLES.numbers(len(part), part.start)

@@ -1,0 +1,118 @@
+"""Tuned samplers of posteriors: what the search moves, that its verdict is on pairs it did not see, and what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewer import GaussianMixture, InputError, Model, standard
+from fewer.evaluate.statistics.interval import Interval
+from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
+from fewer.registry import parts
+from fewer.search.posterior_space import PosteriorSpace
+from fewer.search.posteriors import decided, tune_posterior
+from fewer.tasks.inverse import PosteriorSampler
+from fewer.tasks.inverse.methods.diffpir import DiffPIR
+from fewer.tasks.inverse.methods.mmps import MMPS
+
+SCHEDULES = (discrete(betas("linear")), Flow(), VarianceExploding(0.01, 50.0))
+SAMPLERS = {part.name: part.make() for part in parts("tasks") if part.role == "posterior sampler"}
+
+
+def model(schedule: object = SCHEDULES[0]) -> Model:
+    return Model.from_mixture(GaussianMixture.random(2, 2, seed=1), schedule)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", SAMPLERS.values(), ids=SAMPLERS)
+@given(seed=st.integers(0, 2**20), which=st.sampled_from(SCHEDULES), solver=st.sampled_from(("ddim", "dpmpp-2m")))
+@settings(max_examples=5, deadline=None)
+def test_every_point_is_a_plan_that_can_be_played(method: PosteriorSampler, seed: int, which: object, solver: str) -> None:
+    space = PosteriorSpace(model(which), method, 7, solver)
+    for x in (np.random.default_rng(seed).random(len(space.start)), np.zeros(len(space.start)), np.ones(len(space.start))):
+        plan, settled = space.at(x)
+        assert plan.check((2,)).nfe == 7
+        for name, (low, high) in method.ranges.items():
+            assert low <= getattr(settled, name) <= high
+
+
+def test_the_start_is_the_solver_on_all_levels_with_the_method_as_it_is() -> None:
+    space = PosteriorSpace(model(), MMPS(), 6)
+    plan, method = space.at(space.start)
+    usual = standard("ddim", model(), 6, [float(row.tau) for row in plan.rows])
+    assert plan.rows == usual.rows
+    assert plan.rows[0].tau == pytest.approx(model().start)
+    assert method == MMPS()
+
+
+def test_a_search_is_found_again_and_its_verdict_is_of_other_pairs() -> None:
+    told: list[tuple[int, int]] = []
+
+    def tuned() -> object:
+        return tune_posterior(
+            model(), torch.tensor([[1.0, 0.5]]), nfe=4, method=DiffPIR(), noise=0.3, pairs=16, each=4, trials=3, baseline_calls=6,
+            baselines={"mmps": MMPS(), "weak": DiffPIR(50.0)}, seed=2, progress=lambda done, of: told.append((done, of)),
+        )  # fmt: skip
+
+    one, other = tuned(), tuned()
+    assert one.plan.rows == other.plan.rows  # type: ignore[attr-defined]
+    assert one.method == other.method  # type: ignore[attr-defined]
+    assert told[:8] == [(k + 1, 8) for k in range(8)]
+    assert one.against == "mmps"  # type: ignore[attr-defined]
+    assert one.plan.nfe == 4  # type: ignore[attr-defined]
+    assert len(one.searched) == 6  # type: ignore[attr-defined]
+    held_out = one.score.value  # type: ignore[attr-defined]
+    assert held_out != min(one.searched)  # type: ignore[attr-defined]
+    assert one.difference.value == pytest.approx(held_out - one.baseline.value)  # type: ignore[attr-defined]
+
+
+def test_a_bad_sampler_is_not_recommended() -> None:
+    """Red-diff in two calls, against the exact posterior's own data prediction in twenty."""
+    found = tune_posterior(
+        model(), torch.tensor([[1.0, 0.5]]), nfe=2, method="red-diff", noise=0.3, pairs=64, each=4, trials=2, baseline_calls=20,
+        baselines={"exact": SAMPLERS["exact-guidance"]},
+    )  # fmt: skip
+    assert found.decision == "worse"
+    assert not found.recommended
+
+
+@given(st.floats(-2, 2), st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.5))
+def test_decisions(value: float, below: float, above: float, margin: float) -> None:
+    said = decided(Interval(value, value - below, value + above, 9), margin)
+    assert (said == "better") == (value + above < 0)
+    assert (said in ("better", "not worse")) == (value + above < 0 or value + above <= margin)
+    assert said != "worse" or value - below > 0
+
+
+def test_samples_that_are_not_finite_lose() -> None:
+    """A strength that makes samples overflow is one of the candidates; the search goes on with the others."""
+
+    class Wild(MMPS):
+        ranges = {"strength": (1.0, 1e38)}  # noqa: RUF012
+
+    found = tune_posterior(
+        model(), torch.tensor([[1.0, 0.5]]), nfe=6, method=Wild(), noise=0.3, pairs=8, each=2, trials=4, baseline_calls=4,
+        baselines={"mmps": MMPS()},
+    )  # fmt: skip
+    assert math.isinf(max(found.searched))
+    assert math.isfinite(found.score.value)
+
+
+def test_what_is_refused() -> None:
+    for given, word in (
+        ({"nfe": 1}, "nfe is 1"),
+        ({"pairs": 3}, "pairs is 3"),
+        ({"each": 1}, "each is 1"),
+        ({"trials": 1}, "trials is 1"),
+        ({"data": torch.zeros(4, 2)}, "data holds 4 samples; 96 are needed"),
+        ({"method": "nothing"}, "no 'nothing'"),
+        ({"operator": torch.ones(1, 3)}, "expected \\(m, 2\\)"),
+        ({"noise": -1.0}, "at least 0"),
+    ):
+        operator = given.pop("operator", torch.ones(1, 2))  # type: ignore[attr-defined]
+        with pytest.raises(InputError, match=word):
+            tune_posterior(model(), operator, **{"nfe": 4, **given})  # type: ignore[arg-type]
