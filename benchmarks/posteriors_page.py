@@ -55,7 +55,8 @@ def says(cells: Sequence[Cell]) -> str:
         groups = [_group(cells, dim, name, calls) for dim in sorted({cell.dim for cell in cells}) for name in PROBLEMS]
         groups = [group for group in groups if group]
         for group in groups:
-            counts[nearest := min(group, key=lambda cell: cell.energy).method] = counts.get(nearest, 0) + 1
+            nearest = min(group, key=lambda cell: cell.energy).method
+            counts[nearest] = counts.get(nearest, 0) + 1
         said = ", ".join(f"`{name}` {count}" for name, count in sorted(counts.items(), key=lambda entry: -entry[1]))
         lines.append(f"- {calls} calls: nearest to the exact posterior on so many of {len(groups)} problems: {said}.")
     return "\n".join(lines)
@@ -82,7 +83,12 @@ def _tables(cells: Sequence[Cell], dim: int) -> str:
     names = [name for name in COLOURS if any(cell.method == name for cell in cells)]
     calls = sorted({cell.calls for cell in cells})
     found = {(cell.problem, cell.method, cell.calls): cell for cell in cells}
-    lines = [f"### {dim} dimensions", "", "Energy distance to the exact posterior, with its 95 % interval over measurements:", ""]
+    lines = [
+        f"### {dim} dimensions",
+        "",
+        "Energy distance to the exact posterior, with its 95 % interval over measurements:",
+        "",
+    ]
     for name in PROBLEMS:
         lines += [f"| {name} | {' | '.join(f'{n} calls' for n in calls)} |", f"|---|{'---:|' * len(calls)}"]
         for method in names:
@@ -91,7 +97,9 @@ def _tables(cells: Sequence[Cell], dim: int) -> str:
         lines.append("")
     shown = SHOWN if SHOWN in calls else calls[-1]
     lines += [f"At {shown} calls, means over the five problems (a right sampler has 0, 0, 80 % and 80 %):", ""]
-    lines += ["| method | error of the mean | Stein discrepancy | true values in central 80 % | samples in densest 80 % |"]
+    lines += [
+        "| method | error of the mean | Stein discrepancy | true values in central 80 % | samples in densest 80 % |"
+    ]
     lines += ["|---|---:|---:|---:|---:|"]
     for method in names:
         own = [cell for cell in cells if (cell.method, cell.calls) == (method, shown)]
@@ -119,7 +127,13 @@ def draw(cells: Sequence[Cell], svg: Path) -> None:
     dims, calls = sorted({cell.dim for cell in cells}), sorted({cell.calls for cell in cells})
     with plt.rc_context(style):
         figure, axes = plt.subplots(
-            len(dims), len(PROBLEMS), figsize=(11, 2.4 * len(dims) + 0.6), sharex=True, sharey=True, squeeze=False, facecolor="none"
+            len(dims),
+            len(PROBLEMS),
+            figsize=(11, 2.4 * len(dims) + 0.6),
+            sharex=True,
+            sharey=True,
+            squeeze=False,
+            facecolor="none",
         )
         for row, dim in zip(axes, dims, strict=True):
             for axis, name in zip(row, PROBLEMS, strict=True):
@@ -171,8 +185,8 @@ method cannot do is refused in a line: `pigdm`, `diffpir` and `split-gibbs` need
 
 ## What was measured
 
-On Gaussian mixtures the posterior of every linear measurement is known in closed form, so samples can be held against the truth and
-not against a picture. Five problems, each with noise of deviation {noise:g} unless said:
+On Gaussian mixtures the posterior of every linear measurement is known in closed form, so samples can be held against the truth
+and not against a picture. Five problems, each with noise of deviation {noise:g} unless said:
 
 | problem | what is seen |
 |---|---|
@@ -182,7 +196,7 @@ not against a picture. Five problems, each with noise of deviation {noise:g} unl
 
 **How to read it.** Lower is nearer to the exact posterior. `exact-guidance` (dashed) is no method for users: it plays the same DDIM
 steps with the exact posterior's data prediction, so that it shows what steps alone cost; what another method has above it is the
-error of its guidance, and more calls do not take that away. Each method plays its usual plan, with the best of two to four settings,
+error of its guidance, and more calls do not take that away. Each method plays its usual plan, with the best of its settings,
 chosen for each number of calls by the energy score of other measurements and true values. A network call is not all: these
 derivatives through the network come with each,
 
@@ -195,8 +209,6 @@ and a derivative costs about two calls' time and keeps the network's activations
 **What it says.**
 
 {says}
-
-{lessons}
 
 ## Tuned for few calls
 
@@ -220,5 +232,6 @@ said by the claims `mmps/tuned-..` in the [evidence](evidence.md).
 
 {tables}
 
-Made by `python -m benchmarks.posteriors`; all figures, also the coverage of 50 and 95 %, are in `benchmarks/results/posteriors.json`.
+Made by `python -m benchmarks.posteriors`; all figures, also the coverage of 50 and 95 %, are in
+`benchmarks/results/posteriors.json`.
 """

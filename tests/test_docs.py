@@ -28,7 +28,7 @@ from scripts.rooms import families, plots
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-WRITTEN = ("tutorial", "own-model", "drop-in", "prompts", "transfer", "judge", "adding-a-part", "faq")
+WRITTEN = ("tutorial", "own-model", "drop-in", "prompts", "transfer", "judge", "adding-a-part", "faq", "inverse")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -126,7 +126,11 @@ def test_every_family_of_solvers_has_its_plots() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page in ("adding-a-part", "tutorial"))) for page in WRITTEN]
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] * (page in ("adding-a-part", "tutorial", "inverse")))
+        for page in WRITTEN
+    ],
 )
 @pytest.mark.usefixtures("few_standards")
 def test_python_on_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_register: None) -> None:

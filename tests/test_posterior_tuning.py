@@ -31,9 +31,15 @@ def model(schedule: object = SCHEDULES[0]) -> Model:
 @pytest.mark.parametrize("method", SAMPLERS.values(), ids=SAMPLERS)
 @given(seed=st.integers(0, 2**20), which=st.sampled_from(SCHEDULES), solver=st.sampled_from(("ddim", "dpmpp-2m")))
 @settings(max_examples=5, deadline=None)
-def test_every_point_is_a_plan_that_can_be_played(method: PosteriorSampler, seed: int, which: object, solver: str) -> None:
+def test_every_point_is_a_plan_that_can_be_played(
+    method: PosteriorSampler, seed: int, which: object, solver: str
+) -> None:
     space = PosteriorSpace(model(which), method, 7, solver)
-    for x in (np.random.default_rng(seed).random(len(space.start)), np.zeros(len(space.start)), np.ones(len(space.start))):
+    for x in (
+        np.random.default_rng(seed).random(len(space.start)),
+        np.zeros(len(space.start)),
+        np.ones(len(space.start)),
+    ):
         plan, settled = space.at(x)
         assert plan.check((2,)).nfe == 7
         for name, (low, high) in method.ranges.items():
@@ -103,7 +109,7 @@ def test_samples_that_are_not_finite_lose() -> None:
 
 
 def test_what_is_refused() -> None:
-    for given, word in (
+    for arguments, word in (
         ({"nfe": 1}, "nfe is 1"),
         ({"pairs": 3}, "pairs is 3"),
         ({"each": 1}, "each is 1"),
@@ -113,6 +119,6 @@ def test_what_is_refused() -> None:
         ({"operator": torch.ones(1, 3)}, "expected \\(m, 2\\)"),
         ({"noise": -1.0}, "at least 0"),
     ):
-        operator = given.pop("operator", torch.ones(1, 2))  # type: ignore[attr-defined]
+        operator = arguments.pop("operator", torch.ones(1, 2))  # type: ignore[attr-defined]
         with pytest.raises(InputError, match=word):
-            tune_posterior(model(), operator, **{"nfe": 4, **given})  # type: ignore[arg-type]
+            tune_posterior(model(), operator, **{"nfe": 4, **arguments})  # type: ignore[arg-type]

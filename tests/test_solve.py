@@ -135,7 +135,9 @@ def test_any_plan_and_guidance_are_played() -> None:
     alone = solve(model, operator, y, plan=standard("ddim", model, 8), labels=1, n=4).samples
     other = solve(model, operator, y, plan=standard("ddim", model, 8), labels=0, n=4).samples
     assert not torch.allclose(alone, other, atol=1e-2)
-    anything, unlabelled = (solve(each, operator, y, plan=8, n=4).samples for each in (model, Model.from_mixture(mixture, VP)))
+    anything, unlabelled = (
+        solve(each, operator, y, plan=8, n=4).samples for each in (model, Model.from_mixture(mixture, VP))
+    )
     assert torch.allclose(anything, unlabelled, atol=1e-4)
 
 

@@ -31,6 +31,7 @@ from fewer.tasks.inverse.methods.tmpd import TMPD
 SCHEDULES: tuple[Schedule, ...] = (discrete(betas("linear")), Flow(), VarianceExploding(0.01, 50.0))
 DIM, CALLS, NOISE, EACH, REPEATS = 4, 15, 0.4, 32, 9
 MEASUREMENTS, DRAWS = 24, 32
+HELD_OUT = 192  # measurements on which tuned samplers are compared
 TUNED_CALLS, BASELINE_CALLS, MARGIN = 20, 100, 0.01
 BASELINES: Mapping[str, PosteriorSampler] = {
     f"{name} {settings}".strip(): make(**settings)
@@ -83,8 +84,9 @@ def exact_claim(name: str, method: PosteriorSampler, data: str, isotropic: float
 
     @claim(
         f"{name}/exact-of-gaussians",
-        statement=f"Of {data} its samples are those by the exact E[D | x, y], from the same noise and steps, under VP, VE and flow: "
-        f"root mean square difference over the posterior's deviation at {CALLS} calls, geometric mean of {REPEATS} Gaussians.",
+        statement=f"Of {data} its samples are those by the exact E[D | x, y], from the same noise and steps, under VP, VE and "
+        f"flow: root mean square difference over the posterior's deviation at {CALLS} calls, geometric mean of {REPEATS} "
+        "Gaussians.",
         baseline="the closed-form posterior",
         below=0.02,
     )
@@ -279,7 +281,7 @@ def tuned_claim(name: str) -> None:
             case.model, case.operator, nfe=TUNED_CALLS, method=MMPS(), noise=case.noise, pairs=192, each=4, trials=25,
             baseline_calls=BASELINE_CALLS, baselines=BASELINES, seed=seed,
         )  # fmt: skip
-        _, y, posteriors = case.measured(2 * MEASUREMENTS, 10_000 + seed)
+        _, y, posteriors = case.measured(HELD_OUT, 10_000 + seed)
         seen = y.roll(int(sabotage), 0)
         mine = energy_distances(case.samples(seen, tuned.method, tuned.plan, DRAWS, seed), posteriors, seed)
         best = BASELINES[tuned.against]

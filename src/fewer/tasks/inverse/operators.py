@@ -89,10 +89,6 @@ class Linear(ABC):
         basis = vectors.to(b)
         return (b.flatten(1) @ basis * inverse @ basis.T).view_as(b)
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
-        """A' (A A')^+ y (n, *shape): of all x that explain y best, the shortest."""
-        return self.adjoint(self.solve(y, 1.0, 0.0))
-
 
 @dataclass(frozen=True, eq=False)
 class Matrix(Linear):

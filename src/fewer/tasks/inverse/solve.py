@@ -91,8 +91,8 @@ def solve(
     noise     standard deviation of e's part in y, at least 0: one number, or a map that broadcasts to a measurement, then above 0
     n         samples a measurement
     seed      sample j of measurement b has the noise of `fewer.sample`'s sample b n + j of this seed, whatever the batch
-    labels    one class for all, or (n,) of the samples of each measurement, of models with classes; None for any class, by the empty
-              label, where the model has one, else for all in turn
+    labels    one class for all, or (n,) of the samples of each measurement, of models with classes; None for any class, by the
+              empty label, where the model has one, else for all in turn
     batch     samples per micro-batch (default 64); halved and tried again where memory is too small
     progress  progress(done samples, all samples) after each micro-batch
 

@@ -37,8 +37,9 @@ class REDDiff:
     weight  lambda, of the paper's 1 / SNR^(1/2) weighting; 0.25 in the paper, where noise is that of 8-bit images
     rate    of Adam, in data units a step: the paper's 0.1
 
-    It seeks a mode: what spread its samples have comes from the steps' noise. Of a linear operator mu begins at the pseudoinverse
-    of y, else at 0. One call a row of the plan, whose weights play no part. Raises InputError for operators without a derivative.
+    It seeks a mode: what spread its samples have comes from the steps' noise. Of a linear operator mu begins at
+    A' (A A' + noise^2)^-1 y, which without noise is the paper's pseudoinverse, else at 0. One call a row of the plan, whose
+    weights play no part. Raises InputError for operators without a derivative.
     """
 
     weight: float = 0.25
@@ -59,7 +60,10 @@ class REDDiff:
         """Each sample is a fit of its own, with its own noises."""
         given, levels = problem.given, problem.levels[:-1]
         operator = given.operator
-        mu = operator.pseudo_inverse(given.y) if isinstance(operator, Linear) else torch.zeros_like(x)
+        if isinstance(operator, Linear):
+            mu = operator.adjoint(operator.solve(given.y, 1.0, given.noise**2))
+        else:
+            mu = torch.zeros_like(x)
         first, second = torch.zeros_like(mu), torch.zeros_like(mu)
         for n, tau in enumerate(levels):
             s, z = tau / (1 - tau), problem.unit(Draw.ROW(n), problem.model.shape)
