@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from fewer import GaussianMixture, Model, solve
 from fewer.claims.claim import Measured, claim
 from fewer.claims.repeated import geometric_mean, mean, share
-from fewer.claims.tasks.posterior_beds import PROBLEMS, problem
+from fewer.claims.tasks.posterior_beds import PROBLEMS, Problem, problem
 from fewer.evaluate.posteriors import energy_distances, fidelity
 from fewer.evaluate.statistics.jackknife import student
 from fewer.models.linear_posterior import LinearPosterior, moments
@@ -68,14 +69,10 @@ def apart_of_gaussian(
         _, y = posterior.measured(1, seed)
         model = Model.from_mixture(prior, SCHEDULES[number % len(SCHEDULES)])
 
-        def samples(
-            each: PosteriorSampler, noise: float, model: Model = model, matrix: Tensor = matrix, y: Tensor = y
-        ) -> Tensor:
-            return solve(model, matrix, y[0].float(), plan=CALLS, method=each, noise=noise, n=EACH, seed=seed).samples
-
-        away = (samples(method, noise) - samples(ExactGuidance(), NOISE)).double().square().mean()
+        drawn = partial(solve, model, matrix, y[0].float(), plan=CALLS, n=EACH, seed=seed)
+        away = drawn(method=method, noise=noise).samples - drawn(method=ExactGuidance(), noise=NOISE).samples
         deviation = moments(posterior.given(y[0]))[1].trace() / DIM
-        found.append(math.sqrt(float(away / deviation)))
+        found.append(math.sqrt(float(away.double().square().mean() / deviation)))
     return found
 
 
@@ -208,20 +205,10 @@ def red_diff_against_dps(seed: int, sabotage: bool) -> Measured:
         case = problem(16, name)
         truth, y, posteriors = case.measured(MEASUREMENTS, seed)
 
-        def away(
-            make: Callable[[float], PosteriorSampler],
-            settings: Sequence[float],
-            y: Tensor,
-            case: object = case,
-            truth: Tensor = truth,
-        ) -> tuple[list[float], Tensor]:
-            made = [case.samples(y, make(each), 100, 8, seed) for each in settings]  # type: ignore[attr-defined]
-            errors = [(x.double() - truth[:, None]).flatten(2).norm(dim=2).mean(1) for x in made]
-            at = min(range(len(settings)), key=lambda k: float(errors[k].mean()))
-            return errors[at].tolist(), made[at]
-
-        mine, x = away(REDDiff, (0.25, 1.0, 4.0), y.roll(int(sabotage), 0))
-        its, _ = away(DPS, (0.3, 1.0, 3.0), y)
+        mine, x = _nearest(
+            case, truth, y.roll(int(sabotage), 0), [REDDiff(weight) for weight in (0.25, 1.0, 4.0)], seed
+        )
+        its, _ = _nearest(case, truth, y, [DPS(strength) for strength in (0.3, 1.0, 3.0)], seed)
         differences += [a - b for a, b in zip(mine, its, strict=True)]
         spread = x.double().flatten(2).var(1).sum(1).sqrt()
         narrow += [float(own / moments(each)[1].trace().sqrt()) for own, each in zip(spread, posteriors, strict=True)]
@@ -300,6 +287,16 @@ def tuned_claim(name: str) -> None:
 
 for _name in PROBLEMS:
     tuned_claim(_name)
+
+
+def _nearest(
+    case: Problem, truth: Tensor, y: Tensor, methods: Sequence[PosteriorSampler], seed: int
+) -> tuple[list[float], Tensor]:
+    """Mean distances (B) of samples to the true ones, and the samples (B, 8, *shape), of the method whose mean is least."""
+    made = [case.samples(y, each, 100, 8, seed) for each in methods]
+    errors = [(x.double() - truth[:, None]).flatten(2).norm(dim=2).mean(1).tolist() for x in made]
+    at = min(range(len(methods)), key=lambda k: sum(errors[k]))
+    return errors[at], made[at]
 
 
 def _best(of_settings: Sequence[list[float]]) -> list[float]:

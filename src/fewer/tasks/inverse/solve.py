@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -111,7 +112,8 @@ def solve(
         )
     measured, given, deviation, many = _measurements(measured, y, noise)
     with guarded("tasks", solver):
-        table = solver.usual(model, plan) if isinstance(plan, int) and not isinstance(plan, bool) else as_plan(plan)
+        given_plan = isinstance(plan, Plan | str | Path)
+        table = as_plan(plan) if given_plan else solver.usual(model, as_count(plan, "plan"))
     _check_plan(table, model)
     total = n * len(given)
     check_room(total, math.prod(model.shape), model.device)

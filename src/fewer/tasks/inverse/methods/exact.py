@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -11,12 +10,10 @@ from torch import Tensor
 
 from fewer.errors import InputError
 from fewer.models.linear_posterior import LinearPosterior
-from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.registry import part
 from fewer.tasks.inverse.methods.plans import ddim
-from fewer.tasks.inverse.operators import Linear
 from fewer.tasks.inverse.problem import Problem, Seen
 from fewer.tasks.inverse.ranges import Ranges
 
@@ -47,7 +44,7 @@ class ExactGuidance:
         exact = problem.model.exact
         if exact is None or problem.labels is not None:
             raise InputError(f"exact-guidance needs a mixture without labels; {problem.model.name} is none")
-        posterior = posterior_of(exact, problem.given.linear, problem.given.noise)
+        posterior = LinearPosterior(exact, problem.given.linear.matrix, problem.given.noise)
         kinds, kind_of = problem.given.y.flatten(1).unique(dim=0, return_inverse=True)
         each = [posterior.given(y).to(x.device, x.dtype) for y in kinds]
 
@@ -59,9 +56,3 @@ class ExactGuidance:
             return found - seen.data
 
         return problem.play(x, False, change)
-
-
-@lru_cache(maxsize=4)
-def posterior_of(mixture: GaussianMixture, operator: Linear, noise: float) -> LinearPosterior:
-    """The posterior of a mixture's samples, kept since its matrices take seconds where samples are large."""
-    return LinearPosterior(mixture, operator.matrix, noise)
