@@ -21,7 +21,6 @@ from fewer.errors import InputError
 from fewer.models.mixture import GaussianMixture
 
 INVERTIBLE = 1e-12  # least eigenvalue of S_k over its largest
-LIGHTEST = 1e-30  # weight below which a component is left out: it stays positive in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +87,7 @@ class LinearPosterior:
     def given(self, y: Tensor) -> GaussianMixture:
         """The posterior of one measurement y (m values of any shape), in float64 on the CPU.
 
-        Its components are the prior's, but for those of a weight below 1e-30; labels are left out. Raises InputError for
+        Its components are the prior's, but for those whose weight is 0 in float64; labels are left out. Raises InputError for
         another number of values, and for values that are not finite.
         """
         if y.numel() != len(self.matrix):
@@ -101,7 +100,7 @@ class LinearPosterior:
         log_determinants = self._roots.diagonal(dim1=1, dim2=2).log().sum(1)
         log_weights = self.prior.weights.log() - white.square().sum(1) / 2 - log_determinants
         weights = torch.softmax(log_weights, 0)
-        some = weights > LIGHTEST
+        some = weights > torch.finfo(torch.float64).tiny
         means = self.prior.means + (self._gains @ innovation[..., None])[..., 0]
         values, vectors = self._spectrum
         return GaussianMixture(

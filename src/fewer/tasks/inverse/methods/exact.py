@@ -46,7 +46,7 @@ class ExactGuidance:
             raise InputError(f"exact-guidance needs a mixture without labels; {problem.model.name} is none")
         posterior = LinearPosterior(exact, problem.given.linear.matrix, problem.given.noise)
         kinds, kind_of = problem.given.y.flatten(1).unique(dim=0, return_inverse=True)
-        each = [posterior.given(y).to(x.device, x.dtype) for y in kinds]
+        each = [posterior.given(y).to(x.device) for y in kinds]  # in float64: weights may be below float32's
 
         def change(seen: Seen) -> Tensor:
             found = torch.empty_like(seen.data)
