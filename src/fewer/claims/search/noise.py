@@ -23,7 +23,7 @@ from fewer.claims.claim import Measured, claim
 from fewer.claims.guidance.cifar import features as cifar_features
 from fewer.claims.guidance.cifar import to_data
 from fewer.claims.search.beds import DISTANCES, against
-from fewer.evaluate.by_figure import ByEnergy, ByFigure, ByFrechet
+from fewer.evaluate.by_figure import ByEnergy, ByFigure, ByFrechet, parts_left_out
 from fewer.evaluate.criterion import Criterion
 from fewer.evaluate.distances.energy import OfRows
 from fewer.evaluate.evaluator import Evaluator
@@ -32,7 +32,7 @@ from fewer.evaluate.own_pipeline import finite
 from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.scoring import Scoring
 from fewer.evaluate.statistics.interval import Interval
-from fewer.evaluate.statistics.jackknife import left_out, pseudo_values, student
+from fewer.evaluate.statistics.jackknife import pseudo_values, student
 from fewer.models.bundled import digits_images
 from fewer.models.flawed import Branch, FlawedMixture, Rough
 from fewer.noise import Stream, unit_noise
@@ -44,7 +44,6 @@ from fewer.solvers.noise_share import noisy_rows, shares_of
 
 ROUGH, SEEN, DRAWN = 0.6, 256, 2048
 FINE, MANY = 32, 256  # calls of a fine solution, and samples of it
-PARTS = 16  # of the jackknife
 CHOOSING = 128  # noises that standard samplers are ranked on
 
 
@@ -199,13 +198,8 @@ def less(by: ByFigure, on: Evaluator, mine: Tensor, its: Tensor, times: float = 
 
     The energy distance of all samples has no bias, so that it is the middle; the Frechet distance is taken without its own.
     """
-    numbers, one, other = torch.arange(len(mine)) % PARTS, by.by_rows(on, mine), by.by_rows(on, its)
-
-    def figure(kept: list[int]) -> float:
-        rows = torch.isin(numbers, torch.tensor(kept)).nonzero()[:, 0]
-        return one(rows) - times * other(rows)
-
-    found = left_out(figure, PARTS)
+    one, other = by.by_rows(on, mine), by.by_rows(on, its)
+    found = parts_left_out(on, lambda rows: one(rows) - times * other(rows), len(mine))
     middle = found[0] if isinstance(by, ByEnergy) else None
     return replace(student(pseudo_values(found), middle), n=len(mine))
 
