@@ -36,6 +36,7 @@ PAIRS = (  # sampler with noise, its deterministic member, whether as a flow
     ("sa-solver", "unipc-3", False),
     ("er-sde-3", "dpmpp-3m", False),
     ("heun-churn", "heun", False),
+    ("euler-churn", "euler", False),
     ("restart", "heun", False),
     ("overshoot", "ddim", True),
 )
