@@ -17,7 +17,7 @@ from fewer.errors import InputError
 from fewer.evaluate.by_figure import ByEnergy, ByFigure, ByFrechet, ByMetric
 from fewer.evaluate.by_sliced import BySliced
 from fewer.evaluate.criterion import PAIRED, Criterion
-from fewer.evaluate.distances.energy import energy_distance
+from fewer.evaluate.distances.energy import energy_distance, energy_of_rows, pairs_by_label, spread
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.features import Pixels
@@ -333,3 +333,25 @@ def test_intervals_of_samples_with_labels_cover_the_difference(criterion: ByFigu
     assert sum(each.low <= middle <= each.high for each in found) >= 0.88 * len(found)
     reach = sum(each.high - each.value for each in found) / len(found)
     assert reach < 2.8 * float(values.std())  # 2.13 of Student's 15 degrees of freedom
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_the_energy_distance_of_samples_with_labels_in_turn_has_no_bias(classes: int) -> None:
+    """Mean of 200 repetitions with 40 samples of classes far apart, at the data's own law; taken for drawn it is far below 0."""
+    n, generator = 40, torch.Generator().manual_seed(4)
+    centres, labels = torch.linspace(-5, 5, classes)[:, None].expand(classes, 2), torch.arange(n) % classes
+    data = torch.cat([centres[label] + torch.randn(100, 2, generator=generator) for label in range(classes)])
+    given = torch.arange(classes).repeat_interleave(100)
+    figures: dict[bool, list[float]] = {False: [], True: []}
+    exact_own = pairs_by_label(torch.cdist(data, data).fill_diagonal_(0.0).double(), given)(torch.arange(len(data)))
+    bias = exact_own - spread(data)  # of the data's own pairs, which are taken for drawn
+    for _ in range(200):
+        x = centres[labels] + torch.randn(n, 2, generator=generator)
+        for known in figures:
+            figures[known].append(energy_distance(x, data, labels=labels if known else None).value - bias)
+    means = {known: student(values) for known, values in figures.items()}
+    assert means[False].high < -0.01
+    assert abs(means[True].value) < abs(means[False].value) / 20
+    rows = torch.arange(n)
+    of_rows = energy_of_rows(x, data, spread(data), labels)
+    assert of_rows(rows) == pytest.approx(energy_distance(x, data, labels=labels).value)

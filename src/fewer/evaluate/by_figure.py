@@ -198,7 +198,8 @@ class ByEnergy(ByFigure):
         y = features(as_images(data))
         if features.hash not in self._spreads:
             self._spreads[features.hash] = spread(y)
-        return energy_of_rows(features(as_images(samples)), y, self._spreads[features.hash])
+        labels = None if evaluator.labels is None else evaluator.labels[: len(samples)].cpu()
+        return energy_of_rows(features(as_images(samples)), y, self._spreads[features.hash], labels)
 
 
 @dataclass(frozen=True)

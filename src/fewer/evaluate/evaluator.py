@@ -257,7 +257,7 @@ class Evaluator:
         try:
             if self.scoring.data is not None or not pairs:
                 scoring = self._by_distance
-                figures |= scoring.distances(samples)
+                figures |= scoring.distances(samples, None if self.labels is None else self.labels[: len(samples)])
                 features = scoring.features_of(len(samples))
                 self._describe(features)
             if self.scoring.metric is not None and (pairs or not self.scoring.metric.paired):

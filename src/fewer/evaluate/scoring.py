@@ -131,12 +131,15 @@ class Scoring:
         distance: Interval = frechet(features(as_images(samples)), features(self._images))
         return distance
 
-    def distances(self, samples: Tensor) -> dict[str, Interval]:
-        """`fd`, `energy` and `sw2` of samples (n, *shape) to the data. Raises InputError that names the features."""
+    def distances(self, samples: Tensor, labels: Tensor | None = None) -> dict[str, Interval]:
+        """`fd`, `energy` and `sw2` of samples (n, *shape) to the data, with labels (n,) where these were given and not drawn.
+
+        Raises InputError that names the features.
+        """
         features = self.features_of(len(samples))
         x, y = features(as_images(samples)), features(self._images)
         try:
-            return {"fd": frechet(x, y), "energy": energy_distance(x, y), "sw2": sliced_w2(x, y)}
+            return {"fd": frechet(x, y), "energy": energy_distance(x, y, labels=labels), "sw2": sliced_w2(x, y)}
         except InputError as error:
             raise InputError(f"on features {features.name} of samples x and data y: {error}") from error
 

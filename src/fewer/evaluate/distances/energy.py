@@ -21,17 +21,25 @@ OfRows = Callable[[Tensor], float]  # a figure of the samples of these numbers
 
 
 @part("energy", title="Energy distance", source="Szekely & Rizzo 2004")
-def energy_distance(x: Tensor, y: Tensor, z: float = Z) -> Interval:
+def energy_distance(x: Tensor, y: Tensor, z: float = Z, labels: Tensor | None = None) -> Interval:
     """2 E|X - Y| - E|X - X'| - E|Y - Y'| of features x (n, d) and y (m, d): zero only for equal distributions.
 
     Unbiased (U-statistic), in the features' unit, O(n^2 d). Raises InputError below 8 samples and where all rows of y,
     the data, are equal; those of x may be.
+
+    labels  (n,) of the rows of x where these were given and not drawn, such as 0, 1, .. in turn (`pairs_by_label`)
+
     Source: Szekely & Rizzo 2004; with the kernel -|x - y| it is a squared maximum mean discrepancy
     (Sejdinovic et al. 2013). Interval: see `discrepancy`; `z` is the normal quantile of its level.
     """
     x, y = two_samples(x, y, least=8)
     origin = y.mean(0)  # |a - b| comes from products of a and b, which cancel far from the origin
-    return discrepancy(x - origin, y - origin, lambda a, b: -torch.cdist(a, b), z)
+    found = discrepancy(x - origin, y - origin, lambda a, b: -torch.cdist(a, b), z)
+    if labels is None:
+        return found
+    own, everything = torch.cdist(x - origin, x - origin).fill_diagonal_(0.0), torch.arange(len(x))
+    less = pairs_by_label(own, labels)(everything) - float(own.sum()) / (len(x) * (len(x) - 1))
+    return Interval(found.value - less, found.low - less, found.high - less, found.n)
 
 
 def discrepancy(x: Tensor, y: Tensor, kernel: Kernel, z: float = Z) -> Interval:
@@ -94,22 +102,43 @@ def energy_of_pairs(x: Tensor, y: Tensor) -> OfRows:
     return lambda rows: _among(kernel, rows) / (len(rows) * (len(rows) - 1))
 
 
-def energy_of_rows(x: Tensor, y: Tensor, spread_of_y: float) -> OfRows:
+def energy_of_rows(x: Tensor, y: Tensor, spread_of_y: float, labels: Tensor | None = None) -> OfRows:
     """The energy distance of rows of x (n, d) to all of the data y (m, d), as a function of the rows' numbers.
 
     spread_of_y  `spread(y)`
+    labels       as `energy_distance` has them
     """
     x, y = two_samples(x, y, least=8)
     origin = y.mean(0)
     x, y = x - origin, y - origin
     to_data = torch.cat([torch.cdist(some, y).mean(1) for some in x.split(ROWS)])
-    own = torch.cdist(x, x).fill_diagonal_(0.0)
+    among = pairs_by_label(torch.cdist(x, x).fill_diagonal_(0.0), labels)
+    return lambda rows: 2 * float(to_data[rows].mean()) - among(rows) - spread_of_y
 
-    def of_rows(rows: Tensor) -> float:
-        among = _among(own, rows) / (len(rows) * (len(rows) - 1))
-        return 2 * float(to_data[rows].mean()) - among - spread_of_y
 
-    return of_rows
+def pairs_by_label(kernel: Tensor, labels: Tensor | None) -> OfRows:
+    """The mean of a kernel matrix (n, n), 0 on its diagonal, over pairs of independent rows, as a function of the rows' numbers.
+
+    With labels (n,) that were given and not drawn, n_a rows of label a, a pair has labels a and b with probability n_a n_b / n^2,
+    a = b too. Of the pairs of two different rows fewer have equal labels, so that each of those counts n_a / (n_a - 1) times:
+
+        (sum_ij k_ij + sum_a sum_ij of label a k_ij / (n_a - 1)) / n^2
+
+    Their plain mean is off by 1 / n of what labels lie apart. Where a label has one row it is taken, for want of a pair.
+    """
+
+    def mean(rows: Tensor) -> float:
+        n, whole = len(rows), _among(kernel, rows)
+        plain = whole / (n * (n - 1))
+        if labels is None:
+            return plain
+        groups = [rows[labels[rows] == label] for label in labels[rows].unique()]
+        if min(map(len, groups)) < 2:
+            return plain
+        equal = sum(float(kernel[some[:, None], some].sum()) / (len(some) - 1) for some in groups)
+        return (whole + equal) / n**2
+
+    return mean
 
 
 def _among(kernel: Tensor, rows: Tensor) -> float:
