@@ -108,6 +108,7 @@ def test_the_product_of_gaussians_comes_out(tree: bool) -> None:
         ({"draws": [torch.zeros(5, 1)]}, "2 factors and draws of 1"),
         ({"draws": [torch.zeros(5, 1), torch.zeros(4, 1)]}, "expected .n, d. of each factor"),
         ({"draws": [torch.zeros(5, 1), torch.full((5, 1), torch.nan)]}, "not all finite"),
+        ({"draws": [torch.randn(5, 1), torch.ones(5, 1)]}, "draws of factor 1 do not vary"),
         ({"time": 0.0}, "time is 0.0; expected a positive number"),
         ({"steps": 0}, "steps is 0"),
         ({"fewest": 1.5}, "fewest is 1.5"),

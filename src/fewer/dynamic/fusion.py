@@ -137,6 +137,9 @@ def fusion(
     fewest  particles are drawn again by their weights where these amount to less than this share of n, in [0, 1]
     tree    fuse pairs, and pairs of what comes out; else all factors at once
 
+    A tree of C factors estimates the weights of 2 C - 2 bridges a particle and step. Each looks at phi about as often as phi rises
+    in a box that holds the bridge, times the step's time: where that is often, take more steps.
+
     Raises InputError for draws that are no such tensors, fewer than two factors, and numbers out of range.
     """
     _check(factors, draws)
@@ -288,3 +291,6 @@ def _check(factors: Sequence[Factor], draws: Sequence[Tensor]) -> None:
         raise InputError(f"draws are of {shapes}; expected (n, d) of each factor, n at least 2")
     if not all(bool(each.isfinite().all()) for each in draws):
         raise InputError("draws are not all finite")
+    for number, each in enumerate(draws):
+        if not bool((each.double().var(0) > 0).all()):
+            raise InputError(f"draws of factor {number} do not vary along every axis; expected independent ones")
