@@ -233,14 +233,14 @@ that has brought on the bundled networks ([evidence](evidence.md)).
 
 On the bundled networks of digits there is nothing left for noise to mend in pixels: tuned plans of 5 and 8 calls without it are
 where the data are, as far as 1,024 samples tell. Shares that are fitted on the features of the digits' classifier bring samples
-nearer on these (5 calls of `digits`, other noises: -0.0027 [-0.0042, -0.0012]), and not in pixels (0.0027 [-0.0009, 0.0063]). Name
-the features that matter to you.
+nearer on these (5 calls of `digits`, other noises: -0.0027 [-0.0042, -0.0012]), and not in pixels (0.0027 [-0.0009, 0.0063];
+at 8 calls samples come out farther there, by 0.0031 [0.0003, 0.0060]). Name the features that matter to you.
 
-Fitting levels and weights again, with the shares, needs many noises. On the rough network of the claim `fitted-noise/rough`, 8 calls,
-by BFGS on the same energy distance, it takes 20 times as many plays as the shares alone. Of 256 noises it changes the distance on
-other noises by 0.0017 [-0.0001, 0.0034] against the shares alone (below 0 is better), though on its own it falls by 0.0095: it has
-fitted their chance. Of 2,048 it changes it by -0.0030 [-0.0061, 0.0000], where the shares alone bring -0.010 and both together
--0.0128 [-0.0206, -0.0049] (one seed). The shares themselves are as good from 256 noises (-0.012) as from 2,048.
+Fitting levels and weights again, with the shares, needs many noises, and 20 times as many plays as the shares alone. On the rough
+network of the claim `fitted-noise/rough`, 8 calls, by BFGS on the same energy distance: of 256 noises it changes the distance on
+other noises by 0.0017 [-0.0001, 0.0034] against the shares alone (below 0 is better), though on its own it falls by 0.0095: it
+has fitted their chance. Of 2,048 it changes it by -0.0030 [-0.0061, 0.0000], where the shares alone bring -0.010 and both
+together -0.0128 [-0.0206, -0.0049] (one seed). The shares themselves are as good from 256 noises (-0.012) as from 2,048.
 
 ## A share of noise in a row
 
