@@ -31,7 +31,7 @@ def clocked_costs(subject: Subject, limit: float) -> Costs:
     module is timed in each; between the three its time is linear in the units.
     """
     some = {g.name: torch.arange(g.size - g.steps // 2 * g.step) for g in subject.groups}
-    least = {g.name: torch.arange(g.step) for g in subject.groups}
+    least = {g.name: torch.arange(g.fewest) for g in subject.groups}
     networks = [subject.network, *(cut(subject.network, subject.groups, kept) for kept in (some, least))]
     watched = {g.name: g.members[0] if g.members else g.module for g in subject.groups}
     times = [_of_modules(subject, network, watched) for network in networks]

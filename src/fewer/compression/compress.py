@@ -17,19 +17,20 @@ from fewer.compression import Allocator, Recovery, Score
 from fewer.compression.calibration import SAMPLES, Calibration, calibration_of
 from fewer.compression.clocked import allotted_within, clocked_costs
 from fewer.compression.costs import Costs, Unit, counted_costs
-from fewer.compression.cut import cut, heads_of
+from fewer.compression.cut import cut, narrowing
 from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import narrowed_before, save, stored_dtype
 from fewer.compression.recover.distillation import Distillation
 from fewer.compression.recover.least_squares import LeastSquares
 from fewer.compression.subject import Subject, check_called, with_network
-from fewer.compression.units import WIDTHS, Kind, find_units
+from fewer.compression.units import WIDTHS, Group, Kind, find_patterns, find_units
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
 from fewer.evaluate.scoring import scoring_of
 from fewer.models.denoiser import LONGEST_NAME
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
+from fewer.models.pipelines.narrow import Light
 from fewer.models.pipelines.network_files import hashes_of
 from fewer.registry import ROLES, guarded, name_of, resolve
 from fewer.versions import versions
@@ -38,6 +39,7 @@ UNITS: dict[str, tuple[Kind, ...]] = {"widths": WIDTHS, "blocks": ("blocks",), "
 TUNE_STEPS = 100
 NOISES = 512  # that the evidence is from
 FEWEST, FEWEST_SAMPLES = 64, 8
+LONGEST = 64  # M of N:M
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Compressed:
     kept      group of units -> (units that stay, units that there were)
     steps     gradient steps of the recovery; `loss` is the mean squared difference of outputs before and after it
     choice    the budget and the names of the parts
-    narrowed  heads of attentions that have fewer now, where layers are narrower than the configuration can say; else None
+    narrowed  what is narrower than the configuration can say; None where it says all
     """
 
     model: Model
@@ -57,7 +59,7 @@ class Compressed:
     steps: int
     loss: tuple[float, float]
     choice: dict[str, Any]
-    narrowed: dict[str, int] | None
+    narrowed: Light | None
 
     @property
     def lines(self) -> list[str]:
@@ -75,9 +77,16 @@ class Compressed:
             **self.evidence.to_dict(), "versions": versions(),
         }  # fmt: skip
 
-    def save(self, folder: str | Path) -> Path:
-        """Write it as a folder that `fewer.load` reads, whole or not at all."""
-        return save(self, Path(folder))
+    @property
+    def reads(self) -> str:
+        """Who reads its folder."""
+        if self.narrowed is None:
+            return "diffusers and fewer read it"
+        return "fewer reads it (fewer.load(..).network.module)"
+
+    def save(self, folder: str | Path, force: bool = False) -> Path:
+        """Write it as a folder that `fewer.load` reads, whole or not at all; `force`: though it has others' files."""
+        return save(self, Path(folder), force)
 
 
 @in_own_precision
@@ -103,9 +112,10 @@ def compress(
     """A lighter network of a model: units are removed, what reads them is refitted, and all of it learns from the full one.
 
     macs, size  share in (0, 1) of the multiply-adds, or of the weights, that may stay
-    ms          milliseconds that a call of one sample may take here, in batches of `batch`; one of the three is given
+    ms          milliseconds that a call of one sample may take here, in batches of `batch`; one of the three is given, and
+                with N:M none if all layers are to have it
     units       widths: channels, heads and hidden neurons inside of blocks; blocks: whole ones of a transformer; weights:
-                single ones, which become 0 and save nothing on the clock
+                single ones, which become 0 and save nothing on the clock; N:M, such as 2:4: of every M neighbouring weights N stay
     score       what a unit is worth; `allocator` how many of each group stay (`fewer methods --room compress`)
     recovery    what is done after the cut, one after another; by default least squares, then `tune_steps` gradient steps. One
                 after which the outputs are farther from the full network's is taken back
@@ -119,7 +129,8 @@ def compress(
     The given model is not changed. Raises InputError for shares out of range, networks that have no such units, whose layers
     share weights or that do not run in float32, and budgets below what is left without all units that can go.
     """
-    model, share, unit = as_model(model), *_budget(macs, size, ms)
+    model = as_model(model)
+    unit, share = _budget(macs, size, ms, pattern_of(units) is not None)
     size_of_batch = as_count(batch, "batch")
     count, steps = as_count(noises, "noises", FEWEST), as_count(tune_steps, "tune_steps", 0)
     images = as_data(data, model)
@@ -132,7 +143,7 @@ def compress(
             f"dtype of {model.name} is {str(model.dtype).removeprefix('torch.')}; networks are made lighter in float32"
         )
     check_called(model)
-    groups = find_units(model, _kinds(units))
+    groups = _groups(model, units)
     report = progress or (lambda stage, done, total: None)
     bare = Subject(model, tuple(groups), Calibration(model, torch.empty(0), None, seed), size_of_batch, progress=report)
     costs = _costs(bare, unit, share)
@@ -150,9 +161,9 @@ def compress(
         "recovery": [name_of("compress", each) for each in repairs],
         "data": "the data given" if images is not None else "samples of the model", "seed": seed,
     }  # fmt: skip
-    heads = heads_of(groups, {name: some for name, (some, _) in numbers.items()})
-    before = narrowed_before(model)
-    narrowed = before if units != "widths" else (before or {}) | heads
+    narrowed = narrowed_before(model)
+    if units == "widths":
+        narrowed = narrowing(groups, {name: some for name, (some, _) in numbers.items()}).after(narrowed)
     return Compressed(named, model, evidence, numbers, made, loss, choice, narrowed)
 
 
@@ -203,9 +214,11 @@ def resolve_as(given: Any, role: str) -> Any:
     return part
 
 
-def _budget(macs: float | None, size: float | None, ms: float | None) -> tuple[float, Unit]:
-    """How much may stay, and of what: a share of multiply-adds or weights, or milliseconds."""
+def _budget(macs: float | None, size: float | None, ms: float | None, optional: bool) -> tuple[Unit, float | None]:
+    """Of what how much may stay: a share of multiply-adds or weights, or milliseconds; None: as little as can be."""
     given = {name: value for name, value in (("macs", macs), ("size", size), ("ms", ms)) if value is not None}
+    if optional and not given:
+        return "weights", None
     if len(given) != 1:
         raise InputError(
             f"{' and '.join(given) or 'none of macs, size and ms'} given; expected one of macs, size and ms"
@@ -215,17 +228,21 @@ def _budget(macs: float | None, size: float | None, ms: float | None) -> tuple[f
     if name == "ms":
         if number is None or not 0 < number < math.inf:
             raise InputError(f"ms is {value}; expected milliseconds above 0, of a call of one sample")
-        return number, "milliseconds"
+        return "milliseconds", number
     if number is None or not 0 < number < 1:
         raise InputError(
             f"{name} is {value}; expected a share between 0 and 1, such as 0.5, of what the network has now"
         )
-    return number, "multiply-adds" if name == "macs" else "weights"
+    return "multiply-adds" if name == "macs" else "weights", number
 
 
-def _costs(subject: Subject, unit: Unit, limit: float) -> Costs:
+def _costs(subject: Subject, unit: Unit, limit: float | None) -> Costs:
     """What the subject's units cost. Raises InputError for a limit below what is left without all units that can go."""
     name = subject.model.name
+    if limit is None:
+        whole = float(subject.model.parameters or 0)
+        costs = counted_costs(subject.groups, unit, whole, 0.0)
+        return replace(costs, limit=costs.least)
     if unit == "milliseconds":
         costs = clocked_costs(subject, limit)
         if limit >= costs.whole:
@@ -237,10 +254,23 @@ def _costs(subject: Subject, unit: Unit, limit: float) -> Costs:
     return costs
 
 
-def _kinds(units: str) -> tuple[Kind, ...]:
+def pattern_of(units: str) -> tuple[int, int] | None:
+    """N and M of N:M; None of other units. Raises InputError for numbers that make no pattern."""
+    n, colon, m = units.partition(":")
+    if not colon:
+        return None
+    if not (n.isdecimal() and m.isdecimal() and 0 < int(n) < int(m) <= LONGEST):
+        raise InputError(f"units is {units!r:.80}; expected N:M with 0 < N < M <= {LONGEST}, such as 2:4")
+    return int(n), int(m)
+
+
+def _groups(model: Model, units: str) -> list[Group]:
+    pattern = pattern_of(units)
+    if pattern is not None:
+        return find_patterns(model, *pattern)
     if units not in UNITS:
-        raise InputError(f"units is {units!r:.80}; expected one of {', '.join(UNITS)}")
-    return UNITS[units]
+        raise InputError(f"units is {units!r:.80}; expected one of {', '.join(UNITS)}, or N:M such as 2:4")
+    return find_units(model, UNITS[units])
 
 
 def _recoveries(given: Sequence[str | Recovery] | None, steps: int, batch: int) -> list[Recovery]:

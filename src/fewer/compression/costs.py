@@ -34,6 +34,11 @@ class Costs:
         """What has to be saved."""
         return self.whole - self.limit
 
+    @property
+    def least(self) -> float:
+        """What is left without all units that can go."""
+        return self.whole - sum(float(each[-1]) for each in self.saved.values())
+
     def of(self, groups: Sequence[Group], kept: Mapping[str, int]) -> float:
         """The cost of the network that keeps so many units of each group; of groups not named, all."""
         return self.whole - sum(
@@ -42,11 +47,10 @@ class Costs:
 
     def check(self, name: str) -> None:
         """Raise InputError where removing all that can be removed saves too little."""
-        least = self.whole - sum(float(each[-1]) for each in self.saved.values())
-        if least > self.limit:
+        if self.least > self.limit:
             raise InputError(
                 f"{name} cannot be cut to {self.limit / self.whole:.3g} of its {self.unit}: without all units that can go "
-                f"{least / self.whole:.3g} is left"
+                f"{self.least / self.whole:.3g} is left"
             )
 
 

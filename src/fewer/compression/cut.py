@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fewer.compression.units import Group
-from fewer.models.pipelines.narrow import tell_sizes
+from fewer.models.pipelines.narrow import Light, bare_of, tell_sizes
 
 
 def cut(network: nn.Module, groups: Sequence[Group], kept: Mapping[str, Tensor]) -> nn.Module:
@@ -21,6 +21,12 @@ def cut(network: nn.Module, groups: Sequence[Group], kept: Mapping[str, Tensor])
             _shrink(light, group, kept[group.name])
     masked(light, masks(groups, kept))
     return light
+
+
+def zeros_of(network: nn.Module, groups: Sequence[Group]) -> dict[str, Tensor]:
+    """Weight -> which of its entries are not 0 (n,), flat, of the groups of single weights."""
+    weights = [f"{group.module}.weight" for group in groups if group.kind == "weights"]
+    return {name: network.get_parameter(name).detach().flatten() != 0 for name in weights}
 
 
 def masks(groups: Sequence[Group], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -49,6 +55,9 @@ def _shrink(network: nn.Module, group: Group, kept: Tensor) -> None:
         rest = [block for name, block in held if f"{group.module}.{name}" not in gone]
         setattr(network, group.module, nn.ModuleList(rest))
         network.register_to_config(num_layers=len(rest))  # type: ignore[operator]
+    if group.spans and not len(kept):
+        network.set_submodule(group.module, bare_of(network.get_submodule(group.module)))
+        return
     for span in group.spans:
         layer = network.get_submodule(span.layer)
         name = span.parameter.rpartition(".")[2]
@@ -65,6 +74,7 @@ def _shrink(network: nn.Module, group: Group, kept: Tensor) -> None:
         attention.heads = len(kept)
 
 
-def heads_of(groups: Sequence[Group], kept: Mapping[str, int]) -> dict[str, int]:
-    """Attention -> its heads, of those that have fewer now."""
-    return {g.module: kept[g.name] for g in groups if g.kind == "heads" and kept.get(g.name, g.size) < g.size}
+def narrowing(groups: Sequence[Group], kept: Mapping[str, int]) -> Light:
+    """What the shapes of the weights do not say: heads of attentions that have fewer now, and blocks without a branch."""
+    heads = {g.module: kept[g.name] for g in groups if g.kind == "heads" and 0 < kept.get(g.name, g.size) < g.size}
+    return Light(heads=heads, bare=tuple(g.module for g in groups if g.spans and not kept.get(g.name, g.size)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from fewer.files import write_json
 from fewer.models.load import folder_of_name
 from fewer.models.model import Model
 from fewer.models.pipelines.folder import read_if_there
-from fewer.models.pipelines.narrow import heads_in, write_mark
+from fewer.models.pipelines.narrow import Light, mark_in, write_mark
 from fewer.models.pipelines.network_files import network_folder
 from fewer.models.pipelines.scheduler_config import quiet
 from fewer.outfolder import MARKER, check_own, filled, written
@@ -50,10 +51,10 @@ def stored_dtype(model: Model) -> torch.dtype:
         return DTYPES.get(opened.get_slice(first).get_dtype(), torch.float32)
 
 
-def narrowed_before(model: Model) -> dict[str, int] | None:
-    """Heads of the attentions of a network that was light already when it was loaded; None for another."""
+def narrowed_before(model: Model) -> Light | None:
+    """What is narrow of a network that was light already when it was loaded; None for another."""
     folder = None if model.loaded is None else folder_of_name(model.loaded.model)
-    return None if folder is None else heads_in(network_folder(folder))
+    return None if folder is None else mark_in(network_folder(folder))
 
 
 def check_out(out: Path, force: bool = False) -> None:
@@ -61,28 +62,46 @@ def check_out(out: Path, force: bool = False) -> None:
     check_own(out, written(out, COMMAND) is not None, force, (EVIDENCE,))
 
 
-def save(made: Compressed, out: Path) -> Path:
-    """Write the folder: the model's own files with the light network in place of the full one, and evidence.json."""
-    source = source_of(made.full)
-    part = network_folder(source).name
+@contextmanager
+def light_folder(
+    source: Path, out: Path, facts: Mapping[str, Any], files: Mapping[str, Any], force: bool = False
+) -> Iterator[Path]:
+    """Where to write the light network of the model in the folder `source`; `out` then has that and the model's other files.
+
+    facts  further keys of its fewer.json
+    files  further JSON files by their names
+    force  though `out` has others' files
+
+    `out` changes as a whole or not at all. Raises InputError where it has a stranger's files, is `source`, or cannot be written.
+    """
     if out.resolve() == source.resolve():
         raise InputError(f"out folder {out} is the model's own: give another")
+    check_out(out, force)
+    part = network_folder(source).name
     with filled(out, COMMAND) as stage:
         copy_files(source, stage, part)
-        write_network(made.model, stage / part, stored_dtype(made.full), made.narrowed)
-        facts = read_if_there(source / "fewer.json")
-        write_json(stage / "fewer.json", facts | {"name": out.name, "compressed": made.to_dict()["choice"]})
-        write_json(stage / EVIDENCE, made.to_dict())
+        (stage / part).mkdir(exist_ok=True)
+        yield stage / part
+        write_json(stage / "fewer.json", {**read_if_there(source / "fewer.json"), "name": out.name, **facts})
+        for name, content in files.items():
+            write_json(stage / name, content)
+
+
+def save(made: Compressed, out: Path, force: bool = False) -> Path:
+    """Write the folder: the model's own files with the light network in place of the full one, and evidence.json."""
+    record = made.to_dict()
+    with light_folder(source_of(made.full), out, {"compressed": record["choice"]}, {EVIDENCE: record}, force) as part:
+        write_network(made.model, part, stored_dtype(made.full), made.narrowed)
     return out
 
 
-def write_network(model: Model, part: Path, dtype: torch.dtype, heads: dict[str, int] | None) -> None:
-    """The network's configuration and weights; marked as narrow where heads, an empty dict included, are given."""
+def write_network(model: Model, part: Path, dtype: torch.dtype, light: Light | None) -> None:
+    """The network's configuration and weights; marked as narrow where it is said to be."""
     network: Any = copy.deepcopy(network_of(model)).cpu()
     with quiet():
         network.to(dtype).save_pretrained(part)
-    if heads is not None:
-        write_mark(part, heads)
+    if light is not None:
+        write_mark(part, light)
 
 
 def copy_files(source: Path, stage: Path, part: str) -> None:

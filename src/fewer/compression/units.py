@@ -5,9 +5,11 @@
     width      of the hidden layer of a FeedForward
     blocks     of a transformer's list of equal blocks
     weights    single entries of matrices and kernels, which become zero: no kernel here is faster for that
+    N:M        of every M neighbouring entries of a row N stay, of a kernel's row as it lies in memory; the others become zero
 
 The first three need no graph of dependencies: what goes with a unit begins and ends in one block, whose input and output
-keep their shapes, so that residual streams, skips and embeddings stay as they are.
+keep their shapes, so that residual streams, skips and embeddings stay as they are. Without all of them a block is its shortcut
+and a constant (`fewer.models.pipelines.narrow.Bare`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 from fewer.blocks.find import network_of
 from fewer.errors import InputError
 from fewer.models.model import Model
+from fewer.models.pipelines.narrow import last_of
 
 Kind = Literal["channels", "heads", "width", "blocks", "weights"]
 WIDTHS: tuple[Kind, ...] = ("channels", "heads", "width")
@@ -53,8 +56,9 @@ class Group:
     module  dotted name of what they are in
     spans   the entries that go with each
     size    number of units
-    parts   runs of size / parts neighbouring units of which equally many stay: groups of a norm
-    step    units that are removed together, a multiple of `parts`, and how many stay at least
+    parts   runs of size / parts neighbouring units of which equally many stay: groups of a norm, or the Ms of N:M
+    step    units that are removed together, a multiple of `parts`
+    least   how many stay at least, in whole steps: 0 where the block can do without its branch
     members  where units are whole modules, their dotted names; there are no spans then
     macs    multiply-adds of one unit in a call of one sample; `weights`: its entries
     """
@@ -68,6 +72,7 @@ class Group:
     parts: int = 1
     step: int = 1
     members: tuple[str, ...] = ()
+    least: int = 1
 
     @property
     def name(self) -> str:
@@ -76,8 +81,13 @@ class Group:
 
     @property
     def steps(self) -> int:
-        """How often a step of units can be removed, so that one step of them stays."""
-        return self.size // self.step - 1
+        """How often a step of units can be removed."""
+        return (self.size - self.least) // self.step
+
+    @property
+    def fewest(self) -> int:
+        """The number of units that stays when all steps are removed."""
+        return self.size - self.steps * self.step
 
     def sums(self, entries: dict[str, Tensor]) -> Tensor:
         """The sum over the entries of each unit (size,), float64, of a number for each entry of parameters by name."""
@@ -102,8 +112,31 @@ class Group:
         return (best + start).flatten().sort().values
 
 
+def find_patterns(model: Model, n: int, m: int) -> list[Group]:
+    """Every layer's matrix or kernel whose rows are whole runs of m entries, in the order of the call: as it is, or with n of each.
+
+    Raises InputError where there is none, and for a network whose layers share weights.
+    """
+    network = network_of(model)
+    check_untied(network, model.name)
+    groups = []
+    for name, tokens in positions(model).items():
+        size, row = _entries(network.get_submodule(name))
+        if row % m == 0 and size > m:
+            runs = size // m
+            groups.append(Group("weights", name, (), size, tokens, 1, runs, (m - n) * runs, least=n * runs))
+    if not groups:
+        raise InputError(f"{model.name} has no layers whose rows are whole runs of {m} weights")
+    return groups
+
+
+def _entries(layer: Any) -> tuple[int, int]:
+    """Of a layer's weight, and of a row of it."""
+    return layer.weight.numel(), layer.weight[0].numel()
+
+
 def find_units(model: Model, kinds: Sequence[Kind] = WIDTHS) -> list[Group]:
-    """The groups of these kinds in a model's network, in its order.
+    """The groups of these kinds in a model's network, in the order in which a call of it comes to them.
 
     Raises InputError where it has none of them, and for a network whose layers share weights.
     """
@@ -113,8 +146,12 @@ def find_units(model: Model, kinds: Sequence[Kind] = WIDTHS) -> list[Group]:
     groups = [group for kind in kinds for group in FINDERS[kind](network, tokens)]
     if not groups:
         raise InputError(f"{model.name} has no {', '.join(kinds)} that can be pruned")
-    order = {name: n for n, (name, _) in enumerate(network.named_modules())}
-    return sorted(groups, key=lambda group: order[group.module])
+    order = {name: n for n, name in enumerate(tokens)}
+
+    def first(group: Group) -> int:
+        return min(n for name, n in order.items() if name == group.module or name.startswith(f"{group.module}."))
+
+    return sorted(groups, key=first)
 
 
 def check_untied(network: nn.Module, name: str) -> None:
@@ -261,9 +298,10 @@ def _group(
     parameters = dict(network.named_parameters())
     there = tuple(span for span in spans if span.parameter in parameters)
     size, macs, weights = len(there[0].index), more, 0
+    least = 1 if last_of(network.get_submodule(name)) is None else 0
     for span in there:
         parameter = parameters[span.parameter]
         entries = parameter.numel() // parameter.shape[span.dim] * span.index.shape[1]
         weights += entries
         macs += entries * tokens.get(span.layer, 0) if parameter.ndim > 1 else 0
-    return Group(kind, name, there, size, macs, weights, parts, step)
+    return Group(kind, name, there, size, macs, weights, parts, step, least=least)

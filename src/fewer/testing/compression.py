@@ -64,7 +64,7 @@ def _check_numbers(allocator: Allocator, subject: Subject, share: float) -> None
     kept = allocator.allocate(subject, importance, costs)
     for group in subject.groups:
         number = kept[group.name]
-        fits = 0 < number <= group.size and number % group.step == 0
+        fits = group.fewest <= number <= group.size and number % group.step == 0
         demand(fits, f"{allocator} keeps {number} of {group.size} units in steps of {group.step}")
     macs = costs.of(subject.groups, kept)
     if subject.groups[0].kind != "weights":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from fewer.errors import InputError
 EXAMPLES = opt.examples(
     "fewer compress digits --macs 0.5 --out light-digits",
     "fewer compress dit-digits --macs 0.6 --units blocks --tune-steps 160 --out shallow-digits",
+    "fewer compress dit-digits --units 2:4 --score gauss-newton --out sparse-digits",
     "fewer compress digits --bits mixed --size 0.1 --out few-bits",
     "fewer tune digits --with light-digits --macs 50e6",
 )
@@ -48,8 +49,8 @@ def compress(
     units: Annotated[
         str,
         typer.Option(
-            help="What is removed: widths (channels, heads and neurons inside of blocks), blocks of a transformer, or single "
-            "weights (zeros, no faster)."
+            help="What is removed: widths (channels, heads and neurons inside of blocks), blocks of a transformer, single "
+            "weights (zeros, no faster), or N:M: of every M neighbouring weights N stay, such as 2:4."
         ),
     ] = "widths",
     score: Annotated[str, typer.Option(help="What a unit is worth; see `fewer methods --room compress`.")] = "taylor",
@@ -81,45 +82,37 @@ def compress(
         raise InputError(
             "--bits leave all multiply-adds: give --macs or --ms alone, and --bits to the light model then"
         )
-    from fewer.compression.folder import check_out, save, source_of
+    from fewer.compression.compress import Compressed
+    from fewer.compression.compress import compress as run
+    from fewer.compression.folder import check_out, source_of
+    from fewer.compression.quantise.compress import FewerBits, compress_bits, read_bits
+    from fewer.models.load import load
 
     opt.writable(json_file, ("model", "choice"))
     check_out(out, force)
-    from fewer.compression.compress import compress as run
-    from fewer.models.load import load
-
     model = load(
         common.model, common.device, common.dtype, empty_label=common.empty_label, prompts=opt.prompts_of(common.prompts),
         call=values_of(common.values),
     )  # fmt: skip
     source_of(model)
-    if bits is not None:
-        from fewer.compression.quantise.compress import compress_bits, read_bits
-
-        with if_interrupted(lambda: "nothing was written"):
-            with progress() as report:
-                light = compress_bits(
-                    model, read_bits(bits), size, rounding=rounding, inputs=input_bits, group=group, data=data,
-                    features=features, noises=noises, batch=common.batch or 64, seed=common.seed, progress=report,
-                )  # fmt: skip
-            light.save(out, force)
-        if not wrote_json(light.to_dict(), json_file):
-            for line in light.lines:
-                typer.echo(line)
-            typer.echo(f"quantised model in {out}; fewer reads it")
-        return
     with if_interrupted(lambda: "nothing was written"):
         with progress() as report:
-            made = run(
-                model, macs, size, ms, units=units, score=score, allocator=allocator, tune_steps=tune_steps, data=data,
-                samples=samples, features=features, noises=noises, batch=common.batch or 64, seed=common.seed,
-                progress=report,
-            )  # fmt: skip
-        save(made, out)
+            same: dict[str, Any] = {
+                "data": data, "features": features, "noises": noises, "batch": common.batch or 64, "seed": common.seed,
+                "progress": report,
+            }  # fmt: skip
+            made: Compressed | FewerBits
+            if bits is None:
+                made = run(
+                    model, macs, size, ms, units=units, score=score, allocator=allocator, tune_steps=tune_steps,
+                    samples=samples, **same,
+                )  # fmt: skip
+            else:
+                made = compress_bits(
+                    model, read_bits(bits), size, rounding=rounding, inputs=input_bits, group=group, **same
+                )
+        made.save(out, force)
     if not wrote_json(made.to_dict(), json_file):
         for line in made.lines:
             typer.echo(line)
-        reads = (
-            "diffusers and fewer read it" if made.narrowed is None else "fewer reads it (fewer.load(..).network.module)"
-        )
-        typer.echo(f"light model in {out}; {reads}")
+        typer.echo(f"light model in {out}; {made.reads}")

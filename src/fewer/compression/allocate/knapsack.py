@@ -77,7 +77,7 @@ class Uniform:
         fitting = [
             kept for share in shares if costs.of(subject.groups, kept := _share(subject.groups, share)) <= costs.limit
         ]
-        return fitting[-1] if fitting else {g.name: g.step for g in subject.groups}
+        return fitting[-1] if fitting else {g.name: g.fewest for g in subject.groups}
 
 
 def _share(groups: Sequence[Group], share: float) -> dict[str, int]:
@@ -92,7 +92,7 @@ def _share(groups: Sequence[Group], share: float) -> dict[str, int]:
 )
 @dataclass(frozen=True)
 class Global:
-    """Steps of units go in the order of their mean importance, whatever they cost, until the rest fits; one step of each stays."""
+    """Steps of units go in the order of their mean importance, whatever they cost, until the rest fits."""
 
     def allocate(self, subject: Subject, importance: Mapping[str, Tensor], costs: Costs) -> dict[str, int]:
         """Raises InputError where not even the fewest units fit."""

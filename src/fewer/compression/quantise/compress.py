@@ -63,6 +63,11 @@ class FewerBits:
             "bits": self.bits, **self.evidence.to_dict(), "versions": versions(),
         }  # fmt: skip
 
+    @property
+    def reads(self) -> str:
+        """Who reads its folder."""
+        return "fewer reads it"
+
     def save(self, folder: str | Path, force: bool = False) -> Path:
         """Write it as a folder that `fewer.load` reads, whole or not at all; `force`: though it has others' files."""
         more = {EVIDENCE: self.to_dict()}

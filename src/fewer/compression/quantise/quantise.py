@@ -16,22 +16,19 @@ from torch import Tensor
 
 from fewer.blocks.find import network_of
 from fewer.compression.compress import resolve_as
-from fewer.compression.folder import COMMAND, check_out, copy_files
+from fewer.compression.folder import light_folder
 from fewer.compression.quantise import Task
 from fewer.compression.quantise.inputs import Per as InputPer
 from fewer.compression.quantise.inputs import calibrated
 from fewer.compression.quantise.states import EACH, LEVELS, States, states_of
 from fewer.compression.subject import check_called, with_network
 from fewer.errors import InputError
-from fewer.files import write_json
 from fewer.models.model import Model
-from fewer.models.pipelines.folder import read_if_there
 from fewer.models.pipelines.network_files import WEIGHTS, network_folder
 from fewer.models.quantised import file
 from fewer.models.quantised.grid import Format, Kind, Per
 from fewer.models.quantised.network import Quantised, file_bits, layers_of
 from fewer.models.reach import hash_of_network
-from fewer.outfolder import filled
 from fewer.registry import guarded
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -71,20 +68,12 @@ class QuantisedModel:
 
         `fewer.load(out)` reads it. Raises InputError where `out` has a stranger's files, is `source`, or cannot be written.
         """
-        if out.resolve() == source.resolve():
-            raise InputError(f"out folder {out} is the model's own: give another")
-        check_out(out, force)
         part = network_folder(source)
-        with filled(out, COMMAND) as stage:
-            copy_files(source, stage, part.name)
-            (stage / part.name).mkdir()
+        with light_folder(source, out, facts, files, force) as light:
             for path in part.glob("*.json"):
                 if not path.name.startswith(WEIGHTS):
-                    shutil.copyfile(path, stage / part.name / path.name)
-            file.write(stage / part.name / file.NAME, network_of(self.model), self.quantised)
-            write_json(stage / "fewer.json", {**read_if_there(source / "fewer.json"), "name": out.name, **facts})
-            for name, content in files.items():
-                write_json(stage / name, content)
+                    shutil.copyfile(path, light / path.name)
+            file.write(light / file.NAME, network_of(self.model), self.quantised)
         return out
 
 

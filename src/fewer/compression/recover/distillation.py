@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fewer.compression.cut import masked, masks
+from fewer.compression.cut import masked, zeros_of
 from fewer.compression.recover.least_squares import reader
 from fewer.compression.subject import Subject, watched
 from fewer.registry import part
@@ -28,10 +28,11 @@ ROUGH = 0.04  # the relative loss from which on the rate is not lowered
 class Distillation:
     """AdamW on    |F - F'|^2 / |F|^2 + features / L sum_l |f_l - f'_l|^2 / |f_l|^2
 
-    F is the full network's output, F' the light one's, f_l and f'_l the outputs of the layers that read removed units. Each
-    term is divided by the full network's own mean square, so that none of large numbers decides alone. The rate warms up over a
-    tenth of the steps and falls to 0 along a cosine. Its highest value is lr min(1, e / 0.04), with e the first term before the
-    first step: AdamW's steps are as long as their rate whatever the loss, and long ones undo a cut that is nearly repaired.
+    F is the full network's output, F' the light one's, f_l and f'_l the outputs of the layers that read removed units, or of
+    blocks that lost all of theirs. Each term is divided by the full network's own mean square, so that none of large numbers
+    decides alone. The rate warms up over a tenth of the steps and falls to 0 along a cosine. Its highest value is
+    lr min(1, e / 0.04), with e the first term before the first step: AdamW's steps are as long as their rate whatever the loss,
+    and long ones undo a cut that is nearly repaired.
 
     steps     gradient steps, of `batch` fresh states each; `lr` the highest rate
     features  weight of the features; 0 for outputs alone
@@ -45,11 +46,12 @@ class Distillation:
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`, or fewer where the loss is no longer finite."""
         rate = self.lr * min(1.0, relative_loss(subject, light) / ROUGH)
-        zeros = masks(subject.groups, kept)
-        return trained(subject, light, self.steps, rate, self._loss(subject, light, kept), lambda: masked(light, zeros))
+        stay = zeros_of(light, subject.groups)
+        return trained(subject, light, self.steps, rate, self._loss(subject, light, kept), lambda: masked(light, stay))
 
     def _loss(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> Callable[[int], Tensor]:
-        names = [reader(g) for g in subject.groups if g.spans and g.name in kept] if self.features else []
+        groups = [g for g in subject.groups if g.spans and g.name in kept and self.features]
+        names = [reader(g) if len(kept[g.name]) else g.module for g in groups]
 
         def loss(number: int) -> Tensor:
             with watched(subject.network, names) as full, watched(light, names) as own:

@@ -1,13 +1,13 @@
 """Networks whose layers are narrower than their configuration says, as compression leaves them.
 
-A diffusers configuration has no words for the widths inside of single blocks. `light.json` beside it marks such a network and
-has the number of heads of each narrowed attention; all other widths are the shapes of the weights themselves.
+A diffusers configuration has no words for the widths inside of single blocks. `light.json` beside it marks such a network,
+has the number of heads of each narrowed attention, and names the blocks whose branch is gone; all other widths are the shapes
+of the weights themselves.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,10 +24,73 @@ SIZED = (nn.Linear, nn.Conv2d, nn.GroupNorm)
 
 
 class Light(Record):
-    """The content of `MARK`: attention's dotted name -> its heads."""
+    """The content of `MARK`: attention's dotted name -> its heads, and the dotted names of blocks without a branch."""
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
     heads: dict[str, Annotated[int, Field(ge=1, le=65536)]] = Field(default_factory=dict)
+    bare: tuple[str, ...] = ()
+
+    def after(self, earlier: Light | None) -> Light:
+        """What is narrow of a network that was narrowed so before."""
+        if earlier is None:
+            return self
+        bare = (*earlier.bare, *(name for name in self.bare if name not in earlier.bare))
+        heads = {name: number for name, number in (earlier.heads | self.heads).items() if name not in bare}
+        return Light(heads=heads, bare=bare)
+
+
+class Bare(nn.Module):
+    """A block without its branch, of which the constant stays: (shortcut of the input + bias) / factor.
+
+    The shortcut is the block's own convolution, the input itself, or, where what is around the block adds the input, nothing.
+    """
+
+    def __init__(self, shortcut: nn.Module | None, bias: torch.Tensor, adds: bool, factor: float) -> None:
+        super().__init__()
+        self.conv_shortcut = shortcut
+        self.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+        self.adds, self.factor = adds, factor
+
+    def forward(self, x: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        """Of an input (n, channels, h, w) or (n, tokens, channels), whatever else the block was given."""
+        bias = self.bias.view(-1, 1, 1) if x.ndim == 4 else self.bias
+        if not self.adds:
+            return (bias / self.factor).expand(*x.shape[:-1], len(self.bias))
+        own: torch.Tensor = x if self.conv_shortcut is None else self.conv_shortcut(x)
+        return (own + bias) / self.factor
+
+
+def last_of(block: Any) -> Any:
+    """The layer with whose outputs the branch of a block ends; None of a block whose branch cannot go.
+
+    Of a ResnetBlock2D that changes no resolution, an Attention, and a FeedForward, where that layer has a bias.
+    """
+    kind = type(block).__name__
+    if kind == "ResnetBlock2D" and block.upsample is None and block.downsample is None:
+        last = block.conv2
+    elif kind == "Attention":
+        last = block.to_out[0]
+    elif kind == "FeedForward":
+        last = block.net[2]
+    else:
+        return None
+    return last if getattr(last, "bias", None) is not None else None
+
+
+def bare_of(block: Any) -> Bare:
+    """The block without its branch. Raises InputError where it has none that can go."""
+    last = last_of(block)
+    if last is None:
+        raise InputError(f"a {type(block).__name__} has no branch that can go")
+    if type(block).__name__ == "ResnetBlock2D":
+        return Bare(block.conv_shortcut, last.bias, True, divisor(block))
+    return Bare(None, last.bias, bool(getattr(block, "residual_connection", False)), divisor(block))
+
+
+def divisor(block: Any) -> float:
+    """What a block divides the sum of its branch and its shortcut by."""
+    names = ("output_scale_factor", "rescale_output_factor", "factor")
+    return next((float(getattr(block, name)) for name in names if hasattr(block, name)), 1.0)
 
 
 def is_narrow(part: Path) -> bool:
@@ -35,14 +98,14 @@ def is_narrow(part: Path) -> bool:
     return (part / MARK).is_file()
 
 
-def heads_in(part: Path) -> dict[str, int] | None:
-    """The heads of narrowed attentions in the folder of a network; None where it is not marked."""
-    return read_as(Light, part / MARK).heads if is_narrow(part) else None
+def mark_in(part: Path) -> Light | None:
+    """What is narrow of the network in a folder; None where it is not marked."""
+    return read_as(Light, part / MARK) if is_narrow(part) else None
 
 
-def write_mark(part: Path, heads: Mapping[str, int]) -> None:
+def write_mark(part: Path, light: Light) -> None:
     """Mark the folder of a network."""
-    (part / MARK).write_text(json.dumps({"version": 1, "heads": dict(heads)}, indent=2) + "\n")
+    (part / MARK).write_text(json.dumps(light.model_dump(mode="json"), indent=2) + "\n")
 
 
 def narrow_module(
@@ -62,6 +125,10 @@ def narrow_module(
         if attention is None or heads > getattr(attention, "heads", 0):
             raise InputError(f"{part / MARK} has {heads} heads of {name!r}, which the network has not")
         attention.heads = heads
+    for name in light.bare:
+        if name not in dict(module.named_modules()):
+            raise InputError(f"{part / MARK} has no branch of {name!r}, which the network has not")
+        module.set_submodule(name, bare_of(module.get_submodule(name)))
     for name, layer in module.named_modules():
         for key in ("weight", "bias"):
             _fit(layer, key, weights.get(f"{name}.{key}"), part)
