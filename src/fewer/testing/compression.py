@@ -74,20 +74,36 @@ def _check_numbers(allocator: Allocator, subject: Subject, share: float) -> None
 
 
 def check_recovery(recovery: Recovery) -> None:
-    """Shapes stay, what is cut comes nearer to the full network, which is left as it was, and no gradients are left on."""
-    for subject in subjects():
+    """Shapes stay, what is cut comes nearer to the full network, which is left as it was, and no gradients are left on.
+
+    Of widths of a transformer and of a UNet, and of single weights, it may refuse some with InputError.
+    """
+    refused = []
+    every = [*subjects(), subject_of(transformer(), ("weights",))]
+    for subject in every:
         importance = Magnitude().rate(subject)
         kept = {g.name: g.kept(importance[g.name], max(1, g.size // g.step // 2) * g.step) for g in subject.groups}
         light = cut(subject.network, subject.groups, kept)
         before, shapes = subject.loss(light), [p.shape for p in light.parameters()]
         own = {name: weight.clone() for name, weight in subject.network.state_dict().items()}
-        steps = recovery.recover(subject, light, kept)
+        try:
+            steps = recovery.recover(subject, light, kept)
+        except InputError as error:
+            refused.append(str(error))
+            continue
+        zeros = all(
+            int(light.get_parameter(f"{g.module}.weight").count_nonzero()) <= len(kept[g.name])
+            for g in subject.groups
+            if g.kind == "weights"
+        )
+        demand(zeros, f"{recovery} gives weights back that were removed")
         demand(steps >= 0, f"{recovery} makes {steps} gradient steps")
         demand([p.shape for p in light.parameters()] == shapes, f"{recovery} changes shapes")
         demand(subject.loss(light) <= before, f"{recovery} leaves a loss of {subject.loss(light):g} of {before:g}")
         same = all(torch.equal(weight, own[name]) for name, weight in subject.network.state_dict().items())
         demand(same, f"{recovery} changes the full network")
         demand(not any(p.requires_grad for p in light.parameters()), f"{recovery} leaves gradients on")
+    demand(len(refused) < len(every), f"{recovery} refuses all networks: {'; '.join(refused)}")
 
 
 def costs_of(subject: Subject, share: float) -> Costs:

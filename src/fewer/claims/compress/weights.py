@@ -13,6 +13,7 @@ from fewer.claims.compress.beds import Reversed, against, light, subject
 from fewer.compression import Allocator, Score
 from fewer.compression.allocate.erdos_renyi import ErdosRenyi
 from fewer.compression.allocate.knapsack import Global, Uniform
+from fewer.compression.scores.dimap import DIMAP
 from fewer.compression.scores.lamp import LAMP
 from fewer.compression.scores.magnitude import Magnitude, Random
 
@@ -48,6 +49,13 @@ claim(
     baseline="`magnitude`, allotted by `uniform`",
     below=1.0,
 )(partial(compared, (LAMP(), Global()), (Magnitude(), Uniform())))
+claim(
+    "dimap/against-global-magnitude",
+    statement=f"With {DENSITY:.0%} of its weights by magnitudes that are compared within a role, dit-digits' outputs are nearer to "
+    "the full network's than by magnitudes that are ranked globally.",
+    baseline="`magnitude`, both allotted by `global`",
+    below=1.0,
+)(partial(compared, (DIMAP(), Global()), (Magnitude(), Global())))
 claim(
     "global/against-random",
     of=(("compress", "global"), ("compress", "random"), ("compress", "uniform")),

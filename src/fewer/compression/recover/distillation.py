@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from fewer.compression.recover.least_squares import reader
 from fewer.compression.subject import Subject, watched
 from fewer.registry import part
 
-ROUGH = 0.04  # the relative loss from which on the rate is not lowered
+ROUGH = 0.02  # the relative loss from which on the rate is not lowered
 
 
 @part(
@@ -31,7 +31,7 @@ class Distillation:
     F is the full network's output, F' the light one's, f_l and f'_l the outputs of the layers that read removed units, or of
     blocks that lost all of theirs. Each term is divided by the full network's own mean square, so that none of large numbers
     decides alone. The rate warms up over a tenth of the steps and falls to 0 along a cosine. Its highest value is
-    lr min(1, e / 0.04), with e the first term before the first step: AdamW's steps are as long as their rate whatever the loss,
+    lr min(1, e / 0.02), with e the first term before the first step: AdamW's steps are as long as their rate whatever the loss,
     and long ones undo a cut that is nearly repaired.
 
     steps     gradient steps, of `batch` fresh states each; `lr` the highest rate
@@ -75,14 +75,19 @@ def relative_loss(subject: Subject, light: nn.Module) -> float:
 
 
 def trained(
-    subject: Subject, light: nn.Module, steps: int, lr: float, loss: Callable[[int], Tensor], after: Callable[[], None]
-) -> int:
+    subject: Subject, light: nn.Module, steps: int, lr: float, loss: Callable[[int], Tensor],
+    after: Callable[[], object] | None = None, parameters: Sequence[nn.Parameter] | None = None,
+) -> int:  # fmt: skip
     """The light network after so many steps of AdamW down the loss of a step's number; `after` is called after each.
+
+    All its parameters are trained, or those that are given.
 
     The number of steps that were made: it ends before one whose loss is not finite.
     """
-    light.requires_grad_(True)
-    optimizer = torch.optim.AdamW(light.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
+    moving = list(light.parameters() if parameters is None else parameters)
+    for parameter in moving:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(moving, lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
     try:
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = (
@@ -93,9 +98,10 @@ def trained(
                 return step
             optimizer.zero_grad()
             value.backward()
-            nn.utils.clip_grad_norm_(light.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(moving, 1.0)
             optimizer.step()
-            after()
+            if after is not None:
+                after()
             subject.progress("recovery", step + 1, steps)
     finally:
         light.requires_grad_(False)

@@ -50,7 +50,7 @@ class LeastSquares:
     def _refit(self, subject: Subject, light: nn.Module, block: str, name: str) -> None:
         layer: Any = light.get_submodule(name)
         if isinstance(layer, Bare):
-            layer.bias += self._mean_shortfall(subject, light, block)
+            layer.bias.add_(self._mean_shortfall(subject, light, block))
             return
         a, b = self._moments(subject, light, block, name)
         start = _matrix(layer).to(a)
@@ -67,7 +67,7 @@ class LeastSquares:
         a = b = torch.zeros((), dtype=torch.float64, device=subject.model.device)
         with watched(light, [name], inputs=True) as inputs, watched(light, [name]) as outputs:
             for shortfall in self._shortfalls(subject, light, block):
-                z, y = _rows(layer, inputs[name]).double(), _columns(outputs[name]).double() + shortfall
+                z, y = rows(layer, inputs[name]).double(), _columns(outputs[name]).double() + shortfall
                 if layer.bias is not None:
                     z = torch.cat([z, z.new_ones(len(z), 1)], 1)
                 a, b = a + z.T @ z, b + z.T @ y
@@ -107,7 +107,7 @@ def _matrix(layer: Any) -> Tensor:
     return weight if layer.bias is None else torch.cat([weight, layer.bias.unsqueeze(0)])
 
 
-def _rows(layer: Any, x: Tensor) -> Tensor:
+def rows(layer: Any, x: Tensor) -> Tensor:
     """What each output of a layer is a product with (n, inputs): tokens, or patches under the kernel."""
     if not isinstance(layer, nn.Conv2d):
         return x.flatten(0, -2)
@@ -117,5 +117,5 @@ def _rows(layer: Any, x: Tensor) -> Tensor:
 
 
 def _columns(y: Tensor) -> Tensor:
-    """Outputs (n, channels) of tokens or pixels, in the order of `_rows`."""
+    """Outputs (n, channels) of tokens or pixels, in the order of `rows`."""
     return y.flatten(2).transpose(1, 2).flatten(0, 1) if y.ndim == 4 else y.flatten(0, -2)

@@ -38,7 +38,7 @@ class DIMAP:
         roles: dict[str, list[str]] = {}
         for group in subject.groups:
             roles.setdefault(role(group), []).append(group.name)
-        rated = {}
+        rated: dict[str, Tensor] = {}
         for names in roles.values():
             scores = lamp(torch.cat([squares[name] for name in names]))
             rated |= dict(zip(names, scores.split([len(squares[name]) for name in names]), strict=True))
