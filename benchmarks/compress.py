@@ -1,11 +1,12 @@
 """Every score of units at 20, 40 and 60 % of the multiply-adds removed, before and after repair: docs/compress.md.
 
-    python -m benchmarks.compress [--models dit-digits digits] [--steps 20] [--seed 0]
+    python -m benchmarks.compress [--models dit-digits digits] [--sparse dit-digits] [--steps 20] [--seed 0]
 
 For each bundled network, share and score, with numbers of units by the exact knapsack: the root mean square difference of the
 light network's outputs from the full one's on 512 states that neither has seen, as cut, after least squares, and after as many
-gradient steps of distillation, each with its 95 % interval. Writes benchmarks/results/compress.json, beside what other models have
-there, and docs/compress.md.
+gradient steps of distillation, each with its 95 % interval. `--sparse`: likewise of single weights, two of four neighbouring
+ones and a fifth of all, by score and allocator, as cut and after the steps. Writes benchmarks/results/compress.json, beside what
+other models have there, and docs/compress.md.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,25 @@ import torch
 
 import fewer
 from fewer.claims.compress.beds import errors, light, repaired, subject
-from fewer.compression.allocate.knapsack import Knapsack
+from fewer.compression import Allocator
+from fewer.compression.allocate.erdos_renyi import ErdosRenyi
+from fewer.compression.allocate.knapsack import Knapsack, Uniform
 from fewer.compression.recover.distillation import Distillation
 from fewer.compression.recover.least_squares import LeastSquares
+from fewer.compression.subject import Subject
+from fewer.compression.units import find_patterns
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import rmse
-from fewer.registry import parts
+from fewer.registry import Part, parts
 from fewer.versions import versions
 
 REMOVED = (0.2, 0.4, 0.6)
 SLOW = ("output-loss",)  # of as many calls as there are channels: for blocks
+DENSITY, RANDOM = (
+    0.2,
+    ("random", "magnitude"),
+)  # of single weights; scores whose densities may be those of random graphs
+ALLOCATORS = [part for part in parts("compress") if part.name in ("global", "uniform", "knapsack")]
 RESULTS = Path(__file__).parent / "results" / "compress.json"
 PAGE = Path(__file__).parents[1] / "docs" / "compress.md"
 
@@ -47,6 +58,7 @@ def main() -> None:
         default=[],
         help="also `fewer.compress(MODEL, macs=0.5, tune_steps=STEPS)`",
     )
+    parser.add_argument("--sparse", nargs="*", default=[], metavar="MODEL", help="also tables of single weights")
     parser.add_argument("--page", action="store_true", help="make the page again from the results that are there")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -56,11 +68,15 @@ def main() -> None:
         models = before["models"] if same else {}
         found = {"steps": given.steps, "seed": given.seed, "models": models, "versions": versions()}
         found["half"] = before.get("half", {})
+        found["sparse"] = before.get("sparse", {}) if same else {}
         for name, steps in (each.split("=") for each in given.half):
             found["half"][name] = fewer.compress(name, macs=0.5, tune_steps=int(steps), noises=1024).to_dict()
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
         for name in given.models:
             found["models"][name] = measured(name, given.steps, given.seed)
+            RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        for name in given.sparse:
+            found["sparse"][name] = sparse(name, given.steps, given.seed)
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     PAGE.write_text(page(json.loads(RESULTS.read_text())))
 
@@ -82,6 +98,26 @@ def measured(name: str, steps: int, seed: int) -> list[dict[str, Any]]:
     return lines
 
 
+def sparse(name: str, steps: int, seed: int) -> list[dict[str, Any]]:
+    """A line for each pattern, score and allocator of single weights."""
+    of, lines = subject(seed, name, ("weights",)), []
+    patterns = replace(of, groups=tuple(find_patterns(of.model, 2, 4)))
+    half = sum(g.fewest for g in patterns.groups) / sum(g.size for g in patterns.groups)
+    scores = [part for part in parts("compress") if part.role == "score" and part.name not in (*SLOW, "ecodiff")]
+    choices: list[tuple[str, Subject, float, Part, str, Allocator]]
+    choices = [("2:4", patterns, half, score, "all layers", Uniform()) for score in scores]
+    for allocator in ALLOCATORS:
+        choices += [("80%", of, DENSITY, score, allocator.name, allocator.make()) for score in scores]
+    choices += [("80%", of, DENSITY, score, "erdos-renyi", ErdosRenyi()) for score in scores if score.name in RANDOM]
+    for pattern, bed, share, score, named, how in choices:
+        network, kept = light(bed, score.make(), how, share, "weights")
+        taught = repaired(bed, network, kept, Distillation(steps, features=0.0))
+        line = {key: rmse(errors(bed, each)).to_dict() for key, each in (("cut", network), ("distilled", taught))}
+        lines.append({"pattern": pattern, "score": score.name, "allocator": named, **line})
+        print(name, lines[-1], file=sys.stderr, flush=True)
+    return lines
+
+
 def page(found: dict[str, Any]) -> str:
     """The page in words and tables."""
     text = ["# Lighter networks", "", *WORDS, ""]
@@ -93,6 +129,21 @@ def page(found: dict[str, Any]) -> str:
         for line in lines:
             figures = (Interval.from_dict(line[key]) for key in ("cut", "least squares", "distilled"))
             text.append(f"| {line['removed']:.0%} | {line['score']} | " + " | ".join(map(str, figures)) + " |")
+        text.append("")
+    for name, lines in found.get("sparse", {}).items():
+        heads = ("pattern", "score", "layers by", "as cut", f"after {found['steps']} gradient steps")
+        text += [
+            f"## Single weights of {name}",
+            "",
+            *SPARSE,
+            "",
+            "| " + " | ".join(heads) + " |",
+            "|---|---|---|---|---|",
+        ]
+        for line in lines:
+            figures = (Interval.from_dict(line[key]) for key in ("cut", "distilled"))
+            words = (line["pattern"], line["score"], line["allocator"], *map(str, figures))
+            text.append("| " + " | ".join(words) + " |")
         text.append("")
     return "\n".join(text)
 
@@ -113,16 +164,19 @@ def halved(found: dict[str, Any]) -> list[str]:
     return [*text, ""]
 
 
+SPARSE = """2:4: of every four neighbouring weights of a row two stay, in all layers. 80%: a fifth of all weights of layers stays.
+Weights that are removed are zeros: no kernel here is faster for them.""".splitlines()
 HALF = """`fewer.compress(MODEL, macs=0.5, tune_steps=STEPS)`: time of a call of 64 samples over the full network's on one busy
 core, the root mean square difference of samples of DPM-Solver++(2M) in 10 calls from 1,024 equal noises, and Frechet distances to
 other samples of the full network.""".splitlines()
 WORDS = """<!-- Made by `python -m benchmarks.compress` from benchmarks/results/compress.json. -->
 
 `fewer compress MODEL --macs 0.5 --out DIR` removes channels, heads and hidden neurons inside of blocks until half of the
-multiply-adds are left, fits the layers that read them to their former outputs in closed form, and lets the light network
-learn from the full one for some gradient steps. `--units blocks` leaves out whole blocks of a transformer, and `--size` and
-`--ms` set the budget in weights or in milliseconds on this machine. The folder has evidence.json: what it costs, and how
-far its samples are from the full network's under the same plan. `fewer tune MODEL --with DIR` lets rows of a plan call it.
+multiply-adds are left, whole branches of blocks among them, fits the layers that read them in closed form so that each block
+gives what it gave, and lets the light network learn from the full one for some gradient steps. `--units blocks` leaves out
+whole blocks of a transformer, `--units 2:4` half of the weights of every layer, and `--size` and `--ms` set the budget in
+weights or in milliseconds on this machine. The folder has evidence.json: what it costs, and how far its samples are from the
+full network's under the same plan. `fewer tune MODEL --with DIR` lets rows of a plan call it.
 
 A folder whose blocks were left out is plain: diffusers reads it. Widths inside of single blocks are nothing that a
 diffusers configuration can say: `fewer.load(DIR)` reads such a folder (light.json beside the weights marks it), and

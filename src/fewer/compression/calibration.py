@@ -73,7 +73,7 @@ class Calibration:
         level = tau.float().view(-1, *[1] * len(model.shape))
         c_in, p, q = (number.float().view_as(level) for number in model.affine(tau))
         clean = self.samples[pick]
-        state = (1 - level) * clean + level * noise
+        state = noised(clean, noise, level)
         x, truth = c_in * state, (noise - clean - p * state) / q
         t = model.schedule.time(tau).float()
         labels = None
@@ -97,6 +97,11 @@ class Calibration:
         schedule = self.model.schedule
         low, high = (float(schedule.time(tau)) for tau in (schedule.tau_min, self.model.start))
         return schedule.tau(low + (high - low) * quantiles)
+
+
+def noised(clean: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
+    """States (1 - tau) D + tau eps of samples and unit noises at levels that broadcast to them."""
+    return (1 - tau) * clean + tau * noise
 
 
 def calibration_of(model: Model, data: Tensor | None, seed: int = 0, samples: int = SAMPLES) -> Calibration:

@@ -122,12 +122,10 @@ SPENT = 8000  # network evaluations of each search
 def tuned(seed: int) -> tuple[Plan, Plan, Plan]:
     """What searches find within the multiply-adds of so many full calls: for the full network, the light one, and both."""
     model = both(seed)
-    most, given = float(CALLS * call_macs(model)), {"evaluations": SPENT, "seed": seed}
-    alone = replace(model, others=())
-    full = tune(alone, macs=most, **given).plan
-    small = tune(model.called(1), macs=most, **given).plan
+    search = partial(tune, macs=float(CALLS * call_macs(model)), evaluations=SPENT, seed=seed)
+    full, small = search(replace(model, others=())).plan, search(model.called(1)).plan
     light_rows = replace(small, rows=tuple(replace(row, network=1) for row in small.rows))
-    return full, light_rows, tune(model, macs=most, **given).plan
+    return full, light_rows, search(model).plan
 
 
 def searched(baseline: int, seed: int, sabotage: bool) -> Measured:

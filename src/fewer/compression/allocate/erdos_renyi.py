@@ -20,7 +20,6 @@ from fewer.registry import part
     title="Densities of layers as of random graphs: small layers stay denser",
     source="Mocanu et al. 2018, arXiv:1707.04780, and with kernels Evci et al. 2020, arXiv:1911.11134; of random masks "
     "Gadhikar et al. 2023, Why Random Pruning Is All We Need to Start Sparse, arXiv:2210.02412",
-    papers=(34,),
 )
 @dataclass(frozen=True)
 class ErdosRenyi:

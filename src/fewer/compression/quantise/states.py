@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewer.compression.calibration import noised
 from fewer.engine import sample
 from fewer.errors import InputError, whole
 from fewer.evaluate.reference import reference_plan
@@ -77,5 +78,5 @@ def _noised(model: Model, rows: tuple[Row, ...], noise: Tensor, data: Tensor, la
     if not bool(torch.isfinite(clean).all()):
         raise InputError("data to calibrate on has values that are not finite")
     tau = tuple(float(row.tau) for row in rows)
-    x = torch.stack([(1 - t) * clean + t * noise for t in tau])
-    return States(tau, x, None if known is None else known[: len(noise)])
+    levels = torch.tensor(tau).to(noise).view(-1, *[1] * noise.ndim)
+    return States(tau, noised(clean, noise, levels), None if known is None else known[: len(noise)])
