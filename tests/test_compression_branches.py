@@ -17,7 +17,8 @@ from fewer.blocks.find import network_of
 from fewer.compression.allocate.knapsack import Knapsack
 from fewer.compression.allocate.pagcp import PAGCP, Bins
 from fewer.compression.costs import counted_costs
-from fewer.compression.cut import cut
+from fewer.compression.cut import cut, narrowing
+from fewer.compression.folder import write_network
 from fewer.compression.recover.eva import EVA, spectra
 from fewer.compression.recover.least_squares import LeastSquares
 from fewer.compression.recover.sparse import AnnealedMasks, DecayedMasks, SoftShrinkage, tightened
@@ -27,7 +28,7 @@ from fewer.compression.scores.magnitude import Magnitude
 from fewer.compression.units import WIDTHS, Group, find_patterns
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
-from fewer.models.pipelines.narrow import Bare, bare_of
+from fewer.models.pipelines.narrow import Bare, bare_of, narrow_module
 from fewer.testing.compression import costs_of, subject_of
 from fewer.testing.models import transformer, unet
 
@@ -61,22 +62,33 @@ def test_a_block_that_halves_or_doubles_the_resolution_keeps_its_branch():
         bare_of(block)
 
 
-@pytest.mark.parametrize("model", [unet(), transformer()], ids=["unet", "transformer"])
-def test_folders_with_blocks_without_branches_come_back(model, tmp_path):
+def test_folders_with_blocks_without_branches_come_back(tmp_path):
+    model = transformer()
     source = fewer.load(folder(tmp_path / "full", model))
     least = 1.01 * call_macs(subject_of(model, WIDTHS).with_network(without_all(model)[2])) / call_macs(model)
     made = fewer.compress(source, macs=least, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude")
     out = made.save(tmp_path / "light")
-    part = next(path for path in (out / "unet", out / "transformer") if path.exists())
+    part = out / "transformer"
     named = json.loads((part / "light.json").read_text())["bare"]
     again = fewer.load(out)
     assert named
     assert all(isinstance(network_of(again).get_submodule(name), Bare) for name in named)
     x = torch.randn(3, 1, 8, 8)
     torch.testing.assert_close(again(x, 500.0, again.labels(3)), made.model(x, 500.0, again.labels(3)))
-    (part / "light.json").write_text(json.dumps({"version": 1, "heads": {}, "bare": ["conv_nowhere"]}))
-    with pytest.raises(InputError, match="no branch of 'conv_nowhere'"):
+    (part / "light.json").write_text(json.dumps({"version": 1, "heads": {}, "bare": ["nowhere"]}))
+    with pytest.raises(InputError, match="no branch of 'nowhere'"):
         fewer.load(out)
+
+
+def test_a_unet_without_branches_comes_back_from_its_files(tmp_path):
+    subject, kept, light = without_all(unet())
+    write_network(
+        subject.with_network(light), tmp_path, torch.float32, narrowing(subject.groups, dict.fromkeys(kept, 0))
+    )
+    again, report = narrow_module(type(light), tmp_path)
+    assert not any(report.values())
+    batch = subject.states[0]
+    torch.testing.assert_close(subject.call(again.eval(), batch), subject.call(light, batch))
 
 
 def test_least_squares_makes_up_for_what_the_shortcut_is_off_by():

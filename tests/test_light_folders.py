@@ -132,13 +132,34 @@ def test_damaged_light_folders_are_refused(change, light_unet, tmp_path):
         fewer.load(out)
 
 
-def test_failed_runs_leave_nothing_behind(tmp_path, monkeypatch):
+FAILURES = [
+    ("fewer.compression.folder.write_network", "--macs 0.8 --tune-steps 0 --samples 8 --score magnitude"),
+    ("fewer.models.quantised.file.write", "--bits 8"),
+]
+
+
+@pytest.mark.parametrize(("writer", "options"), FAILURES, ids=["widths", "bits"])
+@pytest.mark.parametrize(("error", "status"), [(OSError(28, "No space left on device"), 2), (KeyboardInterrupt(), 130)])
+def test_failed_and_interrupted_runs_leave_nothing_behind(writer, options, error, status, tmp_path, monkeypatch):
     full = folder(tmp_path / "full", unet())
 
     def fails(*given: object, **named: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr("fewer.compression.folder.write_network", fails)
-    options = f"--macs 0.8 --tune-steps 0 --noises 64 --samples 8 --out {tmp_path / 'o'}"
-    assert run(["compress", str(full), *options.split()]) == 2
+    monkeypatch.setattr(writer, fails)
+    assert run(["compress", str(full), *options.split(), "--noises", "64", "--out", str(tmp_path / "o")]) == status
     assert not (tmp_path / "o").exists()
+
+
+def test_what_others_wrote_is_not_written_over_unless_forced(light_unet, tmp_path):
+    """In Python as by the command."""
+    out = tmp_path / "others"
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    made = fewer.compress(light_unet, macs=0.9, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude")
+    with pytest.raises(InputError, match=r"holds 'thesis.txt', which this command did not write"):
+        made.save(out)
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+    made.save(out, force=True)
+    assert (out / "thesis.txt").read_text() == "mine"
+    assert fewer.load(out).parameters == made.model.parameters
