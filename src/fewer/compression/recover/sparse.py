@@ -195,7 +195,7 @@ class SoftShrinkage(Gradual):
         return weight * torch.where(stay, 1.0, 1.0 - shrink)
 
 
-DECAYS = ("linear", "exponential", "structure")
+DECAYS = ("exponential", "linear", "structure")
 
 
 @part(
@@ -208,16 +208,16 @@ DECAYS = ("linear", "exponential", "structure")
 class DecayedMasks(Gradual):
     """W' = w (m + beta (1 - m)),    m = 1 for the largest of each run, chosen anew in each step
 
-    With `linear` decay beta = 1 - s / share after a share s of the steps, with `exponential` exp(-rate s / share), and 0 after
+    With `exponential` decay beta = exp(-rate s / share) after a share s of the steps, with `linear` 1 - s / share, and 0 after
     `share` of them, so that gradients of removed weights fade. With `structure` beta is 0 and m has M - 1 of each M entries
     first, then one fewer at a time down to N.
 
-    decay  "linear", "exponential" or "structure"
+    decay  "exponential", "linear" or "structure"
     share  of the steps after which the pattern is trained alone
     rate   of exponential decay
     """
 
-    decay: str = "linear"
+    decay: str = "exponential"
     share: float = 0.75
     rate: float = 5.0
 
