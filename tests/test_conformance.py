@@ -91,15 +91,17 @@ def test_block_policies(part):
     blocks.check(part.make())
 
 
-@of("score")
-def test_scores(part):
-    compression.check_score(part.make())
-
-
 # settings of parts that play or train a network again and again, for seconds
 FEW: dict[str, dict[str, int]] = {
     "distillation": {"steps": 6, "batch": 8}, "distortion": {"points": 1}, "repaired-distortion": {"points": 1},
+    "annealed-masks": {"steps": 10, "batch": 8}, "soft-shrinkage": {"steps": 10, "batch": 8},
+    "decayed-masks": {"steps": 10, "batch": 8}, "eva": {"steps": 6, "batch": 8}, "ecodiff": {"steps": 2, "batch": 4, "calls": 2},
 }  # fmt: skip
+
+
+@of("score")
+def test_scores(part):
+    compression.check_score(part.make(**FEW.get(part.name, {})))
 
 
 @of("allocator")
