@@ -181,7 +181,7 @@ full network's under the same plan. `fewer tune MODEL --with DIR` lets rows of a
 A light network is worth a column where plans are cheap. Untuned, 9 rows or so of dit-digits and of its light network within the
 multiply-adds of 6 full calls have 0.60 [0.56, 0.64] of the best standard plan's error. A tuned plan of 6 full calls is at 0.0103
 [0.0089, 0.0120] (8,000 evaluations) and 0.0113 [0.0094, 0.0137] (30,000): the light network's own samples are off by 0.05
-already, and `tune --with` it found nothing better (0.0103 and 0.0112); no plan of both was tried, since evaluations ended first.
+already, and `tune --with` it found nothing better (0.0103 and 0.0112); no plan of both was tried within these evaluations.
 
 The verdict of a Frechet distance is against 15 % of the full network's own. Where that is near 0, as here, hardly any difference
 is within it: read the difference itself.

@@ -208,18 +208,18 @@ DECAYS = ("exponential", "linear", "structure")
 class DecayedMasks(Gradual):
     """W' = w (m + beta (1 - m)),    m = 1 for the largest of each run, chosen anew in each step
 
-    With `exponential` decay beta = exp(-rate s / share) after a share s of the steps, with `linear` 1 - s / share, and 0 after
+    With `exponential` decay beta = exp(-steepness s / share) after a share s of the steps, with `linear` 1 - s / share, and 0 after
     `share` of them, so that gradients of removed weights fade. With `structure` beta is 0 and m has M - 1 of each M entries
     first, then one fewer at a time down to N.
 
-    decay  "exponential", "linear" or "structure"
-    share  of the steps after which the pattern is trained alone
-    rate   of exponential decay
+    decay      "exponential", "linear" or "structure"
+    share      of the steps after which the pattern is trained alone
+    steepness  of exponential decay
     """
 
     decay: str = "exponential"
     share: float = 0.75
-    rate: float = 5.0
+    steepness: float = 5.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -231,7 +231,7 @@ class DecayedMasks(Gradual):
         s = done / self.share
         if self.decay == "structure":
             return layer.largest(weight, tightened(layer.group, layer.number, s)).to(weight)
-        beta = 0.0 if s >= 1 else 1 - s if self.decay == "linear" else math.exp(-self.rate * s)
+        beta = 0.0 if s >= 1 else 1 - s if self.decay == "linear" else math.exp(-self.steepness * s)
         stay = layer.largest(weight).to(weight)
         return stay + beta * (1 - stay)
 
