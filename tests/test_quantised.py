@@ -15,7 +15,7 @@ import fewer
 from fewer import InputError
 from fewer.blocks.find import network_of
 from fewer.cli.main import run
-from fewer.compression.cut import cut, heads_of
+from fewer.compression.cut import cut, narrowing
 from fewer.compression.folder import write_network
 from fewer.compression.quantise.quantise import quantised
 from fewer.compression.quantise.states import states_of
@@ -266,7 +266,7 @@ def test_a_network_that_was_cut_can_be_quantised(digits: fewer.Model, tmp_path: 
         lighter,
         tmp_path / "cut" / "unet",
         torch.float32,
-        heads_of(groups, {name: len(some) for name, some in kept.items()}),
+        narrowing(groups, {name: len(some) for name, some in kept.items()}),
     )
     light = fewer.load(tmp_path / "cut")
     made = quantised(light, 8, states=states_of(light, 1, 1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,11 +20,12 @@ from fewer.compression import Allocator, Score
 from fewer.compression.allocate.distortion import Distortion
 from fewer.compression.allocate.knapsack import Global, Knapsack, Uniform
 from fewer.compression.recover.distillation import Distillation
-from fewer.compression.recover.least_squares import LeastSquares, reader
+from fewer.compression.recover.least_squares import LeastSquares, fitted
 from fewer.compression.scores.m_fac import MFAC
 from fewer.compression.scores.magnitude import Magnitude, Random
 from fewer.compression.scores.taylor import GaussNewton, Taylor
 from fewer.compression.subject import Subject
+from fewer.models.pipelines.narrow import Bare
 
 SCORES: dict[str, Score] = {
     "magnitude": Magnitude(),
@@ -136,8 +138,9 @@ class Misfitted:
         """As the repair does."""
         made = LeastSquares().recover(subject, light, kept)
         for group in subject.groups:
-            weight = light.get_parameter(f"{reader(group)}.weight")
-            weight.data = weight.data.flip(0)
+            layer: Any = light.get_submodule(fitted(light, group, kept))
+            last = layer.bias if isinstance(layer, Bare) else layer.weight
+            last.data = last.data.flip(0)
         return made
 
 
