@@ -211,6 +211,8 @@ def test_no_quarter_of_the_levels_loses_more_than_the_tolerance(monkeypatch):
     low = batch.t.argsort(stable=True).chunk(2)
     mine = [float(off[which].mean() / batch.target[which].double().square().mean()) for which in low]
     torch.testing.assert_close(rises[-1], torch.tensor(mine, dtype=torch.float64), rtol=1e-4, atol=1e-8)
+    with pytest.raises(InputError, match="too many of single weights"):
+        PAGCP().allocate(subject_of(transformer(), ("weights",)), {}, costs)
 
 
 def test_directions_are_those_of_the_singular_values():
