@@ -165,7 +165,8 @@ def _cheaper(
             best |= ({} if alone is None else {listed(*freed): alone}) | {listed("steps", *freed): one.choose(done)}
     if not best:
         does = "calls the second network" if "networks" in strategy.columns else "leaves blocks out"
-        run.notes.append(f"no plan of {limit} {does}: more rows do not fit")
+        why = "the search had no more time to try one" if run.deadline.late(SEARCHED) else "more rows do not fit"
+        run.notes.append(f"no plan of {limit} {does}: {why}")
     return best
 
 
