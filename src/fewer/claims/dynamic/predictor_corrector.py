@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewer import GaussianMixture, standard
-from fewer.claims.beds import CHOOSING, CLASSES, EACH, OTHER_NOISE, SAYS, Bed, bed, scaled_linear
+from fewer.claims.beds import CHOOSING, CLASSES, EACH, OTHER_NOISE, SAYS, Bed, bed, mean_of, scaled_linear
 from fewer.claims.claim import Beside, Measured, claim
 from fewer.claims.repeated import mean
 from fewer.dynamic import Corrector, Law, Moved
@@ -19,7 +19,7 @@ from fewer.dynamic.predictor_corrector import PredictorCorrector
 from fewer.models.flawed import Branch, FlawedMixture
 from fewer.noise import unit_noise
 
-CALLS, RATIOS = 20, (0.1, 0.2, 0.4)
+CALLS, RATIOS, SEEDS = 20, (0.1, 0.2, 0.4), 6
 DRAWS, STEPS, SIZE, LEVEL, REPEATED = 4096, 12, 0.6, 0.3, 8
 BEDS = {"exact": "the exact score", "rough": SAYS["rough"], "drifting": SAYS["drifting"]}
 
@@ -59,15 +59,20 @@ def equal_calls(name: str, seed: int, sabotage: bool) -> Measured:
             where.distance(corrected(where, "ancestral", each, seed + OTHER_NOISE, CHOOSING), seed + OTHER_NOISE).value
         ),
     )
-    alone = {solver: where.made(where.plain(solver, CALLS), seed) for solver in ("ancestral", "ddim")}
-    mine = corrected(where, "ancestral", Away(chosen.snr, norms=True) if sabotage else chosen, seed)
+    own = Away(chosen.snr, norms=True) if sabotage else chosen
+    seeds = range(SEEDS * seed, SEEDS * (seed + 1))
+    found = mean_of(
+        where.nearer(corrected(where, "ancestral", own, k), where.made(where.plain("ancestral", CALLS), k), k)
+        for k in seeds
+    )
+    alone = {solver: where.made(where.plain(solver, CALLS), seeds[0]) for solver in ("ancestral", "ddim")}
     beside: Beside = {
-        "snr": chosen.snr, "its distance": where.distance(mine, seed),
-        **{f"{solver} alone": where.distance(x, seed) for solver, x in alone.items()},
-        "mala": where.distance(corrected(where, "ancestral", Mala(), seed), seed),
-        "on ddim less ddim alone": where.nearer(corrected(where, "ddim", chosen, seed), alone["ddim"], seed),
+        "snr": chosen.snr, "its distance": where.distance(corrected(where, "ancestral", own, seeds[0]), seeds[0]),
+        **{f"{solver} alone": where.distance(x, seeds[0]) for solver, x in alone.items()},
+        "mala": where.distance(corrected(where, "ancestral", Mala(), seeds[0]), seeds[0]),
+        "on ddim less ddim alone": where.nearer(corrected(where, "ddim", chosen, seeds[0]), alone["ddim"], seeds[0]),
     }  # fmt: skip
-    return Measured(where.nearer(mine, alone["ancestral"], seed), beside)
+    return Measured(found, beside)
 
 
 for bed_name, called in BEDS.items():

@@ -19,7 +19,7 @@ from fewer.tasks.inverse.methods.dps import DPS
 from fewer.tasks.inverse.methods.mmps import MMPS
 from fewer.tasks.inverse.operators import SuperResolution
 
-IMAGES, DRAWS, CALLS, NOISE = 40, 8, 20, 0.1
+IMAGES, DRAWS, CALLS, NOISE = 160, 8, 20, 0.1
 RANGE = 2.0  # of pixels, for the peak signal-to-noise ratio
 
 

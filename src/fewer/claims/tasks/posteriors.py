@@ -31,7 +31,7 @@ from fewer.tasks.inverse.methods.tmpd import TMPD
 
 SCHEDULES: tuple[Schedule, ...] = (discrete(betas("linear")), Flow(), VarianceExploding(0.01, 50.0))
 DIM, CALLS, NOISE, EACH, REPEATS = 4, 15, 0.4, 32, 9
-MEASUREMENTS, DRAWS = 24, 32
+MEASUREMENTS, MANY, DRAWS = 24, 96, 32
 HELD_OUT = 192  # measurements on which tuned samplers are compared
 TUNED_CALLS, BASELINE_CALLS, MARGIN = 20, 100, 0.01
 BASELINES: Mapping[str, PosteriorSampler] = {
@@ -97,13 +97,14 @@ exact_claim("tmpd", TMPD(), "N(m, v I) under measurements of orthonormal rows", 
 
 
 def distances(
-    method: PosteriorSampler, calls: int, seed: int, problems: Sequence[str] = tuple(PROBLEMS), roll: int = 0
-) -> list[float]:
+    method: PosteriorSampler, calls: int, seed: int, problems: Sequence[str] = tuple(PROBLEMS), roll: int = 0,
+    measurements: int = MEASUREMENTS,
+) -> list[float]:  # fmt: skip
     """Energy distances to the exact posteriors on problems in 16 dimensions, all measurements of one after the other."""
     found: list[float] = []
     for name in problems:
         case = problem(16, name)
-        _, y, posteriors = case.measured(MEASUREMENTS, seed)
+        _, y, posteriors = case.measured(measurements, seed)
         found += energy_distances(case.samples(y.roll(roll, 0), method, calls, DRAWS, seed), posteriors, seed).tolist()
     return found
 
@@ -153,7 +154,7 @@ def diffpir_against_dps(seed: int, sabotage: bool) -> Measured:
 def dps_calibrated(seed: int, sabotage: bool) -> Measured:
     """Sabotage: a hundredth of the strength, so that samples are nearly the prior's."""
     case = problem(16, "super-resolution")
-    truth, y, posteriors = case.measured(MEASUREMENTS, seed)
+    truth, y, posteriors = case.measured(MANY, seed)
     found = [
         fidelity(
             case.samples(y, DPS(strength / (100 if sabotage else 1)), 200, DRAWS, seed), truth, posteriors, seed=seed
@@ -175,11 +176,12 @@ def dps_calibrated(seed: int, sabotage: bool) -> Measured:
 def gibbs_converges(seed: int, sabotage: bool) -> Measured:
     """Sabotage: the many calls all go to one turn, which does not see the measurement."""
     problems = ("inpaint", "compressed-sensing")
-    half = len(problems) * MEASUREMENTS // 2
+    half = len(problems) * MANY // 2
 
     def ratios(method: PosteriorSampler, other: PosteriorSampler) -> list[float]:
         few, many = (
-            torch.tensor(distances(each, calls, seed, problems)) for each, calls in ((method, 50), (other, 200))
+            torch.tensor(distances(each, calls, seed, problems, measurements=MANY))
+            for each, calls in ((method, 50), (other, 200))
         )
         rows = torch.arange(2 * half).view(-1, 8).T  # eight parts, each with measurements of both problems
         return [float(many[part].mean().clamp_min(1e-4) / few[part].mean()) for part in rows]

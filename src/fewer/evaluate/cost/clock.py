@@ -71,7 +71,7 @@ def clock(
     repeats: int = 30,
     warmup: int = 3,
     threads: int | None = None,
-    timer: Timer = perf_counter,
+    timer: Timer | None = None,
 ) -> dict[str, Interval]:
     """Seconds that one call of each side takes: the median of `repeats` rounds, with a 95 % interval.
 
@@ -98,11 +98,11 @@ def rounds(
     repeats: int = 30,
     warmup: int = 3,
     threads: int | None = None,
-    timer: Timer = perf_counter,
+    timer: Timer | None = None,
 ) -> dict[str, list[float]]:
     """Side -> its seconds in each round, of which `clock` takes the median: for ratios of sides of the same round.
 
-    timer  gives seconds: `time.process_time` those that this process computes in all of its threads
+    timer  gives seconds, by default the clock's: `time.process_time` those that this process computes in all of its threads
 
     Raises as `clock` does.
     """
@@ -118,7 +118,7 @@ def rounds(
         for number in range(warmup + repeats):
             shuffler.shuffle(order)
             for name in order:
-                elapsed = _seconds(sides[name], timer)
+                elapsed = _seconds(sides[name], timer or perf_counter)
                 if number >= warmup:
                     seconds[name].append(elapsed)
     return seconds

@@ -19,8 +19,8 @@ from fewer.tasks.inverse.ranges import Ranges
 @part(
     "pigdm",
     title="Pseudoinverse-guided diffusion: an isotropic Gaussian for the data given the state",
-    source="Song et al. 2023, Pseudoinverse-Guided Diffusion Models for Inverse Problems, "
-    "https://openreview.net/forum?id=9_gsMA8MRKQ; for flows: Pokle et al. 2023, arXiv:2310.04432",
+    source="Song et al. 2023, Pseudoinverse-Guided Diffusion Models for Inverse Problems (ICLR); for flows: Pokle et al. 2023, "
+    "arXiv:2310.04432",
 )
 @dataclass(frozen=True)
 class PiGDM:
