@@ -89,6 +89,14 @@ class Group:
         """The number of units that stays when all steps are removed."""
         return self.size - self.steps * self.step
 
+    def holds(self, parameter: str) -> bool:
+        """Whether entries of the parameter of this name go with units."""
+        if self.kind == "weights":
+            return parameter == f"{self.module}.weight"
+        return parameter.startswith(tuple(f"{member}." for member in self.members)) or any(
+            span.parameter == parameter for span in self.spans
+        )
+
     def sums(self, entries: dict[str, Tensor]) -> Tensor:
         """The sum over the entries of each unit (size,), float64, of a number for each entry of parameters by name."""
         total = torch.zeros(self.size, dtype=torch.float64)

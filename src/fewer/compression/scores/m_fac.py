@@ -41,10 +41,8 @@ class MFAC:
 
     def rate(self, subject: Subject) -> dict[str, Tensor]:
         """Of all units, on one scale."""
-        names = {span.parameter for g in subject.groups for span in g.spans}
-        inside = tuple(f"{member}." for g in subject.groups for member in g.members)
         with differentiable(subject) as every:
-            weights = {name: w for name, w in every.items() if name in names or (inside and name.startswith(inside))}
+            weights = {name: w for name, w in every.items() if any(g.holds(name) for g in subject.groups)}
             rows = [torch.autograd.grad(loss, list(weights.values())) for loss in denoising_losses(subject, self.each)]
         gradients = [torch.stack([row[n].flatten() for row in rows]) for n in range(len(weights))]
         mean = torch.cat([each.square().mean(0) for each in gradients]).double().mean()
