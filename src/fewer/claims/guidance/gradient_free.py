@@ -131,4 +131,4 @@ for network in (digits.MODEL, SECOND):
         f"noise, of {', '.join(f'{w:g}' for w in SCALES['cfg'])} and of {', '.join(f'{w:g}' for w in SCALES['gradient-free'])}",
         above=0.0,
         tier="full",
-    )(partial(more_accurate, network, CLOSE if network == digits.MODEL else digits.SAMPLES))
+    )(partial(more_accurate, network, CLOSE))

@@ -151,7 +151,7 @@ def by_many_steps(name: str, seed: int) -> ByFigure:
 
 
 ON_DIGITS = Bench(
-    16_000, 40, 256, 1024, 128, by_digits, on_pixels,
+    16_000, 40, 256, 4096, 128, by_digits, on_pixels,
     "energy distances to the digits in pixels; shares fitted by that on the features of their classifier",
 )  # fmt: skip
 ON_CIFAR = Bench(
