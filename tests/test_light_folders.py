@@ -101,6 +101,7 @@ def test_another_run_into_the_folder_leaves_nothing_of_the_first(tmp_path):
         ("--macs 0.5 --tune-steps -1", "tune-steps"), ("--macs 0.5 --dtype float16", "made lighter in float32"),
         ("--macs 0.5 --units weights --allocator erdos-renyi --score erdos-renyi", "score is 'erdos-renyi'"),
         ("--macs 0.5 --allocator erdos-renyi --samples 8", "erdos-renyi is for single weights"),
+        ("--macs 0.5 --units weights --score output-loss --samples 8", "too many of single weights"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_nothing_is_written(options, says, tmp_path, capsys):

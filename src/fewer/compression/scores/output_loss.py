@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fewer.compression.cut import cut
 from fewer.compression.subject import Subject
+from fewer.errors import InputError
 from fewer.registry import part
 
 
@@ -31,7 +32,11 @@ class OutputLoss:
     batches: int = 1
 
     def rate(self, subject: Subject) -> dict[str, Tensor]:
-        """Of all units, on one scale."""
+        """Of all units, on one scale. Raises InputError for single weights."""
+        if any(group.kind == "weights" for group in subject.groups):
+            raise InputError(
+                "output-loss leaves out each unit alone, too many of single weights: --units widths or blocks"
+            )
         few, rated = replace(subject, batches=min(self.batches, subject.batches)), {}
         for number, group in enumerate(subject.groups):
             subject.progress("output loss of units", number, len(subject.groups))
