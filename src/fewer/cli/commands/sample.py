@@ -127,14 +127,16 @@ def sample(
     images, doubt = as_data(data, network), None
     with if_interrupted(lambda: "no sample was written"):
         with progress() as report:
-            samples = run(
-                network, table, n, seed=common.seed, labels=label, batch=common.batch, brownian=brownian,
-                progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
-            )  # fmt: skip
             if uncertain:
                 doubt = uncertainty(
                     network, table, n, seed=common.seed, labels=label, data=images, batch=common.batch, progress=report
                 )
+                samples = doubt.samples
+            else:
+                samples = run(
+                    network, table, n, seed=common.seed, labels=label, batch=common.batch, brownian=brownian,
+                    progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
+                )  # fmt: skip
         labels = network.labels(n, label)
         with filled(out, "sample", tidy) as folder:
             made = sample_files.write_samples(network, samples, labels, common.seed, folder, form)
