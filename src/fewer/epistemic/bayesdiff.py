@@ -17,17 +17,17 @@ of squares, Var y = Var(W) h^2 + Var(c), which is exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fewer.blocks.find import network_of
 from fewer.compression.calibration import Batch
+from fewer.compression.subject import watched
 from fewer.engine import bind
 from fewer.engine.bind import Step
 from fewer.engine.play import begun, output
@@ -88,12 +88,12 @@ class BayesDiff:
 class OutputVariance:
     """The variance of a network's output where its last layer's weights have these variances and all others are known.
 
-    model   of the network whose module `layer` is
+    model   with the network whose last layer is called `layer`
     weight, bias  variances of the layer's own
     """
 
     model: Model
-    layer: nn.Module
+    layer: str
     weight: Tensor
     bias: Tensor | None
 
@@ -104,11 +104,11 @@ class OutputVariance:
         name = last_layer(question.model, state)
         weights = all_of(network, f"{name}.")
         known = weights.split(variances(question, network, weights, probes))
-        layer, model = network.get_submodule(name), question.model_with(network)
         shaped = {
             key.removeprefix(f"{name}."): value.view_as(network.get_parameter(key)) for key, value in known.items()
         }
-        found = cls(model, layer, shaped["weight"].float(), shaped["bias"].float() if "bias" in shaped else None)
+        bias = shaped["bias"].float() if "bias" in shaped else None
+        found = cls(question.model_with(network), name, shaped["weight"].float(), bias)
         if not found.reorders(state):
             raise InputError(
                 f"the output of {question.model.name} is more than the values of its last layer {name} in another order: bayesdiff "
@@ -118,17 +118,18 @@ class OutputVariance:
 
     def __call__(self, t: Tensor, x: Tensor, labels: Tensor | None) -> Tensor:
         """The variance (n, *shape), at a time and inputs as the network takes them."""
-        seen: list[Tensor] = []
-        with self._hooked(lambda layer, given, output: seen.append(given[0])):
+        network = network_of(self.model)
+        with watched(network, [self.layer], inputs=True) as seen:
             self.model(x, t, labels)
-        return self._after(_same_form(self.layer, seen[0].square(), self.weight, self.bias), x, t, labels)
+        squares, layer = seen[self.layer].square(), network.get_submodule(self.layer)
+        return self._after(_same_form(layer, squares, self.weight, self.bias), x, t, labels)
 
     def reorders(self, state: Batch) -> bool:
         """Whether the network does nothing to the layer's values but to put them in another order, or to leave some out."""
-        seen: list[Tensor] = []
-        with self._hooked(lambda layer, given, output: seen.append(output)):
+        with watched(network_of(self.model), [self.layer]) as seen:
             self.model(state.x, state.t, state.labels)
-        values = torch.linspace(0.5, 1.5, seen[0].numel()).view_as(seen[0]).to(seen[0])
+        own = seen[self.layer]
+        values = torch.linspace(0.5, 1.5, own.numel()).view_as(own).to(own)
         zero, once, twice = (
             self._after(v, state.x, state.t, state.labels) for v in (0 * values, values, values.square())
         )
@@ -136,14 +137,10 @@ class OutputVariance:
 
     def _after(self, values: Tensor, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         """The network's output where its last layer gives these values."""
-        with self._hooked(lambda layer, given, output: values):
-            return self.model(x, t, labels)
-
-    @contextmanager
-    def _hooked(self, hook: Callable[..., Any]) -> Iterator[None]:
-        handle = self.layer.register_forward_hook(hook)
+        layer = network_of(self.model).get_submodule(self.layer)
+        handle = layer.register_forward_hook(lambda layer, given, output: values)
         try:
-            yield
+            return self.model(x, t, labels)
         finally:
             handle.remove()
 
