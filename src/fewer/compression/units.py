@@ -120,6 +120,12 @@ class Group:
         return (best + start).flatten().sort().values
 
 
+def refuse_single_weights(groups: Sequence[Group], what: str) -> None:
+    """Raise InputError for groups of single weights, for a part that does something with every unit: `what`."""
+    if any(group.kind == "weights" for group in groups):
+        raise InputError(f"{what}, too many of single weights: --units widths or blocks")
+
+
 def find_patterns(model: Model, n: int, m: int) -> list[Group]:
     """Every layer's matrix or kernel whose rows are whole runs of m entries, in the order of the call: as it is, or with n of each.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -30,14 +30,18 @@ def check_score(score: Score) -> None:
 
     Of widths of a transformer and of a UNet, and of single weights, it may refuse some with InputError.
     """
-    refused = []
-    every = [*subjects(), subject_of(transformer(), ("weights",))]
-    for whole in every:
+    _check_where_taken(score, lambda whole: _check_importance(score, replace(whole, groups=whole.groups[:2])))
+
+
+def _check_where_taken(part: object, check: Callable[[Subject], None]) -> None:
+    """Check a part on every subject that it does not refuse with InputError; it may not refuse all."""
+    refused, every = [], with_weights()
+    for subject in every:
         try:
-            _check_importance(score, replace(whole, groups=whole.groups[:2]))
+            check(subject)
         except InputError as error:
             refused.append(str(error))
-    demand(len(refused) < len(every), f"{score} refuses all networks: {'; '.join(refused)}")
+    demand(len(refused) < len(every), f"{part} refuses all networks: {'; '.join(refused)}")
 
 
 def _check_importance(score: Score, subject: Subject) -> None:
@@ -59,18 +63,15 @@ def check_allocator(allocator: Allocator) -> None:
 
     Of widths of a transformer and of a UNet, and of single weights, it may refuse some with InputError.
     """
-    refused = []
-    every = [*subjects(), subject_of(transformer(), ("weights",))]
-    for subject in every:
-        try:
-            for share in SHARES:
-                _check_numbers(allocator, subject, share)
-        except InputError as error:
-            refused.append(str(error))
-    demand(len(refused) < len(every), f"{allocator} refuses all networks: {'; '.join(refused)}")
+    _check_where_taken(allocator, lambda subject: _check_numbers(allocator, subject))
 
 
-def _check_numbers(allocator: Allocator, subject: Subject, share: float) -> None:
+def _check_numbers(allocator: Allocator, subject: Subject) -> None:
+    for share in SHARES:
+        _check_share(allocator, subject, share)
+
+
+def _check_share(allocator: Allocator, subject: Subject, share: float) -> None:
     importance = Magnitude().rate(subject)
     costs = costs_of(subject, share)
     kept = allocator.allocate(subject, importance, costs)
@@ -90,8 +91,7 @@ def check_recovery(recovery: Recovery) -> None:
 
     Of widths of a transformer and of a UNet, and of single weights, it may refuse some with InputError.
     """
-    refused = []
-    every = [*subjects(), subject_of(transformer(), ("weights",))]
+    refused, every = [], with_weights()
     for subject in every:
         importance = Magnitude().rate(subject)
         kept = {g.name: g.kept(importance[g.name], max(1, g.size // g.step // 2) * g.step) for g in subject.groups}
@@ -122,6 +122,11 @@ def costs_of(subject: Subject, share: float) -> Costs:
     """Multiply-adds, of which this share may stay."""
     whole = float(call_macs(subject.model))
     return counted_costs(subject.groups, "multiply-adds", whole, share * whole)
+
+
+def with_weights() -> list[Subject]:
+    """These widths, and the transformer's single weights."""
+    return [*subjects(), subject_of(transformer(), ("weights",))]
 
 
 def subjects() -> Iterator[Subject]:

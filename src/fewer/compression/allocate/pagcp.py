@@ -12,8 +12,7 @@ from fewer.arguments import as_count
 from fewer.compression.costs import Costs
 from fewer.compression.cut import cut
 from fewer.compression.subject import Subject
-from fewer.compression.units import Group
-from fewer.errors import InputError
+from fewer.compression.units import Group, refuse_single_weights
 from fewer.registry import part
 
 FIRST, GROWTH = 1e-3, 2.0  # tolerances, as shares of a bin's mean square
@@ -48,8 +47,7 @@ class PAGCP:
 
     def allocate(self, subject: Subject, importance: Mapping[str, Tensor], costs: Costs) -> dict[str, int]:
         """Raises InputError for single weights, and where not even the fewest units fit."""
-        if any(group.kind == "weights" for group in subject.groups):
-            raise InputError("pagcp tries every step of units, too many of single weights: --units widths or blocks")
+        refuse_single_weights(subject.groups, "pagcp tries every step of units")
         costs.check(subject.model.name)
         kept, tolerance = {g.name: g.size for g in subject.groups}, FIRST
         bins = Bins(subject, self.batches, self.bins)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fewer.compression.cut import cut
 from fewer.compression.subject import Subject
-from fewer.errors import InputError
+from fewer.compression.units import refuse_single_weights
 from fewer.registry import part
 
 
@@ -33,10 +33,7 @@ class OutputLoss:
 
     def rate(self, subject: Subject) -> dict[str, Tensor]:
         """Of all units, on one scale. Raises InputError for single weights."""
-        if any(group.kind == "weights" for group in subject.groups):
-            raise InputError(
-                "output-loss leaves out each unit alone, too many of single weights: --units widths or blocks"
-            )
+        refuse_single_weights(subject.groups, "output-loss leaves out each unit alone")
         few, rated = replace(subject, batches=min(self.batches, subject.batches)), {}
         for number, group in enumerate(subject.groups):
             subject.progress("output loss of units", number, len(subject.groups))
