@@ -19,7 +19,10 @@ from fewer.guidance.cfg_rescale import Rescaled
 from fewer.integrations.engine_export import exported
 from fewer.integrations.engines import COMFY_ONLY, K_SAMPLERS, played_by, solver_of
 from fewer.models.schedules import Flow, VarianceExploding
+from fewer.registry import find
 from fewer.sigmas import from_sigmas
+from fewer.solvers import compile_as_given
+from fewer.solvers.trace import Level
 
 Model = Callable[..., Tensor]
 MIXTURE = fewer.GaussianMixture.random((2, 1, 2), components=3, seed=0)
@@ -110,6 +113,25 @@ def test_the_plan_of_a_list_is_the_sampler_that_it_names(sampler: str, flow: boo
     nearest = played_by(plan, flow)[0]
     assert (nearest.sampler, nearest.exact) == (sampler, True)
     torch.testing.assert_close(torch.tensor(nearest.sigmas), torch.tensor(sigmas))
+
+
+@pytest.mark.parametrize("flow", [False, True])
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "res_multistep"])
+def test_a_list_may_end_above_the_data_and_its_times_lose_that(sampler: str, flow: bool) -> None:
+    model, sigmas = model_of(flow), list(LISTS[flow][:-1])
+    there = FORMULAS[sampler](denoiser(model, flow), noise() * sigmas[0], sigmas)
+    found = solver_of(sampler, flow)
+    made = find("solvers", found).make() if isinstance(found, str) else found
+    *taus, end = (sigmas if flow else [s / (1 + s) for s in sigmas])
+    plan = compile_as_given(made, [Level(tau, model.schedule) for tau in taus], end=end)
+    printed = exported(plan, "sigmas", model)
+    assert not printed.lost
+    assert f"sampler {sampler} of" in printed.notes[0]
+    assert printed.values == pytest.approx(sigmas)
+    own = torch.tensor(printed.values, dtype=torch.float64)
+    here = fewer.sample_k_diffusion(denoiser(model, flow), noise() * own[0], own, disable=True, plan=plan)
+    torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-9)
+    assert "end at level" in exported(plan, "timesteps", model).lost[0]
 
 
 @pytest.mark.parametrize("flow", [False, True])

@@ -82,6 +82,8 @@ def _timesteps(plan: Plan, trained: Any, path: str) -> Exported:
     schedule = _schedule(plan, trained)
     times = [float(t) for t in times_under({0: schedule}, plan)]
     lost, notes = list(_beyond_levels(plan)), list(_scale_notes(plan))
+    if float(plan.end) > 0:
+        lost.append(f"the end at level {plan.end:.4g} is lost: a list of times has one a call, and the last step goes to the data")
     solvers = [] if lost else list(solvers_of(plan))
     if solvers:
         notes = [f"the rows are those of {', '.join(solvers)} at these times", *notes]
@@ -195,7 +197,6 @@ def _beyond_levels(plan: Plan) -> Iterator[str]:
         ("the noise that rows add", plan.stochastic), ("leaving out blocks", any(row.blocks for row in rows)),
         ("the second network", plan.networks != [0]), ("the start's scale and offset", not plan.start.plain),
         ("coefficients for each pixel", any(isinstance(value, Tensor) for value in held)),
-        ("an end above level 0", isinstance(plan.end, float) and plan.end > 0),
         ("the rows' offsets", any(isinstance(row.offset, float) and row.offset != 0 for row in rows)),
     ):  # fmt: skip
         if there:

@@ -19,7 +19,7 @@ from fewer.plan import Plan
 from fewer.plan.unrolled import deterministic
 from fewer.registry import find
 from fewer.sigmas import calls_on, sigmas_of
-from fewer.solvers import Solver, compile_plan
+from fewer.solvers import Solver, compile_as_given, compile_plan
 from fewer.solvers.trace import Level, Output, Trace, Vector
 
 K_SAMPLERS = {
@@ -74,7 +74,8 @@ class InSigma:
 
     def run(self, trace: Trace, levels: Sequence[Level], calls: int) -> Vector:
         """The solver on levels whose s are the given tau."""
-        return self.solver.run(_TakenForS(trace, levels[0]), [Level(tau_of_s(level.tau)) for level in levels], calls)
+        there = [Level(tau_of_s(level.tau)) for level in levels]
+        return (1 + levels[-1].tau) * self.solver.run(_TakenForS(trace, levels[0]), there, calls)
 
 
 class _TakenForS(Trace):
@@ -123,12 +124,12 @@ def solver_of(name: str, flow: bool) -> str | Solver:
 
 def played_by(plan: Plan, flow: bool) -> list[Played]:
     """The samplers of k-diffusion and ComfyUI of as many calls as the plan has, the nearest to it first."""
-    found = []
+    found, end = [], float(plan.end)
     for sampler, name in K_SAMPLERS.items():
         solver: Solver = find("solvers", name).make()
         if (taus := nodes(plan, solver)) is not None and (not flow or taus[0] <= 1):
-            there = compile_plan(InSigma(solver) if flow else solver, list(map(Level, taus)), len(plan.rows))
-            found.append(Played(sampler, name, tuple(sigmas_of([*taus, 0.0], flow)), _apart(plan, there)))
+            there = compiled(InSigma(solver) if flow else solver, taus, plan)
+            found.append(Played(sampler, name, tuple(sigmas_of([*taus, end], flow)), _apart(plan, there)))
     return sorted(found, key=lambda each: each.error)
 
 
@@ -137,8 +138,13 @@ def solvers_of(plan: Plan) -> Iterator[str]:
     for name in ELSEWHERE:
         solver: Solver = find("solvers", name).make()
         taus = nodes(plan, solver)
-        if taus is not None and _apart(plan, compile_plan(solver, list(map(Level, taus)), len(plan.rows))) < EXACT:
+        if taus is not None and _apart(plan, compiled(solver, taus, plan)) < EXACT:
             yield name
+
+
+def compiled(solver: Solver, taus: Sequence[float], plan: Plan) -> Plan:
+    """A solver's plan on these levels, of as many calls as the plan and down to its end."""
+    return compile_as_given(solver, list(map(Level, taus)), len(plan.rows), end=float(plan.end))
 
 
 def nodes(plan: Plan, solver: Solver) -> list[float] | None:
@@ -155,8 +161,7 @@ def nodes(plan: Plan, solver: Solver) -> list[float] | None:
         return None
     taus = [float(row.tau) for row in plan.rows]
     picked = [taus[n] for n in places_of(solver, levels)]
-    falling = all(a > b for a, b in pairwise([*picked, 0.0]))
-    return picked if falling and float(plan.end) == 0 else None
+    return picked if all(a > b for a, b in pairwise([*picked, float(plan.end)])) else None
 
 
 def places_of(solver: Solver, levels: int) -> list[int]:
