@@ -32,7 +32,7 @@ from fewer.models.quantised.grid import Format
 from fewer.noise import Stream, unit_noise
 
 CALLS, NOISES = 10, 128
-CLOSE = 1024  # noises that two near each other take
+CLOSE, CLOSER = 1024, 4096  # noises that two near each other take
 LEVELS, EACH = 8, 16
 STEPS = 60  # of learned roundings, for each block
 
@@ -102,8 +102,8 @@ def eight_bits(seed: int, sabotage: bool) -> Measured:
     """Sabotage: 4 bits."""
     bits = 4 if sabotage else 8
     made = quantised(model_of("digits"), bits, inputs=bits, states=states("digits", seed))
-    reference, models = fine("digits", seed, CLOSE), (made.model, model_of("digits"))
-    mine, its = (squared_errors(samples("digits", each, seed, CLOSE), reference.samples) for each in models)
+    reference, models = fine("digits", seed, CLOSER), (made.model, model_of("digits"))
+    mine, its = (squared_errors(samples("digits", each, seed, CLOSER), reference.samples) for each in models)
     return Measured(paired.ratio(mine, its), {"size, share of float32": made.share})
 
 

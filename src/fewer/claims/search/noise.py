@@ -159,7 +159,8 @@ ON_CIFAR = Bench(
     "Frechet distances to CIFAR-10 on the features of its classifier; shares fitted by the energy distance in pixels to samples of "
     f"{FINE} calls",
 )  # fmt: skip
-BENCHES = {"digits": ON_DIGITS, "dit-digits": ON_DIGITS, "cifar16-unet": ON_CIFAR, "cifar16-dit": ON_CIFAR}
+ON_DIT_DIGITS = ON_DIGITS._replace(fresh=8192)  # whose distances lie near each other
+BENCHES = {"digits": ON_DIGITS, "dit-digits": ON_DIT_DIGITS, "cifar16-unet": ON_CIFAR, "cifar16-dit": ON_CIFAR}
 
 
 @cache

@@ -40,7 +40,7 @@ PAIRS = (  # sampler with noise, its deterministic member, whether as a flow
     ("restart", "heun", False),
     ("overshoot", "ddim", True),
 )
-SEEDS = {"dpmpp-sde": 8, "seeds-3": 8}  # of solvers that lie so near that one is too few
+SEEDS = {"dpmpp-sde": 8, "seeds-3": 32}  # of solvers that lie so near that one is too few
 
 
 @cache
