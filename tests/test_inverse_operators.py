@@ -14,7 +14,7 @@ from torch import Tensor
 from fewer import InputError
 from fewer.errors import ForeignError
 from fewer.tasks.inverse import operators
-from fewer.tasks.inverse.given_operators import NAMED, Function, as_operator, linear
+from fewer.tasks.inverse.given_operators import Function, as_operator, linear
 from fewer.tasks.inverse.operators import Blur, Divided, Identity, Inpainting, Linear, Matrix, SuperResolution
 
 SHAPES = [(4,), (1, 4, 4), (3, 4, 6)]

@@ -226,6 +226,27 @@ class Entry(Record):
     within: Literal["yes", "no", "cannot tell"] | None = None
 
 
+class PosteriorTask(Record):
+    """Of a tuned sampler of posteriors: what measurements it is for, and what it was compared on.
+
+    noise     standard deviation of measurements
+    settings  of the method
+    against   the method that it was compared with, and `baseline` its plan's file
+    pairs     true samples and measurements of the comparison, with `each` samples a measurement
+    truth     where the true samples are from
+    """
+
+    operator: Text
+    noise: Figure
+    method: Text
+    settings: Annotated[dict[str, Any], Field(max_length=64)] = Field(default_factory=dict)
+    against: Text
+    baseline: Text
+    pairs: Count
+    each: Count
+    truth: Text
+
+
 class Results(Record):
     """results.json, with the keys of the project's contract and those that the report adds."""
 
@@ -250,3 +271,4 @@ class Results(Record):
     attribution: Attribution | None = None
     front: Annotated[tuple[Entry, ...], Field(min_length=1, max_length=1000)]
     notes: Annotated[tuple[Text, ...], Field(max_length=5000)] = ()
+    task: PosteriorTask | None = None

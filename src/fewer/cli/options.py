@@ -126,6 +126,24 @@ Solver = Annotated[
         help="What goes over the --sigmas: a solver of `fewer methods` or a sampler of k-diffusion (default euler).",
     ),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        metavar="OPERATOR",
+        help="What measurements see of a sample: inpaint (mask=FILE or share=0.5), super-resolution (factor=2), deblur (width=1), "
+        "compressed-sensing (share=0.25), denoise, or module:function; settings after commas: inpaint,mask=known.png.",
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="With --task: how posteriors are sampled; a method of `fewer methods --room tasks`, such as mmps or dps."
+    ),
+]
+Noise = Annotated[
+    float | None,
+    typer.Option(help="With --task: standard deviation of the measurement's noise, in the data's unit (default 0.05)."),
+]
 Margin = Annotated[float, typer.Option(help="Share by which 'not worse' may be worse.")]
 
 MOST = 10_000

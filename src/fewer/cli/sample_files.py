@@ -13,10 +13,12 @@ from torch import Tensor
 from fewer.cli.options import Format
 from fewer.epistemic.uncertainty import Uncertainty
 from fewer.files import write_atomically
-from fewer.images import check_picture, grid, is_picture, picture, pixels, save_png
+from fewer.images import Pixels, check_picture, grid, is_picture, picture, pixels, save_png
 from fewer.models.model import Model
+from fewer.tasks.inverse.solve import Solved
 
 UNCERTAINTY = "uncertainty"
+POSTERIOR = "posterior"
 
 
 def names(n: int) -> list[str]:
@@ -27,6 +29,7 @@ def names(n: int) -> list[str]:
         "samples.npz",
         "samples.npy",
         *(f"{UNCERTAINTY}.{kind}" for kind in ("npz", "png")),
+        *(f"{POSTERIOR}.{kind}" for kind in ("npz", "png")),
     ]
 
 
@@ -73,9 +76,28 @@ def write_uncertainty(found: Uncertainty, folder: Path, form: Format) -> list[Pa
     write_atomically(path, buffer.getvalue())
     if form is not Format.PNG:
         return [path]
-    maps = found.std.square().mean(1).sqrt()
+    return [path, save_png(grid(_maps(found.std)), folder / f"{UNCERTAINTY}.png")]
+
+
+def write_posterior(model: Model, found: Solved, folder: Path, form: Format) -> list[Path]:
+    """Write mean and spread (*shape), float32, as arrays of a file, and beside pictures both on a sheet; their paths."""
+    buffer = io.BytesIO()
+    np.savez(buffer, mean=found.mean.float().cpu().numpy(), spread=found.spread.float().cpu().numpy())
+    path = folder / f"{POSTERIOR}.npz"
+    write_atomically(path, buffer.getvalue())
+    if form is not Format.PNG:
+        return [path]
+    mean = pixels(model, found.mean[None])
+    spread = np.broadcast_to(_maps(found.spread[None]), mean.shape) if model.decode is None else None
+    sheet = mean if spread is None else np.concatenate([mean, spread])
+    return [path, save_png(grid(sheet), folder / f"{POSTERIOR}.png")]
+
+
+def _maps(std: Tensor) -> Pixels:
+    """Root mean squares over channels (n, H, W, 1) of deviations (n, C, H, W), white at the largest of all."""
+    maps = std.square().mean(1).sqrt()
     bright = (255 * maps / maps.max().clamp_min(torch.finfo(maps.dtype).tiny)).round().to(torch.uint8)
-    return [path, save_png(grid(bright.cpu().numpy()[..., None]), folder / f"{UNCERTAINTY}.png")]
+    return bright.cpu().numpy()[..., None]
 
 
 def in_words(files: list[Path]) -> str:

@@ -78,6 +78,7 @@ def sample(
     if others is not None:
         model = replace(model, others=tuple(others))
     plan.check(tuple(model.shape))
+    plan.check_plain()
     for name, given in (("noise", noise), ("init", init)):
         if given is not None and tuple(given.shape) != (n, *model.shape):
             raise InputError(f"{name} has shape {tuple(given.shape)}; {model.name} needs {(n, *model.shape)}")

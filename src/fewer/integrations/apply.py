@@ -74,6 +74,7 @@ def apply(
     scheduler.call_takes = tuple(name for name in LISTS if name in inspect.signature(type(pipe).__call__).parameters)
     scheduler.remade_by = next((each.__name__ for each in type(pipe).__mro__ if each.__name__ in REMAKING), None)
     for each in plans:
+        each.check_plain()
         _check(each, pipe)
     for each in {(str(each.model), bool(each.evidence)): each for each in plans}.values():
         _warn_of_fit(each, pipe, model, scheduler.frame.schedule.describe())

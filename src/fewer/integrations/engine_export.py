@@ -58,10 +58,11 @@ def exported(plan: Plan, to: str, trained: Any = None, path: str = "plan.json") 
     trained  Model, or the diffusers scheduler of its pipeline; None for what the plan says of the model that it was made for
     path     of the plan's file, in lines that load it
 
-    Raises InputError where nothing of the plan can be given to that engine, and for an unknown one.
+    Raises InputError where nothing of the plan can be given to that engine, for plans of posteriors, and for an unknown engine.
     """
     if to not in TARGETS:
         raise InputError(f"to is {to!r:.40}; expected one of {', '.join(TARGETS)}")
+    plan.check_plain()
     return TARGETS[to](plan, trained, path)
 
 

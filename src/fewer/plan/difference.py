@@ -39,11 +39,12 @@ class Change:
 
 
 def differences(a: Plan, b: Plan) -> list[Change]:
-    """Every difference of model, recipe, start, rows and end; none where both are the same.
+    """Every difference of model, recipe, method, start, rows and end; none where both are the same.
 
     Names and evidence do not count: they change no sample. Rows are compared by their numbers.
     """
     found = [*_of_models(a, b), *_of_fields("recipe", asdict(a.recipe), asdict(b.recipe))]
+    found += _of_fields("plan", {"method": _of_method(a)}, {"method": _of_method(b)})
     found += _of_fields("start", _fields(a.start), _fields(b.start))
     for n, (one, other) in enumerate(zip(a.rows, b.rows, strict=False)):
         found += _of_rows(n, one, other)
@@ -76,6 +77,11 @@ def _of_models(a: Plan, b: Plan) -> list[Change]:
         if one.get(key) != other.get(key)
     ]
     return found + _of_fields("model", {"further networks": a.others}, {"further networks": b.others})
+
+
+def _of_method(plan: Plan) -> dict[str, Any] | None:
+    """What its method changes of samples: its name and settings."""
+    return None if plan.method is None else {"name": plan.method.name, **plan.method.settings}
 
 
 def _of_rows(n: int, a: Row, b: Row) -> Iterator[Change]:

@@ -28,10 +28,12 @@ from fewer.files import (
     write_atomically,
     write_safetensors,
 )
+from fewer.plan.method import Method
 from fewer.plan.table import Plan
 from fewer.plan.values import Coefficient, Refusal, Source
 
-SCHEMA = 4  # 2 added a row's blocks, 3 the network that it calls, 4 the recipe; from 4 on a row need have no time
+PLAIN = 4  # 2 added a row's blocks, 3 the network that it calls, 4 the recipe; from 4 on a row need have no time
+SCHEMA = 5  # of plans with a method; the others are written as before, for earlier versions to read
 _plan = TypeAdapter(Plan)
 
 
@@ -66,12 +68,18 @@ def to_json(plan: Plan, tensors: dict[str, Tensor]) -> dict[str, Any]:
         rows.append(table)
     recipe = {key: value for key, value in asdict(plan.recipe).items() if value}
     return {
-        "schema": SCHEMA, "name": plan.name, "model": dict(plan.model) if plan.model else None,
+        "schema": PLAIN if plan.method is None else SCHEMA, "name": plan.name, "model": dict(plan.model) if plan.model else None,
         "start": entry(plan.start, "tau", "scale", "noise", "offset", directions=None, gains=None),
         "rows": rows, "end": number(plan.end), "evidence": dict(plan.evidence),
         **({"others": [dict(other) for other in plan.others]} if plan.others else {}),
         **({"recipe": recipe} if recipe else {}),
+        **({} if plan.method is None else {"method": _method(plan.method)}),
     }  # fmt: skip
+
+
+def _method(method: Method) -> dict[str, Any]:
+    """The keys of a method that are known."""
+    return {key: value for key, value in asdict(method).items() if value is not None}
 
 
 def digest(plan: Plan) -> str:
@@ -110,7 +118,7 @@ def migrate(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
     Schema 1 had no blocks: all of them were run, which a row without the key still says. Schema 2 had one network. Up to 3
     each row has a time, which stays the row's own: under the schedule that the file names it is given as it was.
-    Nor have they a recipe: nobody knows where such plans are from.
+    Nor have they a recipe: nobody knows where such plans are from. Schema 4 has no method.
     """
     schema = content.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:

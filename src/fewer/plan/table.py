@@ -14,6 +14,7 @@ from torch import Tensor
 from fewer.errors import InputError
 from fewer.noise import MOST
 from fewer.plan.checks import faults
+from fewer.plan.method import Method
 from fewer.plan.middle import gives, rows_from, useful
 from fewer.plan.picture import picture
 from fewer.plan.recipe import UNKNOWN, Recipe
@@ -30,6 +31,7 @@ class Plan:
     evidence  measurements of the plan
     others    like `model`, of the further networks that rows call
     recipe    provenance
+    method    by which `fewer.solve` plays it; None for plans of plain sampling
     """
 
     __pydantic_config__ = STRICT
@@ -44,6 +46,7 @@ class Plan:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     others: Annotated[tuple[Mapping[str, str], ...], Field(max_length=100)] = ()
     recipe: Recipe = UNKNOWN
+    method: Method | None = None
 
     def __repr__(self) -> str:
         """One line: tensors and evidence are left out."""
@@ -116,6 +119,14 @@ class Plan:
         for fault in faults(self.start, self.rows, self.end, shape):
             raise InputError(f"plan {self.name!r}: {fault}")
         return self
+
+    def check_plain(self) -> None:
+        """InputError for a plan that is played by its method, with a measurement, and not by itself."""
+        if self.method is not None:
+            raise InputError(
+                f"plan {self.name!r} draws from posteriors by {self.method.name}: play it with a measurement, by fewer.solve or "
+                "fewer sample --measurement"
+            )
 
     def from_level(self, tau: float) -> Plan:
         """The part of the plan at and below a level, for starts in the middle (image-to-image).

@@ -15,7 +15,7 @@ from fewer.evaluate.statistics.interval import Interval
 from fewer.files import write_atomically
 from fewer.outfolder import check_place
 from fewer.plan import Plan
-from fewer.report import words
+from fewer.report import task_words, words
 from fewer.report.chart import Kind, Point, draw
 from fewer.report.folder import Folder, read_folder
 from fewer.report.samples import Sheet, read_sheets
@@ -77,7 +77,7 @@ def _view(found: Folder, folder: Path) -> dict[str, Any]:
     own_steps = next((b for b in results.baselines if b.kind == "pipeline"), None)  # written before other budgets
     return {
         "r": results,
-        "sentence": _sentence(results.verdict, results.cost, found.plan, results.baselines),
+        "sentence": _sentence(results, results.verdict, results.cost, found.plan),
         "own": None if own in tables else own,
         "budgets": budgets,
         "default": default,
@@ -86,6 +86,7 @@ def _view(found: Folder, folder: Path) -> dict[str, Any]:
         "chart": draw(lines, results.objective),
         "unknown": len(lines) - len(known),
         "unmeasured": sum(not figure.bounded for figure in known),
+        "task_words": task_words,
         "ratio_of": words.capital(words.ratio_of(results.verdict, results.baselines)),
         **samplers(lines, default, results.objective),
     }
@@ -111,7 +112,10 @@ def samplers(lines: list[Ranked], entry: int, by: Objective) -> dict[str, Any]:
     }
 
 
-def _sentence(verdict: Verdict, cost: Cost, plan: Plan, baselines: Sequence[Baseline]) -> str:
+def _sentence(results: Results, verdict: Verdict, cost: Cost, plan: Plan) -> str:
+    if results.task is not None:
+        return task_words.task_sentence(results)
+    baselines = results.baselines
     return words.verdict_sentence(verdict, cost.nfe, plan.name, baselines, whole_calls(cost, baselines))
 
 
@@ -166,14 +170,15 @@ def _budget(
     i: int, entry: Entry, found: Folder, table: Table, sheets: dict[str, Sheet], lines: list[Ranked]
 ) -> dict[str, Any]:
     """What the page shows of one budget of the front."""
-    named = [line for line in lines if line.name == entry.verdict.against and line.nfe == entry.nfe]
+    anywhere = found.results.task is not None  # which is compared with more calls
+    named = [line for line in lines if line.name == entry.verdict.against and (anywhere or line.nfe == entry.nfe)]
     affordable = [line for line in lines if line.kind == "best" and line.nfe <= entry.nfe]
     standards = [line for line in named if line.kind != "pipeline"] + affordable
     measured, searched = entry.quality.get("paired_rmse"), entry.searched.get("paired_rmse")
     gap = None if searched is None or searched <= 0 or measured is None else measured.value / searched - 1
     return {
         "entry": entry,
-        "sentence": _sentence(entry.verdict, entry.cost, found.front[i], found.results.baselines),
+        "sentence": _sentence(found.results, entry.verdict, entry.cost, found.front[i]),
         "table": table,
         "standard": standards[0] if standards else None,
         "sheet": sheets.get(f"front/{entry.nfe}"),

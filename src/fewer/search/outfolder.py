@@ -14,7 +14,8 @@ from fewer.results import Results
 from fewer.search.known_studies import Definitions
 from fewer.search.study import STUDY, check_free, is_study
 
-FILES = ("plan.json", "plan.safetensors", RESULTS, "report.html", "samples.npz", STUDY)
+BASELINE = "baseline.json"  # of a search for a task: the plan that the tuned one was compared with
+FILES = ("plan.json", "plan.safetensors", BASELINE, RESULTS, "report.html", "samples.npz", STUDY)
 STUDY_FILES = (STUDY, f"{STUDY}-journal", f"{STUDY}-wal", f"{STUDY}-shm")
 
 
@@ -51,10 +52,13 @@ def own_folder(out: str | Path, searches: Definitions, resume: bool, force: bool
 
 
 def earlier_plans(out: Path) -> list[str]:
-    """Names of the front's files that the last search in the folder left."""
+    """Names of files that the last search in the folder left, and that the next may not write: the front's and the baseline."""
     found = _results(out)
-    budgets = [] if found is None else [entry.nfe for entry in found.front if entry.plan == f"front/{entry.nfe}.json"]
-    return [f"front/{nfe}.{kind}" for nfe in budgets for kind in ("json", "safetensors")]
+    if found is None:
+        return []
+    budgets = [entry.nfe for entry in found.front if entry.plan == f"front/{entry.nfe}.json"]
+    baseline = [] if found.task is None else [BASELINE]
+    return baseline + [f"front/{nfe}.{kind}" for nfe in budgets for kind in ("json", "safetensors")]
 
 
 def _results(out: Path) -> Results | None:

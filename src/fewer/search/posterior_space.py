@@ -67,6 +67,11 @@ class PosteriorSpace:
         return replace(self.method, **settings) if settings else self.method  # type: ignore[type-var]
 
 
+def settings_at(method: PosteriorSampler) -> dict[str, float]:
+    """The settings that a search may choose, as they are."""
+    return {name: getattr(method, name) for name in method.ranges}
+
+
 def _share(value: float, low: float, high: float) -> float:
     """Where a setting lies in its range, on a logarithmic scale."""
     return min(1.0, max(0.0, math.log(value / low) / math.log(high / low)))

@@ -1,107 +1,89 @@
 """Tune a sampler of posteriors under a budget of calls, by pairs of true samples and measurements.
 
-Candidates are compared by the energy score, which is least for the posterior itself (`fewer.evaluate.posteriors.energy_scores`): it
-needs no exact posterior, only pairs (x, y), which any data or the model's own samples give. The verdict compares the best candidate
-with the best of the methods on their usual plans at many calls, on pairs that neither saw.
+Candidates are compared by their scores on pairs (`fewer.search.posterior_pairs`). The verdict compares the best candidate with the
+best of the methods on their usual plans at many calls, on pairs that neither saw.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from fewer.arguments import as_count, as_data, as_model
-from fewer.engine import sample
-from fewer.errors import InputError, NotFinite
-from fewer.evaluate.posteriors import energy_scores
-from fewer.evaluate.reference import reference_plan
+from fewer.arguments import as_count, as_count_or_none, as_model, as_number_or_none
+from fewer.errors import InputError
+from fewer.evaluate.cost.pace import timed_pace
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.jackknife import student
 from fewer.evaluate.statistics.paired import Decision
 from fewer.models.model import Model
-from fewer.noise import Draw, Stream, unit_noise
 from fewer.plan import Plan
-from fewer.registry import name_of, parts, resolve
+from fewer.registry import name_of
 from fewer.search.blackbox.bayesian import Bayesian
 from fewer.search.blackbox.optimizer import queries
-from fewer.search.posterior_space import PosteriorSpace
+from fewer.search.deadline import Deadline
+from fewer.search.posterior_effort import (
+    DERIVATIVES,
+    FINALISTS,
+    LEAST_EACH,
+    LEAST_PAIRS,
+    LEAST_TRIALS,
+    SOLVERS,
+    VARIANTS,
+    Effort,
+)
+from fewer.search.posterior_pairs import BATCH, DISTANCE, FINE, SCORE, Case, is_exact, made_pairs
+from fewer.search.posterior_space import PosteriorSpace, settings_at
+from fewer.search.strategy import Candidate
+from fewer.search.study import INFINITE, Study
 from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.given_operators import as_operator
+from fewer.tasks.inverse.named import fitting, is_named, method_of, sampler_of
 from fewer.tasks.inverse.operators import Linear, Operator
-from fewer.tasks.inverse.solve import solve
 
-SOLVERS = ("ddim", "dpmpp-2m")
-FINE = 64  # calls of the model's own samples, where no data are given
 BASELINE_CALLS = 100
-BATCH = 1024
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """True samples x (B, *shape) and measurements y (B, *measured) of them."""
-
-    x: Tensor
-    y: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """An inverse problem with pairs: scores of methods on it.
-
-    each, seed  samples a measurement, and their noise
-    """
-
-    model: Model
-    operator: Operator
-    noise: float | Tensor
-    pairs: Pairs
-    each: int
-    seed: int
-
-    def samples(self, plan: Plan | int, method: PosteriorSampler) -> Tensor:
-        """(B, each, *shape)."""
-        found = solve(
-            self.model, self.operator, self.pairs.y, plan=plan, method=method, noise=self.noise, n=self.each, seed=self.seed,
-            batch=BATCH,
-        )  # fmt: skip
-        return found.samples
-
-    def scores(self, plan: Plan | int, method: PosteriorSampler) -> Tensor:
-        """Energy scores (B,); infinite where samples are not finite."""
-        try:
-            return energy_scores(self.samples(plan, method), self.pairs.x)
-        except NotFinite:
-            return torch.full((len(self.pairs.x),), math.inf, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class TunedPosterior:
     """A tuned sampler of posteriors and what it is worth, on pairs that the search did not see.
 
-    plan, method  for `fewer.solve(.., plan=result.plan, method=result.method)`
-    score         its mean energy score, in the data's unit
+    plan, method  for `fewer.solve(.., plan=result.plan)`, which plays the plan by this method
+    figure        what scores are: energy distances to the exact posteriors where these are known, else energy scores
+    score         its mean score, in the data's unit
     against       the best of the methods on their usual plans at `baseline_calls` calls, chosen on the search's pairs
-    baseline      its mean energy score on the same held-out pairs
+    best          that method with its settings
+    baseline      its mean score on the same held-out pairs
     difference    the former less the latter, paired: below 0 where the tuned one is nearer to the posteriors
     decision      better: all of the difference's interval is below 0; not worse: below `margin` of the baseline's score; worse:
                   above 0; else it cannot be told
-    searched      energy scores on the search's pairs of all candidates, in turn
+    searched      scores on the search's pairs of all candidates, in turn
+    ranked        scores on the search's pairs of baselines at `baseline_calls` calls, by name
+    effort        what was played
+    notes         sentences beside
+    held_out      the pairs of the comparison
+    samples       of the tuned sampler and of the baseline on them, (B, each, *shape)
     """
 
     plan: Plan
     method: PosteriorSampler
+    figure: str
     score: Interval
     against: str
+    best: PosteriorSampler
     baseline: Interval
     baseline_calls: int
     difference: Interval
     decision: Decision
     searched: tuple[float, ...]
+    ranked: Mapping[str, float]
+    effort: Effort
+    notes: tuple[str, ...]
+    held_out: Case = field(repr=False)
+    samples: tuple[Tensor, Tensor] = field(repr=False)
 
     @property
     def recommended(self) -> bool:
@@ -109,12 +91,31 @@ class TunedPosterior:
         return self.decision in ("better", "not worse")
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The checked arguments of a search."""
+
+    model: Model
+    operator: Operator
+    noise: float | Tensor
+    methods: Mapping[str, PosteriorSampler]
+    baselines: Mapping[str, PosteriorSampler]
+    effort: Effort
+    time: float | None
+    margin: float
+    seed: int
+    batch: int
+    data: Any
+    exact: bool
+    notes: tuple[str, ...] = ()
+
+
 def tune_posterior(
     model: Model,
     operator: Any,
     *,
     nfe: int,
-    method: str | PosteriorSampler = "mmps",
+    method: str | PosteriorSampler | None = None,
     noise: float | Tensor = 0.05,
     data: Any = None,
     pairs: int = 48,
@@ -122,63 +123,202 @@ def tune_posterior(
     trials: int = 40,
     baseline_calls: int = BASELINE_CALLS,
     baselines: Mapping[str, PosteriorSampler] | None = None,
+    exact: bool = True,
     margin: float = 0.02,
+    time: float | None = None,
+    evaluations: int | None = None,
     seed: int = 0,
+    batch: int = BATCH,
     progress: Callable[[int, int], Any] | None = None,
 ) -> TunedPosterior:
-    """Levels, weights, noise and settings of one method at `nfe` calls, by Bayesian optimisation for each of two solvers.
+    """Levels, weights, noise and settings of a method at `nfe` calls, by Bayesian optimisation for each of two solvers.
 
+    method           by default all that the operator allows: the two that are nearest on their usual plans are searched
     operator, noise  as for `fewer.solve`
     data             true samples (N, *shape), N >= 2 pairs, a folder or .npz of images; by default samples of the model itself
     pairs, each      pairs of the search, as many again held out, and samples a measurement
     trials           candidates of each solver
-    baselines        by name; all methods that the operator allows by default, with their settings as they are
+    baselines        by name; by default all methods that the operator allows, with their settings as they are and the two nearest
+                     of them with two more
+    exact            whether scores are energy distances to the exact posteriors where these are known, not energy scores
+    time             most seconds, about; evaluations: most network evaluations of single samples: with fewer candidates and pairs
+    batch            samples of a network call
     progress         progress(done, all candidates and baselines)
 
-    Raises InputError for what `fewer.solve` refuses, and for fewer data than pairs.
+    Raises InputError for what `fewer.solve` refuses, for fewer data than pairs, and where time or evaluations are too few.
     """
-    model, nfe, trials = as_model(model), as_count(nfe, "nfe", 2), as_count(trials, "trials", 2)
-    pairs, each = as_count(pairs, "pairs", 8), as_count(each, "each", 2)
-    measured = as_operator(operator, model.shape)
-    sampler: PosteriorSampler = resolve("tasks", method)
-    x = _truth(model, data, 2 * pairs, seed)
-    made = _measured(measured, x, noise, seed)
-    search, held_out = (
-        Case(model, measured, noise, Pairs(x[rows], made[rows]), each, seed + k)
-        for k, rows in enumerate((slice(pairs), slice(pairs, 2 * pairs)))
-    )
-    others = _baselines(measured) if baselines is None else dict(baselines)
-    total, done = len(SOLVERS) * trials + len(others), 0
-
-    def told(score: float) -> float:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-        return score
-
-    spaces = [PosteriorSpace(model, sampler, nfe, solver) for solver in SOLVERS]
-    found: list[tuple[float, Plan, PosteriorSampler]] = []
-    for space in spaces:
-        asked = queries(Bayesian().optimizer(space.start), seed)
-        query = next(asked)
-        for k in range(trials):
-            plan, settled = space.at(query.x)
-            score = told(float(search.scores(plan, settled).mean()))
-            found.append((score, plan, settled))
-            worst = max((each for each, *_ in found if math.isfinite(each)), default=1.0)
-            if k + 1 < trials:
-                query = asked.send(min(score, 10 * worst))
-    _, plan, settled = min(found, key=lambda entry: entry[0])
-    ranked = {name: told(float(search.scores(baseline_calls, each).mean())) for name, each in others.items()}
-    against = min(ranked, key=lambda name: ranked[name])
-    mine, its = held_out.scores(plan, settled), held_out.scores(baseline_calls, others[against])
-    difference = student((mine - its).tolist())
-    baseline = student(its.tolist())
-    return TunedPosterior(
-        plan.named(f"{name_of('tasks', method)} tuned, {nfe} calls"), settled, student(mine.tolist()), against, baseline,
-        baseline_calls, difference, decided(difference, margin * abs(baseline.value)), tuple(score for score, *_ in found),
+    asked = arguments(
+        model, operator, nfe=nfe, method=method, noise=noise, data=data, pairs=pairs, each=each, trials=trials,
+        baseline_calls=baseline_calls, baselines=baselines, exact=exact, margin=margin, time=time, evaluations=evaluations,
+        seed=seed, batch=batch,
     )  # fmt: skip
+    return search(asked, *cases(asked), progress=progress)
+
+
+def arguments(
+    model: Model, operator: Any, *, nfe: int, method: Any, noise: Any, data: Any, pairs: int, each: int, trials: int,
+    baseline_calls: int, baselines: Mapping[str, PosteriorSampler] | None, exact: bool, margin: float, time: float | None,
+    evaluations: int | None, seed: int, batch: int, against: str | None = None,
+) -> Asked:  # fmt: skip
+    """The checked arguments of `tune_posterior`; raises InputError as it does. `against` is the only baseline, by its name."""
+    model, nfe, seed = as_model(model), as_count(nfe, "nfe", 2), as_count(seed, "seed", 0)
+    pairs, each = as_count(pairs, "pairs", LEAST_PAIRS), as_count(each, "each", LEAST_EACH)
+    trials, baseline_calls = as_count(trials, "trials", LEAST_TRIALS), as_count(baseline_calls, "baseline_calls", 2)
+    measured = as_operator(operator, model.shape)
+    one = None if method is None else sampler_of(method)
+    methods = fitting(measured) if one is None else {name_of("tasks", one): one}
+    others = fitting(measured) if baselines is None else dict(baselines)
+    if against is not None:
+        others = {against: sampler_of(against)}
+    for name, listed in {**methods, **others}.items():
+        if listed.linear and not isinstance(measured, Linear):
+            raise InputError(f"method {name!r} needs a linear operator")
+    own = 0 if data is not None or (model.exact is not None and model.classes is None) else FINE
+    finalists = min(FINALISTS, len(methods))
+    variants = VARIANTS * min(FINALISTS, len(others)) if baselines is None else 0
+    effort = Effort(nfe, pairs, each, trials, len(methods), finalists, len(others), variants, baseline_calls, own)
+    notes: list[str] = []
+    bounds = {f"evaluations of {evaluations}": as_count_or_none(evaluations, "evaluations")}
+    seconds = as_number_or_none(time, "time")
+    if seconds is not None:
+        bounds[f"a time of {seconds:g} s"] = int(seconds * timed_pace(model, None, batch) / DERIVATIVES)
+    for what, most in bounds.items():
+        if most is not None:
+            fewer = effort.within(most, what)
+            if fewer != effort:
+                notes.append(
+                    f"in {what}: {fewer.trials} candidates of a solver on {fewer.pairs} pairs; more makes it surer"
+                )
+            effort = fewer
+    return Asked(
+        model, measured, noise, methods, others, effort, seconds, margin, seed, batch, data,
+        exact and data is None and is_exact(model, measured), tuple(notes),
+    )  # fmt: skip
+
+
+def cases(asked: Asked) -> tuple[Case, Case]:
+    """The pairs of the search, and held-out ones."""
+    n = asked.effort.pairs
+    made = made_pairs(asked.model, asked.operator, asked.noise, 2 * n, asked.seed, asked.data, asked.exact)
+    first, second = (
+        Case(asked.model, asked.operator, asked.noise, made.part(rows), asked.effort.each, asked.seed + k, asked.batch)
+        for k, rows in enumerate((slice(n), slice(n, 2 * n)))
+    )
+    return first, second
+
+
+class _Scored:
+    """Scores on the search's pairs, of which a study keeps all, so that a search goes on where it was interrupted."""
+
+    def __init__(self, case: Case, study: Study, total: int, progress: Callable[[int, int], Any] | None) -> None:
+        self.case, self.study, self.total, self.progress = case, study, total, progress
+        self.done, self.known = 0, dict[str, list[Candidate]]()
+
+    def __call__(self, key: str, number: int, plan: Plan, method: PosteriorSampler) -> float:
+        """The mean score of the candidate of this number; infinite where its samples are not finite."""
+        kept = self.known.setdefault(key, self.study.candidates(key))
+        if number < len(kept):
+            error = kept[number].error
+        else:
+            error = float(self.case.scores(plan, method).mean())
+            self.study.add(Candidate(with_method(plan, method), error, key))
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+        return error if error < INFINITE else math.inf
+
+
+Found = tuple[float, Plan, PosteriorSampler]
+
+
+def search(
+    asked: Asked,
+    seen: Case,
+    held_out: Case,
+    study: Study | None = None,
+    progress: Callable[[int, int], Any] | None = None,
+) -> TunedPosterior:
+    """The search with checked arguments, on its pairs and its held-out ones."""
+    effort, model, deadline = asked.effort, asked.model, Deadline(asked.time)
+    scored = _Scored(seen, study or Study("posteriors"), effort.candidates, progress)
+
+    def usual(name: str, method: PosteriorSampler, calls: int) -> Found:
+        plan = method.usual(model, calls)
+        return scored(f"{name} at {calls}", 0, plan, method), plan, method
+
+    found = [usual(name, method, effort.nfe) for name, method in asked.methods.items()]
+    finalists = [method for *_, method in sorted(found, key=lambda entry: entry[0])[: effort.finalists]]
+    baselines = _baselines(asked, usual)
+    last = deadline.spent * effort.last / effort.first  # seconds of the comparison, as those so far tell
+
+    def late() -> bool:
+        return asked.time is not None and deadline.spent + last > asked.time
+
+    searched: list[Found] = []
+    for method in finalists:
+        for solver in SOLVERS:
+            searched += _descend(asked, PosteriorSpace(model, method, effort.nfe, solver), scored, late)
+    _, plan, method = min([*searched, *found], key=lambda entry: entry[0])
+    against = min(baselines, key=lambda name: baselines[name][0])
+    _, its_plan, best = baselines[against]
+    mine, its = held_out.samples(plan, method), held_out.samples(its_plan, best)
+    own, other = held_out.of_samples(mine), held_out.of_samples(its)
+    difference, baseline = student((own - other).tolist()), student(other.tolist())
+    named = plan.named(f"{name_of('tasks', method)} tuned, {plan.nfe} calls")
+    notes = asked.notes
+    if len(searched) < len(finalists) * len(SOLVERS) * effort.trials:
+        notes += (f"time was up after {len(searched)} candidates",)
+    return TunedPosterior(
+        with_method(named, method), method, DISTANCE if seen.pairs.posteriors else SCORE, student(own.tolist()), against, best,
+        baseline, effort.baseline_calls, difference, decided(difference, asked.margin * abs(baseline.value)),
+        tuple(score for score, *_ in searched), {name: entry[0] for name, entry in baselines.items()}, effort, notes, held_out,
+        (mine, its),
+    )  # fmt: skip
+
+
+def _baselines(asked: Asked, usual: Callable[[str, PosteriorSampler, int], Found]) -> dict[str, Found]:
+    """The methods on their usual plans of many calls, the best of them with further settings."""
+    calls = asked.effort.baseline_calls
+    found = {name: usual(name, method, calls) for name, method in asked.baselines.items()}
+    if asked.effort.variants:
+        for name in sorted(found, key=lambda name: found[name][0])[:FINALISTS]:
+            for more in _variants(asked.baselines[name]):
+                title = f"{name} {', '.join(f'{key} {value:.3g}' for key, value in settings_at(more).items())}"
+                found[title] = usual(title, more, calls)
+    return found
+
+
+def _variants(method: PosteriorSampler) -> Sequence[PosteriorSampler]:
+    """The method with its first setting a quarter and three quarters along its range."""
+    if not method.ranges:
+        return []
+    name, (low, high) = next(iter(method.ranges.items()))
+    kind = round if isinstance(low, int) and isinstance(high, int) else float
+    values = [kind(low * (high / low) ** share) for share in (0.25, 0.75)]
+    return [replace(method, **{name: value}) for value in values]  # type: ignore[type-var]
+
+
+def _descend(asked: Asked, space: PosteriorSpace, scored: _Scored, late: Callable[[], bool]) -> list[Found]:
+    """The candidates of one method and solver."""
+    key = f"{name_of('tasks', space.method)}/{space.solver}"
+    queried = queries(Bayesian().optimizer(space.start), asked.seed)
+    query = next(queried)
+    found: list[Found] = []
+    for k in range(asked.effort.trials):
+        if late() and k >= LEAST_TRIALS:
+            break
+        plan, settled = space.at(query.x)
+        score = scored(key, k, plan, settled)
+        found.append((score, plan, settled))
+        worst = max((each for each, *_ in found if math.isfinite(each)), default=1.0)
+        if k + 1 < asked.effort.trials:
+            query = queried.send(min(score, 10 * abs(worst)))
+    return found
+
+
+def with_method(plan: Plan, method: PosteriorSampler) -> Plan:
+    """The plan with the method that plays it, where a file can name that."""
+    return replace(plan, method=method_of(method)) if is_named(method) else plan
 
 
 def decided(difference: Interval, margin: float) -> Decision:
@@ -188,32 +328,3 @@ def decided(difference: Interval, margin: float) -> Decision:
     if difference.high <= margin:
         return "not worse"
     return "worse" if difference.low > 0 else "cannot tell"
-
-
-def _baselines(operator: Operator) -> dict[str, PosteriorSampler]:
-    """All methods that the operator allows, but for those that need an exact model."""
-    known = [part for part in parts("tasks") if part.role == "posterior sampler" and part.name != "exact-guidance"]
-    made: Sequence[tuple[str, PosteriorSampler]] = [(part.name, part.make()) for part in known]
-    return {name: each for name, each in made if not each.linear or isinstance(operator, Linear)}
-
-
-def _truth(model: Model, data: Any, n: int, seed: int) -> Tensor:
-    """N true samples, float32 on the CPU."""
-    given = as_data(data, model)
-    if given is not None:
-        if len(given) < n:
-            raise InputError(f"data holds {len(given)} samples; {n} are needed, half of them held out (fewer pairs=)")
-        rows = torch.randperm(len(given), generator=torch.Generator().manual_seed(seed))[:n]
-        return given[rows].cpu()
-    if model.exact is not None and model.classes is None:
-        return model.exact.sample(n, seed)[0].float().cpu()
-    noises = unit_noise(seed, Stream.CALIBRATION.numbers(n), model.shape, device=model.device)
-    return sample(model, reference_plan(model, FINE), noise=noises).cpu()
-
-
-def _measured(operator: Operator, x: Tensor, noise: float | Tensor, seed: int) -> Tensor:
-    """Measurements (n, *measured) of x, with noise."""
-    with torch.no_grad():
-        clean = operator(x)
-    e = unit_noise(seed, Stream.CALIBRATION.numbers(len(x)), operator.measured, Draw.PROBE())
-    return clean + torch.as_tensor(noise, dtype=torch.float32) * e

@@ -16,7 +16,7 @@ from fewer.guidance.cfg import passes_at
 from fewer.models.model import Model
 from fewer.noise import MOST
 from fewer.plan import Plan
-from fewer.plan.file import SCHEMA, digest
+from fewer.plan.file import PLAIN, digest
 from fewer.registry import find, parts
 from fewer.samplers import rows_for, standard
 from fewer.search.limit import Limit, limits
@@ -209,7 +209,7 @@ def identity(request: Request, model: Model, budget: Budget) -> dict[str, Any]:
     """Definition of the search of a budget: a study goes on with the same only."""
     defined: dict[str, Any] = {
         "model": model.hash, "nfe": budget.nfe, "seed": request.seed, "guidance": request.guidance,
-        "keep": sorted(request.keep), "noises": request.noises, "strategy": _described(request.strategy), "plan schema": SCHEMA,
+        "keep": sorted(request.keep), "noises": request.noises, "strategy": _described(request.strategy), "plan schema": PLAIN,
     }  # fmt: skip
     if budget.limit is not None:
         defined["limit"] = [budget.limit.unit, budget.limit.most]

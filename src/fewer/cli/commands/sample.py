@@ -13,6 +13,7 @@ from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
+from fewer.cli.measurement import Measured, Written, of_measurement
 from fewer.cli.progress import progress
 from fewer.errors import InputError
 
@@ -23,6 +24,8 @@ EXAMPLES = opt.examples(
     "fewer sample mixture16 --sigmas 36.9,8,2,0.5,0 --solver dpmpp-2m",
     "fewer sample digits --plan fewer-digits/plan.json --noise-share 0.1",
     "fewer sample digits --nfe 6 --uncertainty",
+    "fewer sample digits --plan fewer-digits-super-resolution/plan.json --measurement small.png",
+    "fewer sample digits --task inpaint,mask=known.png --measurement photo.png --noise 0.1 --nfe 50",
 )
 LISTED = 5  # of the least certain samples
 
@@ -73,6 +76,16 @@ def sample(
             metavar="PATH", help="Images that the network was trained on, for --uncertainty (default: samples)."
         ),
     ] = None,
+    measurement: Annotated[
+        Path | None,
+        opt.path_option(
+            metavar="FILE",
+            help="A measurement y = A(x) + noise, .npy or an image: samples of what x may be, their mean and spread are written.",
+        ),
+    ] = None,
+    task: opt.Task = None,
+    method: opt.Method = None,
+    noise: opt.Noise = None,
     out: Annotated[Path, opt.path_option(metavar="DIR", help="Folder for the samples.")] = Path("fewer-samples"),
     form: Annotated[
         opt.Format | None,
@@ -85,7 +98,20 @@ def sample(
     dry_run: opt.DryRun = False,
     json_file: opt.JsonFile = None,
 ) -> None:
-    """Draw samples and write them: 00000.png, .. and grid.png, or samples.npz of what is no image."""
+    """Draw samples and write them: 00000.png, .. and grid.png, or samples.npz of what is no image.
+
+    With --measurement they are samples of what has been measured, by a plan of fewer tune --task or --task and --method.
+    """
+    if measurement is not None:
+        of_measurement(
+            common, Measured(measurement, task, method, noise, plan, nfe, n, label), Written(out, form, force, dry_run, json_file),
+            {"--sigmas": sigmas, "--solver": solver, "--guidance": guidance, "--noise-share": noise_share, "--prompt": prompt,
+             "--brownian": brownian, "--uncertainty": uncertain, "--data": data},
+        )  # fmt: skip
+        return
+    for name, value in (("task", task), ("method", method), ("noise", noise)):
+        if value is not None:
+            raise InputError(f"--{name} is of a measurement: give --measurement FILE too")
     scale = opt.scale(guidance)
     if plan is not None and nfe is not None:
         raise InputError("--nfe goes with a standard plan; a plan file has its own")

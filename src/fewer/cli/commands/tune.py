@@ -15,6 +15,7 @@ from fewer.cli.interrupted import NOTHING, if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
 from fewer.cli.progress import progress
+from fewer.cli.task import Asked, Places, of_task
 from fewer.errors import InputError, one_line
 
 EXAMPLES = opt.examples(
@@ -25,6 +26,8 @@ EXAMPLES = opt.examples(
     "fewer tune digits --nfe 5 --playable-by dpmpp-2m",
     "fewer tune ./my-pipeline --match --prompts prompts.txt",
     "fewer tune digits --nfe 5 --resume --json results.json",
+    "fewer tune digits --task super-resolution --noise 0.1 --nfe 20",
+    "fewer tune digits --task inpaint,mask=known.png --method dps --nfe 20 --data my-images/",
 )
 
 
@@ -105,6 +108,16 @@ def tune(
             "postgresql://user@host/database or sqlite:///file.db.",
         ),
     ] = None,
+    task: opt.Task = None,
+    method: opt.Method = None,
+    noise: opt.Noise = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD[:CALLS]",
+            help="With --task: what the tuned method is compared with (default: the best of all methods, at 100 calls).",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in the out folder.")] = False,
     out: Annotated[
         Path | None,
@@ -114,7 +127,25 @@ def tune(
     dry_run: opt.DryRun = False,
     json_file: opt.JsonFile = None,
 ) -> None:
-    """Search a plan under a budget; writes plan.json, results.json, report.html and study.db."""
+    """Search a plan under a budget; writes plan.json, results.json, report.html and study.db.
+
+    With --task the plan is one for measurements, y = A(x) + noise, which fewer sample --measurement and fewer.solve play.
+    """
+    if task is not None:
+        of_task(
+            common, measures, Asked(task, method, noise, against, nfe, trials, time, evaluations),
+            Places(out, resume, force, dry_run, json_file),
+            {
+                "--match": match, "--macs": macs, "--ms": ms, "--keep": keep, "--playable-by": playable_by,
+                "--guidance": guidance, "--objective": objective != "paired", "--teacher": teacher,
+                "--strategy": strategy != "regression", "--start-from": start_from, "--workers": workers != "1",
+                "--study": study,
+            },
+        )  # fmt: skip
+        return
+    for name, value in (("method", method), ("noise", noise), ("against", against)):
+        if value is not None:
+            raise InputError(f"--{name} is of a plan for measurements: give --task too")
     calls, work, clock = None if nfe is None else opt.budgets(nfe), opt.amounts("macs", macs), opt.amounts("ms", ms)
     if calls is None and not match and work is None and clock is None:
         raise InputError("tune needs a budget: --nfe N, --nfe 4-8, --match, --macs X or --ms X")

@@ -12,25 +12,10 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError, foreign
-from fewer.functions import user_function
-from fewer.tasks.inverse.operators import (
-    Blur,
-    Identity,
-    Linear,
-    Matrix,
-    Operator,
-    SuperResolution,
-    compressed_sensing,
-    random_inpainting,
-)
+from fewer.functions import NAME, user_function
+from fewer.tasks.inverse.operators import Linear, Matrix, Operator
+from fewer.tasks.inverse.words import named_operator
 
-NAMED: dict[str, Callable[[tuple[int, ...]], Operator]] = {
-    "inpaint": random_inpainting,
-    "super-resolution": SuperResolution,
-    "deblur": Blur,
-    "compressed-sensing": compressed_sensing,
-    "denoise": Identity,
-}
 ROUNDING = 1e-4  # to which a function must keep sums to pass for linear, of float32 samples
 
 
@@ -124,9 +109,9 @@ def linear(function: Callable[[Tensor], Tensor], shape: Sequence[int], adjoint: 
 def as_operator(given: Any, shape: Sequence[int]) -> Operator:
     """The operator that a user means, for samples of this shape.
 
-    given  an operator (`fewer.tasks.inverse.operators`, or any object with shape, measured and a call); a matrix (m, d); the name
-           of one of `NAMED`, with its defaults; a function of x (n, *shape), or `module:function`; an object with `A`, as
-           deepinv's physics: linear where it has `A_adjoint` too
+    given  an operator (`fewer.tasks.inverse.operators`, or any object with shape, measured and a call); a matrix (m, d); words such
+           as `inpaint`, `super-resolution,factor=4` (`fewer.tasks.inverse.words`); a function of x (n, *shape); an object with `A`,
+           as deepinv's physics: linear where it has `A_adjoint` too; or `module:name` of one of the last two
 
     Raises InputError for everything else, for functions whose values do not fit, and for operators of samples of another shape.
     """
@@ -141,11 +126,11 @@ def as_operator(given: Any, shape: Sequence[int]) -> Operator:
 
 def _operator(given: Any, shape: tuple[int, ...]) -> Operator:
     if isinstance(given, str):
-        if given in NAMED:
-            return NAMED[given](shape)
-        if ":" not in given:
-            raise InputError(f"operator is {given[:80]!r}; expected {', '.join(NAMED)}, or package.module:function")
-        return Function(user_function(given, "operator"), shape, f"operator {given}")
+        if NAME.fullmatch(given) is None:
+            return named_operator(given, shape)
+        thing = user_function(given, "operator")
+        known = hasattr(thing, "A") or (hasattr(thing, "shape") and hasattr(thing, "measured"))
+        return _operator(thing, shape) if known else Function(thing, shape, f"operator {given}")
     if isinstance(given, Tensor):
         return Matrix(given, shape)
     if callable(getattr(given, "A", None)):

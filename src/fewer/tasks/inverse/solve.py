@@ -20,9 +20,10 @@ from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.noise import Draw, DrawNumber, Stream, unit_noise
 from fewer.plan import Plan
-from fewer.registry import ROLES, guarded, name_of, resolve
+from fewer.registry import guarded, name_of
 from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.given_operators import Function, as_operator
+from fewer.tasks.inverse.named import USUAL, sampler_of
 from fewer.tasks.inverse.operators import Divided, Linear, Operator
 from fewer.tasks.inverse.problem import Likelihood, Problem
 
@@ -73,7 +74,7 @@ def solve(
     y: Tensor,
     *,
     plan: Plan | int = CALLS,
-    method: str | PosteriorSampler = "mmps",
+    method: str | PosteriorSampler | None = None,
     noise: float | Tensor = 0.05,
     n: int = 16,
     seed: int = 0,
@@ -84,11 +85,11 @@ def solve(
     """Samples of p(x | y) for y = A(x) + noise e, e of unit variance, by a method of the role `posterior sampler`.
 
     operator  A: of `fewer.tasks.inverse.operators`, a matrix (m, d), a differentiable function of x (n, *shape) or its name
-              `module:function`, an object with `A` and `A_adjoint` as deepinv's physics, or one of inpaint, super-resolution,
-              deblur, compressed-sensing, denoise (see `as_operator`)
+              `module:function`, an object with `A` and `A_adjoint` as deepinv's physics, or words: inpaint, super-resolution,
+              deblur, compressed-sensing, denoise, with settings as in `super-resolution,factor=4` (see `as_operator`)
     y         a measurement, of the operator's shape, or B of them (B, ..), in the unit that A gives
     plan      whose levels and weights are the steps; or a number of calls, of the method's usual plan
-    method    its name, or an object of it with settings of one's own
+    method    its name, or an object of it with settings of one's own; by default the plan's, where it was tuned for one, else mmps
     noise     standard deviation of e's part in y, at least 0: one number, or a map that broadcasts to a measurement, then above 0
     n         samples a measurement
     seed      sample j of measurement b has the noise of `fewer.sample`'s sample b n + j of this seed, whatever the batch
@@ -101,10 +102,10 @@ def solve(
     of another shape or not finite, noise below 0, plans that do not fit or leave out blocks, and samples that are not finite.
     """
     model, n, seed = as_model(model), as_count(n, "n"), as_count(seed, "seed", 0)
-    solver = resolve("tasks", method)
-    if not _is_sampler(solver):
-        raise InputError(f"method {name_of('tasks', method)!r} is no posterior sampler: see fewer methods --room tasks")
-    name = name_of("tasks", method)
+    given_plan = as_plan(plan) if isinstance(plan, Plan | str | Path) else None
+    tuned = None if given_plan is None else given_plan.method
+    solver = sampler_of(method if method is not None else tuned or USUAL)
+    name = name_of("tasks", solver)
     measured = as_operator(operator, model.shape)
     if solver.linear and not isinstance(measured, Linear):
         raise InputError(
@@ -112,8 +113,7 @@ def solve(
         )
     measured, given, deviation, many = _measurements(measured, y, noise)
     with guarded("tasks", solver):
-        given_plan = isinstance(plan, Plan | str | Path)
-        table = as_plan(plan) if given_plan else solver.usual(model, as_count(plan, "plan"))
+        table = solver.usual(model, as_count(plan, "plan")) if given_plan is None else given_plan
     _check_plan(table, model)
     total = n * len(given)
     check_room(total, math.prod(model.shape), model.device)
@@ -151,10 +151,6 @@ def solve(
     misfit = float(left.double().square().mean()) / deviation**2 if deviation else math.inf
     shaped = samples.view(-1, n, *model.shape) if many else samples
     return Solved(shaped, int(many), name, table, misfit)
-
-
-def _is_sampler(solver: Any) -> bool:
-    return not ROLES["posterior sampler"].missing(solver)
 
 
 def _check_plan(plan: Plan, model: Model) -> None:
