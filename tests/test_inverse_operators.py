@@ -16,6 +16,7 @@ from fewer.errors import ForeignError
 from fewer.tasks.inverse import operators
 from fewer.tasks.inverse.given_operators import Function, as_operator, linear
 from fewer.tasks.inverse.operators import Blur, Divided, Identity, Inpainting, Linear, Matrix, SuperResolution
+from fewer.tasks.inverse.words import NAMED
 
 SHAPES = [(4,), (1, 4, 4), (3, 4, 6)]
 

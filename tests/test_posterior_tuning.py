@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewer import GaussianMixture, InputError, Model, standard
+from fewer.evaluate.posteriors import energy_scores
 from fewer.evaluate.statistics.interval import Interval
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.registry import parts
+from fewer.search.posterior_pairs import Case, made_pairs
 from fewer.search.posterior_space import PosteriorSpace
 from fewer.search.posteriors import decided, tune_posterior
 from fewer.tasks.inverse import PosteriorSampler
+from fewer.tasks.inverse.given_operators import as_operator
 from fewer.tasks.inverse.methods.diffpir import DiffPIR
 from fewer.tasks.inverse.methods.mmps import MMPS
 
@@ -67,7 +70,7 @@ def test_a_search_is_found_again_and_its_verdict_is_of_other_pairs() -> None:
     one, other = tuned(), tuned()
     assert one.plan.rows == other.plan.rows  # type: ignore[attr-defined]
     assert one.method == other.method  # type: ignore[attr-defined]
-    assert told[:8] == [(k + 1, 8) for k in range(8)]
+    assert told[:9] == [(k + 1, 9) for k in range(9)]  # diffpir as it is, two baselines, and three of each solver
     assert one.against == "mmps"  # type: ignore[attr-defined]
     assert one.plan.nfe == 4  # type: ignore[attr-defined]
     assert len(one.searched) == 6  # type: ignore[attr-defined]
@@ -114,11 +117,38 @@ def test_what_is_refused() -> None:
         ({"pairs": 3}, "pairs is 3"),
         ({"each": 1}, "each is 1"),
         ({"trials": 1}, "trials is 1"),
+        ({"time": 1e-9}, "too little"),
+        ({"evaluations": 100}, "too little"),
         ({"data": torch.zeros(4, 2)}, "data holds 4 samples; 96 are needed"),
-        ({"method": "nothing"}, "no 'nothing'"),
+        ({"method": "nothing"}, "methods for measurements are"),
         ({"operator": torch.ones(1, 3)}, "expected \\(m, 2\\)"),
         ({"noise": -1.0}, "at least 0"),
     ):
         operator = arguments.pop("operator", torch.ones(1, 2))  # type: ignore[attr-defined]
         with pytest.raises(InputError, match=word):
             tune_posterior(model(), operator, **{"nfe": 4, **arguments})  # type: ignore[arg-type]
+
+
+def test_scores_by_the_models_own_samples_order_samplers_as_distances_to_the_exact_posterior_do() -> None:
+    """Differences of energy scores are half those of energy distances, on average over pairs, which need no posterior."""
+    small, operator = model(), as_operator(torch.tensor([[1.0, 0.5]]), (2,))
+    pairs = made_pairs(small, operator, 0.3, 100, 1)
+    case = Case(small, operator, 0.3, pairs, 8, 1)
+    mine, its = case.samples(6, MMPS()), case.samples(6, DiffPIR(50.0))
+    exact = case.of_samples(mine) - case.of_samples(its)
+    scores = energy_scores(mine, pairs.x) - energy_scores(its, pairs.x)
+    assert exact.mean() < 0
+    assert abs(float((scores - exact / 2).mean())) < 4 * float((scores - exact / 2).std()) / 10
+
+
+def test_all_methods_that_can_are_tried_and_a_bound_on_evaluations_is_kept() -> None:
+    """Of a function without a derivative none of the methods for functions can."""
+    found = tune_posterior(
+        model(), torch.tensor([[1.0, 0.5]]), nfe=3, noise=0.3, trials=2, baseline_calls=4, evaluations=9000
+    )
+    assert found.effort.total <= 9000
+    assert found.effort.methods >= 7
+    assert found.plan.method is not None
+    assert len(found.searched) == 8  # two methods, two solvers, two candidates
+    with pytest.raises(InputError, match="no derivative"):
+        tune_posterior(model(), lambda x: x[:, :1].detach(), nfe=3, noise=0.3)

@@ -83,7 +83,7 @@ def test_results_have_the_keys_of_other_searches_and_the_report_says_how_to_play
     keys = "model seed budget cost quality reference baselines verdict versions evaluations seconds"
     assert set(keys.split()) <= results.keys()
     assert results["evaluations"] <= 8000
-    assert results["verdict"]["against"] == "pigdm at 6 calls" or "pigdm " in results["verdict"]["against"]
+    assert results["verdict"]["against"].startswith("pigdm ")
     own, verdict = results["quality"]["energy_distance"], results["verdict"]
     against = next(each for each in results["baselines"] if each["name"] == verdict["against"])
     apart = own["value"] - against["quality"]["energy_distance"]["value"]
@@ -140,7 +140,25 @@ def test_of_an_inpainting_the_whole_image_is_taken_and_unknown_places_play_no_pa
     assert run([*command.split(), "--format", "npy", "--out", "array"]) == 0
     x = np.load(folder / "array" / "samples.npy")
     assert np.abs(x[:, 0][:, np.eye(4) > 0] - 0.5).max() < 0.1
-    assert run("sample pm:small --task super-resolution --measurement white.png --nfe 4 -n 2 --out white".split()) == 0
+    assert (
+        run(
+            [
+                "sample",
+                "pm:small",
+                "--task",
+                "super-resolution",
+                "--measurement",
+                "white.png",
+                "--nfe",
+                "4",
+                "-n",
+                "2",
+                "--out",
+                "white",
+            ]
+        )
+        == 0
+    )
 
 
 def test_a_dry_run_says_what_it_takes_and_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +167,9 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(folder: Path, capsys: p
     said = capsys.readouterr().out
     assert "search" in said
     assert "derivatives" in said
-    assert run("sample pm:small --task denoise --measurement y.npy --dry-run".split()) == 2  # of another shape
+    assert (
+        run(["sample", "pm:small", "--task", "denoise", "--measurement", "y.npy", "--dry-run"]) == 2
+    )  # of another shape
     assert sorted(folder.iterdir()) == before
 
 
@@ -161,13 +181,13 @@ REFUSED = {
     "tune pm:small --task inpaint,share=2 --nfe 4": "share is 2",
     "tune pm:small --task inpaint,share=0.5,mask=mask.png --nfe 4": "one of them",
     "tune pm:small --task inpaint,mask=white.png --nfe 4": "2 x 2",
-    "tune pm:small --task super-resolution,factor=3 --nfe 4": "factor",
+    "tune pm:small --task super-resolution,factor=3 --nfe 4": "by 3 needs sizes",
     "tune pm:small --task pm:absent --nfe 4": "absent",
     "tune pm:small --task pm:text --nfe 4 --method mmps --against dps": "returned str",
     "tune pm:small --task pm:corner --nfe 4 --method pigdm": "needs a linear operator",
     "tune pm:small --task pm:blind --nfe 4 --method mmps --against dps --evaluations 9000": "no derivative",
     "tune pm:small --task denoise --nfe 4 --method mmsp": "did you mean mmps",
-    "tune pm:small --task denoise --nfe 4 --method ddim": "tasks",
+    "tune pm:small --task denoise --nfe 4 --method ddim": "methods for measurements are",
     "tune pm:small --task denoise --nfe 4 --against dsp": "did you mean dps",
     "tune pm:small --task denoise --nfe 4 --against dps:x": "METHOD:CALLS",
     "tune pm:small --task denoise --nfe 4 --noise 0": "above 0",

@@ -73,9 +73,9 @@ def of_task(common: opt.Guided, measures: opt.Figures, asked: Asked, places: Pla
     from fewer.files import file_name
     from fewer.images import read_images
     from fewer.search.outfolder import check_folder
+    from fewer.search.posterior_arguments import BASELINE_CALLS, arguments
     from fewer.search.posterior_pairs import BATCH
     from fewer.search.posterior_results import tune_task
-    from fewer.search.posteriors import BASELINE_CALLS, arguments
     from fewer.search.study import STUDY
     from fewer.tasks.inverse.given_operators import as_operator
     from fewer.tasks.inverse.named import sampler_of

@@ -30,8 +30,9 @@ from fewer.report.html import write_page
 from fewer.report.task_words import task_summary
 from fewer.results import Results, Score
 from fewer.search.outfolder import BASELINE, earlier_plans, own_folder
+from fewer.search.posterior_arguments import Asked, cases
 from fewer.search.posterior_pairs import DISTANCE, SCORE, Case
-from fewer.search.posteriors import Asked, TunedPosterior, cases, search
+from fewer.search.posteriors import TunedPosterior, search
 from fewer.search.request import check_resumable
 from fewer.search.study import STUDY, Study
 from fewer.tasks.inverse.named import method_of

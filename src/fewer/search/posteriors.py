@@ -13,9 +13,6 @@ from typing import Any
 
 from torch import Tensor
 
-from fewer.arguments import as_count, as_count_or_none, as_model, as_number_or_none
-from fewer.errors import InputError
-from fewer.evaluate.cost.pace import timed_pace
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.jackknife import student
 from fewer.evaluate.statistics.paired import Decision
@@ -25,26 +22,14 @@ from fewer.registry import name_of
 from fewer.search.blackbox.bayesian import Bayesian
 from fewer.search.blackbox.optimizer import queries
 from fewer.search.deadline import Deadline
-from fewer.search.posterior_effort import (
-    DERIVATIVES,
-    FINALISTS,
-    LEAST_EACH,
-    LEAST_PAIRS,
-    LEAST_TRIALS,
-    SOLVERS,
-    VARIANTS,
-    Effort,
-)
-from fewer.search.posterior_pairs import BATCH, DISTANCE, FINE, SCORE, Case, is_exact, made_pairs
+from fewer.search.posterior_arguments import BASELINE_CALLS, Asked, arguments, cases
+from fewer.search.posterior_effort import FINALISTS, LEAST_TRIALS, SOLVERS, Effort
+from fewer.search.posterior_pairs import BATCH, DISTANCE, SCORE, Case
 from fewer.search.posterior_space import PosteriorSpace, settings_at
 from fewer.search.strategy import Candidate
 from fewer.search.study import INFINITE, Study
 from fewer.tasks.inverse import PosteriorSampler
-from fewer.tasks.inverse.given_operators import as_operator
-from fewer.tasks.inverse.named import fitting, is_named, method_of, sampler_of
-from fewer.tasks.inverse.operators import Linear, Operator
-
-BASELINE_CALLS = 100
+from fewer.tasks.inverse.named import is_named, method_of
 
 
 @dataclass(frozen=True)
@@ -91,25 +76,6 @@ class TunedPosterior:
         return self.decision in ("better", "not worse")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The checked arguments of a search."""
-
-    model: Model
-    operator: Operator
-    noise: float | Tensor
-    methods: Mapping[str, PosteriorSampler]
-    baselines: Mapping[str, PosteriorSampler]
-    effort: Effort
-    time: float | None
-    margin: float
-    seed: int
-    batch: int
-    data: Any
-    exact: bool
-    notes: tuple[str, ...] = ()
-
-
 def tune_posterior(
     model: Model,
     operator: Any,
@@ -153,58 +119,6 @@ def tune_posterior(
         seed=seed, batch=batch,
     )  # fmt: skip
     return search(asked, *cases(asked), progress=progress)
-
-
-def arguments(
-    model: Model, operator: Any, *, nfe: int, method: Any, noise: Any, data: Any, pairs: int, each: int, trials: int,
-    baseline_calls: int, baselines: Mapping[str, PosteriorSampler] | None, exact: bool, margin: float, time: float | None,
-    evaluations: int | None, seed: int, batch: int, against: str | None = None,
-) -> Asked:  # fmt: skip
-    """The checked arguments of `tune_posterior`; raises InputError as it does. `against` is the only baseline, by its name."""
-    model, nfe, seed = as_model(model), as_count(nfe, "nfe", 2), as_count(seed, "seed", 0)
-    pairs, each = as_count(pairs, "pairs", LEAST_PAIRS), as_count(each, "each", LEAST_EACH)
-    trials, baseline_calls = as_count(trials, "trials", LEAST_TRIALS), as_count(baseline_calls, "baseline_calls", 2)
-    measured = as_operator(operator, model.shape)
-    one = None if method is None else sampler_of(method)
-    methods = fitting(measured) if one is None else {name_of("tasks", one): one}
-    others = fitting(measured) if baselines is None else dict(baselines)
-    if against is not None:
-        others = {against: sampler_of(against)}
-    for name, listed in {**methods, **others}.items():
-        if listed.linear and not isinstance(measured, Linear):
-            raise InputError(f"method {name!r} needs a linear operator")
-    own = 0 if data is not None or (model.exact is not None and model.classes is None) else FINE
-    finalists = min(FINALISTS, len(methods))
-    variants = VARIANTS * min(FINALISTS, len(others)) if baselines is None else 0
-    effort = Effort(nfe, pairs, each, trials, len(methods), finalists, len(others), variants, baseline_calls, own)
-    notes: list[str] = []
-    bounds = {f"evaluations of {evaluations}": as_count_or_none(evaluations, "evaluations")}
-    seconds = as_number_or_none(time, "time")
-    if seconds is not None:
-        bounds[f"a time of {seconds:g} s"] = int(seconds * timed_pace(model, None, batch) / DERIVATIVES)
-    for what, most in bounds.items():
-        if most is not None:
-            fewer = effort.within(most, what)
-            if fewer != effort:
-                notes.append(
-                    f"in {what}: {fewer.trials} candidates of a solver on {fewer.pairs} pairs; more makes it surer"
-                )
-            effort = fewer
-    return Asked(
-        model, measured, noise, methods, others, effort, seconds, margin, seed, batch, data,
-        exact and data is None and is_exact(model, measured), tuple(notes),
-    )  # fmt: skip
-
-
-def cases(asked: Asked) -> tuple[Case, Case]:
-    """The pairs of the search, and held-out ones."""
-    n = asked.effort.pairs
-    made = made_pairs(asked.model, asked.operator, asked.noise, 2 * n, asked.seed, asked.data, asked.exact)
-    first, second = (
-        Case(asked.model, asked.operator, asked.noise, made.part(rows), asked.effort.each, asked.seed + k, asked.batch)
-        for k, rows in enumerate((slice(n), slice(n, 2 * n)))
-    )
-    return first, second
 
 
 class _Scored:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewer.errors import InputError, foreign
+from fewer.errors import ForeignError, InputError, foreign
 from fewer.functions import NAME, user_function
 from fewer.tasks.inverse.operators import Linear, Matrix, Operator
 from fewer.tasks.inverse.words import named_operator
@@ -57,6 +57,16 @@ class LinearFunction(Linear):
     function: Function
     transposed: Callable[[Tensor], Tensor] | None = None
 
+    @cached_property
+    def finest(self) -> torch.dtype:  # type: ignore[override]
+        """The finest numbers that it takes: float32 where it has weights of these, as deepinv's physics have."""
+        try:
+            with torch.no_grad():
+                self(torch.zeros(1, *self.shape, dtype=torch.float64))
+        except ForeignError:
+            return torch.float32
+        return torch.float64
+
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         """Of one sample."""
@@ -68,7 +78,7 @@ class LinearFunction(Linear):
         return self.function.measured
 
     def __call__(self, x: Tensor) -> Tensor:
-        """A x; a function of float32 alone is given that."""
+        """A x."""
         return self.function(x)
 
     def adjoint(self, y: Tensor) -> Tensor:

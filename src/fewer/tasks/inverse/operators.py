@@ -47,6 +47,11 @@ class Linear(ABC):
     shape: tuple[int, ...]
 
     @property
+    def finest(self) -> torch.dtype:
+        """The finest numbers that it takes."""
+        return torch.float64
+
+    @property
     @abstractmethod
     def measured(self) -> tuple[int, ...]:
         """Of the measurement of one sample."""
@@ -63,10 +68,10 @@ class Linear(ABC):
     def matrix(self) -> Tensor:
         """A as a matrix (m, d), float64 on the CPU: what it makes of every unit vector."""
         d = math.prod(self.shape)
-        return self(torch.eye(d, dtype=torch.float64).view(d, *self.shape)).flatten(1).T.contiguous()
+        return self(torch.eye(d, dtype=self.finest).view(d, *self.shape)).flatten(1).T.double().contiguous()
 
     @cached_property
-    def _spectrum(self) -> tuple[Tensor, Tensor]:
+    def spectrum(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues (m,) and eigenvectors (m, m) of A A'."""
         values, vectors = torch.linalg.eigh(self.matrix @ self.matrix.T)
         return values.clamp_min(0), vectors
@@ -82,7 +87,7 @@ class Linear(ABC):
                 return scale * self(self.adjoint(v)) + variance * v
 
             return conjugate_gradients(seen, b, ITERATIONS, TOLERANCE)
-        values, vectors = self._spectrum
+        values, vectors = self.spectrum
         weights = scale * values + variance
         least = torch.finfo(b.dtype).eps * weights.max()
         inverse = torch.where(weights > least, 1 / weights, 0.0).to(b)
