@@ -34,10 +34,10 @@ METHODS: Mapping[str, Sequence[Mapping[str, float]]] = {
     "pigdm": [{"variance": 0.3}, {"variance": 1.0}],
     "diffpir": [{"weight": 1.0}, {"weight": 3.0}, {"weight": 8.0}],
     "dps": [{"strength": 0.1}, {"strength": 0.3}, {"strength": 1.0}, {"strength": 3.0}],
+    "lanpaint": [{"inner": 1}, {"inner": 2}, {"inner": 5}, {"inner": 10}],
     "split-gibbs": [{"inner": 2}, {"inner": 5}, {"inner": 10}],
     "red-diff": [{"weight": 0.25}, {"weight": 1.0}, {"weight": 4.0}],
 }
-DERIVATIVES: Mapping[str, str] = {"mmps": "iterations + 1", "tmpd": "2", "pigdm": "1", "dps": "1"}
 CALLS = (20, 100, 50, 200)  # in the order in which they are measured
 MEASUREMENTS, EACH = {2: 32, 16: 32, 768: 8}, 32
 CHOICE_MEASUREMENTS, CHOICE_EACH = 40, 6

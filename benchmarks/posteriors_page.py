@@ -11,7 +11,7 @@ from fewer.claims.tasks.posterior_beds import NOISE, PROBLEMS
 
 COLOURS = {  # after Okabe & Ito 2008; grey for what no user has
     "exact-guidance": "#808080", "mmps": "#0072b2", "tmpd": "#56b4e9", "pigdm": "#009e73", "diffpir": "#e69f00", "dps": "#d55e00",
-    "split-gibbs": "#cc79a7", "red-diff": "#b2a000",
+    "split-gibbs": "#cc79a7", "red-diff": "#b2a000", "lanpaint": "#000099",
 }  # fmt: skip
 DERIVATIVES = {"mmps": "1 + its iterations (2 or 4)", "tmpd": "2", "pigdm": "1", "dps": "1"}
 NEUTRAL = "#808080"  # legible on white and on black
@@ -179,9 +179,19 @@ found.mean, found.spread  # the best guess, and the standard deviation of each p
 found.misfit  # near 1 where samples explain y as well as its noise allows
 ```
 
-The operator is one of `fewer.tasks.inverse.operators`, a matrix, any differentiable function of x or its name `module:function`, or
-an object with `A` and `A_adjoint`, as deepinv's physics have them. The noise is a number or a map of standard deviations. What a
-method cannot do is refused in a line: `pigdm`, `diffpir` and `split-gibbs` need a linear operator.
+The operator is one of `fewer.tasks.inverse.operators`, words (`"inpaint,mask=known.png"`, `"super-resolution,factor=4"`,
+`"deblur,width=2"`, `"compressed-sensing"`, `"denoise"`), a matrix, any differentiable function of x or its name `module:function`,
+or an object with `A` and `A_adjoint`, as deepinv's physics are. The noise is a number or a map of standard deviations. What a
+method cannot do is refused in a line: `pigdm`, `diffpir`, `lanpaint` and `split-gibbs` need a linear operator.
+
+From the command line, with a measurement in a file (`.npy`, or an image):
+
+```sh
+fewer tune digits --task super-resolution --noise 0.1 --nfe 20
+fewer sample digits --plan fewer-digits-super-resolution/plan.json --measurement small.png -n 16 --out found
+```
+
+which writes samples, and their mean and spread in `posterior.npz` (and side by side in `posterior.png`).
 
 ## What was measured
 
@@ -217,8 +227,8 @@ and a derivative costs about two calls' time and keeps the network's activations
 - `dps` needs a strength of its own for every problem and number of calls, and many calls: at 20 most of its samples lie outside of
   the densest part of the posterior, and at 100 it is among the nearest in inpainting, super-resolution and compressed sensing, but
   far off in a blur and in denoising.
-- `split-gibbs` and `diffpir` take no derivative, so that a call costs a third to a ninth of the others'. `split-gibbs` is the one
-  that gains most from calls; at few calls it has not arrived.
+- `lanpaint`, `split-gibbs` and `diffpir` take no derivative, so that a call costs a third to a ninth of the others'. They gain most
+  from calls; at few calls the first two have not arrived.
 - `pigdm` is safe in between. `tmpd` fails where measured values depend on each other, as in a blur. `red-diff` finds one point: its
   spread says nothing.
 - The marginals of a wrong sampler may still hold the truth as often as they should, and a narrow one may lie in the densest part of
@@ -226,10 +236,12 @@ and a derivative costs about two calls' time and keeps the network's activations
 
 ## Tuned for few calls
 
-`fewer.search.posteriors.tune_posterior` moves the levels, the solver, the share of fresh noise and the method's own strength under
-a budget of calls. It compares candidates by the energy score of pairs of true samples and measurements, of your data or the model's
-own samples, so that no exact posterior is needed; its verdict compares the best one with the best method at 100 calls on pairs that
-the search did not see, and does not recommend it where it is worse:
+`fewer tune MODEL --task ..` and `fewer.search.posteriors.tune_posterior` move the levels, the solver, the share of fresh noise and
+the method's own settings under a budget of calls. Candidates are compared by the energy score on pairs of true samples and
+measurements, of your data (`--data`) or the model's own samples: such pairs are exact draws of the joint law, so that the score is
+least for the posterior itself, which nobody needs to know (of mixtures it is known, and the distance to it is taken). Without
+`--method` all are candidates. The verdict compares the best one with the best method at 100 calls, or with `--against dps:200`, on
+pairs that the search did not see, and does not recommend it where it is worse, or not shown to be as good:
 
 ```python
 from fewer.search.posteriors import tune_posterior
@@ -240,7 +252,8 @@ found = fewer.solve(model, operator, y, plan=tuned.plan, method=tuned.method, no
 ```
 
 (The numbers here are for a quick look; the defaults search longer.) What 20 tuned calls are worth against the best method at 100 is
-said by the claims `mmps/tuned-..` in the [evidence](evidence.md).
+said by the claims `mmps/tuned-..` in the [evidence](evidence.md). The plan's file has the method, its settings and the measurement
+that it is for: `fewer.solve(model, operator, y, plan="plan.json")` plays it by them.
 
 ## Figures
 

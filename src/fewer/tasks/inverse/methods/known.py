@@ -1,8 +1,8 @@
 """What a linear measurement knows of a sample: coordinates along orthonormal directions, each with a noise of its own.
 
 A = U L^(1/2) B with orthonormal rows of B: c = B x is seen as U' y / L^(1/2), under noise of deviation n = noise / L^(1/2). A
-process of diffusion adds as much up to the level s = n, so that with X = x + s eps, s > n, the coordinate of X is
-N(seen, s^2 - n^2).
+process of diffusion adds as much up to the level s = n: with X = x + s eps, the coordinate of X is N(seen, s^2 - n^2) above that
+level, and below it seen is N(coordinate of X, n^2 - s^2); both are exact.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Known:
         return self.noise < s
 
     def apart(self, s: float) -> Tensor:
-        """(s^2 - n^2) (k,) where the level is above a coordinate's noise, else s^2, at least a millionth of that."""
-        return torch.where(self.above(s), (s**2 - self.noise**2).clamp_min(1e-6 * s**2), s**2)
+        """|s^2 - n^2| (k,), at least a millionth of s^2."""
+        return (s**2 - self.noise**2).abs().clamp_min(1e-6 * s**2)
 
     def noisy(self, x: Tensor, s: float, own: Tensor) -> Tensor:
         """X with the seen coordinates at a level, under unit noise `own` (n, k); those below their noise stay."""
@@ -73,13 +73,18 @@ class Known:
         return self.put(x, torch.where(self._at(c, s), self.seen + self.apart(s).sqrt().to(c) * own, c))
 
     def stiffness(self, s: float, guidance: float) -> Tensor:
-        """By which the score of a coordinate falls (k,)."""
-        return torch.where(self.above(s), 1 + guidance, 1.0) / self.apart(s)
+        """By which the score of a coordinate falls (k,), its data prediction held."""
+        apart = self.apart(s)
+        return torch.where(self.above(s), (1 + guidance) / apart, 1 / s**2 + 1 / apart)
 
     def pull(self, c: Tensor, data: Tensor, s: float, guidance: float) -> Tensor:
-        """The score plus stiffness times c, where the data prediction has the coordinates `data`."""
-        led = (1 + guidance) * self.seen / self.apart(s).to(c) + guidance * (c - data) / s**2
-        return torch.where(self._at(c, s), led, data / s**2)
+        """The score plus stiffness times c, where the data prediction has the coordinates `data`.
+
+        Above a coordinate's noise the score is that of N(seen, s^2 - n^2), led by the model's; below, the posterior's own.
+        """
+        seen = self.seen / self.apart(s).to(c)
+        led = (1 + guidance) * seen + guidance * (c - data) / s**2
+        return torch.where(self._at(c, s), led, data / s**2 + seen)
 
     def step(self, x: Tensor, data: Tensor, s: float, to: float) -> Tensor:
         """DDIM from level s to a lower one; a coordinate that is still known there is left to `noisy`, one that was known above

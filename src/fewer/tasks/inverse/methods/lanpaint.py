@@ -47,8 +47,9 @@ class LanPaint:
 
     The paper is on inpainting without noise, n = 0. Of any linear A the known values are here coordinates of x along the singular
     vectors of A, and noise of deviation n in such a coordinate is what the process itself has at s = n: above that level the
-    coordinate is known as N(y, s^2 - n^2), which is exact, and below it is denoised with the others. No derivative is taken. Raises
-    InputError for plans whose levels do not fall, for rows under guidance, and for over 1024 measured values that are not pixels.
+    coordinate is known as N(y, s^2 - n^2), and below it its score is the posterior's, (D - X) / s^2 + (y - X) / (n^2 - s^2), and the
+    step is the model's own; all of that is exact. No derivative is taken. Raises InputError for plans whose levels do not fall, for
+    rows under guidance, and for over 1024 measured values that are not pixels.
     """
 
     inner: int = 5
