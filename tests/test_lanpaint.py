@@ -53,17 +53,17 @@ def test_known_coordinates_are_orthonormal_and_say_what_was_measured(operator: S
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
 def test_of_a_gaussian_its_samples_have_the_mean_and_spread_of_the_posterior(noise: float) -> None:
-    """To what its steps leave: a tenth of the posterior's deviation, of 600 samples, whose mean has 0.04 of it."""
+    """To what 20 levels of five steps leave: a third of the posterior's deviation and covariance, where 150 samples leave a tenth."""
     prior = GaussianMixture.random((4,), 1, seed=2)
     operator = Inpainting(torch.tensor([True, False, True, False]))
     y = torch.tensor([0.5, -0.5])
     mean, covariance = moments(LinearPosterior(prior, operator.matrix, noise).given(y))
     found = solve(
-        Model.from_mixture(prior, VP), operator, y, plan=200, method=LanPaint(), noise=noise, n=600, batch=600
+        Model.from_mixture(prior, VP), operator, y, plan=120, method=LanPaint(), noise=noise, n=150, batch=150
     )
     size = covariance.trace().sqrt()
-    assert float((found.mean.double() - mean).norm() / size) < 0.2
-    assert float((torch.cov(found.samples.double().T) - covariance).norm() / covariance.norm()) < 0.25
+    assert float((found.mean.double() - mean).norm() / size) < 1 / 3
+    assert float((torch.cov(found.samples.double().T) - covariance).norm() / covariance.norm()) < 1 / 3
 
 
 def test_what_is_refused() -> None:

@@ -47,9 +47,11 @@ class LanPaint:
 
     The paper is on inpainting without noise, n = 0. Of any linear A the known values are here coordinates of x along the singular
     vectors of A, and noise of deviation n in such a coordinate is what the process itself has at s = n: above that level the
-    coordinate is known as N(y, s^2 - n^2), and below it its score is the posterior's, (D - X) / s^2 + (y - X) / (n^2 - s^2), and the
-    step is the model's own; all of that is exact. No derivative is taken. Raises InputError for plans whose levels do not fall, for
-    rows under guidance, and for over 1024 measured values that are not pixels.
+    coordinate is known as N(y, s^2 - n^2), and below it its score is the posterior's, (D - X) / s^2 + (y - X) / (n^2 - s^2), and
+    the step is the model's own; all of that is exact. No derivative is taken.
+
+    Raises InputError for plans whose levels do not fall, for rows under guidance, and for over 1024 measured values that are not
+    pixels.
     """
 
     inner: int = 5
@@ -98,8 +100,9 @@ class LanPaint:
         def moved(x: Tensor, v: Tensor, pull: Tensor, time: float, number: int) -> tuple[Tensor, Tensor]:
             """The exact motion under score = pull - stiffness x, with fresh noise."""
             noise = [problem.unit(Draw.MOVE(2 * number + k), problem.model.shape) for k in range(2)]
-            new = unknown.moved(x, v, pull, time, *noise)
-            exact = seen.moved(*map(known.coordinates, (x, v, pull)), time, *map(known.coordinates, noise))
+            new = unknown.moved(x, v, pull, time, noise[0], noise[1])
+            c = [known.coordinates(each) for each in (x, v, pull, *noise)]
+            exact = seen.moved(c[0], c[1], c[2], time, c[3], c[4])
             return known.put(new[0], exact[0]), known.put(new[1], exact[1])
 
         def pull(x: Tensor) -> Tensor:
