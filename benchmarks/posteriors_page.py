@@ -246,9 +246,9 @@ pairs that the search did not see, and does not recommend it where it is worse, 
 ```python
 from fewer.search.posteriors import tune_posterior
 
-tuned = tune_posterior(model, operator, nfe=6, noise=0.1, pairs=8, each=2, trials=2, baseline_calls=10)
+tuned = tune_posterior(model, operator, nfe=6, method="mmps", noise=0.1, pairs=8, each=2, trials=2, baseline_calls=10)
 print(tuned.decision, tuned.recommended, tuned.difference)
-found = fewer.solve(model, operator, y, plan=tuned.plan, method=tuned.method, noise=0.1)
+found = fewer.solve(model, operator, y, plan=tuned.plan, noise=0.1)  # by tuned.method, which the plan has
 ```
 
 (The numbers here are for a quick look; the defaults search longer.) What 20 tuned calls are worth against the best method at 100 is

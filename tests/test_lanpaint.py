@@ -53,7 +53,7 @@ def test_known_coordinates_are_orthonormal_and_say_what_was_measured(operator: S
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
 def test_of_a_gaussian_its_samples_have_the_mean_and_spread_of_the_posterior(noise: float) -> None:
-    """To what 20 levels of five steps leave: a third of the posterior's deviation and covariance, where 150 samples leave a tenth."""
+    """To a third of its deviation and covariance: so much 20 levels of five steps leave, and 150 samples a tenth."""
     prior = GaussianMixture.random((4,), 1, seed=2)
     operator = Inpainting(torch.tensor([True, False, True, False]))
     y = torch.tensor([0.5, -0.5])

@@ -16,9 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fewer import GaussianMixture, Model, solve
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
+from fewer.models.schedules import Flow
 from fewer.plan import Plan, Row, Start
+from fewer.plan.difference import differences
+from fewer.plan.method import Method
 from fewer.registry import find, parts
 from fewer.solvers import compile_plan
 from fewer.solvers.trace import Level
@@ -286,3 +290,28 @@ def test_from_level_says_when_it_cannot() -> None:
     across = Plan(Start(0.5, 0.5), (Row(0.5, {0: -0.3}, t=5.0), Row(0.2, {1: -0.2}, {0: 0.1, 1: 0.9}, t=2.0)))
     with pytest.raises(InputError, match="names states before level"):
         across.from_level(0.3)
+
+
+def test_a_method_is_kept_and_files_of_plans_without_one_are_as_before(tmp_path: Path) -> None:
+    plain = Plan(Start(1.0, 1.0), (Row(1.0, {0: -1.0}),))
+    method = Method("mmps", {"iterations": 3, "strength": 1.5}, "super-resolution,factor=4", 0.1)
+    tuned = replace(plain, method=method)
+    assert Plan.load(tuned.save(tmp_path / "tuned.json")).method == method
+    assert Plan.load(plain.save(tmp_path / "plain.json")).method is None
+    contents = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("plain", "tuned")]
+    assert [content["schema"] for content in contents] == [4, 5]
+    assert [change.where for change in differences(plain, tuned)] == ["plan"]
+    for wrong in (
+        5,
+        {},
+        {"name": "mmps", "settings": {"a": [1]}},
+        {"name": "mmps", "noise": -1},
+        {"name": "mmps", "more": 1},
+    ):
+        (tmp_path / "wrong.json").write_text(json.dumps(contents[1] | {"method": wrong}))
+        with pytest.raises(InputError, match="method"):
+            Plan.load(tmp_path / "wrong.json")
+    for unknown, says in (("mmsp", "did you mean mmps"), ("dps", "strenth")):
+        found = replace(plain, method=Method(unknown, {"strenth": 1.0}))
+        with pytest.raises(InputError, match=says):
+            solve(Model.from_mixture(GaussianMixture.random(2, 1), Flow()), torch.eye(2), torch.zeros(2), plan=found)
