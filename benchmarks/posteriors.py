@@ -124,7 +124,7 @@ def main() -> None:
     if given.out:
         measure(given.out, *(((2,), (20,)) if given.quick else (given.dims, CALLS)))
     if given.draw:
-        write_page(read(given.draw), given.page)
+        write_page(read(given.draw), given.page, given.draw.with_name("posteriors-digits.json"))
 
 
 if __name__ == "__main__":

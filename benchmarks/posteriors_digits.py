@@ -95,12 +95,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--calls", type=int, nargs="+", default=list(CALLS))
+    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
     parser.add_argument("--images", type=int, default=IMAGES)
     given = parser.parse_args()
     torch.set_num_threads(1)
     known: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {}
     for calls in given.calls:
-        for name in PROBLEMS:
+        for name in given.problems:
             bed = Bed(name, given.images)
             for method in METHODS:
                 key = f"{name}/{method}/{calls}"
