@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class Cell:
 
 def write_page(cells: Sequence[Cell], page: Path, digits: Path) -> None:
     """The page, with its picture beside it; `digits` is the file of what was measured on digits."""
-    svg = page.with_suffix(".svg")
+    cells, svg = whole(cells), page.with_suffix(".svg")
     draw(cells, svg)
     dims = sorted({cell.dim for cell in cells})
     tables = "\n\n".join(_tables([cell for cell in cells if cell.dim == dim], dim) for dim in dims)
@@ -54,6 +55,12 @@ def write_page(cells: Sequence[Cell], page: Path, digits: Path) -> None:
         digits=_digits(digits),
     )
     page.write_text(text)
+
+
+def whole(cells: Sequence[Cell]) -> list[Cell]:
+    """Those of dimensions and calls at which every method has been measured on every problem."""
+    counts = Counter((cell.dim, cell.calls) for cell in cells)
+    return [cell for cell in cells if counts[cell.dim, cell.calls] == len(PROBLEMS) * len(COLOURS)]
 
 
 def says(cells: Sequence[Cell]) -> str:

@@ -69,12 +69,12 @@ def of_task(common: opt.Guided, measures: opt.Figures, asked: Asked, places: Pla
     noise = noise_of(asked.noise)
     opt.writable(places.json_file, ("model", "budget", "verdict"))
     from fewer.cli.loading import load_model
+    from fewer.engine import MICRO_BATCH
     from fewer.evaluate.cost.pace import Forecast, batch_memory, timed_pace
     from fewer.files import file_name
     from fewer.images import read_images
     from fewer.search.outfolder import check_folder
     from fewer.search.posterior_arguments import BASELINE_CALLS, arguments
-    from fewer.search.posterior_pairs import BATCH
     from fewer.search.posterior_results import tune_task
     from fewer.search.study import STUDY
     from fewer.tasks.inverse.given_operators import as_operator
@@ -88,7 +88,7 @@ def of_task(common: opt.Guided, measures: opt.Figures, asked: Asked, places: Pla
     network, _ = load_model(common, None)
     operator = as_operator(asked.task, network.shape)
     data = None if measures.data is None else read_images(measures.data, network)
-    size = common.batch or BATCH
+    size = common.batch or MICRO_BATCH
     request = arguments(
         network, operator, nfe=calls, method=asked.method, noise=noise, data=data, pairs=_pairs(data), each=8,
         trials=asked.trials or 40, baseline_calls=baseline_calls, baselines=None, exact=True, margin=measures.margin,
