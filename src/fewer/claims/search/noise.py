@@ -155,7 +155,7 @@ ON_DIGITS = Bench(
     "energy distances to the digits in pixels; shares fitted by that on the features of their classifier",
 )  # fmt: skip
 ON_CIFAR = Bench(
-    8_000, 16, 128, 256, 32, by_many_steps, lambda: (ToMoments(),),
+    8_000, 16, 128, 1024, 32, by_many_steps, lambda: (ToMoments(),),
     "Frechet distances to CIFAR-10 on the features of its classifier; shares fitted by the energy distance in pixels to samples of "
     f"{FINE} calls",
 )  # fmt: skip
