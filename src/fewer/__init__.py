@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fewer.solvers.noise_share import with_noise
     from fewer.tasks.inverse.solve import solve
     from fewer.tasks.inversion import invert
+    from fewer.tasks.series.forecast import forecast
 
     __version__: str
 
@@ -48,6 +49,7 @@ _HOMES = {
     "apply": "fewer.integrations.apply",
     "compare": "fewer.evaluate.leaderboard",
     "compress": "fewer.compression.compress",
+    "forecast": "fewer.tasks.series.forecast",
     "from_diffusers": "fewer.integrations.probe",
     "from_sigmas": "fewer.sigmas",
     "invert": "fewer.tasks.inversion",
@@ -81,6 +83,7 @@ __all__ = [
     "apply",
     "compare",
     "compress",
+    "forecast",
     "from_diffusers",
     "from_sigmas",
     "invert",

@@ -1,0 +1,1 @@
+"""Claims of forecasts, on processes whose forecast laws are known."""
