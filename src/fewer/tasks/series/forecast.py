@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewer.arguments import as_count, as_count_or_none, as_model, as_tensor
+from fewer.arguments import as_count, as_count_or_none, as_model
 from fewer.errors import InputError
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.tasks.inverse import PosteriorSampler
-from fewer.tasks.inverse.operators import Inpainting
 from fewer.tasks.inverse.solve import solve
+from fewer.tasks.series.windows import axis_of, observed, pasts_of
 
 CALLS = 20  # of the usual plan
 NEXT = 1 << 40  # seeds of one block of a forecast and of the next lie so far apart
@@ -31,19 +31,14 @@ class Forecast:
     axis     the axis of the draws of a past: 0, or 1 of B pasts
     method   its name
     plan     that was played, once for each block of times
-    blocks   runs of the plan, one after the other, each given the times before
+    nfe      network evaluations a draw; derivatives through the network are not counted
     """
 
     samples: Tensor
     axis: int
     method: str
     plan: Plan
-    blocks: int
-
-    @property
-    def nfe(self) -> int:
-        """Network evaluations a draw; derivatives through the network are not counted."""
-        return self.plan.nfe * self.blocks
+    nfe: int
 
     @cached_property
     def mean(self) -> Tensor:
@@ -94,17 +89,15 @@ def forecast(
     `fewer.solve` refuses.
     """
     model, n, seed = as_model(model), as_count(n, "n"), as_count(seed, "seed", 0)
-    axis = _axis(model, time)
-    given, many = _past(model, past, axis)
+    axis = axis_of(model, time)
+    given, many = pasts_of(model, past, axis)
     length = given.shape[axis + 1]
     left = model.shape[axis] - length
     wanted = as_count_or_none(horizon, "horizon") or left
     blocks = -(-wanted // left)
     if blocks > 1 and model.classes is not None and model.empty_label is None and label is None:
         raise InputError(f"horizon {wanted} takes {blocks} blocks, each of one class of {model.name}: give its label")
-    mask = torch.zeros(model.shape, dtype=torch.bool)
-    mask.narrow(axis, 0, length).fill_(True)
-    operator, pasts = Inpainting(mask), len(given)
+    operator, pasts = observed(model, length, axis), len(given)
     drawn: list[Tensor] = []
     for block in range(blocks):
         each = n if block == 0 else 1
@@ -125,49 +118,4 @@ def forecast(
         given = known.narrow(axis + 1, known.shape[axis + 1] - length, length)
     samples = torch.cat(drawn, axis + 1).narrow(axis + 1, 0, wanted)
     shaped = samples.unflatten(0, (pasts, n)) if many else samples
-    return Forecast(shaped, int(many), found.method, found.plan, blocks)
-
-
-def observed(model: Model, times: int, axis: int = 0) -> Inpainting:
-    """The operator of the first `times` of a model's windows, for `fewer.solve` and for tuning (`tune_posterior`).
-
-    Raises InputError for as many times as the window has, or more.
-    """
-    axis, count = _axis(model, axis), as_count(times, "times")
-    if count >= model.shape[axis]:
-        raise InputError(f"times is {count}; windows of {model.name} have {model.shape[axis]}, which leaves none to forecast")
-    mask = torch.zeros(model.shape, dtype=torch.bool)
-    mask.narrow(axis, 0, count).fill_(True)
-    return Inpainting(mask)
-
-
-def _axis(model: Model, time: int) -> int:
-    if isinstance(time, bool) or time not in range(len(model.shape)):
-        raise InputError(f"time is {time!r}; windows of {model.name} are {tuple(model.shape)}, with axes from 0")
-    return time
-
-
-def _past(model: Model, past: Any, axis: int) -> tuple[Tensor, bool]:
-    """Pasts (B, .., p, ..) float32 on the CPU, and whether B of them were given."""
-    y = as_tensor(past, "past").detach().to("cpu", torch.float32)
-    shape = tuple(model.shape)
-    many = y.ndim == len(shape) + 1
-    y = y if many else y[None]
-    frame, own = (tuple(sizes[:axis]) + tuple(sizes[axis + 1 :]) for sizes in (shape, tuple(y.shape[1:])))
-    expected = f"({', '.join('times' if k == axis else str(size) for k, size in enumerate(shape))}{',' * (len(shape) == 1)})"
-    if y.ndim != len(shape) + 1 or frame != own or not y.numel():
-        raise InputError(
-            f"past has shape {tuple(past.shape) if isinstance(past, Tensor) else tuple(y.shape[1:])}; windows of {model.name} are "
-            f"{shape}: expected {expected}, or B of these"
-        )
-    if y.shape[axis + 1] >= shape[axis]:
-        raise InputError(
-            f"past has {y.shape[axis + 1]} times; windows of {model.name} have {shape[axis]}, of which some must be left to "
-            "forecast: give its last times only"
-        )
-    if not bool(y.isfinite().all()):
-        raise InputError(
-            f"past holds {int((~y.isfinite()).sum())} values that are not finite; for gaps use fewer.solve with an Inpainting of "
-            "what was observed"
-        )
-    return y, many
+    return Forecast(shaped, int(many), found.method, found.plan, blocks * found.nfe)

@@ -1,0 +1,80 @@
+"""Models of windows whose frames have noise levels of their own: what they are called with, and an exact one.
+
+The network of such a model is called as network(x, t, labels) with x (n, T, *frame) and a time t (n, T) for each frame. Everything
+else, its schedule and what it predicts, is as for any model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from fewer.errors import InputError
+from fewer.models.edge import called
+from fewer.models.linear_posterior import covariances
+from fewer.models.mixture import GaussianMixture
+from fewer.models.model import Model
+from fewer.models.reach import modules_of
+from fewer.models.schedules import Schedule
+
+KEPT = 512  # vectors of levels whose matrices are kept
+
+
+def frame_model(law: GaussianMixture, schedule: Schedule, name: str = "windows") -> Model:
+    """The exact model of windows (T, *frame) of a mixture without labels, each frame at its own level."""
+    exact = _ExactFrames(law.to("cpu", torch.float64))
+
+    def network(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        taus = schedule.tau(t[0].double().expand(law.shape[0]) if t.ndim == 1 else t[0].double())
+        scale = schedule.scale(taus).view(-1, *[1] * (x.ndim - 2))
+        return exact.data(x.double() / scale, taus).to(x)
+
+    return Model.from_denoiser(network, schedule, tuple(law.shape), "data", name=name, hash=f"frames of {name}", exact=law)
+
+
+def velocities(model: Model, x: Tensor, taus: Tensor, labels: Tensor | None = None) -> Tensor:
+    """U = eps - D (n, T, *frame) of frames at levels taus (T,), in the flow frame, by one network call.
+
+    Frames below the cleanest level that the network knows are told that level; u of frames at level 0 means nothing.
+    """
+    taus = taus.double().clamp_min(model.schedule.tau_min)
+    shape = (-1, *[1] * (x.ndim - 2))
+    c_in, p, q = (number.view(shape).to(x) for number in model.affine(taus))
+    times = model.schedule.time(taus).float().expand(len(x), -1)
+    f = called(model.network, model.name, modules_of(model.network), (c_in * x).to(model.dtype), times.contiguous(), labels)
+    if f.shape != x.shape:
+        raise InputError(f"the network of {model.name} returned shape {tuple(f.shape)} for an input of {tuple(x.shape)}")
+    return p * x + q * f.float()
+
+
+@dataclass(frozen=True, eq=False)
+class _ExactFrames:
+    """E[D | x] of x_k = (1 - tau_k) D_k + tau_k e_k: a linear measurement of the window, in closed form."""
+
+    law: GaussianMixture
+
+    def data(self, x: Tensor, taus: Tensor) -> Tensor:
+        """Of x (n, T, *frame) in float64."""
+        law, per = self.law, math.prod(self.law.shape[1:])
+        a = (1 - taus).repeat_interleave(per)
+        gains, roots, log_determinants = self._matrices(tuple(taus.tolist()))
+        away = x.flatten(1)[None] - (a * law.means)[:, None]  # (K, n, d)
+        white = torch.linalg.solve_triangular(roots, away.transpose(1, 2), upper=False)
+        joint = law.weights.log()[:, None] - white.square().sum(1) / 2 - log_determinants[:, None]
+        each = law.means[:, None] + away @ gains.transpose(1, 2)
+        return (torch.softmax(joint, 0)[..., None] * each).sum(0).view_as(x)
+
+    @lru_cache(maxsize=KEPT)  # noqa: B019: levels of a plan repeat from frame to frame
+    def _matrices(self, taus: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """C A S^-1 (K, d, d), the lower roots of S = A C A + R, and half their log determinants (K,)."""
+        per = math.prod(self.law.shape[1:])
+        tau = torch.tensor(taus, dtype=torch.float64).repeat_interleave(per)
+        c, a = covariances(self.law), 1 - tau
+        seen = a[:, None] * c * a + torch.diag(tau**2)
+        roots = torch.linalg.cholesky(seen)
+        gains = torch.cholesky_solve(a[:, None] * c, roots).transpose(1, 2)
+        return gains, roots, roots.diagonal(dim1=1, dim2=2).log().sum(1)
