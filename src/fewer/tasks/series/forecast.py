@@ -14,6 +14,7 @@ from fewer.arguments import as_count, as_count_or_none, as_model
 from fewer.errors import InputError
 from fewer.models.model import Model
 from fewer.plan import Plan
+from fewer.registry import part
 from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.solve import solve
 from fewer.tasks.series.windows import axis_of, observed, pasts_of
@@ -57,6 +58,12 @@ class Forecast:
         return self.samples.quantile(level, dim=self.axis)
 
 
+@part(
+    "forecast",
+    title="Forecasts by a model of windows, conditioned on the past by a posterior sampler on any plan",
+    source="this package",
+    role="procedure",
+)
 def forecast(
     model: Model,
     past: Any,
