@@ -40,6 +40,8 @@ class DYffusion:
     times         i_1, .., which need not be whole; by default 1, 2, .., h - 1
     cold          the rule above, or the naive one
     refined       whether times between are drawn again by I(x_0, x_h, j) at the end, as the paper does where accuracy counts
+    kept          whether a draw has one noise z for all of its interpolations; the paper's have fresh ones, so that a step of the cold
+                  rule adds the noise of two
     """
 
     forecaster: Forecaster
@@ -48,6 +50,7 @@ class DYffusion:
     times: Sequence[float] | None = None
     cold: bool = True
     refined: bool = True
+    kept: bool = False
 
     def __post_init__(self) -> None:
         whole("horizon", self.horizon)
@@ -80,7 +83,7 @@ class DYffusion:
             if time == 0:
                 return first
             z = unit_noise(seed, numbers, first.shape[1:], Draw.MOVE(count))
-            count += 1
+            count += not self.kept
             with foreign("the interpolator"):
                 return self.interpolator(first, end, time, z)
 
