@@ -3,8 +3,8 @@
     python -m benchmarks.forecasts --out benchmarks/results/forecasts.json      # minutes on one core
     python -m benchmarks.forecasts --draw benchmarks/results/forecasts.json     # docs/forecasts.svg and docs/forecasts.md
 
-The series are of three regimes that the past tells apart only in part (`fewer.claims.series.beds`), so that the law of what comes is a
-mixture that is known in closed form. Strengths and plans are chosen on windows of their own.
+The series are of three regimes that the past tells apart only in part (`fewer.claims.series.beds`), so that the law of
+what comes is a mixture that is known in closed form. Strengths and plans are chosen on windows of their own.
 """
 
 from __future__ import annotations
@@ -62,9 +62,15 @@ def forecasts() -> Iterator[tuple[str, int, Callable[[Tensor], Tensor]]]:
             model, observed(model, PAST), nfe=calls, method=MMPS(), noise=0.0, data=data, pairs=64, each=4, trials=16,
             baseline_calls=calls, baselines={"mmps": MMPS()}, seed=SEED,
         )  # fmt: skip
-        yield "tuned", calls, lambda pasts, it=found: forecast(  # type: ignore[misc]
-            model, pasts, plan=it.plan, method=it.method, n=DRAWS, seed=SEED, batch=4096
-        ).samples
+        yield (
+            "tuned",
+            calls,
+            lambda pasts, it=found: (
+                forecast(  # type: ignore[misc]
+                    model, pasts, plan=it.plan, method=it.method, n=DRAWS, seed=SEED, batch=4096
+                ).samples
+            ),
+        )
 
 
 def measure(out: Path) -> None:
@@ -95,7 +101,9 @@ def write_page(found: dict[str, Any], page: Path) -> None:
     for row in sorted(found["rows"], key=lambda row: (list(LOOKS).index(row["name"]), row["calls"])):
         figures = " | ".join(_entry(row[key]) for key in ("crps", "energy", "spread", "coverage"))
         lines.append(f"| {TITLES[row['name']]} | {row['calls'] or ''} | {figures} |")
-    page.write_text(PAGE.format(table="\n".join(lines), windows=WINDOWS, draws=DRAWS, training=TRAINING, times=LENGTH, past=PAST))
+    page.write_text(
+        PAGE.format(table="\n".join(lines), windows=WINDOWS, draws=DRAWS, training=TRAINING, times=LENGTH, past=PAST)
+    )
 
 
 def _entry(figure: dict[str, float | None]) -> str:
@@ -120,8 +128,13 @@ def draw_picture(found: dict[str, Any], svg: Path) -> None:
                 by_calls.axhline(own[0][1]["value"], color=colour, ls=line, lw=1.2, label=label)
             else:
                 values = [each["value"] for _, each in own]
-                reach = [[each["value"] - each["low"] for _, each in own], [each["high"] - each["value"] for _, each in own]]
-                by_calls.errorbar([n for n, _ in own], values, reach, color=colour, ls=line, marker="o", ms=3, lw=1.2, label=label)
+                reach = [
+                    [each["value"] - each["low"] for _, each in own],
+                    [each["high"] - each["value"] for _, each in own],
+                ]
+                by_calls.errorbar(
+                    [n for n, _ in own], values, reach, color=colour, ls=line, marker="o", ms=3, lw=1.2, label=label
+                )
             shown = rows.get((name, 0)) or rows.get((name, SHOWN))
             if shown:
                 times = range(1, len(shown["by_time"]) + 1)
@@ -152,8 +165,8 @@ def draw_picture(found: dict[str, Any], svg: Path) -> None:
 
 PAGE = """# Forecasts of series and fields
 
-You have a diffusion or flow model of whole windows of a series, (times, channels), or of fields, (times, height, width), and what was
-observed up to now. `fewer.forecast` draws what may come, p(future | past), at the calls that you allow:
+You have a diffusion or flow model of whole windows of a series, (times, channels), or of fields, (times, height,
+width), and what was observed up to now. `fewer.forecast` draws what may come, p(future | past), at the calls that you allow:
 
 ```python
 import torch
@@ -174,8 +187,8 @@ fewer.forecast(model, past[0], plan=5, n=50, horizon=20).samples  # beyond the w
 ```
 
 The past is a measurement of the window, so `method=` takes every [posterior sampler](inverse.md) and `plan=` every plan: steps and
-calls are tuned as any other. Models with channels first give `time=1`; what was observed with noise gives `noise=`. A past that leaves
-nothing to forecast, has gaps, or other channels than the model is refused in a line.
+calls are tuned as any other. Models with channels first give `time=1`; what was observed with noise gives `noise=`. A
+past that leaves nothing to forecast, has gaps, or other channels than the model is refused in a line.
 
 How good forecasts are is said by proper scores, of many pasts with what came true:
 
@@ -187,7 +200,8 @@ scores.p_value, scores.spread, scores.coverage[0.8]  # calibrated? spread over e
 
 ## What was measured
 
-{windows} series of three regimes (two oscillations and a slow wandering, which the past tells apart only in part), {past} times of which
+{windows} series of three regimes (two oscillations and a slow wandering, which the past tells apart only in part),
+{past} times of which
 are seen and {times} of which a window has. The true law of what comes is a mixture in closed form. {draws} draws each.
 
 ![CRPS by calls, by times ahead, and one forecast](forecasts.svg)
@@ -196,12 +210,13 @@ are seen and {times} of which a window has. The true law of what comes is a mixt
 |---|---:|---:|---:|---:|---:|
 {table}
 
-**How to read it.** The exact forecast is what no method can beat. MMGP's regression, the baseline to beat, maps the past to the future
-by principal components and Gaussian processes, trained on {training} windows; ridge is linear, with its errors for a spread. Both are
-trained for this past and this horizon alone, while one model of windows answers for any.
+**How to read it.** The exact forecast is what no method can beat. MMGP's regression, the baseline to beat, maps the
+past to the future
+by principal components and Gaussian processes, trained on {training} windows; ridge is linear, with its errors for a
+spread. Both are trained for this past and this horizon alone, while one model of windows answers for any.
 
-- `mmps` is the method to begin with. What it lacks to the exact forecast is its guess of the data's law given a noisy state, not its
-  steps: more than 10 calls bring little.
+- `mmps` is the method to begin with. What it lacks to the exact forecast is its guess of the data's law given a noisy
+  state, not its steps: more than 10 calls bring little.
 - Tuning (`tune_posterior` with the operator `observed(model, times)`) makes the few calls count.
 - `tsdiff` guides by a likelihood of fixed width: it needs a strength that fits the data, and stays behind.
 
@@ -215,18 +230,20 @@ tuned = tune_posterior(model, observed(model, 8), nfe=4, noise=0.0, pairs=8, eac
 found = fewer.forecast(model, past[0], plan=tuned.plan, method=tuned.method)
 ```
 
-(The numbers are for a quick look.) The claim `forecast/tuned` in the [evidence](evidence.md) says what 5 tuned calls are worth against
-100 usual ones.
+(The numbers are for a quick look.) The claim `forecast/tuned` in the [evidence](evidence.md) says what 5 tuned calls
+are worth against 100 usual ones.
 
 ## Other ways to forecast
 
-| | what it needs | call |
-|---|---|---|
-| `tsdiff-refine` | a simple forecast, which it improves by 20 calls | `fewer.tasks.series.refine.Refinement().refine(model, past, base, windows=..)` |
-| `rolling` | a network with a time for each frame; any horizon, a frame every few calls, any plan as the path of a frame | `fewer.tasks.series.rolling.rolling(model, past, horizon, plan, every=2)` |
-| `dyffusion` | a forecaster and an interpolator, no noise levels | `fewer.tasks.series.dyffusion.DYffusion(forecaster, interpolator, horizon).draw(start)` |
-| `energy-interpolant` | a drift from the present to the next state; its coefficients keep the energy, fields stay without divergence | `fewer.tasks.series.interpolants.Interpolant(..).draw(drift, start, horizon, steps=4)` |
-| `mmgp` | fields on meshes of shapes that change | `fewer.tasks.series.mmgp.MMGP.fit(meshes, fields, numbers)` |
+- `tsdiff-refine` improves a simple forecast by 20 calls:
+  `fewer.tasks.series.refine.Refinement().refine(model, past, base, windows=..)`.
+- `rolling` draws any horizon, a frame every few calls, by a network that is told a time for each frame; any plan is the path of a
+  frame: `fewer.tasks.series.rolling.rolling(model, past, horizon, plan, every=2)`.
+- `dyffusion` needs a forecaster and an interpolator, and no noise levels:
+  `fewer.tasks.series.dyffusion.DYffusion(forecaster, interpolator, horizon).draw(start)`.
+- `energy-interpolant` goes from the present state to the next by a drift; its coefficients keep the energy, and fields stay without
+  divergence: `fewer.tasks.series.interpolants.Interpolant(..).draw(drift, start, horizon, steps=4)`.
+- `mmgp` predicts fields on meshes of shapes that change: `fewer.tasks.series.mmgp.MMGP.fit(meshes, fields, numbers)`.
 
 What each is worth, also where its paper's claim is not confirmed with exact networks, is on [their page](rooms/tasks.md).
 

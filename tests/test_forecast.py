@@ -84,7 +84,9 @@ def test_time_may_be_the_last_axis() -> None:
 
     turned = Model.from_denoiser(network, Flow(), (2, 4), "data", hash="turned")
     y = torch.randn(2, 2)
-    found = forecast(turned, y.T, time=1, plan=standard("dpmpp-2m", turned, 12, "logsnr"), method=MMPS(4), n=800, batch=800)
+    found = forecast(
+        turned, y.T, time=1, plan=standard("dpmpp-2m", turned, 12, "logsnr"), method=MMPS(4), n=800, batch=800
+    )
     exact = moments(forecast_law(law, y))[0].view(4, 2)[2:].float()
     assert found.mean.shape == (2, 2)
     assert torch.allclose(found.mean.T, exact, atol=0.15)
@@ -164,7 +166,9 @@ def test_simple_forecasts() -> None:
         persistence(y, 1, season=4)
     windows = series().exact.sample(4000, 1)[0].float()
     ridge = Ridge.fit(windows, PAST)
-    assert torch.allclose(ridge.mean(past())[0, :, 0], 1 + 0.8 ** torch.arange(1.0, 4) * (past()[0, -1, 0] - 1), atol=0.15)
+    assert torch.allclose(
+        ridge.mean(past())[0, :, 0], 1 + 0.8 ** torch.arange(1.0, 4) * (past()[0, -1, 0] - 1), atol=0.15
+    )
     assert ridge.draw(past(), 5).shape == (1, 5, 3, 1)
 
 

@@ -22,8 +22,8 @@ from fewer.registry import part
 
 LEVELS = (0.5, 0.8, 0.95)  # of central intervals
 BINS = 10  # of the rank histogram
-MOMENTS = 4  # of ranks, that the test looks at
-LEAST = 12  # forecasts: the test needs more of them than moments
+MOMENTS = 3  # of ranks, that the test looks at
+LEAST = 12  # forecasts
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class ForecastScores:
     coverage     by level p: the share of true values in the central interval of p of the draws, p where they are calibrated
     spread       deviation of the draws over the error of their mean: 1 where they are calibrated, below where they are too sure
     ranks        (BINS,) shares of true values whose rank among the draws lies in each tenth, 1 / BINS each where calibrated
-    bias, width  mean of the ranks' first and second Legendre moments, 0 where calibrated: bias is above 0 where the truth lies above
-                 the draws, width above 0 where it lies outside of them too often
+    bias, width  mean of the ranks' first and second Legendre moments, 0 where calibrated: bias is above 0 where the
+                 truth lies above the draws, width above 0 where it lies outside of them too often
     p_value      of the hypothesis that ranks are uniform: small where draws are not calibrated
     """
 
@@ -56,7 +56,7 @@ class ForecastScores:
     title="CRPS and energy score of fair ensembles, rank histogram with a test of calibration, spread and skill",
     source="Gneiting & Raftery 2007, doi:10.1198/016214506000001437; Ferro 2014, Fair scores for ensemble forecasts, "
     "doi:10.1002/qj.2270; Jolliffe & Primo 2008, Evaluating Rank Histograms Using Decompositions of the Chi-Square Test Statistic, "
-    "doi:10.1175/2007MWR2219.1",
+    "doi:10.1175/2007MWR2219.1; Liu & Xie 2020, Cauchy Combination Test, doi:10.1080/01621459.2018.1554485",
     role="procedure",
 )
 def forecast_scores(
@@ -67,15 +67,19 @@ def forecast_scores(
     levels  of central intervals
     seed    of the ties of ranks
 
-    Ranks of the values of one past depend on each other. The test therefore takes their first four Legendre moments, averaged over
-    the values of a past, and compares their means over pasts with 0 by Hotelling's T^2.
+    The test: of one value the ranks of independent pasts are independent, and uniform where the draws are calibrated;
+    so B times the
+    squared means of their first three Legendre moments have a chi-squared law of three degrees. Different values of a
+    past depend on
+    each other in any way; their p-values are combined by the Cauchy combination, which holds its level for all that
+    (Liu & Xie 2020).
 
     Raises InputError for fewer than 12 pasts or 4 draws of each, shapes that do not agree, and values that are not finite.
     """
     _check(samples, truth)
     each = crps(samples, truth).flatten(1).mean(1)
     places = _places(samples, truth, seed)
-    moments = torch.stack([_legendre(k, places).mean(1) for k in range(1, MOMENTS + 1)], 1)
+    moments = torch.stack([_legendre(k, places) for k in range(1, MOMENTS + 1)])
     bins = (places * BINS).long().clamp_max(BINS - 1)
     return ForecastScores(
         student(each.tolist()),
@@ -83,9 +87,9 @@ def forecast_scores(
         coverage(samples, truth, levels, seed),
         _spread(samples, truth),
         torch.bincount(bins.flatten(), minlength=BINS).double() / bins.numel(),
-        student(moments[:, 0].tolist()),
-        student(moments[:, 1].tolist()),
-        _hotelling(moments),
+        student(moments[0].mean(1).tolist()),
+        student(moments[1].mean(1).tolist()),
+        _p_value(moments),
     )
 
 
@@ -129,12 +133,11 @@ def _legendre(k: int, u: Tensor) -> Tensor:
     return total
 
 
-def _hotelling(moments: Tensor) -> float:
-    """P-value of Hotelling's test that independent rows (B, m) have mean 0."""
-    b, m = moments.shape
-    mean, covariance = moments.mean(0), torch.cov(moments.T)
-    statistic = b * float(mean @ torch.linalg.pinv(covariance) @ mean)
-    return float(stats.f.sf(statistic * (b - m) / (m * (b - 1)), m, b - m))
+def _p_value(moments: Tensor) -> float:
+    """Of moments (m, B, values) of ranks: by chi-squared for each value, combined by Cauchy's law over values."""
+    squares = moments.shape[1] * moments.mean(1).square().sum(0)
+    each = torch.from_numpy(stats.chi2.sf(squares.numpy(), len(moments))).clamp(1e-15, 1 - 1e-15)
+    return float(stats.cauchy.sf(float(torch.tan((0.5 - each) * math.pi).mean())))
 
 
 def _spread(samples: Tensor, truth: Tensor) -> Interval:

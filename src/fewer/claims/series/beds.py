@@ -38,7 +38,6 @@ class Bed:
     law: GaussianMixture
     past: int
 
-    @cache  # noqa: B019: beds live as long as the process
     def model(self, schedule: Schedule = VP) -> Model:
         """The exact model of windows."""
         return Model.from_mixture(self.law, schedule, name="series")
@@ -59,7 +58,9 @@ class Bed:
     def exact(self, pasts: Tensor, n: int, seed: int) -> Tensor:
         """Draws (B, n, T - p, 1) of the true forecasts."""
         laws = self.laws(pasts)
-        return torch.stack([law.sample(n, seed * len(laws) + b)[0] for b, law in enumerate(laws)])[:, :, self.past :].float()
+        return torch.stack([law.sample(n, seed * len(laws) + b)[0] for b, law in enumerate(laws)])[
+            :, :, self.past :
+        ].float()
 
     def whole(self, pasts: Tensor, samples: Tensor) -> Tensor:
         """Windows (B, n, T, 1) of forecasts behind their pasts."""
@@ -80,4 +81,3 @@ class Bed:
 def bed() -> Bed:
     """Windows of one of three regimes each."""
     return Bed(window_law(REGIMES, LENGTH), PAST)
-

@@ -86,7 +86,8 @@ def energy(x: Tensor) -> Tensor:
 
 @claim(
     "energy-interpolant/rolls-out",
-    statement=f"After {HORIZON} times of {STEPS} calls each its fields have the energy of the process more nearly than those of the usual "
+    statement=f"After {HORIZON} times of {STEPS} calls each its fields have the energy of the process more nearly than "
+    f"those of the usual "
     "interpolant, with the exact drift of each: ratio of errors of the mean energy, geometric mean of five sets of starts.",
     baseline="alpha = 1 - s, beta = s; a stationary field on a torus, carried along and driven",
     below=1.0,
@@ -102,7 +103,13 @@ def rolls_out(seed: int, sabotage: bool) -> Measured:
         start = FIELD.drawn(STARTS, REPEATS * seed + number)
         for name, own in (("usual", usual), ("fitted", fitted)):
             x = own.draw(
-                FIELD.drift(own), start, HORIZON, steps=STEPS, n=4, seed=REPEATS * seed + number, project=divergence_free
+                FIELD.drift(own),
+                start,
+                HORIZON,
+                steps=STEPS,
+                n=4,
+                seed=REPEATS * seed + number,
+                project=divergence_free,
             )
             errors[name].append(abs(float(energy(x[:, :, HORIZON // 2 :]).mean()) / truth - 1))
     ratios = [a / b for a, b in zip(errors["fitted"], errors["usual"], strict=True)]
@@ -111,7 +118,8 @@ def rolls_out(seed: int, sabotage: bool) -> Measured:
 
 @claim(
     "energy-interpolant/forecasts",
-    statement=f"One time ahead, with {STEPS} calls of its exact drift, it forecasts better than the usual interpolant: difference of CRPS.",
+    statement=f"One time ahead, with {STEPS} calls of its exact drift, it forecasts better than the usual interpolant: "
+    f"difference of CRPS.",
     baseline="alpha = 1 - s, beta = s, as many calls; a stationary field on a torus, carried along and driven",
     below=0.0,
 )
@@ -132,7 +140,8 @@ def forecasts(seed: int, sabotage: bool) -> Measured:
 
 @claim(
     "energy-interpolant/divergence",
-    statement=f"Fields stay without divergence over {HORIZON} times: root mean square of the divergent part over that of the field, "
+    statement=f"Fields stay without divergence over {HORIZON} times: root mean square of the divergent part over that "
+    f"of the field, "
     "geometric mean over starts.",
     baseline="0, up to rounding; a stationary field on a torus, carried along and driven",
     below=1e-5,

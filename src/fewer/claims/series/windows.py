@@ -77,7 +77,8 @@ def against_persistence(seed: int, sabotage: bool) -> Measured:
     "tsdiff/against-mmgp",
     statement=f"It forecasts better than a conditional regression that is trained for just this: difference of CRPS at {CALLS} "
     "calls, at the best of three strengths.",
-    baseline=f"MMGP's regression (principal components, a Gaussian process each) of the future on the past, from 150 windows; {ROWS}",
+    baseline=f"MMGP's regression (principal components, a Gaussian process each) of the future on the past, from 150 "
+    f"windows; {ROWS}",
     below=0.0,
     tier="full",
 )
@@ -130,7 +131,8 @@ def refines(seed: int, sabotage: bool) -> Measured:
 
 @claim(
     "tsdiff/synthesize",
-    statement=f"A ridge regression trained on 500 windows that the model drew with {CALLS} calls forecasts as well as one trained on "
+    statement=f"A ridge regression trained on 500 windows that the model drew with {CALLS} calls forecasts as well as "
+    f"one trained on "
     "500 true ones: difference of mean absolute errors, at most 0.01.",
     baseline=f"the regression trained on true windows; {ROWS}",
     below=0.01,
@@ -148,7 +150,8 @@ def synthesize(seed: int, sabotage: bool) -> Measured:
 
 @claim(
     "forecast/exact-of-gaussians",
-    statement="Of a Gaussian process the forecast by MMPS and DPM-Solver++(2M) of 20 calls has the closed-form law, under VP, VE and "
+    statement="Of a Gaussian process the forecast by MMPS and DPM-Solver++(2M) of 20 calls has the closed-form law, "
+    "under VP, VE and "
     "flow: energy distance of windows, mean over pasts, at most 0.01.",
     baseline="the closed-form forecast; an oscillation, windows of 16 times of which 8 are the past",
     below=0.01,
@@ -205,14 +208,14 @@ def tuned(seed: int, sabotage: bool) -> Measured:
 
 @claim(
     "forecast-scores/level",
-    statement="Of draws of the true forecast the test of calibration says no at level 5 % in 2 to 9 % of 400 sets of 24 pasts.",
+    statement="Of draws of the true forecast the test of calibration says no at level 5 % in 2 to 9 % of 300 sets of 24 pasts.",
     baseline="the level; forecasts N(m, 1) of four values, whose truths depend on each other",
     above=0.02,
     below=0.09,
 )
 def level(seed: int, sabotage: bool) -> Measured:
     """Sabotage: draws 0.6 times as wide."""
-    generator, hits, beds = torch.Generator().manual_seed(seed), 0, 400
+    generator, hits, beds = torch.Generator().manual_seed(seed), 0, 300
     for _ in range(beds):
         common = torch.randn(24, 10, 1, generator=generator)
         x = 0.8 * common + 0.6 * torch.randn(24, 10, 4, generator=generator)

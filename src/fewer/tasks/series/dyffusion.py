@@ -40,8 +40,8 @@ class DYffusion:
     times         i_1, .., which need not be whole; by default 1, 2, .., h - 1
     cold          the rule above, or the naive one
     refined       whether times between are drawn again by I(x_0, x_h, j) at the end, as the paper does where accuracy counts
-    kept          whether a draw has one noise z for all of its interpolations; the paper's have fresh ones, so that a step of the cold
-                  rule adds the noise of two
+    kept          whether a draw has one noise z for all of its interpolations; the paper's have fresh ones, so that a
+                  step of the cold rule adds the noise of two
     """
 
     forecaster: Forecaster
@@ -55,7 +55,9 @@ class DYffusion:
     def __post_init__(self) -> None:
         whole("horizon", self.horizon)
         if any(not a < b for a, b in pairwise((0.0, *self._between, float(self.horizon)))):
-            raise InputError(f"times are {self.times!r}; expected rising numbers between 0 and the horizon {self.horizon}")
+            raise InputError(
+                f"times are {self.times!r}; expected rising numbers between 0 and the horizon {self.horizon}"
+            )
 
     @property
     def _between(self) -> tuple[float, ...]:
@@ -100,4 +102,3 @@ class DYffusion:
         own = {} if self.refined else visited
         frames = [own[j] if j in own else between(end, float(j)) for j in range(1, self.horizon)]
         return torch.stack([*frames, end], 1).unflatten(0, (len(start), n))
-

@@ -7,8 +7,7 @@ else, its schedule and what it predicts, is as for any model.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -33,7 +32,9 @@ def frame_model(law: GaussianMixture, schedule: Schedule, name: str = "windows")
         scale = schedule.scale(taus).view(-1, *[1] * (x.ndim - 2))
         return exact.data(x.double() / scale, taus).to(x)
 
-    return Model.from_denoiser(network, schedule, tuple(law.shape), "data", name=name, hash=f"frames of {name}", exact=law)
+    return Model.from_denoiser(
+        network, schedule, tuple(law.shape), "data", name=name, hash=f"frames of {name}", exact=law
+    )
 
 
 def velocities(model: Model, x: Tensor, taus: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -45,9 +46,13 @@ def velocities(model: Model, x: Tensor, taus: Tensor, labels: Tensor | None = No
     shape = (-1, *[1] * (x.ndim - 2))
     c_in, p, q = (number.view(shape).to(x) for number in model.affine(taus))
     times = model.schedule.time(taus).float().expand(len(x), -1)
-    f = called(model.network, model.name, modules_of(model.network), (c_in * x).to(model.dtype), times.contiguous(), labels)
+    f = called(
+        model.network, model.name, modules_of(model.network), (c_in * x).to(model.dtype), times.contiguous(), labels
+    )
     if f.shape != x.shape:
-        raise InputError(f"the network of {model.name} returned shape {tuple(f.shape)} for an input of {tuple(x.shape)}")
+        raise InputError(
+            f"the network of {model.name} returned shape {tuple(f.shape)} for an input of {tuple(x.shape)}"
+        )
     return p * x + q * f.float()
 
 
@@ -56,19 +61,24 @@ class _ExactFrames:
     """E[D | x] of x_k = (1 - tau_k) D_k + tau_k e_k: a linear measurement of the window, in closed form."""
 
     law: GaussianMixture
+    kept: dict[tuple[float, ...], tuple[Tensor, Tensor, Tensor]] = field(
+        default_factory=dict
+    )  # by levels, which come again
 
     def data(self, x: Tensor, taus: Tensor) -> Tensor:
         """Of x (n, T, *frame) in float64."""
         law, per = self.law, math.prod(self.law.shape[1:])
         a = (1 - taus).repeat_interleave(per)
-        gains, roots, log_determinants = self._matrices(tuple(taus.tolist()))
+        levels = tuple(taus.tolist())
+        if levels not in self.kept and len(self.kept) < KEPT:
+            self.kept[levels] = self._matrices(levels)
+        gains, roots, log_determinants = self.kept.get(levels) or self._matrices(levels)
         away = x.flatten(1)[None] - (a * law.means)[:, None]  # (K, n, d)
         white = torch.linalg.solve_triangular(roots, away.transpose(1, 2), upper=False)
         joint = law.weights.log()[:, None] - white.square().sum(1) / 2 - log_determinants[:, None]
         each = law.means[:, None] + away @ gains.transpose(1, 2)
         return (torch.softmax(joint, 0)[..., None] * each).sum(0).view_as(x)
 
-    @lru_cache(maxsize=KEPT)  # noqa: B019: levels of a plan repeat from frame to frame
     def _matrices(self, taus: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """C A S^-1 (K, d, d), the lower roots of S = A C A + R, and half their log determinants (K,)."""
         per = math.prod(self.law.shape[1:])

@@ -47,7 +47,9 @@ class GaussianProcesses:
         """
         x, y = inputs.double(), outputs.double()
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or len(x) < 2:
-            raise InputError(f"inputs {tuple(x.shape)} and outputs {tuple(y.shape)} do not agree; expected (N, r) and (N, q)")
+            raise InputError(
+                f"inputs {tuple(x.shape)} and outputs {tuple(y.shape)} do not agree; expected (N, r) and (N, q)"
+            )
         q, r = y.shape[1], x.shape[1]
         size = y.var(0).clamp_min(1e-12)
         logs = torch.cat([torch.full((q, r), math.log(r) / 2), size.log()[:, None], (0.1 * size).log()[:, None]], 1)

@@ -43,8 +43,8 @@ class Interpolant:
         alpha = 1 - s + sum_k a_k sin(k pi s)        beta = s + sum_k b_k sin(k pi s)        gamma = noise (1 - s)
 
     Its law given x_0 is that of dX = b ds + gamma dW from X_0 = x_0 with the drift b(X, x_0, s) = E[R | I_s = X, x_0],
-    R = alpha' x_0 + beta' x_1 + gamma' W_s, to which a network is trained by least squares. X_1 is a draw of the next state, and the
-    present of the step after.
+    R = alpha' x_0 + beta' x_1 + gamma' W_s, to which a network is trained by least squares. X_1 is a draw of the next
+    state, and the present of the step after.
 
     a, b   coefficients of the series; empty ones are the usual interpolant
     noise  the standard deviation that gamma begins with, in the data's unit
@@ -172,7 +172,9 @@ def _series(coefficients: tuple[float, ...], s: float) -> tuple[float, float]:
 def _moments(x0: Tensor, x1: Tensor, project: Projection) -> tuple[float, float, float, float]:
     """E|x_0|^2, E<x_0, x_1>, E|x_1|^2, and E|P z|^2 of unit noise z in the space that is left."""
     if x0.shape != x1.shape or len(x0) < 2 or not bool(x0.isfinite().all() & x1.isfinite().all()):
-        raise InputError(f"pairs of states are {tuple(x0.shape)} and {tuple(x1.shape)}; expected as many finite ones, at least 2")
+        raise InputError(
+            f"pairs of states are {tuple(x0.shape)} and {tuple(x1.shape)}; expected as many finite ones, at least 2"
+        )
     first, second = x0.double().flatten(1), x1.double().flatten(1)
     unit = torch.randn(64, *x0.shape[1:], generator=torch.Generator().manual_seed(0))
     size = float(project(unit).double().flatten(1).square().sum(1).mean())

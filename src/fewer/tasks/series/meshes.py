@@ -40,7 +40,9 @@ class Mesh:
         """Nodes of the boundary in turn, counter-clockwise, from the one that is farthest to the right of the shape's middle."""
         corners = self.nodes[self.triangles]
         a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-        turned = torch.where((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0] > 0)[:, None], self.triangles, self.triangles.flip(1))
+        turned = torch.where(
+            (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0] > 0)[:, None], self.triangles, self.triangles.flip(1)
+        )
         edges = {(int(t[k]), int(t[(k + 1) % 3])) for t in turned.tolist() for k in range(3)}
         after = {here: there for here, there in edges if (there, here) not in edges}
         away = self.nodes - self.nodes.mean(0)
@@ -72,7 +74,9 @@ class Mesh:
         inside = np.setdiff1d(np.arange(count), line)
         if len(inside):
             right = -laplacian[inside][:, line] @ placed[line].numpy()
-            placed[inside] = torch.from_numpy(spsolve(laplacian[inside][:, inside].tocsc(), right).reshape(len(inside), 2))
+            placed[inside] = torch.from_numpy(
+                spsolve(laplacian[inside][:, inside].tocsc(), right).reshape(len(inside), 2)
+            )
         return placed
 
     def weights(self, points: Tensor) -> Tensor:

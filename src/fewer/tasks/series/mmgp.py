@@ -63,7 +63,9 @@ class MMGP:
         common = meshes[0]
         given = _numbers(numbers, len(meshes))
         middle, width = given.mean(0), given.std(0).clamp_min(1e-12)
-        on_common = torch.stack([(m.weights(common.on_disk) @ f.double()).flatten() for m, f in zip(meshes, fields, strict=True)])
+        on_common = torch.stack(
+            [(m.weights(common.on_disk) @ f.double()).flatten() for m, f in zip(meshes, fields, strict=True)]
+        )
         outputs = Components.of(on_common, share, most)
         coordinates = _coordinates(common, meshes)
         shapes = Components.of(coordinates, share, most)

@@ -59,7 +59,9 @@ class ReducedRegression:
         """Of inputs (N, d) and outputs (N, e). Raises InputError for fewer than 4 of them, or values that are not finite."""
         whole("most", most)
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or len(x) < 4:
-            raise InputError(f"inputs {tuple(x.shape)} and outputs {tuple(y.shape)}; expected (N, d) and (N, e), N >= 4")
+            raise InputError(
+                f"inputs {tuple(x.shape)} and outputs {tuple(y.shape)}; expected (N, d) and (N, e), N >= 4"
+            )
         if not bool(x.isfinite().all() & y.isfinite().all()):
             raise InputError("inputs and outputs of a regression must be finite")
         inputs, outputs = Components.of(x, share, most), Components.of(y, share, most)

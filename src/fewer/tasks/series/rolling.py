@@ -73,7 +73,9 @@ def rolling(
     given, many = pasts_of(model, past, 0)
     noisy = model.shape[0] - given.shape[1]
     if any(row.guidance is not None or row.blocks or row.network or row.t is not None for row in plan.rows):
-        raise InputError(f"plan {plan.name!r} guides, leaves out blocks or calls another network; rolling frames cannot")
+        raise InputError(
+            f"plan {plan.name!r} guides, leaves out blocks or calls another network; rolling frames cannot"
+        )
     if plan.end != 0 or any(isinstance(row.tau, Tensor) for row in plan.rows):
         raise InputError(f"plan {plan.name!r} must have levels that are numbers, and end at level 0")
     if len(plan.rows) > every * noisy:
@@ -88,7 +90,9 @@ def rolling(
             numbers = Stream.SAMPLES.numbers(min(batch, total - first), first)
             own = torch.tensor([number // n for number in numbers])
             labels = None if model.classes is None else model.labels(len(numbers), label)
-            drawn.append(_Window(model, plan, steps, given[own].to(model.device), labels, seed, numbers).rolled(horizon, every))
+            drawn.append(
+                _Window(model, plan, steps, given[own].to(model.device), labels, seed, numbers).rolled(horizon, every)
+            )
     samples = torch.cat(drawn).cpu()
     if not bool(samples.isfinite().all()):
         raise InputError(f"draws under plan {plan.name!r} are not finite")

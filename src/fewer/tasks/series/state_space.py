@@ -72,7 +72,9 @@ class StateSpace:
         return mean, flat
 
 
-def autoregression(coefficients: Sequence[float], deviation: float, level: float = 0.0, noise: float = 0.0) -> StateSpace:
+def autoregression(
+    coefficients: Sequence[float], deviation: float, level: float = 0.0, noise: float = 0.0
+) -> StateSpace:
     """y_t - level = sum_k a_k (y_{t-k} - level) + w_t of coefficients a_1, a_2, .., with w of this standard deviation."""
     positive("deviation", deviation)
     order = len(coefficients)
@@ -95,11 +97,18 @@ def window_law(
     each = [regimes] if isinstance(regimes, StateSpace) else list(regimes)
     if not each or any(regime.channels != each[0].channels for regime in each):
         raise InputError("regimes of a window's law must be at least one, with as many channels each")
-    means, covariances = (torch.stack(parts) for parts in zip(*(regime.moments(length) for regime in each), strict=True))
+    means, covariances = (
+        torch.stack(parts) for parts in zip(*(regime.moments(length) for regime in each), strict=True)
+    )
     values, vectors = torch.linalg.eigh(covariances)
     chances = torch.ones(len(each)) if weights is None else torch.as_tensor(weights)
     return GaussianMixture(
-        chances.double(), means, vectors, values.clamp_min(0), torch.zeros(len(each)).double(), (length, each[0].channels)
+        chances.double(),
+        means,
+        vectors,
+        values.clamp_min(0),
+        torch.zeros(len(each)).double(),
+        (length, each[0].channels),
     )
 
 

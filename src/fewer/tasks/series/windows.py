@@ -20,7 +20,9 @@ def observed(model: Model, times: int, axis: int = 0) -> Inpainting:
     """
     axis, count = axis_of(model, axis), as_count(times, "times")
     if count >= model.shape[axis]:
-        raise InputError(f"times is {count}; windows of {model.name} have {model.shape[axis]}, which leaves none to forecast")
+        raise InputError(
+            f"times is {count}; windows of {model.name} have {model.shape[axis]}, which leaves none to forecast"
+        )
     mask = torch.zeros(model.shape, dtype=torch.bool)
     mask.narrow(axis, 0, count).fill_(True)
     return Inpainting(mask)
@@ -40,7 +42,9 @@ def pasts_of(model: Model, past: Any, axis: int) -> tuple[Tensor, bool]:
     many = y.ndim == len(shape) + 1
     y = y if many else y[None]
     frame, own = (tuple(sizes[:axis]) + tuple(sizes[axis + 1 :]) for sizes in (shape, tuple(y.shape[1:])))
-    expected = f"({', '.join('times' if k == axis else str(size) for k, size in enumerate(shape))}{',' * (len(shape) == 1)})"
+    expected = (
+        f"({', '.join('times' if k == axis else str(size) for k, size in enumerate(shape))}{',' * (len(shape) == 1)})"
+    )
     if y.ndim != len(shape) + 1 or frame != own or not y.numel():
         raise InputError(
             f"past has shape {tuple(past.shape) if isinstance(past, Tensor) else tuple(y.shape[1:])}; windows of {model.name} are "
