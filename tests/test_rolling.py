@@ -51,11 +51,11 @@ def test_clean_frames_tell_and_frames_of_noise_do_not() -> None:
 def test_rolling_draws_have_the_law_of_the_process() -> None:
     """An AR(1), far ahead: the stationary deviation, and neighbours' correlation; the nearest time has the textbook's law."""
     process = autoregression([0.8], 0.6)
-    model = frame_model(window_law(process, 6), Flow())
+    model = frame_model(window_law(process, 6), VP)
     plan = standard("dpmpp-2m", model, 12, "logsnr")
     y = torch.tensor([[1.0], [2.0]])
-    found = rolling(model, y, 9, plan, every=3, n=1500, batch=1500)
-    assert found.samples.shape == (1500, 9, 1)
+    found = rolling(model, y, 9, plan, every=3, n=1200, batch=1200)
+    assert found.samples.shape == (1200, 9, 1)
     assert found.nfe == 3 * 8 + 12
     x = found.samples[:, :, 0]
     assert float(x[:, 0].mean()) == pytest.approx(1.6, abs=0.07)
@@ -68,10 +68,10 @@ def test_one_noisy_frame_is_a_forecast_time_by_time() -> None:
     """With one noisy frame and every call of a frame before the next begins, rolling is the block forecast of one time."""
     process = autoregression([0.8], 0.6)
     law = window_law(process, 3)
-    plan_of = {"plan": standard("dpmpp-2m", Model.from_mixture(law, Flow()), 10, "logsnr"), "n": 1200}
+    plan_of = {"plan": standard("dpmpp-2m", Model.from_mixture(law, Flow()), 10, "logsnr"), "n": 800}
     y = torch.tensor([[0.5], [-1.0]])
     one = rolling(frame_model(law, Flow()), y, 1, every=10, **plan_of)  # type: ignore[arg-type]
-    two = forecast(Model.from_mixture(law, Flow()), y, method=MMPS(2), batch=1200, **plan_of)  # type: ignore[arg-type]
+    two = forecast(Model.from_mixture(law, Flow()), y, method=MMPS(2), batch=800, **plan_of)  # type: ignore[arg-type]
     assert float(one.mean) == pytest.approx(float(two.mean), abs=0.06)
     assert float(one.spread) == pytest.approx(float(two.spread), rel=0.08)
 
@@ -176,7 +176,7 @@ def test_mmgp_learns_a_field_of_shape_and_number() -> None:
     new = square(5, 0.1)
     found = model.predict([new], torch.tensor([[0.9]]))[0]
     assert found.mean.shape == found.variance.shape == (25, 1)
-    assert float((found.mean - 0.9 * new.nodes[:, :1]).abs().max()) < 0.1
+    assert float((found.mean - 0.9 * new.nodes[:, :1]).square().mean().sqrt()) < 0.06
     with pytest.raises(InputError, match="at least 4"):
         MMGP.fit(meshes[:3], fields[:3])
     with pytest.raises(InputError, match="a finite row for each mesh"):

@@ -23,7 +23,7 @@ from fewer.registry import part
 LEVELS = (0.5, 0.8, 0.95)  # of central intervals
 BINS = 10  # of the rank histogram
 MOMENTS = 3  # of ranks, that the test looks at
-LEAST = 12  # forecasts
+LEAST, DRAWS = 12, 4  # pasts, and draws of each, at least
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def crps(samples: Tensor, truth: Tensor) -> Tensor:
         )
     weights = (2 * torch.arange(n, dtype=torch.float64) - n + 1) / (n * (n - 1))
     between = torch.tensordot(x.sort(1).values, weights, dims=([1], [0]))
-    return (x - true[:, None]).abs().mean(1) - between
+    scores: Tensor = (x - true[:, None]).abs().mean(1) - between
+    return scores
 
 
 def _draws(samples: Tensor) -> Tensor:
@@ -145,12 +146,23 @@ def _spread(samples: Tensor, truth: Tensor) -> Interval:
     x, true = _draws(samples).flatten(2), truth.detach().cpu().double().flatten(1)
     own = (1 + 1 / x.shape[1]) * x.var(1).mean(1)
     error = (x.mean(1) - true).square().mean(1)
+    if not bool(error.any()):
+        return Interval(1.0, 0.0, math.inf, len(x))  # no error that a spread could be held against
     found = fieller(own.tolist(), error.tolist())
     if found is None:
         return Interval(math.sqrt(float(own.mean() / error.mean())), 0.0, math.inf, len(x))
-    return Interval(*(math.sqrt(max(0.0, each)) for each in (found.value, found.low, found.high)), len(x))
+    value, low, high = (math.sqrt(max(0.0, each)) for each in (found.value, found.low, found.high))
+    return Interval(value, low, high, len(x))
 
 
 def _check(samples: Tensor, truth: Tensor) -> None:
-    if len(samples) < LEAST:
-        raise InputError(f"there are forecasts of {len(samples)} pasts; expected at least {LEAST}")
+    if samples.ndim < 3 or tuple(truth.shape) != (len(samples), *samples.shape[2:]):
+        raise InputError(
+            f"samples {tuple(samples.shape)} and truth {tuple(truth.shape)} do not agree; expected (B, n, *shape) and (B, *shape)"
+        )
+    if len(samples) < LEAST or samples.shape[1] < DRAWS:
+        raise InputError(
+            f"there are {samples.shape[1]} draws for {len(samples)} pasts; expected at least {DRAWS} draws for {LEAST} pasts"
+        )
+    if not bool(samples.isfinite().all() & truth.isfinite().all()):
+        raise InputError("samples and truth of forecasts must be finite")

@@ -125,8 +125,8 @@ def representative_level(model: Model, windows: Tensor | None, seed: int = 0) ->
         raise InputError("give a level, or windows to choose it on")
     data = data[: as_count(WINDOWS, "windows")]
     schedule = model.schedule
-    ends = [float(schedule.time(tau)) for tau in (schedule.tau_min, min(model.start, 0.999))]
-    levels = [float(schedule.tau(time)) for time in torch.linspace(*ends, LEVELS, dtype=torch.float64)]
+    clean, noisy = (float(schedule.time(tau)) for tau in (schedule.tau_min, min(model.start, 0.999)))
+    levels = [float(schedule.tau(time)) for time in torch.linspace(clean, noisy, LEVELS, dtype=torch.float64)]
     noise = unit_noise(seed, Stream.CALIBRATION.numbers(len(data)), model.shape, device=model.device)
     with torch.no_grad():
         losses = torch.tensor([float(_error(model, data, noise, tau).double().square().mean()) for tau in levels])
