@@ -101,9 +101,19 @@ def write_page(found: dict[str, Any], page: Path) -> None:
     for row in sorted(found["rows"], key=lambda row: (list(LOOKS).index(row["name"]), row["calls"])):
         figures = " | ".join(_entry(row[key]) for key in ("crps", "energy", "spread", "coverage"))
         lines.append(f"| {TITLES[row['name']]} | {row['calls'] or ''} | {figures} |")
+    table = "\n".join(lines)
     page.write_text(
-        PAGE.format(table="\n".join(lines), windows=WINDOWS, draws=DRAWS, training=TRAINING, times=LENGTH, past=PAST)
+        PAGE.format(
+            table=table, says=says(found), windows=WINDOWS, draws=DRAWS, training=TRAINING, times=LENGTH, past=PAST
+        )
     )
+
+
+def says(found: dict[str, Any]) -> str:
+    """The tuned plans of few calls beside the usual one of most."""
+    value = {(row["name"], row["calls"]): row["crps"]["value"] for row in found["rows"]}
+    tuned = ", ".join(f"{value['tuned', calls]:.3f} at {calls}" for calls in TUNED)
+    return f"CRPS {tuned} calls, where the usual plan has {value['mmps', CALLS[-1]]:.3f} at {CALLS[-1]}"
 
 
 def _entry(figure: dict[str, float | None]) -> str:
@@ -165,8 +175,8 @@ def draw_picture(found: dict[str, Any], svg: Path) -> None:
 
 PAGE = """# Forecasts of series and fields
 
-You have a diffusion or flow model of whole windows of a series, (times, channels), or of fields, (times, height,
-width), and what was observed up to now. `fewer.forecast` draws what may come, p(future | past), at the calls that you allow:
+You have a diffusion or flow model of whole windows of a series, (times, channels), or of fields, (times, height, width), and
+what was observed up to now. `fewer.forecast` draws what may come, p(future | past), at the calls that you allow:
 
 ```python
 import torch
@@ -186,9 +196,9 @@ found.mean, found.quantile(0.9)  # (4, 1)
 fewer.forecast(model, past[0], plan=5, n=50, horizon=20).samples  # beyond the window: (50, 20, 1)
 ```
 
-The past is a measurement of the window, so `method=` takes every [posterior sampler](inverse.md) and `plan=` every plan: steps and
-calls are tuned as any other. Models with channels first give `time=1`; what was observed with noise gives `noise=`. A
-past that leaves nothing to forecast, has gaps, or other channels than the model is refused in a line.
+The past is a measurement of the window, so `method=` takes every [posterior sampler](inverse.md) and `plan=` every plan:
+steps and calls are tuned as any other. Models with channels first give `time=1`; what was observed with noise gives `noise=`.
+A past that leaves nothing to forecast, has gaps, or other channels than the model is refused in a line.
 
 How good forecasts are is said by proper scores, of many pasts with what came true:
 
@@ -200,9 +210,9 @@ scores.p_value, scores.spread, scores.coverage[0.8]  # calibrated? spread over e
 
 ## What was measured
 
-{windows} series of three regimes (two oscillations and a slow wandering, which the past tells apart only in part),
-{past} times of which
-are seen and {times} of which a window has. The true law of what comes is a mixture in closed form. {draws} draws each.
+{windows} series of three regimes (two oscillations and a slow wandering, which the past tells apart only in part), {past}
+times of which are seen and {times} of which a window has. The true law of what comes is a mixture in closed form. {draws}
+draws each.
 
 ![CRPS by calls, by times ahead, and one forecast](forecasts.svg)
 
@@ -210,15 +220,15 @@ are seen and {times} of which a window has. The true law of what comes is a mixt
 |---|---:|---:|---:|---:|---:|
 {table}
 
-**How to read it.** The exact forecast is what no method can beat. MMGP's regression, the baseline to beat, maps the
-past to the future
-by principal components and Gaussian processes, trained on {training} windows; ridge is linear, with its errors for a
-spread. Both are trained for this past and this horizon alone, while one model of windows answers for any.
+**How to read it.** The exact forecast is what no method can beat. MMGP's regression, the baseline to beat, maps the past to
+the future by principal components and Gaussian processes, trained on {training} windows; ridge is linear, with its errors for
+a spread. Both are trained for this past and this horizon alone, while one model of windows answers for any.
 
-- `mmps` is the method to begin with. What it lacks to the exact forecast is its guess of the data's law given a noisy
-  state, not its steps: more than 10 calls bring little.
-- Tuning (`tune_posterior` with the operator `observed(model, times)`) makes the few calls count.
-- `tsdiff` guides by a likelihood of fixed width: it needs a strength that fits the data, and stays behind.
+- `mmps` is the method to begin with. What it lacks to the exact forecast is its guess of the data's law given a noisy state,
+  not its steps: more than 10 calls bring little.
+- Tuning (`tune_posterior` with the operator `observed(model, times)`) makes few calls count: {says}.
+- `tsdiff` guides by a likelihood of fixed width, whatever the level: its draws are too wide, and it stays behind a
+  regression.
 
 ## Tuned for few calls
 
@@ -230,19 +240,19 @@ tuned = tune_posterior(model, observed(model, 8), nfe=4, noise=0.0, pairs=8, eac
 found = fewer.forecast(model, past[0], plan=tuned.plan, method=tuned.method)
 ```
 
-(The numbers are for a quick look.) The claim `forecast/tuned` in the [evidence](evidence.md) says what 5 tuned calls
-are worth against 100 usual ones.
+(The numbers are for a quick look.) The claim `forecast/tuned` in the [evidence](evidence.md) says what 5 tuned calls are
+worth against 100 usual ones.
 
 ## Other ways to forecast
 
-- `tsdiff-refine` improves a simple forecast by 20 calls:
-  `fewer.tasks.series.refine.Refinement().refine(model, past, base, windows=..)`.
-- `rolling` draws any horizon, a frame every few calls, by a network that is told a time for each frame; any plan is the path of a
-  frame: `fewer.tasks.series.rolling.rolling(model, past, horizon, plan, every=2)`.
-- `dyffusion` needs a forecaster and an interpolator, and no noise levels:
-  `fewer.tasks.series.dyffusion.DYffusion(forecaster, interpolator, horizon).draw(start)`.
-- `energy-interpolant` goes from the present state to the next by a drift; its coefficients keep the energy, and fields stay without
-  divergence: `fewer.tasks.series.interpolants.Interpolant(..).draw(drift, start, horizon, steps=4)`.
+- `tsdiff-refine` improves a simple forecast by 20 calls: `fewer.tasks.series.refine.Refinement().refine(model, past, base,
+  windows=..)`.
+- `rolling` draws any horizon, a frame every few calls, by a network that is told a time for each frame; any plan is the path
+  of a frame: `fewer.tasks.series.rolling.rolling(model, past, horizon, plan, every=2)`.
+- `dyffusion` needs a forecaster and an interpolator, and no noise levels: `fewer.tasks.series.dyffusion.DYffusion(forecaster,
+  interpolator, horizon).draw(start)`.
+- `energy-interpolant` goes from the present state to the next by a drift; its coefficients keep the energy, and fields stay
+  without divergence: `fewer.tasks.series.interpolants.Interpolant(..).draw(drift, start, horizon, steps=4)`.
 - `mmgp` predicts fields on meshes of shapes that change: `fewer.tasks.series.mmgp.MMGP.fit(meshes, fields, numbers)`.
 
 What each is worth, also where its paper's claim is not confirmed with exact networks, is on [their page](rooms/tasks.md).

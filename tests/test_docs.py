@@ -28,7 +28,18 @@ from scripts.rooms import families, plots
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-WRITTEN = ("tutorial", "own-model", "drop-in", "prompts", "transfer", "judge", "adding-a-part", "faq", "inverse", "forecasts")
+WRITTEN = (
+    "tutorial",
+    "own-model",
+    "drop-in",
+    "prompts",
+    "transfer",
+    "judge",
+    "adding-a-part",
+    "faq",
+    "inverse",
+    "forecasts",
+)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

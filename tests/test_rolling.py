@@ -12,7 +12,7 @@ from fewer import InputError, Model, forecast, standard
 from fewer.models.schedules import Flow, betas, discrete
 from fewer.tasks.inverse.methods.mmps import MMPS
 from fewer.tasks.series.dyffusion import DYffusion
-from fewer.tasks.series.frames import frame_model, velocities
+from fewer.tasks.series.frames import frame_model, rolling_levels, rolling_loss, velocities
 from fewer.tasks.series.gaussian_process import GaussianProcesses
 from fewer.tasks.series.meshes import Mesh
 from fewer.tasks.series.mmgp import MMGP
@@ -46,6 +46,21 @@ def test_clean_frames_tell_and_frames_of_noise_do_not() -> None:
     moved = x.clone()
     moved[:, 1] += 1.0
     assert not torch.allclose(u[:, 2], velocities(model, moved, taus)[:, 2], atol=1e-2)
+
+
+def test_levels_of_training_rise_and_the_exact_model_has_the_least_loss() -> None:
+    """A window's levels at t = 1 are those at t = 0 one frame on; at the beginning all noisy frames are noise at t = 1."""
+    model, other = frame_model(LAW, Flow()), frame_model(window_law(autoregression([0.1], 1.5), 5), Flow())
+    start, end = rolling_levels(model, 2, 0.0), rolling_levels(model, 2, 1.0)
+    assert bool((start[2:].diff() > 0).all())
+    assert torch.allclose(start[3:], end[2:4])
+    assert torch.allclose(rolling_levels(model, 2, 1.0, beginning=True)[2:], torch.ones(3).double())
+    windows, noise = LAW.sample(2000, 1)[0].float(), torch.randn(2000, 5, 1)
+    for beginning in (False, True):
+        mine, its = (rolling_loss(each, windows, 2, 0.4, noise, beginning).mean() for each in (model, other))
+        assert float(mine) < 0.9 * float(its)
+    with pytest.raises(InputError, match="some must be noisy"):
+        rolling_levels(model, 5, 0.5)
 
 
 def test_rolling_draws_have_the_law_of_the_process() -> None:

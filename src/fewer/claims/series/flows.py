@@ -87,8 +87,8 @@ def energy(x: Tensor) -> Tensor:
 @claim(
     "energy-interpolant/rolls-out",
     statement=f"After {HORIZON} times of {STEPS} calls each its fields have the energy of the process more nearly than "
-    f"those of the usual "
-    "interpolant, with the exact drift of each: ratio of errors of the mean energy, geometric mean of five sets of starts.",
+    "those of the usual interpolant, with the exact drift of each: ratio of errors of the mean energy, geometric mean of "
+    "five sets of starts.",
     baseline="alpha = 1 - s, beta = s; a stationary field on a torus, carried along and driven",
     below=1.0,
 )
@@ -141,8 +141,7 @@ def forecasts(seed: int, sabotage: bool) -> Measured:
 @claim(
     "energy-interpolant/divergence",
     statement=f"Fields stay without divergence over {HORIZON} times: root mean square of the divergent part over that "
-    f"of the field, "
-    "geometric mean over starts.",
+    "of the field, geometric mean over starts.",
     baseline="0, up to rounding; a stationary field on a torus, carried along and driven",
     below=1e-5,
 )

@@ -136,8 +136,7 @@ def refines(seed: int, sabotage: bool) -> Measured:
 @claim(
     "tsdiff/synthesize",
     statement=f"A ridge regression trained on 500 windows that the model drew with {CALLS} calls forecasts as well as "
-    f"one trained on "
-    "500 true ones: difference of mean absolute errors, at most 0.01.",
+    "one trained on 500 true ones: difference of mean absolute errors, at most 0.01.",
     baseline=f"the regression trained on true windows; {ROWS}",
     below=0.01,
     of=(("tasks", "tsdiff"),),
@@ -155,8 +154,7 @@ def synthesize(seed: int, sabotage: bool) -> Measured:
 @claim(
     "forecast/exact-of-gaussians",
     statement="Of a Gaussian process the forecast by MMPS and DPM-Solver++(2M) of 20 calls has the closed-form law, "
-    "under VP, VE and "
-    "flow: energy distance of windows, mean over pasts, at most 0.01.",
+    "under VP, VE and flow: energy distance of windows, mean over pasts, at most 0.01.",
     baseline="the closed-form forecast; an oscillation, windows of 16 times of which 8 are the past",
     below=0.01,
 )

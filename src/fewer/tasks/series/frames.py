@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fewer.errors import InputError
+from fewer.errors import InputError, whole
 from fewer.models.edge import called
 from fewer.models.linear_posterior import covariances
 from fewer.models.mixture import GaussianMixture
 from fewer.models.model import Model
 from fewer.models.reach import modules_of
 from fewer.models.schedules import Schedule
+from fewer.settings import finite
 
 KEPT = 512  # vectors of levels whose matrices are kept
 
@@ -54,6 +55,41 @@ def velocities(model: Model, x: Tensor, taus: Tensor, labels: Tensor | None = No
             f"the network of {model.name} returned shape {tuple(f.shape)} for an input of {tuple(x.shape)}"
         )
     return p * x + q * f.float()
+
+
+def rolling_levels(model: Model, past: int, t: float, beginning: bool = False) -> Tensor:
+    """Levels (T,) of a window with `past` clean frames and W noisy ones at global time t in [0, 1], of networks to be trained.
+
+    Frame k of the noisy ones has local time (k + t) / W; at the beginning of a series clip(k / W + t, 0, 1). Local time 0 is the
+    cleanest level, 1 the noisiest, regular in the network's time. Source: Ruhe et al. 2024, Rolling Diffusion Models,
+    arXiv:2402.09470.
+    """
+    finite("t", t, 0, 1)
+    whole("past", past)
+    noisy = model.shape[0] - past
+    if noisy < 1:
+        raise InputError(
+            f"past is {past}; windows of {model.name} have {model.shape[0]} frames, of which some must be noisy"
+        )
+    k = torch.arange(noisy, dtype=torch.float64)
+    local = (k / noisy + t).clamp_max(1) if beginning else (k + t) / noisy
+    schedule = model.schedule
+    clean, noise = schedule.time(schedule.tau_min), schedule.time(model.start)
+    return torch.cat([torch.full((past,), schedule.tau_min).double(), schedule.tau(clean + local * (noise - clean))])
+
+
+def rolling_loss(model: Model, windows: Tensor, past: int, t: float, noise: Tensor, beginning: bool = False) -> Tensor:
+    """|eps(x) - e|^2 of each window (n,), mean over its noisy frames: what a network with a time for each frame is trained on.
+
+    windows, noise  (n, T, *frame), the latter unit noise e; draw t evenly, and `beginning` now and then
+    """
+    taus = rolling_levels(model, past, t, beginning)
+    tau = taus.view(-1, *[1] * (windows.ndim - 2)).to(windows)
+    kept = noise.clone()
+    kept[:, :past] = 0  # clean frames
+    x = (1 - tau) * windows + tau * kept
+    eps = x + (1 - tau) * velocities(model, x, taus)
+    return (eps - noise)[:, past:].flatten(1).square().mean(1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,7 @@ def rolling(
     rows while the others wait in pure noise: the paper's boundary condition t_k = clip(k / W + t, 0, 1). Horizon h costs
     `every` (h - 1) + N calls a draw: `every` a frame, in the long run.
 
-    model    of windows (T, *frame) with a time for each frame (see `fewer.tasks.series.frames`)
+    model    of windows (T, *frame) with a time for each frame (see `fewer.tasks.series.frames`, also for what it is trained on)
     past     the last clean frames (p, *frame), or B pasts (B, p, *frame); the window keeps p clean frames, T - p noisy ones
     plan     of N <= every (T - p) rows, each without guidance, blocks left out or another network
     n, label, seed  as for `fewer.forecast`
