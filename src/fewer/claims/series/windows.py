@@ -25,7 +25,7 @@ from fewer.tasks.series.tsdiff import TSDiff
 from fewer.tasks.series.windows import observed
 
 WINDOWS, DRAWS, CALLS = 192, 12, 20
-CLOSE = 1024  # windows on which two guidances are compared, which are near each other
+CLOSE = 8192  # windows on which two guidances are compared, which are near each other
 CHOICE = 48  # windows on which a strength is chosen
 STRENGTHS = (0.5, 2.0, 8.0)
 BATCH = 4096
