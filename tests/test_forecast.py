@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 from torch import Tensor
 
-from fewer import InputError, Model, forecast, standard
+from fewer import GaussianMixture, InputError, Model, forecast, standard
 from fewer.models.linear_posterior import moments
 from fewer.models.schedules import Flow, betas, discrete
 from fewer.tasks.inverse.methods.mmps import MMPS
@@ -112,6 +113,15 @@ def test_what_cannot_be_forecast_is_refused_in_one_line(given: object, settings:
     with pytest.raises(InputError, match=says) as refused:
         forecast(series(), given, plan=2, n=2, **settings)  # type: ignore[arg-type]
     assert "\n" not in str(refused.value)
+
+
+def test_blocks_of_models_with_classes_are_of_one_label() -> None:
+    """Where there is no empty label a draw must not change its class from block to block."""
+    law = GaussianMixture.random((3, 1), components=2, classes=2)
+    model = replace(Model.from_mixture(law, Flow(), conditional=True), empty_label=None)
+    with pytest.raises(InputError, match="give its label"):
+        forecast(model, torch.zeros(2, 1), horizon=2, plan=2, n=2)
+    assert forecast(model, torch.zeros(2, 1), horizon=2, plan=2, n=2, label=1).samples.shape == (2, 2, 1)
 
 
 def test_observed_is_the_operator_of_the_past() -> None:
