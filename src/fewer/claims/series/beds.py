@@ -33,7 +33,7 @@ REGIMES = (
 
 @dataclass(frozen=True, eq=False)
 class Bed:
-    """Windows (T, 1) of a known law, whose first times are the past."""
+    """Windows (T, C) of a known law, whose first times are the past."""
 
     law: GaussianMixture
     past: int
@@ -43,27 +43,27 @@ class Bed:
         return Model.from_mixture(self.law, schedule, name="series")
 
     def windows(self, n: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Pasts (n, p, 1) and what came after them (n, T - p, 1), float32."""
+        """Pasts (n, p, C) and what came after them (n, T - p, C), float32."""
         x = self.law.sample(n, seed)[0].float()
         return x[:, : self.past], x[:, self.past :]
 
     @cached_property
     def _posterior(self) -> LinearPosterior:
-        return LinearPosterior(self.law, torch.eye(self.law.dim, dtype=torch.float64)[: self.past], 0.0)
+        seen = self.past * math.prod(self.law.shape[1:])
+        return LinearPosterior(self.law, torch.eye(self.law.dim, dtype=torch.float64)[:seen], 0.0)
 
     def laws(self, pasts: Tensor) -> list[GaussianMixture]:
         """The exact laws of whole windows given each past."""
         return [self._posterior.given(past) for past in pasts]
 
     def exact(self, pasts: Tensor, n: int, seed: int) -> Tensor:
-        """Draws (B, n, T - p, 1) of the true forecasts."""
+        """Draws (B, n, T - p, C) of the true forecasts."""
         laws = self.laws(pasts)
-        return torch.stack([law.sample(n, seed * len(laws) + b)[0] for b, law in enumerate(laws)])[
-            :, :, self.past :
-        ].float()
+        windows = torch.stack([law.sample(n, seed * len(laws) + b)[0] for b, law in enumerate(laws)])
+        return windows[:, :, self.past :].float()
 
     def whole(self, pasts: Tensor, samples: Tensor) -> Tensor:
-        """Windows (B, n, T, 1) of forecasts behind their pasts."""
+        """Windows (B, n, T, C) of forecasts behind their pasts."""
         return torch.cat([pasts[:, None].expand(-1, samples.shape[1], -1, -1), samples], 2)
 
     def regression(self, seed: int) -> ReducedRegression:

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from fewer import GaussianMixture, forecast, standard
+from fewer import forecast, standard
 from fewer.claims.claim import Measured, claim
 from fewer.claims.repeated import geometric_mean
 from fewer.claims.series.beds import VP, Bed, oscillation
@@ -132,14 +132,13 @@ def forecaster(s: Tensor, time: float) -> Tensor:
 @cache
 def springs() -> Bed:
     """Windows of the spring, whose first time is the past."""
-    law: GaussianMixture = window_law(spring(), STEPS + 1)
-    return Bed(law, 2)  # of its values, place and speed
+    return Bed(window_law(spring(), STEPS + 1), 1)
 
 
 def started(n: int, seed: int) -> tuple[Tensor, Tensor]:
     """States (n, 2) and what came after them (n, STEPS, 2)."""
-    x = springs().law.sample(n, seed)[0].float()
-    return x[:, 0], x[:, 1:]
+    past, future = springs().windows(n, seed)
+    return past[:, 0], future
 
 
 @claim(
@@ -186,8 +185,8 @@ def dyffusion_calibrated(seed: int, sabotage: bool) -> Measured:
 
 @claim(
     "dyffusion/one-noise",
-    statement="With one noise a draw for all of its interpolations cold sampling forecasts better than with fresh ones, which a step "
-    "adds twice: difference of CRPS over 8 times, without the last refinement.",
+    statement="With one noise a draw for all of its interpolations cold sampling forecasts better than with fresh ones, which a "
+    "step adds twice: difference of CRPS over 8 times, without the last refinement.",
     baseline="fresh noise, as in the paper; a driven spring, exact networks",
     below=0.0,
 )
@@ -200,7 +199,7 @@ def one_noise(seed: int, sabotage: bool) -> Measured:
         own = DYffusion(forecaster, interpolator, STEPS, refined=False, kept=kept and not sabotage)
         found.append(crps(own.draw(start.roll(moved, 0), 16, seed), truth).flatten(1).mean(1))
     mine, its = found
-    exact = springs().exact(start[:, None], 16, seed).view(STARTS, 16, STEPS, 2)
+    exact = springs().exact(start[:, None], 16, seed)
     beside = {"one noise": mine, "fresh noise": its, "exact": crps(exact, truth).flatten(1).mean(1)}
     return Measured(student((mine - its).tolist()), {name: student(each.tolist()) for name, each in beside.items()})
 
