@@ -113,7 +113,7 @@ def says(found: dict[str, Any]) -> str:
     """The tuned plans of few calls beside the usual one of most."""
     value = {(row["name"], row["calls"]): row["crps"]["value"] for row in found["rows"]}
     tuned = ", ".join(f"{value['tuned', calls]:.3f} at {calls}" for calls in TUNED)
-    return f"CRPS {tuned} calls, where the usual plan has {value['mmps', CALLS[-1]]:.3f} at {CALLS[-1]}"
+    return f"CRPS {tuned} calls,\n  where the usual plan has {value['mmps', CALLS[-1]]:.3f} at {CALLS[-1]}"
 
 
 def _entry(figure: dict[str, float | None]) -> str:
@@ -250,9 +250,11 @@ worth against 100 usual ones.
 - `rolling` draws any horizon, a frame every few calls, by a network that is told a time for each frame; any plan is the path
   of a frame: `fewer.tasks.series.rolling.rolling(model, past, horizon, plan, every=2)`.
 - `dyffusion` needs a forecaster and an interpolator, and no noise levels: `fewer.tasks.series.dyffusion.DYffusion(forecaster,
-  interpolator, horizon).draw(start)`.
-- `energy-interpolant` goes from the present state to the next by a drift; its coefficients keep the energy, and fields stay
-  without divergence: `fewer.tasks.series.interpolants.Interpolant(..).draw(drift, start, horizon, steps=4)`.
+  interpolator, horizon).draw(start)`. With exact networks the paper's rule, which draws fresh noise for every interpolation,
+  makes its draws too wide; `kept=True`, one noise a draw, does better.
+- `energy-interpolant` goes from the present state to the next by a drift, and keeps fields without divergence:
+  `fewer.tasks.series.interpolants.Interpolant(..).draw(drift, start, horizon, steps=4)`. With an exact drift the usual
+  coefficients forecast as well as the exact law at 4 calls; those that keep the energy on the way bend the path, which costs steps.
 - `mmgp` predicts fields on meshes of shapes that change: `fewer.tasks.series.mmgp.MMGP.fit(meshes, fields, numbers)`.
 
 What each is worth, also where its paper's claim is not confirmed with exact networks, is on [their page](rooms/tasks.md).
