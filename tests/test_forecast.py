@@ -158,8 +158,10 @@ def test_refinement_without_noise_goes_to_likelier_windows() -> None:
     level = representative_level(series(), windows)
     assert 0 < level < 1
     base = torch.full((1, 3, TIMES - PAST, 1), 4.0)
-    found = Refinement(level, heat=0.0, guidance="square").refine(series(), past(), base)
+    refinement = Refinement(level, heat=0.0, guidance="square")
+    found = refinement.refine(series(), past(), base)
     assert found.shape == base.shape
+    assert torch.allclose(found, refinement.refine(series(), past(), base, batch=2), atol=1e-5)
 
     def likely(rest: Tensor) -> float:
         whole = torch.cat([past()[:, None].expand(-1, 3, -1, -1), rest], 2)[0]

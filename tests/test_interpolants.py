@@ -79,6 +79,14 @@ def test_fields_without_divergence() -> None:
         divergence_free(x[:, :1])
 
 
+def test_draws_are_the_same_in_any_batch() -> None:
+    own, x = Interpolant(), torch.randn(2, 1)
+    given = {"steps": 3, "n": 3, "seed": 2}
+    whole, parts = (own.draw(drift(own), x, 2, batch=batch, **given) for batch in (6, 4))  # type: ignore[arg-type]
+    assert whole.shape == (2, 3, 2, 1)
+    assert torch.equal(whole, parts)
+
+
 def test_what_cannot_be_drawn() -> None:
     own, x = Interpolant(), torch.ones(1, 2)
     with pytest.raises(InputError, match="is not finite: take more steps"):

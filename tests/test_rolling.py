@@ -135,7 +135,7 @@ def test_dyffusion_draws_differ_by_their_noise_alone() -> None:
     noisy = DYffusion(line, lambda x0, end, time, z: linear(x0, end, time, z) + z, 4)
     x = torch.zeros(2, 1)
     found = noisy.draw(x, n=3, seed=1)
-    assert torch.equal(found, noisy.draw(x, n=3, seed=1))
+    assert torch.equal(found, noisy.draw(x, n=3, seed=1, batch=4))
     assert len(found[:, :, 0].unique()) == 6
     for wrong in ((0.0,), (3, 2), (4,)):
         with pytest.raises(InputError, match="rising numbers"):

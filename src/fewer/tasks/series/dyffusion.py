@@ -13,6 +13,7 @@ from fewer.errors import InputError, foreign, whole
 from fewer.noise import Draw, Stream, unit_noise
 from fewer.registry import part
 
+BATCH = 1024
 Forecaster = Callable[[Tensor, float], Tensor]
 Interpolator = Callable[[Tensor, Tensor, float, Tensor], Tensor]
 
@@ -68,23 +69,30 @@ class DYffusion:
         """Calls of the forecaster a draw; the interpolator is called about twice as often."""
         return 1 + len(self._between)
 
-    def draw(self, start: Tensor, n: int = 100, seed: int = 0) -> Tensor:
-        """Draws (B, n, horizon, *frame) of the times 1 .. h after states `start` (B, *frame).
+    def draw(self, start: Tensor, n: int = 100, seed: int = 0, batch: int = BATCH) -> Tensor:
+        """Draws (B, n, horizon, *frame) of the times 1 .. h after states `start` (B, *frame), so many of them at a time.
 
         Whole times that the sampler does not visit are drawn by the interpolator between x_0 and the forecast of time h, and so
         are all with `refined`. Raises InputError for states that are not finite, and ForeignError for what a network raises.
         """
+        whole("n", n)
+        whole("batch", batch)
         if start.ndim < 2 or not bool(start.isfinite().all()):
             raise InputError(f"start has shape {tuple(start.shape)}; expected finite states (B, *frame)")
-        whole("n", n)
         first = start.float().repeat_interleave(n, 0)
-        numbers, count = Stream.SAMPLES.numbers(len(first)), 0
+        with torch.no_grad():
+            found = [self._drawn(some, seed, k * batch) for k, some in enumerate(first.split(batch))]
+        return torch.cat(found).unflatten(0, (len(start), n))
+
+    def _drawn(self, first: Tensor, seed: int, number: int) -> Tensor:
+        """Draws (n, horizon, *frame) after states (n, *frame), the noise of each its own from this number on."""
+        numbers, count = Stream.SAMPLES.numbers(len(first), number), 0
 
         def between(end: Tensor, time: float) -> Tensor:
             nonlocal count
             if time == 0:
                 return first
-            z = unit_noise(seed, numbers, first.shape[1:], Draw.MOVE(count))
+            z = unit_noise(seed, numbers, first.shape[1:], Draw.MOVE(count), first.device)
             count += not self.kept
             with foreign("the interpolator"):
                 return self.interpolator(first, end, time, z)
@@ -101,4 +109,4 @@ class DYffusion:
             visited[there] = s
         own = {} if self.refined else visited
         frames = [own[j] if j in own else between(end, float(j)) for j in range(1, self.horizon)]
-        return torch.stack([*frames, end], 1).unflatten(0, (len(start), n))
+        return torch.stack([*frames, end], 1)

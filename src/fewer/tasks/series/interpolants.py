@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from fewer.settings import positive
 
 Drift = Callable[[Tensor, Tensor, float], Tensor]
 Projection = Callable[[Tensor], Tensor]
+BATCH = 1024
 POINTS = 65  # of s, at which energies are compared
 SMALL = 1e-3  # weight of the coefficients' own squares
 
@@ -112,34 +114,48 @@ class Interpolant:
 
     def draw(
         self, drift: Drift, start: Tensor, horizon: int, *, steps: int, n: int = 16, seed: int = 0,
-        project: Projection = unchanged,
+        project: Projection = unchanged, batch: int = BATCH,
     ) -> Tensor:  # fmt: skip
         """Draws (B, n, horizon, *frame) of the states after `start` (B, *frame), each step from the one before.
 
         drift    b(X, x_0, s) of states (n, *frame); `steps` calls a state, by Euler-Maruyama at regular s
         project  onto the states that physics allows, such as fields without divergence: of noise and of each new state
+        batch    draws that are made at a time
 
         Raises InputError for states that are not finite, at the start or on the way, and ForeignError for what a network raises.
         """
-        for name, value in (("horizon", horizon), ("steps", steps), ("n", n)):
+        for name, value in (("horizon", horizon), ("steps", steps), ("n", n), ("batch", batch)):
             whole(name, value)
         if start.ndim < 2 or not bool(start.isfinite().all()):
             raise InputError(f"start has shape {tuple(start.shape)}; expected finite states (B, *frame)")
-        x = start.float().repeat_interleave(n, 0)
-        numbers, done = Stream.SAMPLES.numbers(len(x)), list[Tensor]()
+        first, found = start.float().repeat_interleave(n, 0), list[Tensor]()
+        with torch.no_grad():
+            for k, some in enumerate(first.split(batch)):
+                numbers = Stream.SAMPLES.numbers(len(some), k * batch)
+                found.append(self._rolled(drift, some, horizon, steps, project, partial(_unit, seed, numbers, start)))
+        return torch.cat(found).unflatten(0, (len(start), n))
+
+    def _rolled(
+        self, drift: Drift, x: Tensor, horizon: int, steps: int, project: Projection, unit: Callable[[int], Tensor]
+    ) -> Tensor:
+        """States (n, horizon, *frame) after x (n, *frame), with noise unit(k) in step k."""
+        done, h = list[Tensor](), 1 / steps
         for time in range(horizon):
             x0 = x
             for k in range(steps):
-                s, h = k / steps, 1 / steps
-                z = unit_noise(seed, numbers, x.shape[1:], Draw.MOVE(time * steps + k))
                 with foreign("the drift"):
-                    ahead = drift(x, x0, s)
-                x = x + h * ahead + self.gamma(s)[0] * math.sqrt(h) * project(z)
+                    ahead = drift(x, x0, k * h)
+                x = x + h * ahead + self.gamma(k * h)[0] * math.sqrt(h) * project(unit(time * steps + k))
             x = project(x)
             if not bool(x.isfinite().all()):
                 raise InputError(f"the forecast of time {time + 1} is not finite: take more steps")
             done.append(x)
-        return torch.stack(done, 1).unflatten(0, (len(start), n))
+        return torch.stack(done, 1)
+
+
+def _unit(seed: int, numbers: range, like: Tensor, step: int) -> Tensor:
+    """Unit noise (n, *frame) of a step, for states like (B, *frame)."""
+    return unit_noise(seed, numbers, like.shape[1:], Draw.MOVE(step), like.device)
 
 
 def divergence_free(x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from fewer.settings import positive, share
 from fewer.tasks.inverse.given_operators import pulled
 from fewer.tasks.series.windows import axis_of, pasts_of
 
+BATCH = 256
 LEVELS, WINDOWS = 24, 256  # levels that a representative one is chosen from, and windows that it is chosen on
 
 
@@ -64,13 +65,15 @@ class Refinement:
             raise InputError(f"level is {self.level!r}; expected a number in (0, 1)")
 
     def refine(
-        self, model: Model, past: Tensor, base: Tensor, *, windows: Tensor | None = None, time: int = 0, seed: int = 0
-    ) -> Tensor:
+        self, model: Model, past: Tensor, base: Tensor, *, windows: Tensor | None = None, time: int = 0, seed: int = 0,
+        batch: int = BATCH,
+    ) -> Tensor:  # fmt: skip
         """Draws of the rest of each window (B, n, T - p, *frame), from those of another forecaster.
 
         past     (B, p, *frame), as for `fewer.forecast`, or one without B, of which base has none either
         base     draws (B, n, T - p, *frame); n may be 1
         windows  true ones (N, T, *frame), on which the level is chosen where none is set
+        batch    draws that are refined at a time
 
         Raises InputError for shapes that do not fit, values that are not finite, and where neither level nor windows are given.
         """
@@ -94,13 +97,17 @@ class Refinement:
             base = base.sort(1).values
         aim = torch.cat([given.repeat_interleave(n, 0), base.flatten(0, 1)], axis + 1).to(model.device)
         kappa = ((torch.arange(n) + 1) / (n + 1)).repeat(len(given)).view(-1, *[1] * len(model.shape)).to(aim)
-        found = self._descended(model, aim, kappa, tau, seed).cpu()
+        parts = [slice(first, first + batch) for first in range(0, len(aim), as_count(batch, "batch"))]
+        found = torch.cat(
+            [self._descended(model, aim[some], kappa[some], tau, (seed, some.start)).cpu() for some in parts]
+        )
         rest = found.narrow(axis + 1, given.shape[axis + 1], left)
         return rest.unflatten(0, (len(given), n)) if many else rest
 
-    def _descended(self, model: Model, aim: Tensor, kappa: Tensor, tau: float, seed: int) -> Tensor:
-        """Windows (n, *shape) after all steps from those at `aim`."""
-        numbers = Stream.SAMPLES.numbers(len(aim))
+    def _descended(self, model: Model, aim: Tensor, kappa: Tensor, tau: float, noises: tuple[int, int]) -> Tensor:
+        """Windows (n, *shape) after all steps from those at `aim`, with the noise of a seed from a sample's number on."""
+        seed, first = noises
+        numbers = Stream.SAMPLES.numbers(len(aim), first)
         y = aim
         for k in range(self.iterations):
             e, z = (unit_noise(seed, numbers, model.shape, Draw.MOVE(2 * k + j), model.device) for j in (0, 1))
