@@ -182,11 +182,11 @@ what was observed up to now. `fewer.forecast` draws what may come, p(future | pa
 import torch
 import fewer
 from fewer.evaluate.forecasts import forecast_scores
-from fewer.models.schedules import Flow
+from fewer.models.schedules import betas, discrete
 from fewer.tasks.series.state_space import autoregression, window_law
 
 law = window_law([autoregression([0.9], 0.3), autoregression([-0.6], 0.5, level=1.0)], 12)
-model = fewer.Model.from_mixture(law, Flow(), name="two regimes")  # or your own: fewer.Model.from_denoiser, shape (T, C)
+model = fewer.Model.from_mixture(law, discrete(betas("linear")))  # or fewer.Model.from_denoiser, of shape (T, C)
 
 windows = law.sample(16, seed=1)[0].float()
 past, future = windows[:, :8], windows[:, 8:]
@@ -203,7 +203,7 @@ A past that leaves nothing to forecast, has gaps, or other channels than the mod
 How good forecasts are is said by proper scores, of many pasts with what came true:
 
 ```python
-scores = forecast_scores(fewer.forecast(model, past, plan=5, n=20).samples, future)
+scores = forecast_scores(fewer.forecast(model, past, plan=10, n=20).samples, future)
 scores.crps, scores.energy  # lower is better, and least for the true law
 scores.p_value, scores.spread, scores.coverage[0.8]  # calibrated? spread over error is then 1
 ```

@@ -142,11 +142,11 @@ def refines(seed: int, sabotage: bool) -> Measured:
     of=(("tasks", "tsdiff"),),
 )
 def synthesize(seed: int, sabotage: bool) -> Measured:
-    """Sabotage: the model draws with 2 calls."""
+    """Sabotage: the model draws with 1 call."""
     case, model = bed(), bed().model()
     pasts, future = case.windows(2000, seed)
     true = torch.cat(case.windows(500, 50_000 + seed), 1)
-    made = sample(model, standard("ddim", model, 2 if sabotage else CALLS, "logsnr"), n=500, seed=seed, batch=500)
+    made = sample(model, standard("ddim", model, 1 if sabotage else CALLS, "logsnr"), n=500, seed=seed, batch=500)
     errors = [(Ridge.fit(each, PAST).mean(pasts) - future).abs().flatten(1).mean(1) for each in (made, true)]
     return Measured(student((errors[0] - errors[1]).tolist()), {"trained on true windows": student(errors[1].tolist())})
 
