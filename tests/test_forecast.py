@@ -93,6 +93,18 @@ def test_time_may_be_the_last_axis() -> None:
     assert torch.allclose(found.mean.T, exact, atol=0.15)
 
 
+def test_fields_are_forecast_as_series_are() -> None:
+    """Of windows (3, 2, 2) the last field, given two: its conditional mean, in units of its deviation."""
+    law = GaussianMixture.random((3, 2, 2), 1, seed=4)
+    model = Model.from_mixture(law, discrete(betas("linear")))
+    y = law.sample(1, 5)[0][0, :2].float()
+    found = forecast(model, y, plan=standard("dpmpp-2m", model, 16, "logsnr"), method=MMPS(8), n=400, batch=400)
+    mean, covariance = moments(forecast_law(law, y))
+    assert found.samples.shape == (400, 1, 2, 2)
+    away = (found.mean.flatten() - mean[8:].float()) / covariance.diagonal()[8:].sqrt().float()
+    assert float(away.abs().max()) < 0.25
+
+
 @pytest.mark.parametrize(
     ("given", "settings", "says"),
     [
