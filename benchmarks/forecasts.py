@@ -221,8 +221,9 @@ draws each.
 {table}
 
 **How to read it.** The exact forecast is what no method can beat. MMGP's regression, the baseline to beat, maps the past to
-the future by principal components and Gaussian processes, trained on {training} windows; ridge is linear, with its errors for
-a spread. Both are trained for this past and this horizon alone, while one model of windows answers for any.
+the future by principal components and Gaussian processes; ridge is linear, with its errors for a spread. Both were trained on
+{training} windows, for this past and this horizon alone, while one model of windows answers for any. That model is exact here,
+as if it had been trained on endless data: a learned one has an error of its own, and regressions of more windows a smaller one.
 
 - `mmps` is the method to begin with. What it lacks to the exact forecast is its guess of the data's law given a noisy state,
   not its steps: more than 10 calls bring little.
