@@ -122,7 +122,7 @@ def test_a_list_may_end_above_the_data_and_its_times_lose_that(sampler: str, flo
     there = FORMULAS[sampler](denoiser(model, flow), noise() * sigmas[0], sigmas)
     found = solver_of(sampler, flow)
     made = find("solvers", found).make() if isinstance(found, str) else found
-    *taus, end = (sigmas if flow else [s / (1 + s) for s in sigmas])
+    *taus, end = sigmas if flow else [s / (1 + s) for s in sigmas]
     plan = compile_as_given(made, [Level(tau, model.schedule) for tau in taus], end=end)
     printed = exported(plan, "sigmas", model)
     assert not printed.lost

@@ -83,8 +83,10 @@ def _timesteps(plan: Plan, trained: Any, path: str) -> Exported:
     schedule = _schedule(plan, trained)
     times = [float(t) for t in times_under({0: schedule}, plan)]
     lost, notes = list(_beyond_levels(plan)), list(_scale_notes(plan))
-    if float(plan.end) > 0:
-        lost.append(f"the end at level {plan.end:.4g} is lost: a list of times has one a call, and the last step goes to the data")
+    if isinstance(plan.end, float) and plan.end > 0:
+        lost.append(
+            f"the end at level {plan.end:.4g} is lost: a list of times has one a call, and the last step goes to the data"
+        )
     solvers = [] if lost else list(solvers_of(plan))
     if solvers:
         notes = [f"the rows are those of {', '.join(solvers)} at these times", *notes]
