@@ -25,7 +25,7 @@ from fewer.errors import InputError
 from fewer.evaluate.statistics.selective import auroc, selective_risk
 from fewer.guidance import guide
 from fewer.models.schedules import Flow
-from fewer.testing.models import transformer
+from fewer.testing.models import counted, transformer
 
 DIM = 3
 
@@ -81,7 +81,10 @@ def test_replays_of_a_shift_have_the_variance_of_the_shift():
     """From level 1 to 0 the sample moves by -w, whatever the levels between are."""
     asked = question(shifting())
     network = asked.network()
-    known = posterior(asked, network, all_of(network), 256)
+    every = all_of(network)
+    rows = directions(asked, network, every, 256)
+    values = torch.linalg.eigvalsh(rows.T @ rows)
+    known = posterior(every, every.read(network), rows, prior(values, every.read(network)))
     truth = (known.half @ known.half.T).diagonal()
     found = RandomWeights(draws=200, probes=256).variance(asked)
     assert torch.allclose(found, truth.expand_as(found), rtol=0.5)  # 200 draws: 10 % a standard error
@@ -218,6 +221,14 @@ def test_the_command_writes_what_the_function_returns(
     assert Path("doubt/uncertainty.png").stat().st_size > 100
     assert found["std"].shape == (3, 1, 8, 8)
     assert json.loads(Path("facts.json").read_text())["uncertainty"] == pytest.approx(found["score"].tolist())
+    capfd.readouterr()
+    model = fewer.load("digits")
+    with counted(model) as calls:
+        fewer.uncertainty(model, fewer.standard("dpmpp-2m", model, 2, "logsnr"), 3)
+    assert run([*few, "--uncertainty", "--dry-run"]) == 0
+    said = capfd.readouterr().out
+    assert f"about {sum(calls):,} network evaluations" in said
+    assert "and 4 backward passes" in said
     assert run(few) == 0  # its own files are replaced
     assert not list(Path("doubt").glob("uncertainty*"))
     capfd.readouterr()

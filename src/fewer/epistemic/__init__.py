@@ -9,6 +9,8 @@ The package is not called like the function, `fewer.uncertainty`, which would be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
@@ -17,8 +19,19 @@ if TYPE_CHECKING:
     from fewer.epistemic.question import Question
 
 
+@dataclass(frozen=True)
+class Effort:
+    """Evaluations of the network on single samples by the stage that makes them, and backward passes of single states."""
+
+    evaluations: Mapping[str, int]
+    backward: int = 0
+
+
 class Estimator(Protocol):
     """A part that says how uncertain samples are."""
+
+    def effort(self, nfe: int, n: int) -> Effort:
+        """What `variance` takes for n samples of a plan of so many evaluations, to the evaluation."""
 
     def variance(self, question: Question) -> Tensor:
         """The variance (n, *shape) of every value of the samples, from what is not known of the weights; data units squared.

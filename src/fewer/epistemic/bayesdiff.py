@@ -31,13 +31,16 @@ from fewer.compression.subject import watched
 from fewer.engine import bind
 from fewer.engine.bind import Step
 from fewer.engine.play import begun, output
-from fewer.epistemic.laplace import variances
+from fewer.epistemic import Effort
+from fewer.epistemic.laplace import CURVATURE, variances
 from fewer.epistemic.question import Question
-from fewer.epistemic.weights import all_of, last_layer
+from fewer.epistemic.weights import LAST_LAYER_SEEN, all_of, last_layer
 from fewer.errors import InputError, whole
 from fewer.models.model import Model
 from fewer.noise import Draw
 from fewer.registry import part
+
+REORDERED = 4  # evaluations that tell whether the output is the last layer's values
 
 
 @part(
@@ -59,6 +62,12 @@ class BayesDiff:
     def __post_init__(self) -> None:
         whole("states", self.states, least=2)
         whole("probes", self.probes)
+
+    def effort(self, nfe: int, n: int) -> Effort:
+        """The states' outputs, a derivative of each, and in every row the states x_i and the output's variance."""
+        return Effort(
+            {CURVATURE: 2 * self.probes + LAST_LAYER_SEEN + REORDERED, "rows": nfe * n * (self.states + 2)}, self.probes
+        )
 
     def variance(self, question: Question) -> Tensor:
         """See the module."""

@@ -28,6 +28,8 @@ from fewer.epistemic.weights import Weights
 from fewer.errors import InputError
 from fewer.noise import Draw, Stream, unit_noise
 
+CURVATURE = "curvature of the loss"  # the stage's name
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -43,12 +45,12 @@ class Posterior:
         return self.mean + self.half @ noise.double()
 
 
-def posterior(question: Question, network: nn.Module, weights: Weights, probes: int) -> Posterior:
-    """The posterior of these weights of a copy of the network, all others held."""
-    curvatures = directions(question, network, weights, probes)
-    values, vectors = torch.linalg.eigh(curvatures.T @ curvatures)
-    values, mean = values.clamp(min=0), weights.read(network)
-    return Posterior(weights, mean, vectors * (values + prior(values, mean)).rsqrt())
+def posterior(weights: Weights, mean: Tensor, rows: Tensor, precisions: Tensor | float) -> Posterior:
+    """The posterior of weights (k,) whose curvature is rows^T rows, under priors N(0, 1 / p) of one p, or of p (k,)."""
+    narrow = torch.as_tensor(precisions, dtype=torch.float64).expand(len(mean)).rsqrt()
+    scaled = rows * narrow
+    values, vectors = torch.linalg.eigh(scaled.T @ scaled)
+    return Posterior(weights, mean, narrow[:, None] * vectors * (1 + values.clamp(min=0)).rsqrt())
 
 
 def variances(question: Question, network: nn.Module, weights: Weights, probes: int) -> Tensor:
@@ -72,7 +74,7 @@ def directions(question: Question, network: nn.Module, weights: Weights, probes:
         for k, (state, v) in enumerate(zip(batch.split(1), noise, strict=True)):
             output = call(state.x.clone(), state.t.clone(), state.labels)[:, : shape[0]]
             rows.append(weights.gradients(network, (output * v).sum()))
-            question.progress("curvature of the loss", k + 1, probes)
+            question.progress(CURVATURE, k + 1, probes)
     network.requires_grad_(False)
     return torch.stack(rows) * (len(training.samples) / probes / float(residual)) ** 0.5
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fewer.epistemic.laplace import posterior
+from fewer.epistemic import Effort
+from fewer.epistemic.laplace import CURVATURE, directions, posterior, prior
 from fewer.epistemic.question import Question
-from fewer.epistemic.weights import Weights, all_of, last_layer, some_of
+from fewer.epistemic.weights import LAST_LAYER_SEEN, Weights, all_of, last_layer, some_of
 from fewer.errors import whole
 from fewer.registry import part
 
@@ -33,6 +34,20 @@ class Replays:
         whole("count", self.count)
         whole("probes", self.probes)
 
+    def effort(self, nfe: int, n: int) -> Effort:
+        """The states' outputs, a derivative of each, and the replays."""
+        fit = 2 * self.probes + self.seen
+        return Effort({CURVATURE: fit, "replays": self.draws * n * nfe}, self.probes)
+
+    @property
+    def seen(self) -> int:
+        """Evaluations by which the open weights are found."""
+        return 0
+
+    def precisions(self, weights: Weights, centre: Tensor, rows: Tensor, seed: int) -> Tensor | float:
+        """Of the weights' priors, (k,) or one for all: the likeliest one."""
+        return prior(torch.linalg.eigvalsh(rows.T @ rows).clamp(min=0), centre)
+
     @abstractmethod
     def weights(self, question: Question, network: nn.Module) -> Weights:
         """Which weights are open."""
@@ -40,7 +55,9 @@ class Replays:
     def variance(self, question: Question) -> Tensor:
         """See the module."""
         network = question.network()
-        known = posterior(question, network, self.weights(question, network), self.probes)
+        weights = self.weights(question, network)
+        rows, centre = directions(question, network, weights, self.probes), weights.read(network)
+        known = posterior(weights, centre, rows, self.precisions(weights, centre, rows, question.seed))
         other = question.model_with(network)
         mean = squares = torch.zeros(())
         for r in range(self.draws):
@@ -79,6 +96,11 @@ class RandomWeights(Replays):
 @dataclass(frozen=True)
 class LastLayer(Replays):
     """The open weights are the last layer's, a random subset where there are more than `count`."""
+
+    @property
+    def seen(self) -> int:
+        """Those of one state."""
+        return LAST_LAYER_SEEN
 
     def weights(self, question: Question, network: nn.Module) -> Weights:
         """Of the last layer that is called."""

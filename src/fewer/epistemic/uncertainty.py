@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fewer.arguments import as_count, as_data, as_model, as_plan
 from fewer.blocks.find import is_module
-from fewer.compression.calibration import SAMPLES, calibration_of
+from fewer.compression.calibration import CALLS, SAMPLES, calibration_of
 from fewer.engine import MICRO_BATCH
-from fewer.epistemic import Estimator
+from fewer.epistemic import Effort, Estimator
 from fewer.epistemic.question import Question
 from fewer.errors import InputError
 from fewer.models.edge import in_own_precision
@@ -22,6 +22,7 @@ from fewer.plan import Plan
 from fewer.registry import ROLES, guarded, resolve
 
 FEWEST = 8  # training samples
+TRAINING = "training states"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,33 @@ def uncertainty(
     model, plan = as_model(model), as_plan(plan)
     count, seed = as_count(n, "n"), as_count(seed, "seed", 0)
     images = as_data(data, model)
+    estimator = _checked(model, images, method)
+    report = progress or (lambda stage, done, total: None)
+    plan.check(tuple(model.shape))
+    report(TRAINING, 0, 1)
+    question = Question(
+        model, plan, calibration_of(model, images, seed, SAMPLES), count, model.labels(count, labels), seed,
+        as_count(first_sample, "first_sample", 0), MICRO_BATCH if batch is None else as_count(batch, "batch"), report,
+    )  # fmt: skip
+    samples = question.samples(model)
+    with guarded("uncertainty", estimator):
+        variance = estimator.variance(question)
+    return Uncertainty(samples, variance.sqrt().to(samples))
+
+
+def uncertainty_effort(
+    model: Model, plan: Plan, n: int, *, method: str | Estimator = "last-layer", data: Tensor | None = None
+) -> Effort:
+    """What `fewer.uncertainty` takes of these arguments, to the evaluation. Raises InputError as it does."""
+    estimator = _checked(model, data, method)
+    with guarded("uncertainty", estimator):
+        own = estimator.effort(plan.nfe, n)
+    training = {TRAINING: SAMPLES * CALLS} if data is None else {}
+    return Effort({**training, plan.name: n * plan.nfe, **own.evaluations}, own.backward)
+
+
+def _checked(model: Model, images: Tensor | None, method: str | Estimator) -> Estimator:
+    """The estimator, where it can be asked about this model with these images."""
     if images is not None and len(images) < FEWEST:
         raise InputError(f"data are {len(images)} images; the weights' posterior needs at least {FEWEST}")
     estimator: Estimator = resolve("uncertainty", method)
@@ -77,14 +105,4 @@ def uncertainty(
         raise InputError(
             f"the network of {model.name} is no torch.nn.Module: its weights are not reached, so what is open of them is not known"
         )
-    report = progress or (lambda stage, done, total: None)
-    plan.check(tuple(model.shape))
-    report("training states", 0, 1)
-    question = Question(
-        model, plan, calibration_of(model, images, seed, SAMPLES), count, model.labels(count, labels), seed,
-        as_count(first_sample, "first_sample", 0), MICRO_BATCH if batch is None else as_count(batch, "batch"), report,
-    )  # fmt: skip
-    samples = question.samples(model)
-    with guarded("uncertainty", estimator):
-        variance = estimator.variance(question)
-    return Uncertainty(samples, variance.sqrt().to(samples))
+    return estimator

@@ -13,6 +13,7 @@ from fewer.compression.calibration import Batch
 from fewer.errors import InputError
 from fewer.models.model import Model
 
+LAST_LAYER_SEEN = 2  # evaluations that it takes to find it, with those of the state that it is found on
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 

@@ -13,7 +13,7 @@ from fewer.epistemic.question import Question
 from fewer.noise import unit_noise
 from fewer.samplers import standard
 from fewer.testing import demand
-from fewer.testing.models import transformer, unet
+from fewer.testing.models import counted, transformer, unet
 
 
 def check(estimator: Estimator) -> None:
@@ -23,7 +23,10 @@ def check(estimator: Estimator) -> None:
         training = Calibration(model, samples, model.labels(16))
         question = Question(model, standard("ddim", model, 3, "logsnr"), training, 4, model.labels(4), batch=4)
         own = {name: weight.clone() for name, weight in network_of(model).state_dict().items()}
-        found = estimator.variance(question)
+        with counted(model) as calls:
+            found = estimator.variance(question)
+        said = sum(estimator.effort(question.plan.nfe, question.n).evaluations.values())
+        demand(sum(calls) == said, f"{estimator} takes {sum(calls)} evaluations and says {said}")
         demand(found.shape == (4, *model.shape), f"{estimator} gives variances {tuple(found.shape)} of 4 samples")
         demand(bool((found.isfinite() & (found >= 0)).all()), f"{estimator} gives variances below 0, or none")
         demand(bool((found > 0).any()), f"{estimator} is sure of every value of a network that was never trained")

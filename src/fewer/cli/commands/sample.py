@@ -131,7 +131,8 @@ def sample(
     from fewer.arguments import as_data
     from fewer.cli.loading import load_model, plans_on
     from fewer.engine import sample as run
-    from fewer.epistemic.uncertainty import uncertainty
+    from fewer.epistemic import Effort
+    from fewer.epistemic.uncertainty import uncertainty, uncertainty_effort
     from fewer.evaluate.cost.pace import foreseen
     from fewer.integrations.as_it_is import guidance_notes
     from fewer.plan import Plan
@@ -147,10 +148,15 @@ def sample(
     form = sample_files.format_for(network, form)
     table, warnings = transferred(network, given or standard("dpmpp-2m", network, nfe or 20, "logsnr", guidance=scale))
     table = table if shares is None else with_noise(table, shares if len(shares) > 1 else shares[0])
-    if dry_run:
-        print_forecast(foreseen(network, {table.name: n * table.nfe}, scale, common.batch), [out / f"*.{form.value}"])
-        return
     images, doubt = as_data(data, network), None
+    if dry_run:
+        effort = (
+            uncertainty_effort(network, table, n, data=images) if uncertain else Effort({table.name: n * table.nfe})
+        )
+        notes = (f"and {effort.backward:,} backward passes of single states",) if uncertain else ()
+        writes = [out / f"*.{form.value}", *([out / f"{sample_files.UNCERTAINTY}.*"] if uncertain else [])]
+        print_forecast(foreseen(network, effort.evaluations, scale, common.batch, notes), writes)
+        return
     with if_interrupted(lambda: "no sample was written"):
         with progress() as report:
             if uncertain:

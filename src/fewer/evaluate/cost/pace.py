@@ -89,11 +89,12 @@ def batch_memory(model: Model, guidance: float | None, batch: int = MICRO_BATCH)
 
 
 def foreseen(
-    model: Model, evaluations: Mapping[str, int], guidance: float | None = None, batch: int | None = None
-) -> Forecast:
+    model: Model, evaluations: Mapping[str, int], guidance: float | None = None, batch: int | None = None,
+    notes: tuple[str, ...] = (),
+) -> Forecast:  # fmt: skip
     """What these evaluations take on the model's device."""
     size = batch or MICRO_BATCH
-    return Forecast(evaluations, timed_pace(model, guidance, size), batch_memory(model, guidance, size))
+    return Forecast(evaluations, timed_pace(model, guidance, size), batch_memory(model, guidance, size), notes=notes)
 
 
 def in_words(seconds: float) -> str:
