@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_networks import small_dit
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from fewer.cli.main import run
 from fewer.compression.calibration import Calibration
 from fewer.epistemic.bayesdiff import BayesDiff, OutputVariance
 from fewer.epistemic.laplace import directions, posterior, prior, variances
+from fewer.epistemic.layer_priors import evidence, layer_precisions
 from fewer.epistemic.question import Question
 from fewer.epistemic.replays import LastLayer, RandomWeights
 from fewer.epistemic.weights import all_of, last_layer, some_of
@@ -75,6 +76,49 @@ def test_the_prior_solves_its_equation(curvatures: list[float], size: float):
     weights = torch.full((len(values),), size, dtype=torch.float64)
     p = prior(values, weights)
     assert p * float(weights.square().sum()) == pytest.approx(float((values / (values + p)).sum()), rel=1e-6)
+
+
+def some_rows(count: int, layers: int = 3, each: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (count, k) of a curvature, weights (k,) and their layers (k,)."""
+    generator = torch.Generator().manual_seed(count)
+    of = torch.arange(layers).repeat_interleave(each)
+    rows = torch.randn(count, layers * each, generator=generator, dtype=torch.float64) * (10.0**of)
+    return rows, torch.randn(layers * each, generator=generator, dtype=torch.float64), of
+
+
+@given(st.integers(2, 40), st.integers(1, 40), st.integers(0, 99))
+@settings(deadline=None, max_examples=25)
+def test_blocks_bound_the_evidence_from_below(count: int, block: int, seed: int):
+    rows, weights, layers = some_rows(count)
+    logs = torch.randn(3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    whole = evidence(rows, weights, logs[layers])
+    parts = [evidence(rows[b], 0 * weights, logs[layers]) for b in order.split(block)]
+    bound = sum(parts) + evidence(rows[:0], weights, logs[layers])
+    assert bound <= whole + 1e-9
+    if block >= count:
+        assert bound == pytest.approx(float(whole))
+
+
+def test_the_evidence_is_the_log_of_an_integral():
+    """ln of the mean of exp(-|rows (w - w*)|^2 / 2) over the prior, times what it takes at w*, for one weight."""
+    p, star, h = 0.7, 0.4, 3.0
+    rows = torch.tensor([[h**0.5]], dtype=torch.float64)
+    found = evidence(rows, torch.tensor([star]).double(), torch.tensor([p]).double().log())
+    exact = (
+        0.5 * np.log(p / (p + h)) - 0.5 * p * star**2
+    )  # Laplace: the prior's density at w* times the posterior's width
+    assert float(found) == pytest.approx(float(exact))
+
+
+def test_learnt_from_all_rows_each_layer_satisfies_mackays_equation():
+    rows, weights, layers = some_rows(40)
+    found = layer_precisions(rows, weights, layers, block=40, steps=300, seed=0)
+    spread = torch.linalg.inv(rows.T @ rows + found.diag()).diagonal()
+    for layer in range(3):
+        mine = layers == layer
+        p, known = float(found[mine][0]), float((1 - found * spread)[mine].sum())
+        assert p * float(weights[mine].square().sum()) == pytest.approx(known, rel=0.05)
 
 
 def test_replays_of_a_shift_have_the_variance_of_the_shift():
