@@ -32,7 +32,7 @@ device = "cuda"
 
 # what one wants to do, in the order of a first day -> the commands for it
 TASKS = {
-    "Make samples cheap": ("tune", "sample"),
+    "Make samples cheap": ("tune", "sample", "gate"),
     "Make a network lighter": ("compress",),
     "Look at what came out": ("report", "serve"),
     "Judge a plan, or any images": ("compare", "judge", "diff"),

@@ -132,6 +132,12 @@ def test_uncertainty_estimators(part):
     uncertainty.check(part.make(**few))
 
 
+@of("error predictor")
+def test_error_predictors(part):
+    steps = {"steps": 60} if "steps" in inspect.signature(part.make).parameters else {}
+    uncertainty.check_predictor(part.make(**steps))
+
+
 @of("distance")
 def test_distances(part):
     measures.check(part.make)

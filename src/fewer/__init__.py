@@ -10,6 +10,8 @@ from fewer.errors import InputError
 if TYPE_CHECKING:
     from fewer.compression.compress import compress
     from fewer.engine import sample
+    from fewer.epistemic.gate.calibrate import gate
+    from fewer.epistemic.gate.gate import Gate
     from fewer.epistemic.uncertainty import uncertainty
     from fewer.evaluate.leaderboard import Leaderboard, compare
     from fewer.evaluate.measure import measure
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 # read on first use, so that `import fewer` costs nothing
 _HOMES = {
     "FewerScheduler": "fewer.integrations.scheduler",
+    "Gate": "fewer.epistemic.gate.gate",
     "GaussianMixture": "fewer.models.mixture",
     "Leaderboard": "fewer.evaluate.leaderboard",
     "Model": "fewer.models.model",
@@ -52,6 +55,7 @@ _HOMES = {
     "forecast": "fewer.tasks.series.forecast",
     "from_diffusers": "fewer.integrations.probe",
     "from_sigmas": "fewer.sigmas",
+    "gate": "fewer.epistemic.gate.calibrate",
     "invert": "fewer.tasks.inversion",
     "judge": "fewer.judging",
     "load": "fewer.models.load",
@@ -70,6 +74,7 @@ _HOMES = {
 
 __all__ = [
     "FewerScheduler",
+    "Gate",
     "GaussianMixture",
     "InputError",
     "Leaderboard",
@@ -86,6 +91,7 @@ __all__ = [
     "forecast",
     "from_diffusers",
     "from_sigmas",
+    "gate",
     "invert",
     "judge",
     "load",

@@ -107,6 +107,7 @@ ROLES = {
         Role("rounding", "compress", "fewer.compression.quantise:Rounding"),
         Role("bit allocation", "compress", "fewer.compression.quantise:BitAllocation"),
         Role("uncertainty estimator", "uncertainty", "fewer.epistemic:Estimator"),
+        Role("error predictor", "uncertainty", "fewer.epistemic.gate:ErrorPredictor"),
     )
 }
 

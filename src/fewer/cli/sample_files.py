@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewer.cli.options import Format
+from fewer.cli.options import Format, Guided
+from fewer.epistemic.gate.gate import Gated
 from fewer.epistemic.uncertainty import Uncertainty
 from fewer.files import write_atomically
 from fewer.images import Pixels, check_picture, grid, is_picture, picture, pixels, save_png
@@ -19,6 +21,22 @@ from fewer.tasks.inverse.solve import Solved
 
 UNCERTAINTY = "uncertainty"
 POSTERIOR = "posterior"
+UNCERTAINTY, GATED = "uncertainty", "gated.npz"
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which samples `fewer sample` is to write, and where: its options."""
+
+    common: Guided
+    n: int
+    label: int | None
+    prompt: str | None
+    out: Path
+    form: Format | None
+    force: bool
+    dry_run: bool
+    json_file: Path | None
 
 
 def names(n: int) -> list[str]:
@@ -28,6 +46,7 @@ def names(n: int) -> list[str]:
         "grid.png",
         "samples.npz",
         "samples.npy",
+        GATED,
         *(f"{UNCERTAINTY}.{kind}" for kind in ("npz", "png")),
         *(f"{POSTERIOR}.{kind}" for kind in ("npz", "png")),
     ]
@@ -98,6 +117,14 @@ def _maps(std: Tensor) -> Pixels:
     maps = std.square().mean(1).sqrt()
     bright = (255 * maps / maps.max().clamp_min(torch.finfo(maps.dtype).tiny)).round().to(torch.uint8)
     return bright.cpu().numpy()[..., None]
+
+
+def write_gated(found: Gated, folder: Path) -> Path:
+    """Write which samples were run again (n,) bool, and the scores (n,) float32, as arrays of a file; its path."""
+    buffer = io.BytesIO()
+    np.savez(buffer, again=found.again.numpy(), score=found.score.float().numpy())
+    write_atomically(folder / GATED, buffer.getvalue())
+    return folder / GATED
 
 
 def in_words(files: list[Path]) -> str:

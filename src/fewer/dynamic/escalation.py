@@ -6,6 +6,7 @@ Which samples are run again depends on each sample, so that it is no table of ro
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,39 +102,82 @@ class Escalation:
         n = n if noise is None else len(noise)
         z = unit_noise(seed, range(n), model.shape, device=model.device) if noise is None else noise.to(model.device)
         y = model.labels(n, labels)
-        movement = _Movement(self.cheap.rows[0])
-        x = sample(model, self.cheap, noise=z, labels=y, batch=batch, callback=movement.row, progress=movement.finished)
-        signal = movement.last if self.signal == "last" else movement.path
-        error = torch.cat(signal) / math.sqrt(math.prod(model.shape))
+        x, trail = sample_with_trail(model, self.cheap, z, y, batch)
+        error = (trail.moved[:, -1] if self.signal == "last" else trail.moved.sum(1)).to(x)
         again = error > self.threshold
-        count = int(again.sum())
-        if count:
-            x[again] = sample(model, self.dear, noise=z[again], labels=None if y is None else y[again], batch=batch)
-        return Escalated(x, error, again, self.cheap.nfe + count / n * self.dear.nfe)
+        run_again(x, again, model, self.dear, z, y, batch)
+        return Escalated(x, error, again, self.cheap.nfe + int(again.sum()) / n * self.dear.nfe)
 
 
-class _Movement:
-    """How far data predictions move from row to row: callbacks of `fewer.sample`, which fill `last` and `path`.
+def run_again(
+    x: Tensor, again: Tensor, model: Model, dear: Plan, noise: Tensor, labels: Tensor | None, batch: int | None = None
+) -> None:
+    """Put the dear plan's samples from the same noises in the place of those of x (n, *shape) that are to be run again (n,)."""
+    if bool(again.any()):
+        again = again.to(x.device)
+        x[again] = sample(
+            model, dear, noise=noise[again], labels=None if labels is None else labels[again], batch=batch
+        )
+
+
+@dataclass(frozen=True)
+class Trail:
+    """How the data predictions D_0 .. D_N went in runs of n samples, float64 on the CPU.
+
+    moved   ||D_k - D_{k-1}|| (n, N), root mean square over a sample's values, in data units
+    turned  cosines of the angles between a movement and the one before it (n, N - 1); 1 where one of them is 0
+    """
+
+    moved: Tensor
+    turned: Tensor
+
+
+def sample_with_trail(
+    model: Model, plan: Plan, noise: Tensor, labels: Tensor | None, batch: int | None = None,
+    progress: Callable[[int, int], Any] | None = None,
+) -> tuple[Tensor, Trail]:  # fmt: skip
+    """Samples (n, *shape) of a plan, and how their data predictions went."""
+    seen = _Seen(plan.rows[0])
+
+    def finished(done: int, total: int) -> None:
+        seen.finished()
+        if progress is not None:
+            progress(done, total)
+
+    x = sample(model, plan, noise=noise, labels=labels, batch=batch, callback=seen.row, progress=finished)
+    return x, Trail(*(torch.cat(parts).double().cpu() for parts in zip(*seen.all, strict=True)))
+
+
+class _Seen:
+    """Callbacks of `fewer.sample`, which fill `all` with movements and turns of each micro-batch.
 
     A micro-batch begins with the plan's first row and counts once it is finished: where memory runs out it is tried again.
     """
 
     def __init__(self, first: Row) -> None:
-        self.last: list[Tensor] = []
-        self.path: list[Tensor] = []
+        self.all: list[tuple[Tensor, Tensor]] = []
         self._first = first
-        self._before: Tensor | None = None
-        self._steps: list[Tensor] = []
+        self._data: Tensor | None = None
+        self._step: Tensor | None = None
+        self._moved: list[Tensor] = []
+        self._turned: list[Tensor] = []
 
     def row(self, row: Row, x: Tensor, data: Tensor) -> None:
         """After a network call."""
         if row is self._first:
-            self._steps = []
-        elif self._before is not None:
-            self._steps.append((data - self._before).flatten(1).norm(dim=1))
-        self._before = data
+            self._data = self._step = None
+            self._moved, self._turned = [], []
+        if self._data is not None:
+            step = (data - self._data).flatten(1)
+            self._moved.append(step.norm(dim=1) / math.sqrt(step.shape[1]))
+            if self._step is not None:
+                size = step.norm(dim=1) * self._step.norm(dim=1)
+                cosine = (step * self._step).sum(1) / size
+                self._turned.append(torch.where(size > 0, cosine, torch.ones_like(cosine)))
+            self._step = step
+        self._data = data
 
-    def finished(self, done: int, total: int) -> None:
+    def finished(self) -> None:
         """After a micro-batch."""
-        self.last.append(self._steps[-1])
-        self.path.append(torch.stack(self._steps).sum(0))
+        turned = torch.stack(self._turned, 1) if self._turned else self._moved[0].new_empty(len(self._moved[0]), 0)
+        self.all.append((torch.stack(self._moved, 1), turned))

@@ -9,6 +9,7 @@ import torch
 from fewer.blocks.find import network_of
 from fewer.compression.calibration import Calibration
 from fewer.epistemic import Estimator
+from fewer.epistemic.gate import ErrorPredictor
 from fewer.epistemic.question import Question
 from fewer.noise import unit_noise
 from fewer.samplers import standard
@@ -39,3 +40,26 @@ def check(estimator: Estimator) -> None:
         same = all(torch.equal(weight, own[name]) for name, weight in network_of(model).state_dict().items())
         demand(same, f"{estimator} changes the network")
         demand(not any(p.requires_grad for p in network_of(model).parameters()), f"{estimator} leaves gradients on")
+
+
+def check_predictor(predictor: ErrorPredictor) -> None:
+    """Finite predictions of every sample by itself, the same each time, that know a number better which depends on the features."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(96, 3, generator=generator, dtype=torch.float64)
+    y = (x[:, 0] + 0.1 * torch.randn(96, generator=generator)).double()
+    x, y = (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
+    with torch.inference_mode():  # as users' code may have it
+        found = predictor.fit(x[:64], y[:64])(x[64:])
+    demand(
+        found.mean.shape == found.scale.shape == (32,),
+        f"{predictor} gives shapes {tuple(found.mean.shape)} of 32 samples",
+    )
+    demand(bool((found.scale > 0).all()) and bool(found.mean.isfinite().all()), f"{predictor} gives what is not finite")
+    again = predictor.fit(x[:64], y[:64])(x[70:])
+    demand(torch.allclose(again.mean, found.mean[6:]), f"{predictor} gives other predictions the second time")
+    demand(torch.allclose(again.scale, found.scale[6:]), f"{predictor} gives other deviations the second time")
+    miss, spread = float((found.mean - y[64:]).square().mean()), float(y[64:].square().mean())
+    demand(
+        miss < spread / 2,
+        f"{predictor} misses by {miss:.2f} what depends on the features and has a variance of {spread:.2f}",
+    )

@@ -26,6 +26,7 @@ EXAMPLES = opt.examples(
     "fewer sample digits --nfe 6 --uncertainty",
     "fewer sample digits --plan fewer-digits-super-resolution/plan.json --measurement small.png",
     "fewer sample digits --task inpaint,mask=known.png --measurement photo.png --noise 0.1 --nfe 50",
+    "fewer sample digits --gate fewer-gate -n 1000",
 )
 LISTED = 5  # of the least certain samples
 
@@ -86,6 +87,18 @@ def sample(
     task: opt.Task = None,
     method: opt.Method = None,
     noise: opt.Noise = None,
+    gate: Annotated[
+        Path | None,
+        opt.path_option(
+            metavar="DIR", help="A folder of `fewer gate`: its cheap plan, and its dear one for the doubtful."
+        ),
+    ] = None,
+    improve: Annotated[
+        bool,
+        typer.Option(
+            "--improve", help="The gate also learns from the samples that were run again; its folder is renewed."
+        ),
+    ] = False,
     out: Annotated[Path, opt.path_option(metavar="DIR", help="Folder for the samples.")] = Path("fewer-samples"),
     form: Annotated[
         opt.Format | None,
@@ -121,12 +134,26 @@ def sample(
         raise InputError("--data are the images that the network was trained on, for --uncertainty: give that too")
     if uncertain and brownian:
         raise InputError("--uncertainty plays rows with noise of their own: leave out --brownian")
+    if improve and gate is None:
+        raise InputError("--improve is of a gate: give --gate too")
+    own = {
+        "--plan": plan, "--nfe": nfe, "--sigmas": sigmas, "--solver": solver, "--guidance": guidance, "--noise-share": noise_share,
+        "--brownian": brownian or None, "--uncertainty": uncertain or None,
+    }  # fmt: skip
+    if gate is not None and (also_given := [name for name, value in own.items() if value is not None]):
+        raise InputError(f"{also_given[0]} goes with a plan of its own; --gate has two")
     levels = opt.sigma_lists([] if sigmas is None else [sigmas], solver)
     shares = opt.shares("noise-share", noise_share)
     from fewer.cli import sample_files
     from fewer.outfolder import check_own, filled, written
 
     opt.writable(json_file, ("files", "model", "plan"))
+    if gate is not None:
+        from fewer.cli.gated import sample_gated
+
+        request = sample_files.Request(common, n, label, prompt, out, form, force, dry_run, json_file)
+        sample_gated(request, gate, improve)
+        return
     tidy = check_own(out, written(out, "sample") is not None, force, sample_files.names(n))
     from fewer.arguments import as_data
     from fewer.cli.loading import load_model, plans_on

@@ -1,0 +1,65 @@
+"""`fewer sample --gate`: samples by a cheap plan, and by a dear one where the gate does not trust it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+from fewer.cli import sample_files
+from fewer.cli.dry_run import print_forecast
+from fewer.cli.interrupted import if_interrupted
+from fewer.cli.json_output import wrote_json
+from fewer.cli.loading import load_model
+from fewer.cli.progress import progress
+from fewer.cli.sample_files import Request
+from fewer.epistemic.gate.folder import NAMES
+from fewer.epistemic.gate.gate import Gate
+from fewer.evaluate.cost.pace import foreseen
+from fewer.outfolder import check_own, filled, written
+
+
+def sample_gated(asked: Request, folder: Path, improve: bool) -> None:
+    """Draw and write the samples of a gate's folder; where it is to improve, its folder is written again."""
+    gate = Gate.load(folder)
+    common, out = asked.common, asked.out
+    tidy = check_own(out, written(out, "sample") is not None, asked.force, sample_files.names(asked.n))
+    if improve:
+        check_own(folder, written(folder, "gate") is not None, asked.force, NAMES)
+    model, scale = load_model(common, gate.of.guidance, [gate.cheap, gate.dear], asked.prompt)
+    gate.check_model(model)
+    form = sample_files.format_for(model, asked.form)
+    if asked.dry_run:
+        count = round(gate.share * asked.n)
+        made = {
+            f"{gate.cheap.name}, for all": asked.n * gate.cheap.nfe,
+            f"{gate.dear.name}, for about {count}": count * gate.dear.nfe,
+        }
+        print_forecast(foreseen(model, made, scale, common.batch), [out / f"*.{form.value}", out / sample_files.GATED])
+        return
+    with if_interrupted(lambda: "no sample was written"):
+        with progress() as report:
+            found = gate.sample(
+                model, asked.n, seed=common.seed, labels=asked.label, batch=common.batch, progress=report
+            )
+        labels = model.labels(asked.n, asked.label)
+        with filled(out, "sample", tidy) as stage:
+            made_files = sample_files.write_samples(model, found.x, labels, common.seed, stage, form)
+            also = sample_files.write_gated(found, stage)
+        if improve:
+            with filled(folder, "gate", True) as stage:
+                gate.improved(found).save(stage)
+    if (note := gate.note(model, asked.label)) is not None:
+        print(f"fewer: {note}", file=sys.stderr)
+    files, again = [out / file.name for file in made_files], int(found.again.sum())
+    record = {
+        "files": [str(file) for file in [*files, out / also.name]], "model": model.describe(), "plan": gate.cheap.name,
+        "dear": gate.dear.name, "nfe": found.evaluations / asked.n, "n": asked.n, "seed": common.seed,
+        "labels": None if labels is None else labels.tolist(), "again": found.again.nonzero()[:, 0].tolist(),
+    }  # fmt: skip
+    if not wrote_json(record, asked.json_file):
+        typer.echo(
+            f"{asked.n} samples of {found.evaluations / asked.n:.3g} network evaluations each in {out}: "
+            f"{sample_files.in_words(files)}; {again} of them by {gate.dear.name}"
+        )

@@ -1,0 +1,1 @@
+"""Predictors of a sample's error from its run."""
