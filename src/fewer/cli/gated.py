@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -12,25 +13,34 @@ from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.loading import load_model
+from fewer.cli.options import Guided
 from fewer.cli.progress import progress
-from fewer.cli.sample_files import Request
+from fewer.cli.sample_places import Places
 from fewer.epistemic.gate.folder import NAMES
 from fewer.epistemic.gate.gate import Gate
 from fewer.evaluate.cost.pace import foreseen
 from fewer.outfolder import check_own, filled, written
 
 
-def sample_gated(asked: Request, folder: Path, improve: bool) -> None:
+@dataclass(frozen=True)
+class Drawn:
+    """Which samples are to be drawn."""
+
+    n: int
+    label: int | None
+    prompt: str | None
+
+
+def sample_gated(common: Guided, asked: Drawn, places: Places, folder: Path, improve: bool) -> None:
     """Draw and write the samples of a gate's folder; where it is to improve, its folder is written again."""
-    gate = Gate.load(folder)
-    common, out = asked.common, asked.out
-    tidy = check_own(out, written(out, "sample") is not None, asked.force, sample_files.names(asked.n))
+    gate, out = Gate.load(folder), places.out
+    tidy = check_own(out, written(out, "sample") is not None, places.force, sample_files.names(asked.n))
     if improve:
-        check_own(folder, written(folder, "gate") is not None, asked.force, NAMES)
+        check_own(folder, written(folder, "gate") is not None, places.force, NAMES)
     model, scale = load_model(common, gate.of.guidance, [gate.cheap, gate.dear], asked.prompt)
     gate.check_model(model)
-    form = sample_files.format_for(model, asked.form)
-    if asked.dry_run:
+    form = sample_files.format_for(model, places.form)
+    if places.dry_run:
         count = round(gate.share * asked.n)
         made = {
             f"{gate.cheap.name}, for all": asked.n * gate.cheap.nfe,
@@ -58,7 +68,7 @@ def sample_gated(asked: Request, folder: Path, improve: bool) -> None:
         "dear": gate.dear.name, "nfe": found.evaluations / asked.n, "n": asked.n, "seed": common.seed,
         "labels": None if labels is None else labels.tolist(), "again": found.again.nonzero()[:, 0].tolist(),
     }  # fmt: skip
-    if not wrote_json(record, asked.json_file):
+    if not wrote_json(record, places.json_file):
         typer.echo(
             f"{asked.n} samples of {found.evaluations / asked.n:.3g} network evaluations each in {out}: "
             f"{sample_files.in_words(files)}; {again} of them by {gate.dear.name}"

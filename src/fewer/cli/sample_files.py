@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewer.cli.options import Format, Guided
+from fewer.cli.options import Format
 from fewer.epistemic.gate.gate import Gated
 from fewer.epistemic.uncertainty import Uncertainty
 from fewer.files import write_atomically
@@ -19,24 +18,7 @@ from fewer.images import Pixels, check_picture, grid, is_picture, picture, pixel
 from fewer.models.model import Model
 from fewer.tasks.inverse.solve import Solved
 
-UNCERTAINTY = "uncertainty"
-POSTERIOR = "posterior"
-UNCERTAINTY, GATED = "uncertainty", "gated.npz"
-
-
-@dataclass(frozen=True)
-class Request:
-    """Which samples `fewer sample` is to write, and where: its options."""
-
-    common: Guided
-    n: int
-    label: int | None
-    prompt: str | None
-    out: Path
-    form: Format | None
-    force: bool
-    dry_run: bool
-    json_file: Path | None
+UNCERTAINTY, POSTERIOR, GATED = "uncertainty", "posterior", "gated.npz"
 
 
 def names(n: int) -> list[str]:

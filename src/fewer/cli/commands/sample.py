@@ -13,8 +13,9 @@ from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
-from fewer.cli.measurement import Measured, Written, of_measurement
+from fewer.cli.measurement import Measured, of_measurement
 from fewer.cli.progress import progress
+from fewer.cli.sample_places import Places
 from fewer.errors import InputError
 
 EXAMPLES = opt.examples(
@@ -115,11 +116,13 @@ def sample(
 
     With --measurement they are samples of what has been measured, by a plan of fewer tune --task or --task and --method.
     """
+    places = Places(out, form, force, dry_run, json_file)
     if measurement is not None:
         of_measurement(
-            common, Measured(measurement, task, method, noise, plan, nfe, n, label), Written(out, form, force, dry_run, json_file),
+            common, Measured(measurement, task, method, noise, plan, nfe, n, label), places,
             {"--sigmas": sigmas, "--solver": solver, "--guidance": guidance, "--noise-share": noise_share, "--prompt": prompt,
-             "--brownian": brownian, "--uncertainty": uncertain, "--data": data},
+             "--brownian": brownian, "--uncertainty": uncertain, "--data": data, "--gate": gate,
+             "--improve": improve},
         )  # fmt: skip
         return
     for name, value in (("task", task), ("method", method), ("noise", noise)):
@@ -149,10 +152,9 @@ def sample(
 
     opt.writable(json_file, ("files", "model", "plan"))
     if gate is not None:
-        from fewer.cli.gated import sample_gated
+        from fewer.cli.gated import Drawn, sample_gated
 
-        request = sample_files.Request(common, n, label, prompt, out, form, force, dry_run, json_file)
-        sample_gated(request, gate, improve)
+        sample_gated(common, Drawn(n, label, prompt), places, gate, improve)
         return
     tidy = check_own(out, written(out, "sample") is not None, force, sample_files.names(n))
     from fewer.arguments import as_data
