@@ -14,13 +14,16 @@ from fewer.search.strategies.guided_regression import GuidedRegression
 from fewer.search.strategies.guided_rows import GuidedRows
 from fewer.search.strategies.joint import Joint
 from fewer.search.strategies.networks import Networks
+from fewer.search.strategies.networks_by_regression import NetworksByRegression
 from fewer.search.strategy import NUMBERS, SAVING, Candidate, Strategy
 
-STEPS_SHARE = 0.75  # of what a search may take that goes on to leave blocks out, which pays less often
+# of what a search may take that goes on to leave blocks out, which pays less often, or to call a second network
+STEPS_SHARE, STEPS_SHARE_OF_NETWORKS = 0.75, 0.4
 WHOLE: tuple[Strategy, ...] = (GuidedRegression(), DEFAULT)  # for whole calls, by preference
 # likewise where weights are kept, or rows are made cheaper after: their rules have scales
 SCALED: tuple[Strategy, ...] = (GuidedRows(), DEFAULT)
-CHEAPER: tuple[Strategy, ...] = (Networks(), Joint())  # for rows that cost less than those
+# for rows that cost less than those, by preference: the first fits all weights
+CHEAPER: tuple[Strategy, ...] = (NetworksByRegression(), Networks(), Joint())
 
 
 def strategies(request: Request, model: Model) -> tuple[Strategy, Strategy | None]:
@@ -31,11 +34,19 @@ def strategies(request: Request, model: Model) -> tuple[Strategy, Strategy | Non
     if requested.columns & SAVING:
         return DEFAULT, requested
     saving = {"networks"} if model.others else request.free & {"blocks"}
-    cheaper = next((each for each in CHEAPER if each.columns & saving), None)
+    fitting = CHEAPER if request.free >= {"steps", "solver"} else CHEAPER[1:]
+    cheaper = next((each for each in fitting if each.columns & saving), None)
     if requested != DEFAULT:
         return requested, cheaper
     usual = WHOLE if cheaper is None and "solver" in request.free else SCALED
     return next(each for each in usual if each.columns - request.free <= NUMBERS), cheaper
+
+
+def steps_share(saving: Strategy | None) -> float:
+    """The share of what a search may take that goes to whole calls before a strategy that makes rows cheaper."""
+    if saving is None:
+        return 1.0
+    return STEPS_SHARE_OF_NETWORKS if "networks" in saving.columns else STEPS_SHARE
 
 
 def besides(strategy: Strategy) -> tuple[str, ...]:

@@ -35,9 +35,9 @@ def patterns(passes: int) -> list[str]:
     over held ones. Of many numbers of rows and places of the block some are taken, evenly.
     """
     candidates = []
-    for rows in _some(range(-(-passes // 2) + (passes % 2 == 0), passes), LENGTHS):
+    for rows in some_of(range(-(-passes // 2) + (passes % 2 == 0), passes), LENGTHS):
         twice = passes - rows
-        for first in _some(range(rows - twice + 1), PLACES):
+        for first in some_of(range(rows - twice + 1), PLACES):
             after = rows - first - twice
             candidates += ["1" * first + "2" * twice + rest * after for rest in "1h"]
         spread = {n * rows // twice for n in range(twice)}
@@ -94,7 +94,7 @@ def scale_of(plan: Plan) -> float:
     return float(rule.scale)
 
 
-def _some(numbers: range, most: int) -> list[int]:
+def some_of(numbers: range, most: int) -> list[int]:
     """At most so many of the numbers, evenly, with both ends."""
     if len(numbers) <= most:
         return list(numbers)

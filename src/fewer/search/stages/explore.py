@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from fewer.search.columns import STEPS_SHARE, besides, best_column, listed, strategies
+from fewer.search.columns import STEPS_SHARE, besides, best_column, listed, steps_share, strategies
 from fewer.search.deadline import RANKED, SEARCHED
 from fewer.search.experts import best_split, said
 from fewer.search.forecast import cycle, stage, step_on_levels
@@ -77,7 +77,7 @@ def search(task: Task, run: Run, ranked: Ranked) -> Found:
             best = _before(task, run, ranked, moving.begins_with, space)
             space = replace(space, starts=tuple(candidate.plan for candidate in best))
         follow = partial(run.follow, task, ranked.study, ranked.objective, moving, space)
-        done = follow(share=1.0 if saving is None else STEPS_SHARE)
+        done = follow(share=steps_share(saving))
         if saving is not None:
             cheaper = _cheaper(task, run, ranked, space, saving, moving.choose(done) if done else None)
             done = follow()  # with what is left
@@ -157,9 +157,9 @@ def _cheaper(
         run.notes.append(f"no blocks are known in the network of {task.model.name}: none can be left out")
         return {}
     best: dict[str, Candidate] = {}
-    limited = strategy.within(limit, steps)
+    limited, before = strategy.within(limit, steps), steps_share(strategy)
     for n, one in enumerate(limited, 1):
-        share = STEPS_SHARE + (1 - STEPS_SHARE) * n / len(limited)
+        share = before + (1 - before) * n / len(limited)
         if done := run.follow(task, ranked.study, ranked.objective, one, space, share):
             alone, freed = one.without_steps(done), besides(one)
             best |= ({} if alone is None else {listed(*freed): alone}) | {listed("steps", *freed): one.choose(done)}

@@ -67,7 +67,7 @@ class Networks(MoreRows):
         plan = best_standard(objective, space, rows)
         if plan is None:
             return None
-        costs, room = self.costs(plan)
+        costs, room = row_costs(self.limit, plan)
         known = known_rows(plan, space.model)
         first, last = upto(known, costs, room), upto(known[::-1], costs, room)
         if first is None or last is None:
@@ -78,15 +78,18 @@ class Networks(MoreRows):
         candidates = [Candidate(each, objective.score(each), self.name, {"rows": rows}) for each in plans]
         return min(candidates, key=lambda candidate: candidate.error, default=None)
 
-    def costs(self, plan: Plan) -> tuple[list[Costs], float]:
-        """Costs of each row by the first and by the second network, and the budget for all rows together."""
-        limit = self.limit
-        if limit is None:
-            raise InputError("networks needs a budget in multiply-adds or milliseconds: give macs or ms")
-        whole = limit.at_most(plan)
-        lone = {passes: _lone(limit, plan, passes) for passes in {row.passes for row in plan.rows}}
-        costs = [lone[row.passes] for row in plan.rows]
-        return costs, limit.most - whole + sum(first for first, _ in costs)
+
+def row_costs(limit: Limit | None, plan: Plan) -> tuple[list[Costs], float]:
+    """Costs of each row by the first and by the second network, and the budget for all rows together.
+
+    Raises InputError without a limit.
+    """
+    if limit is None:
+        raise InputError("networks needs a budget in multiply-adds or milliseconds: give macs or ms")
+    whole = limit.at_most(plan)
+    lone = {passes: _lone(limit, plan, passes) for passes in {row.passes for row in plan.rows}}
+    costs = [lone[row.passes] for row in plan.rows]
+    return costs, limit.most - whole + sum(first for first, _ in costs)
 
 
 def known_rows(plan: Plan, model: Model) -> list[int]:
