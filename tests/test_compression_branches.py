@@ -21,7 +21,8 @@ from fewer.compression.cut import cut, narrowing
 from fewer.compression.folder import write_network
 from fewer.compression.recover.eva import EVA, spectra
 from fewer.compression.recover.least_squares import LeastSquares
-from fewer.compression.recover.sparse import AnnealedMasks, DecayedMasks, SoftShrinkage, tightened
+from fewer.compression.recover.jackpots import LotteryJackpots, exchanged
+from fewer.compression.recover.sparse import AnnealedMasks, DecayedMasks, Layer, SoftShrinkage, tightened
 from fewer.compression.scores.dimap import DIMAP
 from fewer.compression.scores.ecodiff import EcoDiff, gates, opened
 from fewer.compression.scores.magnitude import Magnitude
@@ -160,6 +161,29 @@ def test_patterns_stay_patterns_while_weights_go(recovery):
             gone = torch.ones(group.size, dtype=torch.bool)
             gone[kept[group.name]] = False
             assert not bool(runs.flatten()[gone].any())
+
+
+def test_learned_masks_leave_weights_as_they_are_and_exchange_the_best_pairs():
+    group = Group("weights", "layer", (), 8, 1, 1, parts=2, step=2, least=4)
+    mask = torch.tensor([1, 1, 0, 0, 1, 1, 0, 0], dtype=torch.bool)
+    scores = torch.tensor([0.0, 0.9, 0.5, 0.1, 0.3, 0.4, 0.9, 0.8])
+    layer = Layer(group, mask.nonzero().flatten())  # the first run asks for one exchange (0.5), the second for two (0.5, 0.5)
+    whole = exchanged(mask, scores, layer, 1.0)
+    assert whole.tolist() == [False, True, True, False, False, False, True, True]
+    one = exchanged(mask, scores, layer, 0.1)
+    assert int((one != mask).sum()) == 2
+    assert one.view(2, 4).sum(1).tolist() == [2, 2]
+    model = transformer()
+    subject = replace(subject_of(model, ("weights",)), groups=tuple(find_patterns(model, 2, 4)))
+    kept = {g.name: g.kept(rating, g.fewest) for g in subject.groups for rating in [Magnitude().rate(subject)[g.name]]}
+    light = cut(subject.network, subject.groups, kept)
+    before = {name: weight != 0 for name, weight in light.named_parameters()}
+    assert LotteryJackpots(4, 8).recover(subject, light, kept) == 4
+    for name, weight in light.named_parameters():
+        assert bool(((weight == 0) | (weight == subject.network.get_parameter(name))).all())
+    for group in subject.groups:
+        assert bool(((light.get_parameter(f"{group.module}.weight").reshape(-1, 4) != 0).sum(1) <= 2).all())
+    assert any(bool(((weight != 0) != before[name]).any()) for name, weight in light.named_parameters())
 
 
 def test_gradual_repairs_are_for_single_weights():

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from fewer.claims.claim import Measured, claim
-from fewer.claims.compress.beds import SHARE, against, light, repaired, subject
+from fewer.claims.compress.beds import SHARE, Reversed, against, light, repaired, subject
 from fewer.compression import Recovery
 from fewer.compression.allocate.knapsack import Knapsack, Uniform
 from fewer.compression.recover.distillation import Distillation
 from fewer.compression.recover.eva import EVA
+from fewer.compression.recover.jackpots import LotteryJackpots
 from fewer.compression.recover.least_squares import LeastSquares
 from fewer.compression.recover.sparse import AnnealedMasks, DecayedMasks, SoftShrinkage
 from fewer.compression.scores.magnitude import Magnitude
@@ -25,7 +26,7 @@ from fewer.compression.scores.taylor import Taylor
 from fewer.compression.subject import Subject
 from fewer.compression.units import find_patterns
 
-STEPS, RATE, DENSITY = 60, 3e-3, 0.1
+STEPS, RATE, DENSITY, JACKPOT = 60, 3e-3, 0.1, 0.4
 PATTERN = (1, 8)
 
 
@@ -56,6 +57,15 @@ def from_weights(one: Recovery, broken: Recovery, other: Recovery, seed: int, sa
     return trained(sparse(seed), DENSITY, broken if sabotage else one, other)
 
 
+def chosen(other: Recovery | None, seed: int, sabotage: bool) -> Measured:
+    """Masks that are learned against another repair, or none. Sabotage: they begin with the smallest weights."""
+    of = sparse(seed)
+    network, kept = light(of, Magnitude(), Uniform(), JACKPOT, "weights")
+    start = light(of, Reversed(Magnitude()), Uniform(), JACKPOT, "weights") if sabotage else (network, kept)
+    mine = repaired(of, *start, LotteryJackpots(STEPS))
+    return Measured(against(of, mine, network if other is None else repaired(of, network, kept, other)))
+
+
 claim(
     "annealed-masks/against-one-shot",
     statement=f"With the largest {DENSITY:.0%} of the weights of every layer, {STEPS} steps in which others take part ever more "
@@ -84,6 +94,24 @@ claim(
         SoftShrinkage(STEPS, lr=RATE, shrink=1.0),
     )
 )  # fmt: skip
+
+
+claim(
+    "lottery-jackpots/against-magnitude",
+    statement=f"With {JACKPOT:.0%} of the weights of every layer, none of them changed, {STEPS} steps that choose which stay leave "
+    "dit-digits' outputs nearer to the full network's than the largest.",
+    baseline="the largest weights of every layer, the same number of each",
+    below=1.0,
+    tier="full",
+)(partial(chosen, None))
+claim(
+    "lottery-jackpots/short-restriction",
+    statement=f"With {JACKPOT:.0%} of the weights of every layer, none of them changed, {STEPS} steps that choose which stay leave "
+    "dit-digits' outputs nearer to the full network's where a tenth of the exchanges is made at a time than where all are.",
+    baseline=f"the same {STEPS} steps with every exchange that scores ask for, same rate and states",
+    below=1.0,
+    tier="full",
+)(partial(chosen, LotteryJackpots(STEPS, swaps=1.0)))
 
 
 @claim(

@@ -65,6 +65,22 @@ class Layer:
         return mask.view_as(weight).to(weight.device)
 
 
+@torch.no_grad()
+def layers_of(subject: Subject, light: nn.Module, kept: Mapping[str, Tensor], whose: str) -> dict[str, Layer]:
+    """The cut layers by the name of their weight, in which entries that are 0 are again what they are in the full network.
+
+    whose  name of a repair. Raises InputError for units that are no single weights.
+    """
+    groups = [group for group in subject.groups if group.kind == "weights" and group.name in kept]
+    if not groups:
+        raise InputError(f"{whose} is for single weights: --units weights, or N:M")
+    layers = {f"{group.module}.weight": Layer(group, kept[group.name]) for group in groups}
+    for name in layers:
+        weight = light.get_parameter(name)
+        weight.copy_(torch.where(weight == 0, subject.network.get_parameter(name), weight))
+    return layers
+
+
 @dataclass(frozen=True)
 class Gradual(ABC):
     """Steps of AdamW down |F - F'|^2 / |F|^2, in which removed weights take part less and less.
@@ -86,14 +102,7 @@ class Gradual(ABC):
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`. Raises InputError for units that are no single weights."""
-        groups = [group for group in subject.groups if group.kind == "weights" and group.name in kept]
-        if not groups:
-            raise InputError(f"{type(self).__name__} is for single weights: --units weights, or N:M")
-        layers = {f"{group.module}.weight": Layer(group, kept[group.name]) for group in groups}
-        with torch.no_grad():
-            for name in layers:
-                weight = light.get_parameter(name)
-                weight.copy_(torch.where(weight == 0, subject.network.get_parameter(name), weight))
+        layers = layers_of(subject, light, kept, type(self).__name__)
         generator, turn = torch.Generator().manual_seed(subject.calibration.seed), count(1)
 
         def loss(number: int) -> Tensor:
