@@ -22,7 +22,29 @@ from fewer.noise import Stream, unit_noise
 from fewer.samplers import standard
 
 REPEATS = 12  # of the clock
+CALLS = 10  # of the plan that both networks sample with
 MARGIN = 0.15  # share by which the Frechet distance may be larger and still count as not worse
+
+
+@dataclass(frozen=True)
+class EqualCost:
+    """The full network in as many calls as the multiply-adds of the light one's pay for, and the light one against that.
+
+    frechet     its distance, to what the others are compared with
+    difference  of the light network's distance less that: it tells where the full network's own distance is near 0, of which a
+                share is no scale
+    """
+
+    calls: int
+    frechet: Interval
+    difference: Difference
+
+    def to_dict(self) -> dict[str, Any]:
+        """For evidence.json."""
+        return {
+            "calls": self.calls, "full": self.frechet.to_dict(), "difference": self.difference.value.to_dict(),
+            "decision": self.difference.decision,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,6 +56,7 @@ class Evidence:
     plan        that both sampled with, from the same noises
     paired      root mean square difference of the samples, in data units
     frechet     distances to `against` on `features`, of the full network and of the light one, and their difference
+    equal_cost  the full network in fewer calls; None where the light one saves less than a call of the plan
     """
 
     macs: tuple[int, int]
@@ -48,13 +71,14 @@ class Evidence:
     features: str
     against: str
     noises: int
+    equal_cost: EqualCost | None = None
 
     @property
     def lines(self) -> list[str]:
         """The same in words."""
         ratio = self.difference.ratio
         of = "" if ratio is None else f", a ratio of {ratio}"
-        return [
+        lines = [
             f"multiply-adds a call: {self.macs[1]:,} of {self.macs[0]:,} ({self.macs[1] / self.macs[0]:.1%})",
             f"weights that are not 0: {self.weights[1]:,} of {self.weights[0]:,} ({self.weights[1] / self.weights[0]:.1%}); "
             f"{self.bytes[1]:,} of {self.bytes[0]:,} bytes",
@@ -63,6 +87,12 @@ class Evidence:
             f"Frechet distance to {self.against} on {self.features}: {self.frechet[1]}, of the full network {self.frechet[0]}{of}; "
             f"difference {self.difference.value}: {self.difference.decision} at a margin of {MARGIN:.0%}",
         ]
+        if (few := self.equal_cost) is not None:
+            lines.append(
+                f"the full network in {few.calls} calls, as many multiply-adds: {few.frechet}; the light one is "
+                f"{few.difference.decision}, by {few.difference.value}"
+            )
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """For evidence.json."""
@@ -76,17 +106,18 @@ class Evidence:
                     "features": self.features, "against": self.against, "full": self.frechet[0].to_dict(),
                     "light": self.frechet[1].to_dict(), "difference": self.difference.value.to_dict(),
                     "ratio": None if ratio is None else ratio.to_dict(), "margin": MARGIN, "decision": self.difference.decision,
+                    "equal_cost": None if self.equal_cost is None else self.equal_cost.to_dict(),
                 },
             },
         }  # fmt: skip
 
 
 def evidence_of(full: Model, light: Model, scoring: Scoring, n: int, batch: int, seed: int) -> Evidence:
-    """Of a light model, by DPM-Solver++(2M) of 10 calls from n held-out noises of a seed.
+    """Of a light model, by DPM-Solver++(2M) of 10 calls from n held-out noises of a seed, and of the full one by fewer.
 
     The Frechet distance is to the scoring's data, or else to other samples of the full network by the same plan.
     """
-    plan = standard("dpmpp-2m", full, 10, "logsnr")
+    plan = standard("dpmpp-2m", full, CALLS, "logsnr")
     noise = unit_noise(seed, Stream.HELD_OUT.numbers(n), full.shape, device=full.device)
     labels = full.labels(n)
     own = sample(full, plan, noise=noise, labels=labels, batch=batch, seed=seed)
@@ -97,11 +128,17 @@ def evidence_of(full: Model, light: Model, scoring: Scoring, n: int, batch: int,
         scoring = Scoring(sample(full, plan, noise=others, labels=labels, batch=batch, seed=seed), scoring.features)
         against = "other samples of the full network"
     judge, by = Evaluator(full, noise, labels, batch=batch, scoring=scoring, seed=seed), ByFrechet(scoring)
+    macs = (call_macs(full), call_macs(light))
+    calls, equal_cost = round(CALLS * macs[1] / macs[0]) if macs[0] else CALLS, None
+    if 0 < calls < CALLS:
+        fewer_calls = standard("dpmpp-2m", full, calls, "logsnr")
+        few = sample(full, fewer_calls, noise=noise, labels=labels, batch=batch, seed=seed)
+        equal_cost = EqualCost(calls, by.figure(judge, few), by.compared(judge, its, few, MARGIN))
     return Evidence(
-        (call_macs(full), call_macs(light)), _counted(full, light, True), _counted(full, light, False),
+        macs, _counted(full, light, True), _counted(full, light, False),
         timed(full, light, batch), batch, plan.name, paired.rmse(squared_errors(its, own)),
         (by.figure(judge, own), by.figure(judge, its)), by.compared(judge, its, own, MARGIN),
-        scoring.features_of(n).name, against, n,
+        scoring.features_of(n).name, against, n, equal_cost,
     )  # fmt: skip
 
 
