@@ -20,8 +20,8 @@ from fewer.compression.costs import counted_costs
 from fewer.compression.cut import cut, narrowing
 from fewer.compression.folder import write_network
 from fewer.compression.recover.eva import EVA, spectra
-from fewer.compression.recover.least_squares import LeastSquares
 from fewer.compression.recover.jackpots import LotteryJackpots, exchanged
+from fewer.compression.recover.least_squares import LeastSquares
 from fewer.compression.recover.sparse import AnnealedMasks, DecayedMasks, Layer, SoftShrinkage, tightened
 from fewer.compression.scores.dimap import DIMAP
 from fewer.compression.scores.ecodiff import EcoDiff, gates, opened
@@ -167,7 +167,9 @@ def test_learned_masks_leave_weights_as_they_are_and_exchange_the_best_pairs():
     group = Group("weights", "layer", (), 8, 1, 1, parts=2, step=2, least=4)
     mask = torch.tensor([1, 1, 0, 0, 1, 1, 0, 0], dtype=torch.bool)
     scores = torch.tensor([0.0, 0.9, 0.5, 0.1, 0.3, 0.4, 0.9, 0.8])
-    layer = Layer(group, mask.nonzero().flatten())  # the first run asks for one exchange (0.5), the second for two (0.5, 0.5)
+    layer = Layer(
+        group, mask.nonzero().flatten()
+    )  # the first run asks for one exchange (0.5), the second for two (0.5, 0.5)
     whole = exchanged(mask, scores, layer, 1.0)
     assert whole.tolist() == [False, True, True, False, False, False, True, True]
     one = exchanged(mask, scores, layer, 0.1)

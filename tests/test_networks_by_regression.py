@@ -87,13 +87,16 @@ def test_plans_are_of_both_networks_and_within_the_budget() -> None:
     search, done = strategy.search(task, space, [], 0), []
     done.append(next(search))
     rows = len(done[0].plan.rows)
-    assert task.counter.evaluations - begun == len(task) * (16 + 2 * rows)  # the recording, a fit, a score
+    # the recording, and a fit and a score of whole calls and of both
+    assert task.counter.evaluations - begun == len(task) * (16 + 2 * 3 + 2 * rows)
     done += itertools.islice(search, 3)
     assert [c.state["stage"] for c in done] == ["rows", "rows", "descent", "descent"]
     for made in done:
         assert plan_macs(model, made.plan) <= limit.most
         assert 1 in made.plan.networks
         assert len(made.plan.rows) > 3
+    dear = replace(strategy, worth=done[0].error / done[0].state["whole"] / 2)  # both are not worth a descent
+    assert [c.state["stage"] for c in dear.search(task, space, done[:2], 0)] == []
     again = strategy.search(task, space, done[:1], 0)
     assert next(again).plan.rows == done[1].plan.rows
     assert list(strategy.search(task, replace(space, keep=frozenset({"solver"})), [], 0)) == []

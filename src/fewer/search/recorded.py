@@ -122,9 +122,7 @@ def _changes(calls: Calls, row: int) -> Iterator[Calls]:
     yield Calls(levels, tuple(_with(networks, {row: 1 - own})))
     after = next((n for n in range(row + 1, len(networks)) if networks[n] != own), None)
     before = next((n for n in range(row - 1, -1, -1) if networks[n] != own), None)
-    yield from (
-        Calls(levels, tuple(_with(networks, {row: 1 - own, n: own}))) for n in (before, after) if n is not None
-    )
+    yield from (Calls(levels, tuple(_with(networks, {row: 1 - own, n: own}))) for n in (before, after) if n is not None)
 
 
 def _with(numbers: Sequence[int], changed: dict[int, int]) -> list[int]:

@@ -43,7 +43,8 @@ class NetworksByRegression(Strategy):
     the first one's outputs. From then on levels and networks of every N are chosen at no network call (`fewer.search.recorded`).
     The weights of the best `fits` of them are fitted to that way from the states that their own rows give
     (`fewer.search.refit`). From the best, Gauss-Newton moves levels and weights on the distance to the reference solution; not
-    where rows of the second network leave more than `worth` times the root mean squared rest of F rows of the first.
+    where its error is more than `worth` times that of F rows of the first network, chosen and fitted likewise: what is left of
+    the evaluations is better spent on whole calls then.
 
     limit    the budget
     noises   of the way
@@ -55,10 +56,8 @@ class NetworksByRegression(Strategy):
     noises: int = 32
     lengths: int = 8
     fits: int = 3
-    worth: float = 1.1
-    descent: GaussNewton = field(
-        default_factory=lambda: GaussNewton(starts=1, trial=1, few=8, candidates=24, secant=6)
-    )
+    worth: float = 1.0
+    descent: GaussNewton = field(default_factory=lambda: GaussNewton(starts=1, trial=1, few=8, candidates=24, secant=6))
 
     name = "networks-by-regression"
     columns = NUMBERS | {"networks"}
@@ -94,9 +93,12 @@ class NetworksByRegression(Strategy):
                 done.append(candidate)
                 yield candidate
         fits = of_stage(done, "rows")
-        if not fits or not fits[0].state["pays"]:
+        if not fits:
             return
-        own = space.at(min(fits, key=lambda c: c.error).plan)
+        best = min(fits, key=lambda c: c.error)
+        if best.error > self.worth * best.state["whole"]:
+            return
+        own = space.at(best.plan)
         for step in self.descent.search(objective, own, of_stage(done, "descent"), seed):
             yield self._named(step.plan, step.error, {**step.state, "stage": "descent"})
 
@@ -104,12 +106,17 @@ class NetworksByRegression(Strategy):
         """The fits after those that were made, of the least rests first."""
         fit = row_fit(objective, space, self.levels, self.noises)
         recorded = self._recorded(fit, space)
-        alone, of_both = self.shapes(recorded, space)
+        whole, *of_both = self.shapes(recorded, space)
         best = sorted(of_both, key=lambda calls: calls.rest)[: self.fits]
-        pays = bool(best) and best[0].rest <= self.worth**2 * alone
-        for calls in best[made:]:
-            plan = refitted(fit, planned(space, [recorded.taus[n] for n in calls.levels], calls.networks))
-            yield self._named(plan, objective.score(plan), {"stage": "rows", "pays": pays, "rest": calls.rest})
+
+        def plan_of(calls: Calls) -> Plan:
+            return refitted(fit, planned(space, [recorded.taus[n] for n in calls.levels], calls.networks))
+
+        if best[made:]:
+            least = objective.score(plan_of(whole))
+            for calls in best[made:]:
+                plan = plan_of(calls)
+                yield self._named(plan, objective.score(plan), {"stage": "rows", "whole": least})
 
     def _recorded(self, fit: RowFit, space: Space) -> Recorded:
         """The way of a fit with the second network's outputs on it; those of levels that it does not know stand for nothing."""
@@ -122,8 +129,8 @@ class NetworksByRegression(Strategy):
             second[n] = fit.objective.outputs(row, way.states[n].view_as(fit.objective.target)).flatten(1).cpu()
         return Recorded.of(way, [way.outputs, second])
 
-    def shapes(self, recorded: Recorded, space: Space) -> tuple[float, list[Calls]]:
-        """The rest of as many rows of the first network as the budget pays for, and the best rows of both for each of some numbers."""
+    def shapes(self, recorded: Recorded, space: Space) -> list[Calls]:
+        """As many rows of the first network as the budget pays for, then the best rows of both for each of some numbers."""
         known = known_from(recorded.taus, space)
 
         @cache
@@ -139,9 +146,11 @@ class NetworksByRegression(Strategy):
 
         whole = best(min(space.calls, recorded.calls))
         assert whole is not None  # the budget pays for its own calls
-        most = next((n for n in range(space.calls + 1, recorded.calls + 1) if not affords(n, [1] * n)), recorded.calls + 1)
+        most = next(
+            (n for n in range(space.calls + 1, recorded.calls + 1) if not affords(n, [1] * n)), recorded.calls + 1
+        )
         found = [best(rows) for rows in some_of(range(space.calls + 1, most), self.lengths)]
-        return whole.rest, [calls for calls in found if calls is not None and 1 in calls.networks]
+        return [whole, *(calls for calls in found if calls is not None and 1 in calls.networks)]
 
     def _named(self, plan: Plan, error: float, state: dict[str, object]) -> Candidate:
         return Candidate(replace(plan, recipe=Recipe(strategy=self.name)), error, self.name, state)
