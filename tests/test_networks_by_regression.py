@@ -97,6 +97,8 @@ def test_plans_are_of_both_networks_and_within_the_budget() -> None:
         assert len(made.plan.rows) > 3
     dear = replace(strategy, worth=done[0].error / done[0].state["whole"] / 2)  # both are not worth a descent
     assert [c.state["stage"] for c in dear.search(task, space, done[:2], 0)] == []
+    fine = replace(strategy, whole=reference_plan(model, 16, None))  # no descent comes below the fine solution
+    assert [c.state["stage"] for c in fine.search(task, space, done[:2], 0)] == ["descent"]
     again = strategy.search(task, space, done[:1], 0)
     assert next(again).plan.rows == done[1].plan.rows
     assert list(strategy.search(task, replace(space, keep=frozenset({"solver"})), [], 0)) == []

@@ -18,7 +18,7 @@ from fewer.search.strategies.networks_by_regression import NetworksByRegression
 from fewer.search.strategy import NUMBERS, SAVING, Candidate, Strategy
 
 # of what a search may take that goes on to leave blocks out, which pays less often, or to call a second network
-STEPS_SHARE, STEPS_SHARE_OF_NETWORKS = 0.75, 0.4
+STEPS_SHARE, STEPS_SHARE_OF_NETWORKS = 0.75, 0.5
 WHOLE: tuple[Strategy, ...] = (GuidedRegression(), DEFAULT)  # for whole calls, by preference
 # likewise where weights are kept, or rows are made cheaper after: their rules have scales
 SCALED: tuple[Strategy, ...] = (GuidedRows(), DEFAULT)

@@ -20,7 +20,7 @@ from fewer.search.recorded import Calls, Recorded, thinned
 from fewer.search.refit import refitted
 from fewer.search.row_fit import RowFit
 from fewer.search.space import Space
-from fewer.search.strategies.gauss_newton import GaussNewton, on_all_noises
+from fewer.search.strategies.gauss_newton import GaussNewton, nearest, on_all_noises
 from fewer.search.strategies.networks import Costs, row_costs
 from fewer.search.strategies.regression import of_stage, row_fit
 from fewer.search.strategy import NUMBERS, Candidate, Strategy
@@ -43,15 +43,18 @@ class NetworksByRegression(Strategy):
     the first one's outputs. From then on levels and networks of every N are chosen at no network call (`fewer.search.recorded`).
     The weights of the best `fits` of them are fitted to that way from the states that their own rows give
     (`fewer.search.refit`). From the best, Gauss-Newton moves levels and weights on the distance to the reference solution; not
-    where its error is more than `worth` times that of F rows of the first network, chosen and fitted likewise: what is left of
-    the evaluations is better spent on whole calls then.
+    where its error is more than `worth` times that of F rows of the first network, chosen and fitted likewise, and no further
+    where the first Jacobian does not bring it below the best plan of whole calls that there is: what is left of the evaluations
+    is better spent on these then.
 
     limit    the budget
+    whole    the best plan of whole calls; None where there is none
     noises   of the way
     lengths  numbers of rows that are tried, at most
     """
 
     limit: Limit | None = None
+    whole: Plan | None = None
     levels: int = 32
     noises: int = 32
     lengths: int = 8
@@ -69,8 +72,8 @@ class NetworksByRegression(Strategy):
         return self.fits + self.descent.candidates
 
     def within(self, limit: Limit, steps: Candidate | None) -> tuple[Strategy, ...]:
-        """The same search under the limit."""
-        return (replace(self, limit=limit),)
+        """The same search under the limit, against the plan of whole calls."""
+        return (replace(self, limit=limit, whole=None if steps is None else steps.plan),)
 
     def choose(self, done: list[Candidate]) -> Candidate:
         """The better of the fits and, where it came to all noises, of the descent."""
@@ -98,9 +101,18 @@ class NetworksByRegression(Strategy):
         best = min(fits, key=lambda c: c.error)
         if best.error > self.worth * best.state["whole"]:
             return
-        own = space.at(best.plan)
-        for step in self.descent.search(objective, own, of_stage(done, "descent"), seed):
-            yield self._named(step.plan, step.error, {**step.state, "stage": "descent"})
+        made, own = of_stage(done, "descent"), space.at(best.plan)
+        steps = self.descent.search(objective, own, list(made), seed)
+        while len(made) != self.descent.trial or self._ahead(objective, made[-1].plan):
+            if (step := next(steps, None)) is None:
+                return
+            made.append(self._named(step.plan, step.error, {**step.state, "stage": "descent"}))
+            yield made[-1]
+
+    def _ahead(self, objective: Objective, plan: Plan) -> bool:
+        """Whether a plan is nearer to the reference solution than that of whole calls, on the noises that descents begin on."""
+        few = objective.first(self.descent.tried_on(len(objective)))
+        return self.whole is None or nearest([few.squared_errors(each) for each in (plan, self.whole)]) == 0
 
     def _fitted(self, objective: Objective, space: Space, made: int) -> Iterator[Candidate]:
         """The fits after those that were made, of the least rests first."""
