@@ -37,7 +37,7 @@ from fewer.solvers.ode.ddim import DDIM
 )
 @dataclass(frozen=True)
 class NetworksByRegression(Strategy):
-    """Where F calls of the first network fit the budget: N rows for some N from F + 1 to as many as the second makes alone.
+    """Where F calls of the first network fit the budget: N rows for some N from F + 1 to `longest` F.
 
     The second network is called once on each of at most `levels` states of the reference solution's way, which was recorded with
     the first one's outputs. From then on levels and networks of every N are chosen at no network call (`fewer.search.recorded`).
@@ -57,6 +57,7 @@ class NetworksByRegression(Strategy):
     whole: Plan | None = None
     levels: int = 32
     noises: int = 32
+    longest: float = 2.0
     lengths: int = 8
     fits: int = 3
     worth: float = 1.0
@@ -158,10 +159,9 @@ class NetworksByRegression(Strategy):
 
         whole = best(min(space.calls, recorded.calls))
         assert whole is not None  # the budget pays for its own calls
-        most = next(
-            (n for n in range(space.calls + 1, recorded.calls + 1) if not affords(n, [1] * n)), recorded.calls + 1
-        )
-        found = [best(rows) for rows in some_of(range(space.calls + 1, most), self.lengths)]
+        most = min(int(self.longest * space.calls), recorded.calls)
+        fitting = [rows for rows in range(space.calls + 1, most + 1) if affords(rows, [1] * rows)]
+        found = [best(rows) for rows in some_of(range(space.calls + 1, space.calls + 1 + len(fitting)), self.lengths)]
         return [whole, *(calls for calls in found if calls is not None and 1 in calls.networks)]
 
     def _named(self, plan: Plan, error: float, state: dict[str, object]) -> Candidate:
