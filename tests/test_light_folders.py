@@ -46,6 +46,9 @@ def test_a_light_folder_comes_back(model, units, tmp_path):
     assert call_macs(again) <= 0.8 * call_macs(source)
     evidence = json.loads((out / "evidence.json").read_text())
     assert evidence["macs"] == {"full": call_macs(source), "light": call_macs(again)}
+    few = evidence["quality"]["fd"]["equal_cost"]
+    assert few["calls"] == round(10 * call_macs(again) / call_macs(source)) < 10
+    assert any(f"the full network in {few['calls']} calls" in line for line in made.lines)
     assert not any(path.name.startswith(".fewer-") for path in out.iterdir())
     if units == "blocks":  # the configuration says it all
         from diffusers import DiTTransformer2DModel
