@@ -112,4 +112,5 @@ def test_levels_that_the_second_network_does_not_know_are_the_first_ones() -> No
     top = model.called(1).schedule.tau_max
     taus = [0.999, (top + 0.999) / 2, top, 0.5]
     assert known_from(taus, space) == 2
+    assert known_from(taus[:2], space) == 2
     assert [row.network for row in planned(space, taus, [0, 0, 1, 0]).rows] == [0, 0, 1, 0]

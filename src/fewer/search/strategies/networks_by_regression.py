@@ -169,9 +169,9 @@ class NetworksByRegression(Strategy):
 
 
 def known_from(taus: Sequence[float], space: Space) -> int:
-    """The first of falling levels that the second network knows."""
+    """The first of falling levels that the second network knows, their number where it knows none."""
     top = space.model.called(1).schedule.tau_max + 1e-9
-    return next(n for n, tau in enumerate(taus) if tau <= top)
+    return next((n for n, tau in enumerate(taus) if tau <= top), len(taus))
 
 
 def planned(space: Space, taus: Sequence[float], networks: Sequence[int]) -> Plan:
