@@ -199,9 +199,20 @@ def _fields(module: str, node: ast.ClassDef) -> tuple[Setting, ...]:
             name, kind = line.target.id, ast.unparse(line.annotation)
             before = found.get(name)
             if not kind.startswith("ClassVar"):
-                default = "" if line.value is None else ast.unparse(line.value)
-                found[name] = Setting(name, kind, default, described.get(name) or (before.meaning if before else ""))
+                found[name] = Setting(
+                    name, kind, _default(line.value), described.get(name) or (before.meaning if before else "")
+                )
     return tuple(found.values())
+
+
+def _default(value: ast.expr | None) -> str:
+    """What a field is without a value given, as Python writes it; "" where it needs one, `field(kw_only=True)` too."""
+    if isinstance(value, ast.Call) and ast.unparse(value.func).split(".")[-1] == "field":
+        given = {word.arg: word.value for word in value.keywords}
+        if "default_factory" in given:
+            return f"{ast.unparse(given['default_factory'])}()"
+        return _default(given.get("default"))
+    return "" if value is None else ast.unparse(value)
 
 
 def _parameters(node: ast.FunctionDef, doc: str) -> tuple[Setting, ...]:
