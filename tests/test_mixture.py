@@ -77,7 +77,7 @@ def test_denoiser_meets_tweedie(tau: float, rank: int, seed: int) -> None:
 def test_log_prob_is_scipys(tau: float, rank: int, seed: int) -> None:
     mixture = GaussianMixture.random(5, 3, seed, rank)
     x, a = states(mixture, tau), 1 - tau
-    dense = (a**2 * covariances(mixture) + tau**2 * torch.eye(5)).numpy()
+    dense = (a**2 * covariances(mixture) + tau**2 * torch.eye(5, dtype=torch.float64)).numpy()
     parts = zip(mixture.weights.log().numpy(), (a * mixture.means).numpy(), dense, strict=True)
     joint = [w + multivariate_normal(mu, c).logpdf(x.numpy()) for w, mu, c in parts]
     assert np.allclose(mixture.log_prob(x, tau).numpy(), logsumexp(joint, axis=0), atol=1e-8)
