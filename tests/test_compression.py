@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_networks import of, small_unet
 from torch import nn
@@ -304,6 +304,7 @@ def test_single_weights_become_zeros_that_stay_zeros():
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=8))
 @settings(max_examples=50, deadline=None)
+@example([2e-311])
 def test_lamp_is_the_share_of_what_is_left_when_a_weight_goes_next(squares):
     values = torch.tensor(squares, dtype=torch.float64)
     scores = lamp(values)

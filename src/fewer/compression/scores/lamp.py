@@ -35,5 +35,5 @@ def lamp(squares: Tensor) -> Tensor:
     ordered, order = squares.sort(stable=True)
     rest = ordered.flip(0).cumsum(0).flip(0)
     scores = torch.empty_like(squares)
-    scores[order] = ordered / rest.clamp(min=torch.finfo(squares.dtype).tiny)
+    scores[order] = torch.where(rest > 0, ordered / rest, 0.0)
     return scores
