@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -22,54 +21,45 @@ from fewer.evaluate.cost.pace import foreseen
 from fewer.outfolder import check_own, filled, written
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Which samples are to be drawn."""
-
-    n: int
-    label: int | None
-    prompt: str | None
-
-
-def sample_gated(common: Guided, asked: Drawn, places: Places, folder: Path, improve: bool) -> None:
-    """Draw and write the samples of a gate's folder; where it is to improve, its folder is written again."""
+def sample_gated(
+    common: Guided, folder: Path, places: Places, *, n: int, label: int | None, prompt: str | None, improve: bool
+) -> None:
+    """Draw and write n samples of the gate of a folder; where it is to improve, its folder is written again."""
     gate, out = Gate.load(folder), places.out
-    tidy = check_own(out, written(out, "sample") is not None, places.force, sample_files.names(asked.n))
+    tidy = check_own(out, written(out, "sample") is not None, places.force, sample_files.names(n))
     if improve:
         check_own(folder, written(folder, "gate") is not None, places.force, NAMES)
-    model, scale = load_model(common, gate.of.guidance, [gate.cheap, gate.dear], asked.prompt)
+    model, scale = load_model(common, gate.of.guidance, [gate.cheap, gate.dear], prompt)
     gate.check_model(model)
     form = sample_files.format_for(model, places.form)
     if places.dry_run:
-        count = round(gate.share * asked.n)
+        count = round(gate.share * n)
         made = {
-            f"{gate.cheap.name}, for all": asked.n * gate.cheap.nfe,
+            f"{gate.cheap.name}, for all": n * gate.cheap.nfe,
             f"{gate.dear.name}, for about {count}": count * gate.dear.nfe,
         }
         print_forecast(foreseen(model, made, scale, common.batch), [out / f"*.{form.value}", out / sample_files.GATED])
         return
     with if_interrupted(lambda: "no sample was written"):
         with progress() as report:
-            found = gate.sample(
-                model, asked.n, seed=common.seed, labels=asked.label, batch=common.batch, progress=report
-            )
-        labels = model.labels(asked.n, asked.label)
+            found = gate.sample(model, n, seed=common.seed, labels=label, batch=common.batch, progress=report)
+        labels = model.labels(n, label)
         with filled(out, "sample", tidy) as stage:
             made_files = sample_files.write_samples(model, found.x, labels, common.seed, stage, form)
             also = sample_files.write_gated(found, stage)
         if improve:
             with filled(folder, "gate", True) as stage:
                 gate.improved(found).save(stage)
-    if (note := gate.note(model, asked.label)) is not None:
+    if (note := gate.note(model, label)) is not None:
         print(f"fewer: {note}", file=sys.stderr)
     files, again = [out / file.name for file in made_files], int(found.again.sum())
     record = {
         "files": [str(file) for file in [*files, out / also.name]], "model": model.describe(), "plan": gate.cheap.name,
-        "dear": gate.dear.name, "nfe": found.evaluations / asked.n, "n": asked.n, "seed": common.seed,
+        "dear": gate.dear.name, "nfe": found.evaluations / n, "n": n, "seed": common.seed,
         "labels": None if labels is None else labels.tolist(), "again": found.again.nonzero()[:, 0].tolist(),
     }  # fmt: skip
     if not wrote_json(record, places.json_file):
         typer.echo(
-            f"{asked.n} samples of {found.evaluations / asked.n:.3g} network evaluations each in {out}: "
+            f"{n} samples of {found.evaluations / n:.3g} network evaluations each in {out}: "
             f"{sample_files.in_words(files)}; {again} of them by {gate.dear.name}"
         )

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fewer.cli import options as opt
-from fewer.cli.dry_run import print_forecast
-from fewer.cli.interrupted import if_interrupted
-from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
 from fewer.cli.measurement import Measured, of_measurement
-from fewer.cli.progress import progress
 from fewer.cli.sample_places import Places
 from fewer.errors import InputError
 
@@ -29,7 +24,6 @@ EXAMPLES = opt.examples(
     "fewer sample digits --task inpaint,mask=known.png --measurement photo.png --noise 0.1 --nfe 50",
     "fewer sample digits --gate fewer-gate -n 1000",
 )
-LISTED = 5  # of the least certain samples
 
 
 @app.command(epilog=EXAMPLES)
@@ -147,78 +141,13 @@ def sample(
         raise InputError(f"{also_given[0]} goes with a plan of its own; --gate has two")
     levels = opt.sigma_lists([] if sigmas is None else [sigmas], solver)
     shares = opt.shares("noise-share", noise_share)
-    from fewer.cli import sample_files
-    from fewer.outfolder import check_own, filled, written
-
     opt.writable(json_file, ("files", "model", "plan"))
     if gate is not None:
-        from fewer.cli.gated import Drawn, sample_gated
+        from fewer.cli.gated import sample_gated
 
-        sample_gated(common, Drawn(n, label, prompt), places, gate, improve)
+        sample_gated(common, gate, places, n=n, label=label, prompt=prompt, improve=improve)
         return
-    tidy = check_own(out, written(out, "sample") is not None, force, sample_files.names(n))
-    from fewer.arguments import as_data
-    from fewer.cli.loading import load_model, plans_on
-    from fewer.engine import sample as run
-    from fewer.epistemic import Effort
-    from fewer.epistemic.uncertainty import uncertainty, uncertainty_effort
-    from fewer.evaluate.cost.pace import foreseen
-    from fewer.integrations.as_it_is import guidance_notes
-    from fewer.plan import Plan
-    from fewer.samplers import standard
-    from fewer.solvers.noise_share import with_noise
-    from fewer.transfer import transferred
+    from fewer.cli.plain import Drawn, sample_plain
 
-    loaded = None if plan is None else Plan.load(plan)
-    network, scale = load_model(common, scale, [] if loaded is None else [loaded], prompt)
-    if loaded is not None and scale is not None:
-        raise InputError("--guidance goes with a standard plan; a plan file has its own")
-    given = next(iter(plans_on(levels, solver, network, scale)), loaded)
-    form = sample_files.format_for(network, form)
-    table, warnings = transferred(network, given or standard("dpmpp-2m", network, nfe or 20, "logsnr", guidance=scale))
-    table = table if shares is None else with_noise(table, shares if len(shares) > 1 else shares[0])
-    images, doubt = as_data(data, network), None
-    if dry_run:
-        effort = (
-            uncertainty_effort(network, table, n, data=images) if uncertain else Effort({table.name: n * table.nfe})
-        )
-        notes = (f"and {effort.backward:,} backward passes of single states",) if uncertain else ()
-        writes = [out / f"*.{form.value}", *([out / f"{sample_files.UNCERTAINTY}.*"] if uncertain else [])]
-        print_forecast(foreseen(network, effort.evaluations, scale, common.batch, notes), writes)
-        return
-    with if_interrupted(lambda: "no sample was written"):
-        with progress() as report:
-            if uncertain:
-                doubt = uncertainty(
-                    network, table, n, seed=common.seed, labels=label, data=images, batch=common.batch, progress=report
-                )
-                samples = doubt.samples
-            else:
-                samples = run(
-                    network, table, n, seed=common.seed, labels=label, batch=common.batch, brownian=brownian,
-                    progress=lambda done, total: report(f"{table.name}, {table.nfe} evaluations", done, total),
-                )  # fmt: skip
-        labels = network.labels(n, label)
-        with filled(out, "sample", tidy) as folder:
-            made = sample_files.write_samples(network, samples, labels, common.seed, folder, form)
-            also = [] if doubt is None else sample_files.write_uncertainty(doubt, folder, form)
-        files = [out / file.name for file in made]
-    if loaded is None:
-        warnings = [*warnings, *guidance_notes(network, scale, [table.nfe])]
-    elif network.embedded_guidance is not None:  # which no plan file holds
-        warnings = [*warnings, *guidance_notes(network, scale, [])]
-    for warning in warnings:
-        print(f"fewer: {warning}", file=sys.stderr)
-    record = {
-        "files": [str(file) for file in [*files, *(out / file.name for file in also)]],
-        "model": network.describe(), "plan": table.name, "nfe": table.nfe, "n": n,
-        "seed": common.seed, "labels": None if labels is None else labels.tolist(), "warnings": warnings,
-    }  # fmt: skip
-    if doubt is not None:
-        record["uncertainty"] = doubt.score.tolist()
-    if not wrote_json(record, json_file):
-        typer.echo(f"{n} samples of {table.nfe} network evaluations each in {out}: {sample_files.in_words(files)}")
-        if doubt is not None:
-            typer.echo(
-                f"the least certain samples are {', '.join(map(str, doubt.doubtful[:LISTED]))} (uncertainty.npz)"
-            )
+    drawn = Drawn(n, label, prompt, plan, nfe or 20, levels, solver, scale, shares, brownian, uncertain, data)
+    sample_plain(common, drawn, places)
