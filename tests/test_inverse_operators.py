@@ -65,8 +65,10 @@ def test_what_operators_mean() -> None:
     x = torch.arange(16.0).view(1, 1, 4, 4)
     assert SuperResolution((1, 4, 4))(x).tolist() == [[[[2.5, 4.5], [10.5, 12.5]]]]
     assert torch.allclose(Blur((1, 4, 4))(x).sum(), x.sum())  # the kernel's weights sum to one
-    assert torch.allclose(Blur((1, 4, 4), 100.0)(x), x.mean().expand(1, 1, 4, 4), atol=0.01)
-    assert torch.allclose(Blur((1, 4, 4), 0.1)(x), x, atol=1e-5)
+    for wide in (100.0, 1e300):
+        assert torch.allclose(Blur((1, 4, 4), wide)(x), x.mean().expand(1, 1, 4, 4), atol=0.01)
+    for narrow in (0.1, 1e-300):
+        assert torch.allclose(Blur((1, 4, 4), narrow)(x), x, atol=1e-5)
     mask = torch.zeros(1, 4, 4, dtype=torch.bool)
     mask[0, 1, 2] = True
     assert Inpainting(mask)(x).tolist() == [[6.0]]

@@ -24,8 +24,8 @@ def finite(what: str, value: Any, low: float = -math.inf, high: float = math.inf
 
 
 def positive(name: str, value: float) -> None:
-    """Raise InputError unless the setting of this name is a positive number."""
-    if not 0 < value < math.inf:
+    """Raise InputError unless the setting of this name is a positive number that a float holds."""
+    if isinstance(value, bool) or not 0 < value <= _LARGEST:
         raise InputError(f"{name} is {value!r}; expected a positive number")
 
 

@@ -37,7 +37,8 @@ def read_measurement(path: Path, operator: Operator, model: Model) -> Tensor:
 
 
 def _array(path: Path) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(read_array(path, "measurement"), np.float32))
+    with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused as such
+        return torch.from_numpy(np.ascontiguousarray(read_array(path, "measurement"), np.float32))
 
 
 def _image(path: Path, model: Model) -> Tensor:

@@ -24,6 +24,7 @@ DENSE = (
     1024  # measurements up to which A A' is kept as its eigenvalues; above it systems are solved by conjugate gradients
 )
 ITERATIONS, TOLERANCE = 200, 1e-6  # of those
+LARGEST_SEED = 2**63 - 1
 
 
 class Operator(Protocol):
@@ -209,7 +210,7 @@ class Blur(Linear):
         for size in _spatial(self.shape):
             steps = torch.arange(size, dtype=torch.float64)
             distance = torch.minimum(steps, size - steps)
-            kernel = torch.exp(-(distance**2) / (2 * self.width**2))
+            kernel = torch.exp(-((distance / self.width) ** 2) / 2)  # of any width, however large its square
             found.append(torch.fft.rfft(kernel / kernel.sum()).real)
         return tuple(found)
 
@@ -276,7 +277,7 @@ def random_inpainting(shape: Sequence[int], share: float = 0.5, seed: int = 0) -
     """Inpainting that sees this share of all pixels, at least one; the channels of a pixel are seen together."""
     spatial = _spatial(tuple(shape))
     count = max(1, round(share * math.prod(spatial)))
-    order = torch.randperm(math.prod(spatial), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(math.prod(spatial), generator=_generator(seed))
     mask = torch.zeros(math.prod(spatial), dtype=torch.bool)
     mask[order[:count]] = True
     return Inpainting(mask.view(spatial).expand(tuple(shape)).contiguous())
@@ -286,8 +287,15 @@ def compressed_sensing(shape: Sequence[int], share: float = 0.25, seed: int = 0)
     """A Gaussian matrix of m = share d rows, at least one, whose entries have variance 1 / d: measurements have the scale of x."""
     d = math.prod(shape)
     m = max(1, round(share * d))
-    generator = torch.Generator().manual_seed(seed)
-    return Matrix(torch.randn(m, d, dtype=torch.float64, generator=generator) / math.sqrt(d), tuple(shape))
+    return Matrix(torch.randn(m, d, dtype=torch.float64, generator=_generator(seed)) / math.sqrt(d), tuple(shape))
+
+
+def _generator(seed: int) -> torch.Generator:
+    """Raises InputError for seeds that are no whole number from 0 to `LARGEST_SEED`."""
+    whole("seed", seed, 0)
+    if seed > LARGEST_SEED:
+        raise InputError(f"seed is {seed:.4g}; expected at most {LARGEST_SEED}")
+    return torch.Generator().manual_seed(seed)
 
 
 def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from fewer.tasks.inverse.operators import Divided, Linear, Operator
 from fewer.tasks.inverse.problem import Likelihood, Problem
 
 CALLS = 100  # of the usual plan
+QUIETEST, LOUDEST = 1e-18, 1e18  # noise, whose square float32 holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +184,11 @@ def _measurements(operator: Operator, y: Any, noise: Any) -> tuple[Operator, Ten
         deviations = deviations if deviations.ndim == 0 else deviations.expand(shape)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"noise is {noise!r:.80}; expected a number, or a map that broadcasts to {shape}") from error
-    if not bool(deviations.isfinite().all()) or bool((deviations < 0).any()):
-        raise InputError("noise must be finite and at least 0: a standard deviation in the measurement's unit")
     least, most = float(deviations.min()), float(deviations.max())
+    if not 0 <= least <= most < math.inf:
+        raise InputError("noise must be finite and at least 0: a standard deviation in the measurement's unit")
+    if most > 0 and not QUIETEST <= most <= LOUDEST:
+        raise InputError(f"noise is {most:.4g}; expected 0, or a standard deviation from {QUIETEST:g} to {LOUDEST:g}")
     if least == most:
         return operator, y, most, many
     if least == 0:

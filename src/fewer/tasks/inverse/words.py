@@ -67,7 +67,7 @@ NAMED: Mapping[str, Callable[..., Operator]] = {
     "compressed-sensing": sensing,
     "denoise": denoising,
 }
-SHARES, KINDS = ("share",), {"int": int, "float": float, "float | None": float, "str | None": str}
+KINDS = {"int": int, "float": float, "float | None": float, "str | None": str}
 
 
 def named_operator(text: str, shape: Shape) -> Operator:
@@ -87,7 +87,7 @@ def named_operator(text: str, shape: Shape) -> Operator:
             listed = ", ".join(f"{each}=.." for each in known) or "none"
             raise InputError(f"task {name}: {word!r:.80} is no setting of it that is free; settings are {listed}")
         settings[key] = _read(name, key, value, KINDS[str(known[key])])
-    if any(not 0 < float(settings[key]) <= 1 for key in SHARES if key in settings):
+    if not 0 < float(settings.get("share", 1)) <= 1:
         raise InputError(f"task {name}: share is {settings['share']}; expected a number above 0, at most 1")
     return NAMED[name](shape, **settings)
 
