@@ -16,7 +16,7 @@ from scipy import stats
 
 import fewer
 from fewer.cli.main import run
-from fewer.epistemic.gate.gate import Gate, distances
+from fewer.epistemic.gate.gate import Gate, Pairs, distances
 from fewer.epistemic.gate.predictors.movement_regression import MovementRegression
 from fewer.epistemic.gate.predictors.student_t import StudentT, covariance, log_likelihood
 from fewer.epistemic.gate.predictors.vbll import Head
@@ -106,6 +106,24 @@ def test_a_gate_learns_from_its_work_and_its_promise_is_set_anew():
         better.held_out.errors > better.promise.error
     )
     assert int(risk.sum()) <= better.promise.allowed(len(better.held_out))
+
+
+def test_a_score_that_is_no_number_is_not_trusted():
+    doubts = made().doubts(torch.tensor([-math.inf, math.inf, math.nan]))
+    assert doubts.tolist() == [False, True, True]
+
+
+def test_a_gate_keeps_no_more_than_its_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of too many samples the first are forgotten, and a file that could not be read is not written."""
+    gate, many = made(), 100
+    new = Pairs(torch.arange(5.0 * many).double().view(many, 5), torch.ones(many).double())
+    monkeypatch.setattr("fewer.epistemic.gate.gate.MOST", many - 1)
+    kept = gate.learnt.with_more(new)
+    assert torch.equal(kept.features, new.features[1:])
+    monkeypatch.setattr("fewer.epistemic.gate.folder.LARGEST", 1000)
+    with pytest.raises(InputError, match="fewer noises"):
+        gate.save(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_holds_the_whole_gate(tmp_path: Path):

@@ -38,7 +38,9 @@ def sample_gated(
             f"{gate.cheap.name}, for all": n * gate.cheap.nfe,
             f"{gate.dear.name}, for about {count}": count * gate.dear.nfe,
         }
-        print_forecast(foreseen(model, made, scale, common.batch), [out / f"*.{form.value}", out / sample_files.GATED])
+        writes = [out / f"*.{form.value}", out / sample_files.GATED]
+        writes += [folder / name for name in NAMES[:3]] if improve else []
+        print_forecast(foreseen(model, made, scale, common.batch), writes)
         return
     with if_interrupted(lambda: "no sample was written"):
         with progress() as report:

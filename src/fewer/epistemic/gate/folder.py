@@ -9,17 +9,17 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from fewer.epistemic.gate.gate import Gate, Origin, Pairs
+from fewer.epistemic.gate.gate import MOST, Gate, Origin, Pairs
 from fewer.epistemic.gate.promise import Promise
 from fewer.errors import InputError
-from fewer.files import Record, read_as, write_json
+from fewer.files import Record, json_text, read_as, write_atomically
 from fewer.plan import Plan
 from fewer.registry import name_of
 
 SCHEMA = 1
 FILE, CHEAP, DEAR = "gate.json", "cheap.json", "dear.json"
 NAMES = (FILE, CHEAP, DEAR, "cheap.safetensors", "dear.safetensors")
-MOST = 100_000  # pairs in a file
+LARGEST = 2**28  # bytes of gate.json
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Features = Annotated[tuple[Number, ...], Field(min_length=1, max_length=20_000)]
@@ -33,7 +33,9 @@ class Known(Record):
 
     @classmethod
     def of(cls, pairs: Pairs) -> Known:
-        """Of pairs."""
+        """Of pairs. Raises InputError for more than a file holds."""
+        if len(pairs) > MOST:
+            raise InputError(f"a gate's file holds at most {MOST:,} samples of each kind; these are {len(pairs):,}")
         return cls(features=tuple(map(tuple, pairs.features.tolist())), errors=tuple(pairs.errors.tolist()))
 
     def pairs(self, path: Path, rows: int) -> Pairs:
@@ -68,7 +70,9 @@ class Content(Record):
 
 
 def save(gate: Gate, folder: str | Path) -> Path:
-    """Write the gate's files into a folder. Raises InputError for predictors that are no registered parts, which no file names."""
+    """Write the gate's files into a folder. Raises InputError, and writes nothing, for predictors that are no registered parts,
+    which no file names, and for more samples than a file holds.
+    """
     folder = Path(folder)
     name = name_of("uncertainty", gate.predictor)
     if not isinstance(gate.predictor, str):
@@ -79,9 +83,14 @@ def save(gate: Gate, folder: str | Path) -> Path:
         among=promise.among, predictor=name,
         of=Named(**asdict(gate.of)), label=gate.label, learnt=Known.of(gate.learnt), held_out=Known.of(gate.held_out),
     )  # fmt: skip
+    written = json_text(content.to_dict()).encode()
+    if len(written) > LARGEST:
+        raise InputError(
+            f"{FILE} would be {len(written) >> 20} MiB, and at most {LARGEST >> 20} are read: take fewer noises"
+        )
     gate.cheap.save(folder / CHEAP)
     gate.dear.save(folder / DEAR)
-    write_json(folder / FILE, content.to_dict())
+    write_atomically(folder / FILE, written)
     return folder / FILE
 
 
@@ -89,7 +98,7 @@ def load(folder: str | Path) -> Gate:
     """The gate of a folder. Raises InputError that says what is wrong with it; never runs code of a file."""
     folder = Path(folder)
     path = folder / FILE
-    content = read_as(Content, path, "gate")
+    content = read_as(Content, path, "gate", LARGEST)
     cheap, dear = Plan.load(folder / CHEAP), Plan.load(folder / DEAR)
     return Gate(
         cheap, dear, Promise(content.error, content.share, content.confidence, content.among),

@@ -25,6 +25,7 @@ from fewer.noise import unit_noise
 from fewer.plan import Plan
 from fewer.registry import ROLES, guarded, part, resolve
 
+MOST = 100_000  # pairs of each kind that a gate keeps
 SMALLEST = 1e-12  # movement and error whose logarithm is taken
 
 
@@ -47,8 +48,9 @@ class Pairs:
         return Pairs(self.features[:n], self.errors[:n]), Pairs(self.features[n:], self.errors[n:])
 
     def with_more(self, other: Pairs) -> Pairs:
-        """These and others."""
-        return Pairs(torch.cat([self.features, other.features]), torch.cat([self.errors, other.errors]))
+        """These and others, the last `MOST` of them."""
+        features, errors = torch.cat([self.features, other.features]), torch.cat([self.errors, other.errors])
+        return Pairs(features[-MOST:], errors[-MOST:])
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Gate:
     @property
     def share(self) -> float:
         """Which share of the held-out samples is run again."""
-        return float((self.score(self.held_out.features) > self.threshold).double().mean())
+        return float(self.doubts(self.score(self.held_out.features)).double().mean())
 
     @property
     def nfe(self) -> float:
@@ -170,6 +172,10 @@ class Gate:
         """See `Gated`, of features (m, k)."""
         return self.predict(features).above(math.log(self.promise.error))
 
+    def doubts(self, score: Tensor) -> Tensor:
+        """Which scores (m,) are not trusted (m,) bool: those above the threshold, and nan."""
+        return ~(score <= self.threshold)
+
     @in_own_precision
     def sample(
         self, model: Model | str | Path, n: int = 64, *, seed: int = 0, noise: Tensor | None = None, labels: Any = None,
@@ -192,7 +198,7 @@ class Gate:
         )
         features = features_of(trail)
         score = self.score(features)
-        again = score > self.threshold
+        again = self.doubts(score)
         before = x[again.to(x.device)].clone()
         count = int(again.sum())
         report(f"{self.dear.name}, for the doubtful", 0, max(count, 1))
