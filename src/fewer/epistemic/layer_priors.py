@@ -32,10 +32,19 @@ RATE = 0.1  # of Adam, on logarithms of p
 
 def evidence(rows: Tensor, weights: Tensor, logs: Tensor) -> Tensor:
     """The first formula, of rows (m, k), weights w* (k,) and ln p of each of them (k,)."""
-    m, scaled = len(rows), rows * (-logs / 2).exp()
-    kernel = torch.eye(m, dtype=rows.dtype) + scaled @ scaled.T
-    size = torch.linalg.cholesky(kernel).diagonal().log().sum()
-    return -(logs.exp() * weights.square()).sum() / 2 - size
+    return fit(weights, logs) - complexity(rows, logs)
+
+
+def fit(weights: Tensor, logs: Tensor) -> Tensor:
+    """-w* . P w* / 2."""
+    return -(logs.exp() * weights.square()).sum() / 2
+
+
+def complexity(rows: Tensor, logs: Tensor) -> Tensor:
+    """ln |I + R P^-1 R^T| / 2 of rows (m, k)."""
+    scaled = rows * (-logs / 2).exp()
+    kernel = torch.eye(len(rows), dtype=rows.dtype) + scaled @ scaled.T
+    return torch.linalg.cholesky(kernel).diagonal().log().sum()
 
 
 def layer_precisions(rows: Tensor, weights: Tensor, layers: Tensor, block: int, steps: int, seed: int) -> Tensor:
@@ -54,8 +63,7 @@ def layer_precisions(rows: Tensor, weights: Tensor, layers: Tensor, block: int, 
         for _ in range(steps):
             some = torch.randperm(len(own), generator=generator)[:block]
             each = logs[layers]
-            fit = evidence(own[:0], centre, each)  # the first term alone
-            bound = fit + len(own) / len(some) * evidence(own[some], 0 * centre, each)
+            bound = fit(centre, each) - len(own) / len(some) * complexity(own[some], each)
             optimiser.zero_grad()
             (-bound).backward()
             optimiser.step()
