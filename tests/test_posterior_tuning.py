@@ -22,6 +22,7 @@ from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.given_operators import as_operator
 from fewer.tasks.inverse.methods.diffpir import DiffPIR
 from fewer.tasks.inverse.methods.mmps import MMPS
+from fewer.testing.models import counted, transformer
 
 SCHEDULES = (discrete(betas("linear")), Flow(), VarianceExploding(0.01, 50.0))
 SAMPLERS = {part.name: part.make() for part in parts("tasks") if part.role == "posterior sampler"}
@@ -97,6 +98,21 @@ def test_decisions(value: float, below: float, above: float, margin: float) -> N
     assert said != "worse" or value - below > 0
 
 
+@pytest.mark.parametrize(
+    "which",
+    [{}, {"method": "mmps"}, {"method": "mmps", "baselines": {"mmps": MMPS(2), "diffpir": DiffPIR()}}],
+    ids=["all methods", "one method", "one method and baselines"],
+)
+def test_what_is_counted_is_what_is_said(which: dict[str, object]) -> None:
+    network = transformer()
+    data = torch.randn(16, *network.shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    with counted(network) as calls:
+        found = tune_posterior(
+            network, "super-resolution", nfe=2, data=data, pairs=8, each=2, trials=2, baseline_calls=2, **which
+        )  # type: ignore[call-overload]
+    assert sum(calls) == found.evaluations == found.effort.total
+
+
 def test_samples_that_are_not_finite_lose() -> None:
     """A strength that makes samples overflow is one of the candidates; the search goes on with the others."""
 
@@ -123,6 +139,9 @@ def test_what_is_refused() -> None:
         ({"method": "nothing"}, "methods for measurements are"),
         ({"operator": torch.ones(1, 3)}, "expected \\(m, 2\\)"),
         ({"noise": -1.0}, "at least 0"),
+        ({"noise": 1e-200}, "from 1e-18"),
+        ({"margin": math.nan}, "margin is nan"),
+        ({"margin": -0.1}, "margin is -0.1"),
     ):
         operator = arguments.pop("operator", torch.ones(1, 2))  # type: ignore[attr-defined]
         with pytest.raises(InputError, match=word):

@@ -84,6 +84,14 @@ def as_number_or_none(given: Any, name: str) -> float | None:
     return None if given is None else as_number(given, name)
 
 
+def as_margin(given: Any) -> float:
+    """A margin of verdicts, 0.05 for 5 %: at least 0, below 10."""
+    margin = as_number(given, "margin")
+    if not 0 <= margin < 10:
+        raise InputError(f"margin is {margin}; expected a share such as 0.05")
+    return margin
+
+
 def as_tensor(given: Any, name: str) -> Tensor:
     """Finite numbers as a tensor; an array or list of them stands for it."""
     try:

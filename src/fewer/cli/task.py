@@ -107,7 +107,7 @@ def of_task(common: opt.Guided, measures: opt.Figures, asked: Asked, places: Pla
     kept = f"the candidates found so far are kept in {folder}: --resume goes on with them"
     with if_interrupted(lambda: kept if (folder / STUDY).exists() else NOTHING), progress(asked.time) as report:
         found = tune_task(
-            request, asked.task, noise, folder, resume=places.resume, force=places.force,
+            request, asked.task, folder, resume=places.resume, force=places.force,
             command=one_line(f"fewer {' '.join(sys.argv[1:])}")[:4000],
             progress=lambda done, total: report(f"candidates for {asked.task}", done, total),
         )  # fmt: skip

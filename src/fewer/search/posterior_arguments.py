@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewer.arguments import as_count, as_count_or_none, as_model, as_number_or_none
+from fewer.arguments import as_count, as_count_or_none, as_margin, as_model, as_number_or_none
 from fewer.errors import InputError, NotFinite
 from fewer.evaluate.cost.pace import timed_pace
 from fewer.models.model import Model
@@ -21,6 +21,7 @@ from fewer.search.posterior_effort import (
     LEAST_EACH,
     LEAST_PAIRS,
     LEAST_TRIALS,
+    TRY,
     VARIANTS,
     Effort,
 )
@@ -63,23 +64,25 @@ def arguments(
     pairs, each = as_count(pairs, "pairs", LEAST_PAIRS), as_count(each, "each", LEAST_EACH)
     trials, baseline_calls = as_count(trials, "trials", LEAST_TRIALS), as_count(baseline_calls, "baseline_calls", 2)
     measured = as_operator(operator, model.shape)
-    one = None if method is None else sampler_of(method)
-    usual = _able(model, measured, fitting(measured), noise) if one is None or baselines is None else {}
-    methods = usual if one is None else {name_of("tasks", one): one}
-    others = usual if baselines is None else dict(baselines)
-    if against is not None:
-        others = {against: sampler_of(against)}
-    for named in {**methods, **others}.values():
-        _try(model, measured, named, noise)
+    margin = as_margin(margin)
+    own_method = {} if method is None else _named(method)
+    own_baselines = dict(baselines or {}) if against is None else {against: sampler_of(against)}
+    chosen = [*own_method.values(), *own_baselines.values()]
+    for each_method in chosen:
+        _try(model, measured, each_method, noise)
+    usual = {} if own_method and own_baselines else _able(model, measured, fitting(measured), noise)
+    methods, others = own_method or usual, own_baselines or usual
     own = 0 if data is not None or (model.exact is not None and model.classes is None) else FINE
     finalists = min(FINALISTS, len(methods))
-    variants = VARIANTS * min(FINALISTS, len(others)) if baselines is None else 0
-    effort = Effort(nfe, pairs, each, trials, len(methods), finalists, len(others), variants, baseline_calls, own)
+    variants = VARIANTS * min(FINALISTS, len(others)) if not baselines else 0
+    effort = Effort(
+        nfe, pairs, each, trials, len(methods), finalists, len(others), variants, baseline_calls, own, len(chosen) + len(usual)
+    )  # fmt: skip
     notes: list[str] = []
-    bounds = {f"evaluations of {evaluations}": as_count_or_none(evaluations, "evaluations")}
+    bounds: dict[str, float | None] = {f"evaluations of {evaluations}": as_count_or_none(evaluations, "evaluations")}
     seconds = as_number_or_none(time, "time")
     if seconds is not None:
-        bounds[f"a time of {seconds:g} s"] = int(seconds * timed_pace(model, None, batch) / DERIVATIVES)
+        bounds[f"a time of {seconds:g} s"] = seconds * timed_pace(model, None, batch) / DERIVATIVES
     for what, most in bounds.items():
         if most is not None:
             fewer = effort.within(most, what)
@@ -94,10 +97,15 @@ def arguments(
     )  # fmt: skip
 
 
+def _named(method: Any) -> dict[str, PosteriorSampler]:
+    one = sampler_of(method)
+    return {name_of("tasks", one): one}
+
+
 def _try(model: Model, operator: Operator, method: PosteriorSampler, noise: float | Tensor) -> None:
-    """One sample of two calls; raises InputError where the method cannot do with the operator or the network."""
+    """One sample of `TRY` calls; raises InputError where the method cannot do with the operator or the network."""
     with suppress(NotFinite):
-        solve(model, operator, torch.zeros(operator.measured), plan=2, method=method, noise=noise, n=1)
+        solve(model, operator, torch.zeros(operator.measured), plan=TRY, method=method, noise=noise, n=1)
 
 
 def _able(

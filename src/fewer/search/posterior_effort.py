@@ -13,6 +13,7 @@ LEAST_PAIRS, LEAST_EACH, LEAST_TRIALS = 8, 2, 2
 FEW_TRIALS = 8  # candidates of a solver, before pairs are given up
 FINALISTS = 2  # methods that are searched where all may be, and baselines whose settings are tried
 VARIANTS = 2  # further settings of those
+TRY = 2  # calls by which it is told whether a method can do with a problem
 DERIVATIVES = 3.0  # times as long as a plain call, of one with a derivative through the network, about
 
 
@@ -26,6 +27,7 @@ class Effort:
     finalists    of these, that are searched
     baselines    that are played at `baseline_calls` calls, and further settings of the best of them
     own          calls of the model's own sample of a pair; 0 where pairs are given
+    tried        methods that draw one sample of `TRY` calls beforehand, to tell whether they can do with the problem
     """
 
     nfe: int
@@ -38,6 +40,7 @@ class Effort:
     variants: int
     baseline_calls: int
     own: int
+    tried: int
 
     @property
     def candidates(self) -> int:
@@ -49,6 +52,7 @@ class Effort:
         """Network evaluations of single samples, by stage; derivatives through the network are not counted."""
         size = self.pairs * self.each
         stages = {
+            f"a sample of {TRY} calls by each method, to see which can do this": TRY * self.tried,
             "true samples by the model itself": 2 * self.pairs * self.own,
             f"methods on their usual plans at {self.nfe} calls": self.methods * size * self.nfe,
             f"baselines at {self.baseline_calls} calls": (self.baselines + self.variants) * size * self.baseline_calls,

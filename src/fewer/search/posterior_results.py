@@ -51,13 +51,13 @@ class TunedTask:
 
 
 def tune_task(
-    asked: Asked, task: str, noise: float, out: Path, *, resume: bool = False, force: bool = False, command: str = "",
+    asked: Asked, task: str, out: Path, *, resume: bool = False, force: bool = False, command: str = "",
     progress: Callable[[int, int], Any] | None = None,
 ) -> TunedTask:  # fmt: skip
     """Search in a folder, which then holds plan.json, baseline.json, front/, results.json, report.html, and pictures' samples.npz.
 
-    task   the operator in words, and `noise` its standard deviation, which the plan keeps
-    resume go on with the candidates that the folder's study holds
+    task    the operator in words, which the plan keeps
+    resume  go on with the candidates that the folder's study holds
 
     Raises InputError as `tune_posterior` does, and for folders that cannot be written.
     """
@@ -70,9 +70,9 @@ def tune_task(
     with own_folder(out, {name: definition}, resume, force) as folder:
         study = Study(name, folder / STUDY, definition, resume)
         found = search(asked, seen, held_out, study, progress)
-        plan = _kept(found.plan, found, task, noise)
-        record = _results(asked, found, plan, task, noise, time.monotonic() - began, command)
-        _save(folder, asked, found, plan, record, task, noise)
+        plan = _kept(asked, found, task)
+        record = _results(asked, found, plan, task, time.monotonic() - began, command)
+        _save(folder, asked, found, plan, record, task)
     return TunedTask(found, record)
 
 
@@ -91,7 +91,13 @@ def _definition(asked: Asked, task: str, *parts: Case) -> dict[str, Any]:
     } | asked.model.conditions  # fmt: skip
 
 
-def _kept(plan: Plan, found: TunedPosterior, task: str, noise: float) -> Plan:
+def _noise(asked: Asked) -> float | None:
+    """The noise's standard deviation; None for a map."""
+    given = torch.as_tensor(asked.noise, dtype=torch.float64)
+    return float(given) if given.ndim == 0 else None
+
+
+def _kept(asked: Asked, found: TunedPosterior, task: str) -> Plan:
     """The tuned plan as its file has it: with the measurement that it is for, and what was measured."""
     evidence = {
         KEYS[found.figure]: found.score.to_dict(),
@@ -99,12 +105,10 @@ def _kept(plan: Plan, found: TunedPosterior, task: str, noise: float) -> Plan:
         "difference": found.difference.to_dict(),
         "decision": found.decision,
     }
-    return replace(plan, method=method_of(found.method, task, noise), evidence=evidence)
+    return replace(found.plan, method=method_of(found.method, task, _noise(asked)), evidence=evidence)
 
 
-def _results(
-    asked: Asked, found: TunedPosterior, plan: Plan, task: str, noise: float, seconds: float, command: str
-) -> Results:
+def _results(asked: Asked, found: TunedPosterior, plan: Plan, task: str, seconds: float, command: str) -> Results:
     """The content of results.json."""
     model, key, n = asked.model, KEYS[found.figure], found.effort.pairs
     macs = call_macs(model) or None
@@ -139,7 +143,7 @@ def _results(
         "budget": {"nfe": [plan.nfe], "margin": asked.margin, "time": asked.time, "objective": found.figure},
         "objective": {"figure": key, "title": found.figure, "higher": False}, "cost": cost(plan.nfe), "quality": own,
         "reference": {"nfe": found.effort.own or None, "error": None}, "baselines": baselines, "verdict": verdict,
-        "versions": versions(), "evaluations": found.effort.total, "seconds": seconds, "command": command,
+        "versions": versions(), "evaluations": found.evaluations, "seconds": seconds, "command": command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "front": [
             {
@@ -149,7 +153,7 @@ def _results(
         ],
         "notes": notes,
         "task": {
-            "operator": task, "noise": noise, "method": name, "settings": dict(method_of(found.method).settings),
+            "operator": task, "noise": _noise(asked), "method": name, "settings": dict(method_of(found.method).settings),
             "against": found.against, "baseline": BASELINE, "pairs": n, "each": found.effort.each, "truth": truth,
         },
     }  # fmt: skip
@@ -175,13 +179,11 @@ def _quality(case: Case, samples: Tensor, key: str) -> dict[str, dict[str, Any]]
     return {name: figure.to_dict() for name, figure in figures.items()}
 
 
-def _save(
-    folder: Path, asked: Asked, found: TunedPosterior, plan: Plan, record: Results, task: str, noise: float
-) -> None:
+def _save(folder: Path, asked: Asked, found: TunedPosterior, plan: Plan, record: Results, task: str) -> None:
     """All files, or none where there is no room."""
     calls = found.baseline_calls
     usual = found.best.usual(asked.model, calls).named(f"{found.against}, {calls} calls")
-    baseline = replace(usual, method=method_of(found.best, task, noise))
+    baseline = replace(usual, method=method_of(found.best, task, _noise(asked)))
     with together(folder, earlier_plans(folder)) as stage:
         plan.save(stage / "front" / f"{plan.nfe}.json")
         plan.save(stage / "plan.json")

@@ -71,6 +71,13 @@ class TunedPosterior:
     samples: tuple[Tensor, Tensor] = field(repr=False)
 
     @property
+    def evaluations(self) -> int:
+        """Network evaluations of single samples: those of `effort`, but for candidates that the time did not allow."""
+        effort = self.effort
+        missed = len(SOLVERS) * effort.trials * effort.finalists - len(self.searched)
+        return effort.total - missed * effort.pairs * effort.each * effort.nfe
+
+    @property
     def recommended(self) -> bool:
         """Whether it is at least not worse."""
         return self.decision in ("better", "not worse")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from fewer.arguments import as_counts
+from fewer.arguments import as_counts, as_margin
 from fewer.errors import InputError
 from fewer.evaluate.criterion import PAIRED, Criterion
 from fewer.guidance.cfg import passes_at
@@ -253,8 +253,7 @@ def _digests(value: Any) -> list[str]:
 
 def check(request: Request, model: Model) -> None:
     """Raise InputError for what makes no sense, by itself or for this model."""
-    if not 0 <= request.margin < 10:
-        raise InputError(f"margin is {request.margin}; expected a share such as 0.05")
+    as_margin(request.margin)
     if request.noises < 8 or request.held_out < 8:
         raise InputError(f"noises and fresh are {request.noises} and {request.held_out}; expected at least 8 each")
     for name, value in (("trials", request.trials), ("time", request.time), ("evaluations", request.evaluations)):
