@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 import fewer
 from fewer import InputError, Plan
 from fewer.cli.main import run
+from fewer.plan.method import Method
 from fewer.search.posterior_pairs import Case
 from fewer.tasks.inverse.named import sampler_of
 
@@ -41,12 +43,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(made / "y.npy", np.zeros((1, 2, 2), np.float32))
     np.save(made / "whole.npy", np.where(np.eye(4) > 0, 0.5, np.nan)[None].astype(np.float32))
     np.save(made / "nan.npy", np.full((1, 2, 2), np.nan, np.float32))
+    np.save(made / "huge.npy", np.full((1, 2, 2), 1e300))
     np.save(made / "words.npy", np.array(["a"]))
     Image.fromarray((255 * np.eye(4)).astype(np.uint8)).save(made / "mask.png")
     Image.fromarray(np.full((2, 2), 255, np.uint8)).save(made / "white.png")
     fewer.standard(
         "ddim", fewer.Model.from_denoiser(lambda x, t, y: x, fewer.load("mixture16").schedule, (1, 4, 4)), 3
     ).save(made / "plain.json")
+    elsewhere = Method("mmps", task="inpaint,mask=theirs.png", noise=0.1)
+    replace(Plan.load(made / "plain.json"), method=elsewhere).save(made / "masked.json")
     return made
 
 
@@ -93,7 +98,7 @@ def test_results_have_the_keys_of_other_searches_and_the_report_says_how_to_play
     assert run(["report", str(tuned)]) == 0
     page = (tuned / "report.html").read_text()
     assert "fewer.solve(model" in page
-    assert "--measurement" in page
+    assert "--task super-resolution --noise 0.2 --measurement" in page
     assert "Typical distance" not in page
 
 
@@ -140,25 +145,8 @@ def test_of_an_inpainting_the_whole_image_is_taken_and_unknown_places_play_no_pa
     assert run([*command.split(), "--format", "npy", "--out", "array"]) == 0
     x = np.load(folder / "array" / "samples.npy")
     assert np.abs(x[:, 0][:, np.eye(4) > 0] - 0.5).max() < 0.1
-    assert (
-        run(
-            [
-                "sample",
-                "pm:small",
-                "--task",
-                "super-resolution",
-                "--measurement",
-                "white.png",
-                "--nfe",
-                "4",
-                "-n",
-                "2",
-                "--out",
-                "white",
-            ]
-        )
-        == 0
-    )
+    white = "sample pm:small --task super-resolution --measurement white.png --nfe 4 -n 2 --out white"
+    assert run(white.split()) == 0
 
 
 def test_a_dry_run_says_what_it_takes_and_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +155,14 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(folder: Path, capsys: p
     said = capsys.readouterr().out
     assert "search" in said
     assert "derivatives" in said
+    for method, told in (("mmps", True), ("diffpir", False)):
+        command = (
+            f"sample pm:small --task super-resolution --measurement y.npy --method {method} --nfe 5 -n 3 --dry-run"
+        )
+        assert run(command.split()) == 0
+        said = capsys.readouterr().out
+        assert "about 15 network evaluations" in said
+        assert ("derivatives" in said) == told
     assert (
         run(["sample", "pm:small", "--task", "denoise", "--measurement", "y.npy", "--dry-run"]) == 2
     )  # of another shape
@@ -192,6 +188,11 @@ REFUSED = {
     "tune pm:small --task denoise --nfe 4 --against dps:x": "METHOD:CALLS",
     "tune pm:small --task denoise --nfe 4 --noise 0": "above 0",
     "tune pm:small --task denoise --nfe 4 --noise nan": "above 0",
+    "tune pm:small --task denoise --nfe 4 --noise 1e300": "from 1e-18 to 1e+18",
+    "tune pm:small --task denoise --nfe 4 --margin nan": "margin is nan",
+    "tune pm:small --task denoise --nfe 4 --margin -1": "margin is -1",
+    "tune pm:small --task inpaint,seed=99999999999999999999 --nfe 4": "seed is 1e+20",
+    "tune pm:small --task compressed-sensing,seed=-1 --nfe 4": "seed is -1",
     "tune pm:small --task denoise --nfe 4,5": "one number of calls",
     "tune pm:small --task denoise": "needs a budget",
     "tune pm:small --task denoise --nfe 1": "nfe is 1",
@@ -204,6 +205,9 @@ REFUSED = {
     f"{SAMPLE} y.npy --plan plain.json": "needs --task",
     f"{SAMPLE} absent.npy --task super-resolution": "absent.npy",
     f"{SAMPLE} nan.npy --task super-resolution": "4 values that are not finite",
+    f"{SAMPLE} huge.npy --task super-resolution": "4 values that are not finite",
+    f"{SAMPLE} y.npy --plan masked.json": "give --task too",
+    f"{SAMPLE} y.npy --task super-resolution --noise 1e-300": "from 1e-18 to 1e+18",
     f"{SAMPLE} words.npy --task super-resolution": "no array of numbers",
     f"{SAMPLE} y.npy --task deblur": "the operator gives (1, 4, 4)",
     f"{SAMPLE} pm.py --task super-resolution": "not an image",

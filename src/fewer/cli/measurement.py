@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from fewer.cli.progress import progress
 from fewer.cli.sample_places import Places
 from fewer.cli.task import USUAL_NOISE, noise_of
 from fewer.errors import InputError
+
+if TYPE_CHECKING:
+    from fewer.plan.method import Method
 
 CALLS = 100  # without a plan
 
@@ -50,7 +53,7 @@ def of_measurement(common: opt.Guided, asked: Measured, places: Places, others: 
     from fewer.plan import Plan
     from fewer.tasks.inverse.given_operators import as_operator
     from fewer.tasks.inverse.measurement_file import read_measurement
-    from fewer.tasks.inverse.named import sampler_of
+    from fewer.tasks.inverse.named import USUAL, sampler_of
     from fewer.tasks.inverse.solve import solve
     from fewer.transfer import transferred
 
@@ -58,13 +61,10 @@ def of_measurement(common: opt.Guided, asked: Measured, places: Places, others: 
     tidy = check_own(places.out, written(places.out, "sample") is not None, places.force, sample_files.names(asked.n))
     loaded = None if asked.plan is None else Plan.load(asked.plan)
     tuned = None if loaded is None else loaded.method
-    task = asked.task or (None if tuned is None else _task(tuned.task))
-    if task is None:
-        raise InputError("--measurement needs --task OPERATOR, or a --plan of fewer tune --task, which knows its own")
+    task = asked.task or _task(tuned)
     usual = USUAL_NOISE if tuned is None or tuned.noise is None else tuned.noise
     noise = noise_of(asked.noise, usual)
-    if asked.method is not None:
-        sampler_of(asked.method)
+    method = sampler_of(asked.method or tuned or USUAL)
     network, _ = load_model(common, None, [] if loaded is None else [loaded])
     operator = as_operator(task, network.shape)
     y = read_measurement(asked.file, operator, network)
@@ -72,13 +72,14 @@ def of_measurement(common: opt.Guided, asked: Measured, places: Places, others: 
     table, warnings = (asked.nfe or CALLS, list[str]()) if loaded is None else transferred(network, loaded)
     calls = table if isinstance(table, int) else table.nfe
     if places.dry_run:
-        forecast = foreseen(network, {f"{asked.n} samples": asked.n * calls}, None, common.batch)
+        notes = ("derivatives through the network come on top",) if method.derivative else ()
+        forecast = foreseen(network, {f"{asked.n} samples": asked.n * calls}, None, common.batch, notes)
         print_forecast(forecast, [places.out / f"*.{form.value}", places.out / "posterior.npz"])
         return
     with if_interrupted(lambda: "no sample was written"):
         with progress() as report:
             found = solve(
-                network, operator, y, plan=table, method=asked.method, noise=noise, n=asked.n, seed=common.seed,
+                network, operator, y, plan=table, method=method, noise=noise, n=asked.n, seed=common.seed,
                 labels=asked.label, batch=common.batch,
                 progress=lambda done, total: report(f"samples of {asked.file.name}", done, total),
             )  # fmt: skip
@@ -101,6 +102,12 @@ def of_measurement(common: opt.Guided, asked: Measured, places: Places, others: 
     typer.echo(f"misfit {found.misfit:.3g}: near 1 where samples explain the measurement as well as its noise allows")
 
 
-def _task(text: str | None) -> str | None:
-    """The operator that a plan was tuned for, where its words name no file, which would be this user's."""
-    return None if text is None or "mask=" in text or ":" in text else text
+def _task(tuned: Method | None) -> str:
+    """The operator that a plan was tuned for. Raises InputError where there is none, and where its words name a file or a function:
+    a plan's file opens and runs nothing by itself.
+    """
+    if tuned is None or tuned.task is None:
+        raise InputError("--measurement needs --task OPERATOR, or a --plan of fewer tune --task, which knows its own")
+    if "mask=" in tuned.task or ":" in tuned.task:
+        raise InputError(f"the plan is for {tuned.task}, which is read only where you name it: give --task too")
+    return tuned.task
