@@ -67,6 +67,18 @@ def test_beyond_the_window_draws_go_on_from_their_own_ends() -> None:
     assert float(torch.corrcoef(late.T)[0, 1]) == pytest.approx(0.8, abs=0.08)
 
 
+def test_a_past_with_noise_is_forecast_beyond_the_window_by_what_was_drawn_of_it() -> None:
+    """Of an AR(1) seen with noise the exact law at all times: later blocks go on from draws, which have no noise."""
+    slow = autoregression([0.9], 0.3)
+    model = Model.from_mixture(window_law(slow, 4), discrete(betas("linear")))
+    y, plan = torch.tensor([[0.0], [3.0]]), standard("dpmpp-2m", model, 14, "logsnr")
+    found = forecast(model, y, horizon=6, noise=1.0, n=1500, batch=1500, plan=plan, method=MMPS(4))
+    mean, covariance = moments(forecast_law(window_law(slow, 8), y, 1.0))
+    deviation = covariance.diagonal().sqrt()[2:].float()
+    assert float(((found.mean[:, 0] - mean[2:].float()) / deviation).abs().max()) < 0.15
+    assert torch.allclose(found.spread[:, 0], deviation, rtol=0.1)
+
+
 def test_draws_belong_to_their_past_and_number() -> None:
     both = forecast(series(), past(n=3), horizon=5, plan=4, n=4, seed=2, batch=5)
     assert both.samples.shape == (3, 4, 5, 1)
@@ -152,7 +164,10 @@ def test_tsdiff_pulls_the_prediction_of_the_past_towards_it(kind: str) -> None:
 
 
 def test_bad_settings_of_guidance_and_refinement() -> None:
-    for wrong in (lambda: TSDiff("median"), lambda: TSDiff(strength=0.0), lambda: Refinement(level=1.0)):  # type: ignore[arg-type]
+    for wrong in (
+        lambda: TSDiff("median"), lambda: TSDiff(strength=0.0), lambda: TSDiff(strength="2"), lambda: Refinement(level=1.0),  # type: ignore[arg-type]
+        lambda: Refinement(level="0.5"), lambda: Refinement(heat="0"),  # type: ignore[arg-type]
+    ):  # fmt: skip
         with pytest.raises(InputError):
             wrong()
     base = torch.zeros(1, 2, TIMES - PAST, 1)
@@ -160,6 +175,11 @@ def test_bad_settings_of_guidance_and_refinement() -> None:
         Refinement().refine(series(), past(), base)
     with pytest.raises(InputError, match="base has shape"):
         Refinement(level=0.5).refine(series(), past(), base[:, :, 1:])
+    for given in ([[1.0]], base[:, :0]):
+        with pytest.raises(InputError, match="base has shape"):
+            Refinement(level=0.5).refine(series(), past(), given)
+    with pytest.raises(InputError, match="no classes"):
+        Refinement(level=0.5).refine(series(), past(), base, label=0)
     with pytest.raises(InputError, match="smaller rate"):
         Refinement(level=0.1, rate=1e9).refine(series(), past(), base)
 
@@ -194,6 +214,11 @@ def test_simple_forecasts() -> None:
         ridge.mean(past())[0, :, 0], 1 + 0.8 ** torch.arange(1.0, 4) * (past()[0, -1, 0] - 1), atol=0.15
     )
     assert ridge.draw(past(), 5).shape == (1, 5, 3, 1)
+    with pytest.raises(InputError, match="past has shape"):
+        ridge.mean(past()[:, 1:])
+    for times, penalty in ((TIMES, 1.0), (0, 1.0), (PAST, 0.0)):
+        with pytest.raises(InputError):
+            Ridge.fit(windows, times, penalty)
 
 
 def test_windows_have_the_process_covariance() -> None:
@@ -204,5 +229,12 @@ def test_windows_have_the_process_covariance() -> None:
     assert mean.tolist() == [1.0] * 3
     two = window_law([process(), autoregression([0.1], 1.0)], 3, [0.25, 0.75])
     assert two.weights.tolist() == [0.25, 0.75]
-    with pytest.raises(InputError, match="not stationary"):
-        autoregression([1.2], 1.0)
+    one = torch.eye(1)
+    for says, made in (
+        ("not stationary", lambda: autoregression([1.2], 1.0)), ("finite", lambda: autoregression([float("nan")], 1.0)),
+        ("a coefficient", lambda: autoregression([], 1.0)), ("noise", lambda: autoregression([0.5], 1.0, noise=-1.0)),
+        ("covariance", lambda: StateSpace(0.5 * one, -one, one)),
+        ("level", lambda: StateSpace(0.5 * one, one, one, torch.zeros(2))),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=says):
+            made()

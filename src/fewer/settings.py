@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 import sys
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -25,12 +26,12 @@ def finite(what: str, value: Any, low: float = -math.inf, high: float = math.inf
 
 def positive(name: str, value: float) -> None:
     """Raise InputError unless the setting of this name is a positive number that a float holds."""
-    if isinstance(value, bool) or not 0 < value <= _LARGEST:
+    if isinstance(value, bool) or not isinstance(value, Real | Tensor) or not 0 < value <= _LARGEST:
         raise InputError(f"{name} is {value!r}; expected a positive number")
 
 
 def share(name: str, value: float, most: float = 1.0) -> None:
     """Raise InputError unless a setting is a number from 0 to `most`."""
-    if not 0 <= value <= most or not math.isfinite(value):
+    if not isinstance(value, Real | Tensor) or not 0 <= value <= most or not math.isfinite(value):
         expected = "a share from 0 to 1" if most == 1 else "a finite number, at least 0"
-        raise InputError(f"{name} is {value}; expected {expected}")
+        raise InputError(f"{name} is {value!r}; expected {expected}")

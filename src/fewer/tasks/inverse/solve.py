@@ -118,7 +118,7 @@ def solve(
     _check_plan(table, model)
     total = n * len(given)
     check_room(total, math.prod(model.shape), model.device)
-    classes = model.labels(n, model.empty_label if labels is None and model.classes is not None else labels)
+    classes = classes_of(model, n, labels)
     classes = None if classes is None else classes.repeat(len(given))
 
     def micro_batch(part: range) -> Tensor:
@@ -152,6 +152,11 @@ def solve(
     misfit = float(left.double().square().mean()) / deviation**2 if deviation else math.inf
     shaped = samples.view(-1, n, *model.shape) if many else samples
     return Solved(shaped, int(many), name, table, misfit)
+
+
+def classes_of(model: Model, n: int, labels: Any) -> Tensor | None:
+    """Labels (n,) of samples of one measurement: by default of any class, the empty label, or all in turn where there is none."""
+    return model.labels(n, model.empty_label if labels is None and model.classes is not None else labels)
 
 
 def _check_plan(plan: Plan, model: Model) -> None:

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError, whole
+from fewer.settings import positive
 
 
 def persistence(past: Tensor, horizon: int, season: int = 1) -> Tensor:
-    """The last `season` times of pasts (B, p, *frame), again and again: (B, horizon, *frame). One is the last value."""
+    """The last `season` times of pasts (B, p, *frame), again and again: (B, horizon, *frame). One is the last value.
+
+    Raises InputError for pasts of fewer times.
+    """
     whole("horizon", horizon)
     whole("season", season)
     if past.ndim < 2 or past.shape[1] < season:
@@ -35,7 +39,16 @@ class Ridge:
 
     @classmethod
     def fit(cls, windows: Tensor, times: int, penalty: float = 1.0) -> Ridge:
-        """Of windows (N, T, *frame), whose first `times` are the past; the constant is not penalised."""
+        """Of windows (N, T, *frame), whose first `times` are the past; the constant is not penalised.
+
+        Raises InputError for windows that are not finite, less than 2 of them, and times or a penalty that leave no fit.
+        """
+        whole("times", times)
+        positive("penalty", penalty)
+        if windows.ndim < 2 or len(windows) < 2 or windows.shape[1] <= times or not bool(windows.isfinite().all()):
+            raise InputError(
+                f"windows have shape {tuple(windows.shape)}; expected 2 or more finite ones, longer than {times}"
+            )
         x, y = _with_one(windows[:, :times]), windows[:, times:].double().flatten(1)
         ridge = penalty * torch.eye(x.shape[1], dtype=torch.float64)
         ridge[-1, -1] = 0
@@ -43,7 +56,11 @@ class Ridge:
         return cls(weights, (y - x @ weights).std(0), tuple(windows[:, times:].shape[1:]))
 
     def mean(self, past: Tensor) -> Tensor:
-        """Of pasts (B, p, *frame): (B, h, *frame)."""
+        """Of pasts (B, p, *frame): (B, h, *frame). Raises InputError for pasts of another size."""
+        if past.ndim < 2 or past[0].numel() + 1 != len(self.weights):
+            raise InputError(
+                f"past has shape {tuple(past.shape)}; expected (B, ..) of {len(self.weights) - 1} values each"
+            )
         return (_with_one(past) @ self.weights).float().view(len(past), *self.frame)
 
     def draw(self, past: Tensor, n: int, seed: int = 0) -> Tensor:

@@ -15,6 +15,7 @@ from fewer.errors import InputError
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.registry import part
+from fewer.settings import finite
 from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.solve import solve
 from fewer.tasks.series.windows import axis_of, observed, pasts_of
@@ -53,8 +54,7 @@ class Forecast:
 
     def quantile(self, level: float) -> Tensor:
         """The quantile of the draws' marginals at a level in [0, 1], of the mean's shape; 0.5 is the median."""
-        if not 0 <= level <= 1:
-            raise InputError(f"level of a quantile is {level!r}; expected a number from 0 to 1")
+        finite("level of a quantile", level, 0, 1)
         return self.samples.quantile(level, dim=self.axis)
 
 
@@ -83,7 +83,7 @@ def forecast(
 
     past      the last observed times (p, *frame), 1 <= p < T, or B such pasts (B, p, *frame), in the data's unit
     horizon   times to draw, by default those that are left of the window, T - p; beyond it each draw goes on from its own last p
-              times, by blocks of T - p
+              times, by blocks of T - p, which have no noise: of a past with noise those that were drawn with the first block
     plan      whose levels and weights are the steps, or a number of calls, of the method's usual plan
     method    a posterior sampler's name or object: the past is a measurement of the window (see `fewer.solve`)
     noise     standard deviation of what was observed about the truth, in the data's unit; 0 for windows as the model learned them
@@ -106,6 +106,9 @@ def forecast(
         raise InputError(f"horizon {wanted} takes {blocks} blocks, each of one class of {model.name}: give its label")
     operator, pasts = observed(model, length, axis), len(given)
     drawn: list[Tensor] = []
+    exact = (
+        isinstance(noise, int | float) and noise == 0
+    )  # the past is the truth; else a draw goes on from the one it drew
     for block in range(blocks):
         each = n if block == 0 else 1
         before = block * pasts * n
@@ -115,14 +118,15 @@ def forecast(
                 progress(before + done, blocks * of)
 
         found = solve(
-            model, operator, given.flatten(1), plan=plan, method=method, noise=noise, n=each, seed=seed + block * NEXT,
-            labels=label, batch=batch, progress=told,
+            model, operator, given.flatten(1), plan=plan, method=method, noise=0.0 if block else noise, n=each,
+            seed=seed + block * NEXT, labels=label, batch=batch, progress=told,
         )  # fmt: skip
         windows = found.samples.flatten(0, 1)
         plan = found.plan
         drawn.append(windows.narrow(axis + 1, length, left))
-        known = torch.cat([given.repeat_interleave(each, 0).to(windows), drawn[-1]], axis + 1)
-        given = known.narrow(axis + 1, known.shape[axis + 1] - length, length)
+        if block or exact:
+            windows = torch.cat([given.repeat_interleave(each, 0).to(windows), drawn[-1]], axis + 1)
+        given = windows.narrow(axis + 1, left, length)
     samples = torch.cat(drawn, axis + 1).narrow(axis + 1, 0, wanted)
     shaped = samples.unflatten(0, (pasts, n)) if many else samples
     return Forecast(shaped, int(many), found.method, found.plan, blocks * found.nfe)

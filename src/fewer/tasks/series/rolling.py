@@ -17,6 +17,7 @@ from fewer.models.model import Model
 from fewer.noise import Draw, Stream, unit_noise
 from fewer.plan import Plan
 from fewer.registry import part
+from fewer.tasks.inverse.solve import classes_of
 from fewer.tasks.series.forecast import Forecast
 from fewer.tasks.series.frames import velocities
 from fewer.tasks.series.windows import pasts_of
@@ -42,7 +43,7 @@ class _Frame:
 )
 def rolling(
     model: Model,
-    past: Tensor,
+    past: Any,
     horizon: int,
     plan: Plan,
     *,
@@ -63,13 +64,16 @@ def rolling(
     model    of windows (T, *frame) with a time for each frame (see `fewer.tasks.series.frames`, also for what it is trained on)
     past     the last clean frames (p, *frame), or B pasts (B, p, *frame); the window keeps p clean frames, T - p noisy ones
     plan     of N <= every (T - p) rows, each without guidance, blocks left out or another network
+    every    calls after which the next frame begins
     n, label, seed  as for `fewer.forecast`
+    batch    draws that are made at a time
 
     Exact, but for steps, where the times to come depend on the past through its last p times. Raises InputError for pasts that
     `fewer.forecast` refuses, other plans, and draws that are not finite.
     """
     model, plan = as_model(model), as_plan(plan)
     horizon, every, n = as_count(horizon, "horizon"), as_count(every, "every"), as_count(n, "n")
+    seed, batch, labels = as_count(seed, "seed", 0), as_count(batch, "batch"), classes_of(model, n, label)
     given, many = pasts_of(model, past, 0)
     noisy = model.shape[0] - given.shape[1]
     if any(row.guidance is not None or row.blocks or row.network or row.t is not None for row in plan.rows):
@@ -89,10 +93,9 @@ def rolling(
         for first in range(0, total, batch):
             numbers = Stream.SAMPLES.numbers(min(batch, total - first), first)
             own = torch.tensor([number // n for number in numbers])
-            labels = None if model.classes is None else model.labels(len(numbers), label)
-            drawn.append(
-                _Window(model, plan, steps, given[own].to(model.device), labels, seed, numbers).rolled(horizon, every)
-            )
+            each = None if labels is None else labels[[number % n for number in numbers]]
+            window = _Window(model, plan, steps, given[own].to(model.device), each, seed, numbers)
+            drawn.append(window.rolled(horizon, every))
     samples = torch.cat(drawn).cpu()
     if not bool(samples.isfinite().all()):
         raise InputError(f"draws under plan {plan.name!r} are not finite")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from torch import Tensor
 from fewer.errors import InputError, whole
 from fewer.models.linear_posterior import LinearPosterior
 from fewer.models.mixture import GaussianMixture
-from fewer.settings import positive
+from fewer.settings import positive, share
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,8 @@ class StateSpace:
     level       mean of y: one number, or (C,)
     noise       standard deviation of what is measured beside, at least 0
 
-    In float64. Raises InputError for sizes that do not agree and for processes that are not stationary.
+    In float64. Raises InputError for sizes that do not agree, numbers that are not finite, a `driving` that is no covariance, and
+    processes that are not stationary.
     """
 
     transition: Tensor
@@ -43,6 +45,17 @@ class StateSpace:
         if f.ndim != 2 or tuple(f.shape) != (k, k) or self.driving.shape != f.shape or self.seen.shape[1:] != (k,):
             shapes = [tuple(getattr(self, name).shape) for name in ("transition", "driving", "seen")]
             raise InputError(f"transition, driving and seen are {shapes}; expected (k, k), (k, k) and (C, k)")
+        share("noise", self.noise, math.inf)
+        level = torch.as_tensor(self.level)
+        if not bool(
+            f.isfinite().all() & self.driving.isfinite().all() & self.seen.isfinite().all() & level.isfinite().all()
+        ):
+            raise InputError("numbers of a process must be finite")
+        if level.ndim and tuple(level.shape) != (self.channels,):
+            raise InputError(f"level has shape {tuple(level.shape)}; expected one number, or ({self.channels},)")
+        q = self.driving
+        if not torch.allclose(q, q.T) or float(torch.linalg.eigvalsh(q).min()) < -1e-9 * float(q.abs().max()):
+            raise InputError("driving must be a covariance: symmetric, and positive semi-definite")
         if float(torch.linalg.eigvals(f).abs().max()) >= 1:
             raise InputError("transition has an eigenvalue outside of the unit circle: the process is not stationary")
 
@@ -77,6 +90,8 @@ def autoregression(
 ) -> StateSpace:
     """y_t - level = sum_k a_k (y_{t-k} - level) + w_t of coefficients a_1, a_2, .., with w of this standard deviation."""
     positive("deviation", deviation)
+    if not len(coefficients):
+        raise InputError("an autoregression needs a coefficient")
     order = len(coefficients)
     transition = np.eye(order, k=-1)
     transition[0] = coefficients
