@@ -97,6 +97,11 @@ def test_what_cannot_be_drawn() -> None:
         own.draw(drift(own), x, 1, steps=0)  # type: ignore[arg-type]
     with pytest.raises(ForeignError, match="the drift raised"):
         own.draw(lambda x, x0, s: 1 / 0, x, 1, steps=1)
+    for given in ({"drift": lambda x, x0, s: x[:, 0]}, {"drift": drift(own), "project": lambda x: x[:, 0]}):
+        with pytest.raises(InputError, match="returned shape"):
+            own.draw(start=x, horizon=1, steps=1, **given)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="coefficient"):
+        Interpolant((float("nan"),))
     with pytest.raises(InputError, match="pairs of states"):
         own.energies(x, x)
     with pytest.raises(InputError, match="noise"):

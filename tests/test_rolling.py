@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from fewer import InputError, Model, forecast, standard
+from fewer.models.denoiser import Clip
 from fewer.models.schedules import Flow, betas, discrete
 from fewer.tasks.inverse.methods.mmps import MMPS
 from fewer.tasks.series.dyffusion import DYffusion
@@ -112,6 +114,38 @@ def test_plans_and_pasts_that_do_not_roll() -> None:
         rolling(model, torch.tensor([[0.0], [float("inf")]]), 4, plan, every=2)
 
 
+@pytest.mark.parametrize("empty", [3, None])
+def test_labels_are_those_of_forecasts_in_any_batch(empty: int | None) -> None:
+    """Of models with classes: the empty label, all in turn where there is none, or one label."""
+    told: list[int] = []
+
+    def network(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        assert labels is not None
+        told.extend(labels.tolist())
+        return torch.zeros_like(x)
+
+    model = Model.from_denoiser(network, Flow(), (3, 1), "data", 3, empty_label=empty, hash="told")
+    plan, y = standard("ddim", model, 1), torch.zeros(2, 2, 1)
+    for label, wanted in ((None, [0, 1] * 2 if empty is None else [3] * 4), (1, [1] * 4)):
+        told.clear()
+        rolling(model, y, 1, plan, every=1, n=2, label=label, batch=3)
+        assert told == wanted
+    with pytest.raises(InputError, match="no classes"):
+        rolling(frame_model(LAW, VP), torch.zeros(2, 1), 1, standard("ddim", model, 1), every=1, label=0)
+
+
+def test_frames_of_a_model_that_clips_are_clipped_each_at_its_level() -> None:
+    model, taus = frame_model(LAW, Flow()), torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9])
+    clipped = replace(model, clip=Clip(1.0))
+    x = 3 * torch.randn(4, 5, 1)
+    level = taus.view(-1, 1)
+    data, kept = (x - level * velocities(each, x, taus) for each in (model, clipped))
+    assert float(data.abs().max()) > 1
+    assert torch.allclose(kept, data.clamp(-1, 1), atol=1e-5)
+    with pytest.raises(InputError, match="their levels"):
+        velocities(model, x, taus[1:])
+
+
 def line(s: Tensor, time: float) -> Tensor:
     return s + (4 - time)
 
@@ -137,9 +171,12 @@ def test_dyffusion_draws_differ_by_their_noise_alone() -> None:
     found = noisy.draw(x, n=3, seed=1)
     assert torch.equal(found, noisy.draw(x, n=3, seed=1, batch=4))
     assert len(found[:, :, 0].unique()) == 6
-    for wrong in ((0.0,), (3, 2), (4,)):
+    for wrong in ((0.0,), (3, 2), (4,), "ab", 3):
         with pytest.raises(InputError, match="rising numbers"):
-            DYffusion(line, linear, 4, wrong)
+            DYffusion(line, linear, 4, wrong)  # type: ignore[arg-type]
+    for says, forecaster in (("returned shape", lambda s, time: s[:, 0]), ("is not finite", lambda s, time: s / 0)):
+        with pytest.raises(InputError, match=says):
+            DYffusion(forecaster, linear, 4).draw(x)
     with pytest.raises(InputError, match="finite states"):
         noisy.draw(torch.full((2, 1), float("nan")))
 
@@ -157,6 +194,12 @@ def test_components_and_processes() -> None:
     assert float(near.mean) == pytest.approx(math.sin(1.06), abs=0.02)
     assert float(far.mean) == pytest.approx(0.0, abs=0.05)
     assert float(far.variance) > 20 * float(near.variance)
+    constant = ReducedRegression.fit(x[:8], torch.ones(8, 3))
+    assert torch.allclose(constant.moments(x[:2]).mean, torch.ones(2, 3).double(), atol=1e-4)
+    with pytest.raises(InputError, match="expected"):
+        constant.moments(x[:, 1:])
+    with pytest.raises(InputError, match="share is 2"):
+        Components.of(x, 2.0, 6)
     with pytest.raises(InputError, match="N >= 4"):
         ReducedRegression.fit(x[:3], x[:3])
 
@@ -196,3 +239,7 @@ def test_mmgp_learns_a_field_of_shape_and_number() -> None:
         MMGP.fit(meshes[:3], fields[:3])
     with pytest.raises(InputError, match="a finite row for each mesh"):
         model.predict([new], torch.zeros(2, 1))
+    with pytest.raises(InputError, match=r"expected \(1, 1\)"):
+        model.predict([new], torch.zeros(1, 3))
+    with pytest.raises(InputError, match="q the same for all"):
+        MMGP.fit(meshes, [*fields[:-1], fields[-1].expand(-1, 2)], numbers)

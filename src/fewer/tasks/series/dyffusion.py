@@ -9,11 +9,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from fewer.errors import InputError, foreign, whole
-from fewer.noise import Draw, Stream, unit_noise
+from fewer.arguments import as_count
+from fewer.errors import InputError, whole
+from fewer.noise import Draw, unit_noise
 from fewer.registry import part
+from fewer.tasks.series.states import BATCH, from_states, output
 
-BATCH = 1024
 Forecaster = Callable[[Tensor, float], Tensor]
 Interpolator = Callable[[Tensor, Tensor, float, Tensor], Tensor]
 
@@ -55,7 +56,11 @@ class DYffusion:
 
     def __post_init__(self) -> None:
         whole("horizon", self.horizon)
-        if any(not a < b for a, b in pairwise((0.0, *self._between, float(self.horizon)))):
+        try:
+            rising = all(a < b for a, b in pairwise((0.0, *self._between, float(self.horizon))))
+        except TypeError:
+            rising = False
+        if not rising:
             raise InputError(
                 f"times are {self.times!r}; expected rising numbers between 0 and the horizon {self.horizon}"
             )
@@ -73,20 +78,15 @@ class DYffusion:
         """Draws (B, n, horizon, *frame) of the times 1 .. h after states `start` (B, *frame), so many of them at a time.
 
         Whole times that the sampler does not visit are drawn by the interpolator between x_0 and the forecast of time h, and so
-        are all with `refined`. Raises InputError for states that are not finite, and ForeignError for what a network raises.
+        are all with `refined`. Raises InputError for states or draws that are not finite and for what a network returns that is
+        no tensor of its states' shape, and ForeignError for what it raises.
         """
-        whole("n", n)
-        whole("batch", batch)
-        if start.ndim < 2 or not bool(start.isfinite().all()):
-            raise InputError(f"start has shape {tuple(start.shape)}; expected finite states (B, *frame)")
-        first = start.float().repeat_interleave(n, 0)
-        with torch.no_grad():
-            found = [self._drawn(some, seed, k * batch) for k, some in enumerate(first.split(batch))]
-        return torch.cat(found).unflatten(0, (len(start), n))
+        seed = as_count(seed, "seed", 0)
+        return from_states(start, n, batch, lambda first, numbers: self._drawn(first, seed, numbers))
 
-    def _drawn(self, first: Tensor, seed: int, number: int) -> Tensor:
-        """Draws (n, horizon, *frame) after states (n, *frame), the noise of each its own from this number on."""
-        numbers, count = Stream.SAMPLES.numbers(len(first), number), 0
+    def _drawn(self, first: Tensor, seed: int, numbers: range) -> Tensor:
+        """Draws (n, horizon, *frame) after states (n, *frame), the noise of each its own by its number."""
+        count = 0
 
         def between(end: Tensor, time: float) -> Tensor:
             nonlocal count
@@ -94,14 +94,12 @@ class DYffusion:
                 return first
             z = unit_noise(seed, numbers, first.shape[1:], Draw.MOVE(count), first.device)
             count += not self.kept
-            with foreign("the interpolator"):
-                return self.interpolator(first, end, time, z)
+            return output("the interpolator", self.interpolator, first, first, end, time, z)
 
         visited: dict[float, Tensor] = {}
         s, end = first, first
         for here, there in pairwise((0.0, *self._between, float(self.horizon))):
-            with foreign("the forecaster"):
-                end = self.forecaster(s, here)
+            end = output("the forecaster", self.forecaster, first, s, here)
             if there == self.horizon:
                 break
             ahead = between(end, there)

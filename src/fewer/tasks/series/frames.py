@@ -39,10 +39,15 @@ def frame_model(law: GaussianMixture, schedule: Schedule, name: str = "windows")
 
 
 def velocities(model: Model, x: Tensor, taus: Tensor, labels: Tensor | None = None) -> Tensor:
-    """U = eps - D (n, T, *frame) of frames at levels taus (T,), in the flow frame, by one network call.
+    """U = eps - D (n, T, *frame) of frames x (n, T, *frame) at levels taus (T,), in the flow frame, by one network call.
 
-    Frames below the cleanest level that the network knows are told that level; u of frames at level 0 means nothing.
+    Of the clipped data prediction, each frame by itself, where the model clips. Frames below the cleanest level that the
+    network knows are told that level; u of frames at level 0 means nothing. Raises InputError for other shapes.
     """
+    if tuple(x.shape[1:]) != tuple(model.shape) or tuple(taus.shape) != tuple(x.shape[1:2]):
+        raise InputError(
+            f"frames are {tuple(x.shape)} and their levels {tuple(taus.shape)}; windows of {model.name} are {tuple(model.shape)}"
+        )
     taus = taus.double().clamp_min(model.schedule.tau_min)
     shape = (-1, *[1] * (x.ndim - 2))
     c_in, p, q = (number.view(shape).to(x) for number in model.affine(taus))
@@ -54,7 +59,10 @@ def velocities(model: Model, x: Tensor, taus: Tensor, labels: Tensor | None = No
         raise InputError(
             f"the network of {model.name} returned shape {tuple(f.shape)} for an input of {tuple(x.shape)}"
         )
-    return p * x + q * f.float()
+    u = p * x + q * f.float()
+    if model.clip is None:
+        return u
+    return torch.stack([model.clipped(x[:, k], tau, u[:, k]) for k, tau in enumerate(taus.tolist())], 1)
 
 
 def rolling_levels(model: Model, past: int, t: float, beginning: bool = False) -> Tensor:
@@ -83,6 +91,10 @@ def rolling_loss(model: Model, windows: Tensor, past: int, t: float, noise: Tens
 
     windows, noise  (n, T, *frame), the latter unit noise e; draw t evenly, and `beginning` now and then
     """
+    if windows.shape != noise.shape:
+        raise InputError(
+            f"windows are {tuple(windows.shape)} and their noise is {tuple(noise.shape)}; expected the same"
+        )
     taus = rolling_levels(model, past, t, beginning)
     tau = taus.view(-1, *[1] * (windows.ndim - 2)).to(windows)
     kept = noise.clone()

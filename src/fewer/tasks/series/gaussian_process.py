@@ -43,7 +43,8 @@ class GaussianProcesses:
     def fit(cls, inputs: Tensor, outputs: Tensor) -> GaussianProcesses:
         """Of inputs (N, r) and outputs (N, q) of mean 0, all by largest marginal likelihood, in float64.
 
-        Source: Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, equation 5.8.
+        Raises InputError for sizes that do not agree, and less than 2 of them. Source: Rasmussen & Williams 2006,
+        Gaussian Processes for Machine Learning, equation 5.8.
         """
         x, y = inputs.double(), outputs.double()
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or len(x) < 2:
@@ -58,7 +59,7 @@ class GaussianProcesses:
 
         def loss() -> Tensor:
             optimiser.zero_grad()
-            root = _root(x, logs)
+            root = _root(x, *_parameters(logs, size))
             white = torch.linalg.solve_triangular(root, y.T[..., None], upper=False)
             value = (white.square().sum() / 2) + root.diagonal(dim1=1, dim2=2).log().sum()
             value.backward()
@@ -66,14 +67,16 @@ class GaussianProcesses:
 
         with torch.enable_grad():
             optimiser.step(loss)
-        found = logs.detach()
-        root = _root(x, found)
+        lengths, amplitude, noise = _parameters(logs.detach(), size)
+        root = _root(x, lengths, amplitude, noise)
         weights = torch.cholesky_solve(y.T[..., None], root)[..., 0]
-        return cls(x, found[:, :r].exp(), found[:, r].exp(), found[:, r + 1].exp(), root, weights)
+        return cls(x, lengths, amplitude, noise, root, weights)
 
     def predict(self, inputs: Tensor) -> Moments:
-        """At inputs (m, r)."""
+        """At inputs (m, r). Raises InputError for inputs of another size, or not finite."""
         x = inputs.double()
+        if x.ndim != 2 or x.shape[1] != self.inputs.shape[1] or not bool(x.isfinite().all()):
+            raise InputError(f"inputs are {tuple(x.shape)}; expected finite ones (m, {self.inputs.shape[1]})")
         across = _kernel(x, self.inputs, self.lengths, self.amplitude)  # (q, m, N)
         mean = (across @ self.weights[..., None])[..., 0]
         white = torch.linalg.solve_triangular(self.roots, across.transpose(1, 2), upper=False)
@@ -81,10 +84,15 @@ class GaussianProcesses:
         return Moments(mean.T, variance.T.clamp_min(0))
 
 
-def _root(x: Tensor, logs: Tensor) -> Tensor:
-    r = x.shape[1]
-    amplitude, noise = logs[:, r].exp(), logs[:, r + 1].exp()
-    kernel = _kernel(x, x, logs[:, :r].exp(), amplitude)
+def _parameters(logs: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Lengths, amplitude and noise of their logarithms (q, r + 2); without a least noise outputs that are 0 have no best fit."""
+    numbers = logs.exp()
+    return numbers[:, :-2], numbers[:, -2], numbers[:, -1] + JITTER * size
+
+
+def _root(x: Tensor, lengths: Tensor, amplitude: Tensor, noise: Tensor) -> Tensor:
+    """The lower root (q, N, N) of kernel and noise."""
+    kernel = _kernel(x, x, lengths, amplitude)
     eye = torch.eye(len(x), dtype=torch.float64)
     root: Tensor = torch.linalg.cholesky(kernel + (noise + JITTER * amplitude)[:, None, None] * eye)
     return root

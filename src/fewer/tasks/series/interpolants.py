@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,14 +12,15 @@ import torch
 from scipy.optimize import least_squares
 from torch import Tensor
 
-from fewer.errors import InputError, foreign, whole
-from fewer.noise import Draw, Stream, unit_noise
+from fewer.arguments import as_count
+from fewer.errors import InputError, whole
+from fewer.noise import Draw, unit_noise
 from fewer.registry import part
-from fewer.settings import positive
+from fewer.settings import finite, positive
+from fewer.tasks.series.states import BATCH, from_states, output
 
 Drift = Callable[[Tensor, Tensor, float], Tensor]
 Projection = Callable[[Tensor], Tensor]
-BATCH = 1024
 POINTS = 65  # of s, at which energies are compared
 SMALL = 1e-3  # weight of the coefficients' own squares
 
@@ -58,6 +59,8 @@ class Interpolant:
 
     def __post_init__(self) -> None:
         positive("noise", self.noise)
+        for number in (*self.a, *self.b):
+            finite("a coefficient of an interpolant", number)
 
     def alpha(self, s: float) -> tuple[float, float]:
         """Alpha and its derivative."""
@@ -122,40 +125,31 @@ class Interpolant:
         project  onto the states that physics allows, such as fields without divergence: of noise and of each new state
         batch    draws that are made at a time
 
-        Raises InputError for states that are not finite, at the start or on the way, and ForeignError for what a network raises.
+        Raises InputError for states that are not finite, at the start or on the way, and for what a function returns that is no
+        tensor of the states' shape, and ForeignError for what it raises.
         """
-        for name, value in (("horizon", horizon), ("steps", steps), ("n", n), ("batch", batch)):
-            whole(name, value)
-        if start.ndim < 2 or not bool(start.isfinite().all()):
-            raise InputError(f"start has shape {tuple(start.shape)}; expected finite states (B, *frame)")
-        first, found = start.float().repeat_interleave(n, 0), list[Tensor]()
-        with torch.no_grad():
-            for k, some in enumerate(first.split(batch)):
-                numbers = Stream.SAMPLES.numbers(len(some), k * batch)
-                found.append(self._rolled(drift, some, horizon, steps, project, partial(_unit, seed, numbers, start)))
-        return torch.cat(found).unflatten(0, (len(start), n))
+        horizon, steps, seed = as_count(horizon, "horizon"), as_count(steps, "steps"), as_count(seed, "seed", 0)
 
-    def _rolled(
-        self, drift: Drift, x: Tensor, horizon: int, steps: int, project: Projection, unit: Callable[[int], Tensor]
-    ) -> Tensor:
-        """States (n, horizon, *frame) after x (n, *frame), with noise unit(k) in step k."""
-        done, h = list[Tensor](), 1 / steps
-        for time in range(horizon):
-            x0 = x
-            for k in range(steps):
-                with foreign("the drift"):
-                    ahead = drift(x, x0, k * h)
-                x = x + h * ahead + self.gamma(k * h)[0] * math.sqrt(h) * project(unit(time * steps + k))
-            x = project(x)
-            if not bool(x.isfinite().all()):
-                raise InputError(f"the forecast of time {time + 1} is not finite: take more steps")
-            done.append(x)
-        return torch.stack(done, 1)
+        def after(x: Tensor, numbers: range) -> Tensor:
+            done = list[Tensor]()
+            unit = partial(unit_noise, seed, numbers, x.shape[1:], device=x.device)
+            for time in range(horizon):
+                units = [partial(unit, Draw.MOVE(time * steps + k)) for k in range(steps)]
+                x = self._next(drift, x, units, project)
+                if not bool(x.isfinite().all()):
+                    raise InputError(f"the forecast of time {time + 1} is not finite: take more steps")
+                done.append(x)
+            return torch.stack(done, 1)
 
+        return from_states(start, n, batch, after)
 
-def _unit(seed: int, numbers: range, like: Tensor, step: int) -> Tensor:
-    """Unit noise (n, *frame) of a step, for states like (B, *frame)."""
-    return unit_noise(seed, numbers, like.shape[1:], Draw.MOVE(step), like.device)
+    def _next(self, drift: Drift, x0: Tensor, units: Sequence[Callable[[], Tensor]], project: Projection) -> Tensor:
+        """The state (n, *frame) after x_0, by Euler-Maruyama with a step for each unit noise."""
+        x, h = x0, 1 / len(units)
+        for k, unit in enumerate(units):
+            noise = self.gamma(k * h)[0] * math.sqrt(h) * output("the projection", project, x, unit())
+            x = x + h * output("the drift", drift, x, x, x0, k * h) + noise
+        return output("the projection", project, x, x)
 
 
 def divergence_free(x: Tensor) -> Tensor:

@@ -54,14 +54,17 @@ class MMGP:
 
         share, most  of the variance that components keep, and how many they are at most
 
-        The first mesh, morphed, is the common one. Raises InputError for fewer than 4 shapes and sizes that do not agree.
+        The first mesh, morphed, is the common one. Raises InputError for fewer than 4 shapes, sizes that do not agree, and values
+        that are not finite.
         """
         if len(meshes) < 4 or len(meshes) != len(fields):
             raise InputError(f"there are {len(meshes)} meshes and {len(fields)} fields; expected as many, at least 4")
-        if any(f.ndim != 2 or len(f) != len(m.nodes) for m, f in zip(meshes, fields, strict=True)):
-            raise InputError("each field must be (V, q) on the V nodes of its mesh")
+        if any(tuple(f.shape) != (len(m.nodes), fields[0].shape[-1]) for m, f in zip(meshes, fields, strict=True)):
+            raise InputError("each field must be (V, q) on the V nodes of its mesh, q the same for all")
+        if not all(bool(f.isfinite().all()) for f in fields):
+            raise InputError("fields must be finite")
         common = meshes[0]
-        given = _numbers(numbers, len(meshes))
+        given = _numbers(numbers, len(meshes), None)
         middle, width = given.mean(0), given.std(0).clamp_min(1e-12)
         on_common = torch.stack(
             [(m.weights(common.on_disk) @ f.double()).flatten() for m, f in zip(meshes, fields, strict=True)]
@@ -73,9 +76,12 @@ class MMGP:
         return cls(common, shapes, middle, width, outputs, GaussianProcesses.fit(inputs, outputs.reduce(on_common)))
 
     def predict(self, meshes: Sequence[Mesh], numbers: Tensor | None = None) -> list[Moments]:
-        """Mean and variance (V_i, q) of the fields on the nodes of each of these meshes."""
+        """Mean and variance (V_i, q) of the fields on the nodes of each of these meshes, of cases with numbers (M, s).
+
+        Raises InputError for other numbers than the fit had.
+        """
         reduced = self.shapes.reduce(_coordinates(self.common, meshes))
-        inputs = torch.cat([reduced, (_numbers(numbers, len(meshes)) - self.middle) / self.width], 1)
+        inputs = torch.cat([reduced, (_numbers(numbers, len(meshes), len(self.middle)) - self.middle) / self.width], 1)
         means, variances = self.processes.predict(inputs)
         own, nodes = self.outputs, len(self.common.nodes)
         basis = (own.basis * own.scale).view(nodes, -1, len(own.scale))
@@ -93,10 +99,13 @@ def _coordinates(common: Mesh, meshes: Sequence[Mesh]) -> Tensor:
     return torch.stack([(mesh.weights(common.on_disk) @ mesh.nodes).flatten() for mesh in meshes])
 
 
-def _numbers(numbers: Tensor | None, count: int) -> Tensor:
-    """Numbers (count, s) in float64, s = 0 where there are none."""
-    if numbers is None:
-        return torch.zeros(count, 0, dtype=torch.float64)
-    if numbers.ndim != 2 or len(numbers) != count or not bool(numbers.isfinite().all()):
-        raise InputError(f"numbers are {tuple(numbers.shape)}; expected ({count}, s), a finite row for each mesh")
+def _numbers(numbers: Tensor | None, count: int, size: int | None) -> Tensor:
+    """Numbers (count, s) in float64, s = 0 where there are none; s is `size`, or any where that is None."""
+    numbers = torch.zeros(count, 0, dtype=torch.float64) if numbers is None else numbers
+    fits = numbers.ndim == 2 and len(numbers) == count and size in (None, numbers.shape[-1])
+    if not fits or not bool(numbers.isfinite().all()):
+        expected = "s" if size is None else size
+        raise InputError(
+            f"numbers are {tuple(numbers.shape)}; expected ({count}, {expected}), a finite row for each mesh"
+        )
     return numbers.double()

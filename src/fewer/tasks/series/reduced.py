@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError, whole
+from fewer.settings import share
 from fewer.tasks.series.gaussian_process import GaussianProcesses, Moments
 
 
@@ -26,19 +27,26 @@ class Components:
     left_out: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, share: float, most: int) -> Components:
-        """Of samples (N, d), N >= 2: at least one component, at most `most`."""
+    def of(cls, x: Tensor, kept: float, most: int) -> Components:
+        """Of samples (N, d), N >= 2: at least one component, at most `most`, of this share of the variance.
+
+        Raises InputError for what is no share, and no number.
+        """
+        whole("most", most)
+        share("share", kept)
         x = x.double()
         mean = x.mean(0)
         _, values, vectors = torch.linalg.svd(x - mean, full_matrices=False)
-        kept = values.square().cumsum(0) / values.square().sum().clamp_min(1e-300)
-        rank = max(1, min(most, len(x) - 1, int((kept < share).sum()) + 1))
+        reached = values.square().cumsum(0) / values.square().sum().clamp_min(1e-300)
+        rank = max(1, min(most, len(x) - 1, int((reached < kept).sum()) + 1))
         basis = vectors[:rank].T.contiguous()
         along = (x - mean) @ basis
         return cls(mean, basis, along.std(0).clamp_min(1e-12), (x - mean - along @ basis.T).var(0))
 
     def reduce(self, x: Tensor) -> Tensor:
-        """Coefficients (N, r) in units of their deviation."""
+        """Coefficients (N, r) in units of their deviation, of samples (N, d). Raises InputError for other sizes."""
+        if x.ndim != 2 or x.shape[1] != len(self.mean):
+            raise InputError(f"samples are {tuple(x.shape)}; expected (N, {len(self.mean)})")
         return (x.double() - self.mean) @ self.basis / self.scale
 
     def expand(self, coefficients: Tensor) -> Tensor:
@@ -57,7 +65,6 @@ class ReducedRegression:
     @classmethod
     def fit(cls, x: Tensor, y: Tensor, share: float = 0.999, most: int = 8) -> ReducedRegression:
         """Of inputs (N, d) and outputs (N, e). Raises InputError for fewer than 4 of them, or values that are not finite."""
-        whole("most", most)
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or len(x) < 4:
             raise InputError(
                 f"inputs {tuple(x.shape)} and outputs {tuple(y.shape)}; expected (N, d) and (N, e), N >= 4"
