@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor
 
 from fewer.errors import InputError
@@ -67,11 +67,9 @@ def forecast_scores(
     levels  of central intervals
     seed    of the ties of ranks
 
-    The test: of one value the ranks of independent pasts are independent, and uniform where the draws are calibrated;
-    so B times the
-    squared means of their first three Legendre moments have a chi-squared law of three degrees. Different values of a
-    past depend on
-    each other in any way; their p-values are combined by the Cauchy combination, which holds its level for all that
+    The test: of one value the ranks of independent pasts are independent, and uniform where the draws are calibrated; so B times
+    the squared means of their first three Legendre moments have a chi-squared law of three degrees. Different values of a past
+    depend on each other in any way; their p-values are combined by the Cauchy combination, which holds small levels for all that
     (Liu & Xie 2020).
 
     Raises InputError for fewer than 12 pasts or 4 draws of each, shapes that do not agree, and values that are not finite.
@@ -96,7 +94,8 @@ def forecast_scores(
 def crps(samples: Tensor, truth: Tensor) -> Tensor:
     """E|X - x| - E|X - X'| / 2 of each value, (B, *shape) float64, of draws (B, n, *shape) and truths (B, *shape), n >= 2.
 
-    Unbiased in n: the mean over pairs of different draws (Ferro 2014), found in n log n by their order.
+    Unbiased in n: the mean over pairs of different draws (Ferro 2014), found in n log n by their order. Raises InputError for
+    shapes that do not agree.
     """
     x, true = _draws(samples), truth.detach().cpu().double()
     n = x.shape[1]
@@ -125,13 +124,7 @@ def _places(samples: Tensor, truth: Tensor, seed: int) -> Tensor:
 
 def _legendre(k: int, u: Tensor) -> Tensor:
     """The k-th Legendre polynomial on [0, 1], of mean 0 and variance 1 under uniform u."""
-    coefficients = [0.0] * k + [math.sqrt(2 * k + 1)]
-    total, t = torch.zeros_like(u), 2 * u - 1
-    before, now = torch.ones_like(u), t
-    for order in range(1, k + 1):  # (m + 1) P_{m+1} = (2 m + 1) t P_m - m P_{m-1}
-        total = coefficients[order] * now
-        before, now = now, ((2 * order + 1) * t * now - order * before) / (order + 1)
-    return total
+    return torch.from_numpy(math.sqrt(2 * k + 1) * special.eval_legendre(k, 2 * u.numpy() - 1))
 
 
 def _p_value(moments: Tensor) -> float:
@@ -156,7 +149,7 @@ def _spread(samples: Tensor, truth: Tensor) -> Interval:
 
 
 def _check(samples: Tensor, truth: Tensor) -> None:
-    if samples.ndim < 3 or tuple(truth.shape) != (len(samples), *samples.shape[2:]):
+    if samples.ndim < 3 or not truth.numel() or tuple(truth.shape) != (len(samples), *samples.shape[2:]):
         raise InputError(
             f"samples {tuple(samples.shape)} and truth {tuple(truth.shape)} do not agree; expected (B, n, *shape) and (B, *shape)"
         )
