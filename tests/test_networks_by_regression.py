@@ -106,6 +106,18 @@ def test_plans_are_of_both_networks_and_within_the_budget() -> None:
         next(NetworksByRegression().search(task, space, [], 0))
 
 
+def test_whole_calls_are_of_the_first_network_even_where_the_second_is_better() -> None:
+    """What rows of both are held against, though the budget would pay for rows of the second, and these miss nothing."""
+    made, _ = way(levels=8)
+    made.states[:] = made.states.cumsum(0)
+    recorded = Recorded.of(made, [made.outputs, made.states[:-1] - made.states[1:]])
+    model = stacks()
+    space = Space(model, (fewer.standard("ddim", model, 3, "logsnr"),))
+    own, *of_both = NetworksByRegression(Limit(model, "macs", 3.5 * call_macs(model))).shapes(recorded, space)
+    assert own.networks == (0, 0, 0)
+    assert all(1 in calls.networks for calls in of_both)
+
+
 def test_levels_that_the_second_network_does_not_know_are_the_first_ones() -> None:
     model = exact()
     space = Space(model, (fewer.standard("ddim", model, 3, "logsnr"),))

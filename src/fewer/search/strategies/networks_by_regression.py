@@ -154,14 +154,12 @@ class NetworksByRegression(Strategy):
             costs, room = costs_of(rows)
             return sum(cost[k] for cost, k in zip(costs, networks, strict=True)) <= room * (1 + 1e-12)
 
-        def best(rows: int) -> Calls | None:
-            return recorded.chosen(rows, partial(affords, rows), known)
-
-        whole = best(min(space.calls, recorded.calls))
-        assert whole is not None  # the budget pays for its own calls
+        whole = recorded.chosen(min(space.calls, recorded.calls), lambda networks: 1 not in networks)
+        assert whole is not None
         most = min(int(self.longest * space.calls), recorded.calls)
         fitting = [rows for rows in range(space.calls + 1, most + 1) if affords(rows, [1] * rows)]
-        found = [best(rows) for rows in some_of(range(space.calls + 1, space.calls + 1 + len(fitting)), self.lengths)]
+        some = some_of(range(space.calls + 1, space.calls + 1 + len(fitting)), self.lengths)
+        found = [recorded.chosen(rows, partial(affords, rows), known) for rows in some]
         return [whole, *(calls for calls in found if calls is not None and 1 in calls.networks)]
 
     def _named(self, plan: Plan, error: float, state: dict[str, object]) -> Candidate:
