@@ -27,8 +27,8 @@ MARGIN = 0.15  # share by which the Frechet distance may be larger and still cou
 
 
 @dataclass(frozen=True)
-class EqualCost:
-    """The full network in as many calls as the multiply-adds of the light one's pay for, and the light one against that.
+class FewerCalls:
+    """The full network in as many calls as cost the light one's multiply-adds, to the nearest, and the light one against that.
 
     frechet     its distance, to what the others are compared with
     difference  of the light network's distance less that: it tells where the full network's own distance is near 0, of which a
@@ -56,7 +56,7 @@ class Evidence:
     plan        that both sampled with, from the same noises
     paired      root mean square difference of the samples, in data units
     frechet     distances to `against` on `features`, of the full network and of the light one, and their difference
-    equal_cost  the full network in fewer calls; None where the light one saves less than a call of the plan
+    equal_cost  the full network in fewer calls; None where that is the plan's own number of calls to the nearest, or none at all
     """
 
     macs: tuple[int, int]
@@ -71,7 +71,7 @@ class Evidence:
     features: str
     against: str
     noises: int
-    equal_cost: EqualCost | None = None
+    equal_cost: FewerCalls | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -89,7 +89,7 @@ class Evidence:
         ]
         if (few := self.equal_cost) is not None:
             lines.append(
-                f"the full network in {few.calls} calls, as many multiply-adds: {few.frechet}; the light one is "
+                f"the full network in {few.calls} calls, about as many multiply-adds: {few.frechet}; the light one is "
                 f"{few.difference.decision}, by {few.difference.value}"
             )
         return lines
@@ -129,11 +129,13 @@ def evidence_of(full: Model, light: Model, scoring: Scoring, n: int, batch: int,
         against = "other samples of the full network"
     judge, by = Evaluator(full, noise, labels, batch=batch, scoring=scoring, seed=seed), ByFrechet(scoring)
     macs = (call_macs(full), call_macs(light))
-    calls, equal_cost = round(CALLS * macs[1] / macs[0]) if macs[0] else CALLS, None
+    calls = round(CALLS * macs[1] / macs[0]) if macs[0] else CALLS
+    equal_cost = None
     if 0 < calls < CALLS:
-        fewer_calls = standard("dpmpp-2m", full, calls, "logsnr")
-        few = sample(full, fewer_calls, noise=noise, labels=labels, batch=batch, seed=seed)
-        equal_cost = EqualCost(calls, by.figure(judge, few), by.compared(judge, its, few, MARGIN))
+        few = sample(
+            full, standard("dpmpp-2m", full, calls, "logsnr"), noise=noise, labels=labels, batch=batch, seed=seed
+        )
+        equal_cost = FewerCalls(calls, by.figure(judge, few), by.compared(judge, its, few, MARGIN))
     return Evidence(
         macs, _counted(full, light, True), _counted(full, light, False),
         timed(full, light, batch), batch, plan.name, paired.rmse(squared_errors(its, own)),

@@ -14,8 +14,8 @@ from fewer.compression.cut import masked
 from fewer.compression.recover.distillation import relative
 from fewer.compression.recover.sparse import Layer, Multiplied, layers_of
 from fewer.compression.subject import Subject
-from fewer.errors import InputError
 from fewer.registry import part
+from fewer.settings import positive, share
 
 GAP, MOMENTUM = 0.01, 0.9  # between the scores of weights that stay and of others at first
 
@@ -61,8 +61,9 @@ class LotteryJackpots:
     def __post_init__(self) -> None:
         as_count(self.steps, "steps", 1)
         as_count(self.batch, "batch", 1)
-        if not (0 < self.lr < math.inf and 0 < self.swaps <= 1):
-            raise InputError(f"lr and swaps are {self.lr} and {self.swaps}; expected above 0, and in (0, 1]")
+        positive("lr", self.lr)
+        positive("swaps", self.swaps)
+        share("swaps", self.swaps)
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`. Raises InputError for units that are no single weights."""
