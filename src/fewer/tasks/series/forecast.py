@@ -106,9 +106,7 @@ def forecast(
         raise InputError(f"horizon {wanted} takes {blocks} blocks, each of one class of {model.name}: give its label")
     operator, pasts = observed(model, length, axis), len(given)
     drawn: list[Tensor] = []
-    exact = (
-        isinstance(noise, int | float) and noise == 0
-    )  # the past is the truth; else a draw goes on from the one it drew
+    exact = isinstance(noise, int | float) and noise == 0  # else draws go on from what they drew of the past
     for block in range(blocks):
         each = n if block == 0 else 1
         before = block * pasts * n
