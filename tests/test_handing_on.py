@@ -15,6 +15,7 @@ from fewer.engine import History, begun, bind, play
 from fewer.errors import InputError
 from fewer.models.ending import Ended, counted, named
 from fewer.models.model import Model
+from fewer.models.pipelines.cut.beginnings import first_below
 
 LABELS = list(range(made.SAMPLES))
 
@@ -132,3 +133,15 @@ def test_a_plan_for_all_levels_is_no_plan_of_a_base(pair: Any) -> None:
     for plan in (fewer.standard("ddim", whole, nfe=2), fewer.from_diffusers(base.scheduler, 2)):
         with pytest.raises(InputError, match="ends at level 0, and samples of the model are at level"):
             fewer.sample(model, plan, n=2)
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 1.0, 2])
+def test_times_that_fall_below_zero_hand_nothing_on(share) -> None:
+    """Those of EDM's schedulers are log(sigma) / 4."""
+    from diffusers import EDMDPMSolverMultistepScheduler
+
+    theirs = EDMDPMSolverMultistepScheduler()
+    theirs.set_timesteps(4)
+    times = theirs.timesteps.tolist()
+    assert min(times) < 0
+    assert first_below(share, times, theirs) is None

@@ -72,9 +72,13 @@ def end_of(pipe: Any, cut: Cut, denoiser: Denoiser) -> float:
 
 
 def first_below(share: Any, times: Sequence[float], scheduler: Any) -> float | None:
-    """The time at which `denoising_end` or `denoising_start` parts falling times, as Stable Diffusion XL has it; else None."""
+    """The time at which `denoising_end` or `denoising_start` parts falling times, as Stable Diffusion XL has it; None for what is
+    no share in (0, 1), whatever the times: those of log(sigma) fall below 0 by themselves.
+    """
+    if not isinstance(share, float) or not 0 < share < 1:
+        return None
     steps = float(scheduler.config.get("num_train_timesteps", 1000))
-    below = round(steps - share * steps) if isinstance(share, float) and 0 < share < 1 else 0
+    below = round(steps - share * steps)
     return next((t for t in times if t < below), None)
 
 
