@@ -23,7 +23,7 @@ from fewer.models.schedules import betas, discrete
 CHEAP, ONE, DEAR = 10, 12, 20  # calls: 10 + 20 / 10 = 12
 SHARE = 0.1
 COUNT, FINE = (
-    {"dit-digits": 2048, "mixture": 16_000},
+    {"dit-digits": 4096, "mixture": 16_000},
     {"dit-digits": 64, "mixture": 256},
 )  # noises, rows of the reference
 SIGNAL = {"dit-digits": "path", "mixture": "last"}  # found on other noise

@@ -138,8 +138,9 @@ def diffpir_against_dps(seed: int, sabotage: bool) -> Measured:
     """Sabotage: DiffPIR sees other samples' measurements."""
 
     def difference(calls: int) -> list[float]:
-        mine = _best([distances(DiffPIR(weight), calls, seed, roll=int(sabotage)) for weight in (1.0, 3.0, 8.0)])
-        its = _best([distances(DPS(strength), calls, seed) for strength in (0.3, 1.0, 3.0)])
+        made = partial(distances, calls=calls, seed=seed, measurements=MANY)
+        mine = _best([made(DiffPIR(weight), roll=int(sabotage)) for weight in (1.0, 3.0, 8.0)])
+        its = _best([made(DPS(strength)) for strength in (0.3, 1.0, 3.0)])
         return [a - b for a, b in zip(mine, its, strict=True)]
 
     return Measured(student(difference(20)), {"at 100 calls": student(difference(100))})
