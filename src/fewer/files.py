@@ -5,10 +5,12 @@ JSON is checked against a type (`checked`, `read_as`); a `Record` is a type whos
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +27,16 @@ LARGEST_TENSORS = 2**30  # bytes of a safetensors file
 LONGEST_NAME = 50  # characters taken into a file's name, of which each may be several bytes
 
 Schema = TypeVar("Schema")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any], compressed: bool = False) -> Path:
+    """Write arrays by name as an .npz file, as `write_atomically` does; its path."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+    return path
 
 
 def write_atomically(path: Path, content: bytes) -> None:

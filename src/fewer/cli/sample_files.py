@@ -13,7 +13,7 @@ from torch import Tensor
 from fewer.cli.options import Format
 from fewer.epistemic.gate.gate import Gated
 from fewer.epistemic.uncertainty import Uncertainty
-from fewer.files import write_atomically
+from fewer.files import write_arrays, write_atomically
 from fewer.images import Pixels, check_picture, grid, is_picture, picture, pixels, save_png
 from fewer.models.model import Model
 from fewer.tasks.inverse.solve import Solved
@@ -54,11 +54,11 @@ def write_samples(
         arrays: dict[str, Any] = {"x": samples.float().cpu().numpy(), "seed": np.int64(seed)}
         if labels is not None:
             arrays["labels"] = labels.cpu().numpy()
-        buffer, path = io.BytesIO(), folder / f"samples.{form.value}"
+        path = folder / f"samples.{form.value}"
         if form is Format.NPZ:
-            np.savez(buffer, **arrays)
-        else:
-            np.save(buffer, arrays["x"])
+            return [write_arrays(path, arrays)]
+        buffer = io.BytesIO()
+        np.save(buffer, arrays["x"])
         write_atomically(path, buffer.getvalue())
         return [path]
     images = pixels(model, samples)
@@ -71,10 +71,10 @@ def write_uncertainty(found: Uncertainty, folder: Path, form: Format) -> list[Pa
 
     A map is the root mean square over channels of a sample's deviations, white at the largest of all.
     """
-    buffer = io.BytesIO()
-    np.savez(buffer, std=found.std.float().cpu().numpy(), score=found.score.float().cpu().numpy())
-    path = folder / f"{UNCERTAINTY}.npz"
-    write_atomically(path, buffer.getvalue())
+    path = write_arrays(
+        folder / f"{UNCERTAINTY}.npz",
+        {"std": found.std.float().cpu().numpy(), "score": found.score.float().cpu().numpy()},
+    )
     if form is not Format.PNG:
         return [path]
     return [path, save_png(grid(_maps(found.std)), folder / f"{UNCERTAINTY}.png")]
@@ -82,10 +82,10 @@ def write_uncertainty(found: Uncertainty, folder: Path, form: Format) -> list[Pa
 
 def write_posterior(model: Model, found: Solved, folder: Path, form: Format) -> list[Path]:
     """Write mean and spread (*shape), float32, as arrays of a file, and beside pictures both on a sheet; their paths."""
-    buffer = io.BytesIO()
-    np.savez(buffer, mean=found.mean.float().cpu().numpy(), spread=found.spread.float().cpu().numpy())
-    path = folder / f"{POSTERIOR}.npz"
-    write_atomically(path, buffer.getvalue())
+    path = write_arrays(
+        folder / f"{POSTERIOR}.npz",
+        {"mean": found.mean.float().cpu().numpy(), "spread": found.spread.float().cpu().numpy()},
+    )
     if form is not Format.PNG:
         return [path]
     mean = pixels(model, found.mean[None])
@@ -103,10 +103,7 @@ def _maps(std: Tensor) -> Pixels:
 
 def write_gated(found: Gated, folder: Path) -> Path:
     """Write which samples were run again (n,) bool, and the scores (n,) float32, as arrays of a file; its path."""
-    buffer = io.BytesIO()
-    np.savez(buffer, again=found.again.numpy(), score=found.score.float().numpy())
-    write_atomically(folder / GATED, buffer.getvalue())
-    return folder / GATED
+    return write_arrays(folder / GATED, {"again": found.again.numpy(), "score": found.score.float().numpy()})
 
 
 def in_words(files: list[Path]) -> str:

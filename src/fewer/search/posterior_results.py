@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import io
 import math
 import time
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +18,8 @@ from fewer.evaluate.cost.price import call_macs
 from fewer.evaluate.posteriors import LEAST, coverage, energy_scores
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.jackknife import student
-from fewer.files import checked, write_atomically, write_json
-from fewer.images import is_picture, pixels
+from fewer.files import checked, write_json
+from fewer.images import is_picture
 from fewer.outfolder import together
 from fewer.plan import Plan
 from fewer.registry import name_of
@@ -30,6 +28,7 @@ from fewer.report.html import write_page
 from fewer.report.task_words import task_summary
 from fewer.results import Results, Score
 from fewer.search.outfolder import BASELINE, earlier_plans, own_folder
+from fewer.search.pictures import save_pictures
 from fewer.search.posterior_arguments import Asked, cases
 from fewer.search.posterior_pairs import DISTANCE, SCORE, Case
 from fewer.search.posteriors import TunedPosterior, search
@@ -39,7 +38,6 @@ from fewer.tasks.inverse.named import method_of
 from fewer.versions import versions
 
 KEYS = {SCORE: "energy_score", DISTANCE: "energy_distance"}
-SHOWN = 16  # measurements in the report
 
 
 @dataclass(frozen=True)
@@ -189,20 +187,14 @@ def _save(folder: Path, asked: Asked, found: TunedPosterior, plan: Plan, record:
         plan.save(stage / "plan.json")
         baseline.save(stage / BASELINE)
         if is_picture(asked.model):
-            write_atomically(stage / "samples.npz", _pictures(asked, found))
+            save_pictures(stage, asked.model, _shown(found))
         write_json(stage / RESULTS, record.to_dict())
         write_page(stage, Folder(record, plan, (plan,)))
 
 
-def _pictures(asked: Asked, found: TunedPosterior) -> bytes:
-    """samples.npz: the first true samples, and of each one's measurement a sample of the tuned plan and of the baseline."""
+def _shown(found: TunedPosterior) -> dict[str, Tensor]:
+    """True samples, and of each one's measurement a sample of the tuned plan and of the baseline."""
     mine, its = found.samples
-    shown = {
-        "reference": found.held_out.pairs.x,
-        f"front/{found.plan.nfe}": mine[:, 0],
-        f"standard/{found.plan.nfe}": its[:, 0],
-    }
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name: pixels(asked.model, x[:SHOWN].to(torch.float32)) for name, x in shown.items()}
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
+    nfe = found.plan.nfe
+    shown = {"reference": found.held_out.pairs.x, f"front/{nfe}": mine[:, 0], f"standard/{nfe}": its[:, 0]}
+    return {name: x.float() for name, x in shown.items()}

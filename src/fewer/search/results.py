@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import io
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
+from torch import Tensor
 
 from fewer.evaluate.cost import plans as cost
 from fewer.evaluate.cost.price import call_macs, plan_macs
@@ -18,8 +17,8 @@ from fewer.evaluate.criterion import PAIRED
 from fewer.evaluate.equal_cost import costs_partial_calls
 from fewer.evaluate.own_pipeline import PIPELINE_EVALUATIONS, pipeline_noises, pipeline_rows
 from fewer.evaluate.statistics.interval import Interval
-from fewer.files import checked, write_atomically, write_json
-from fewer.images import is_picture, pixels
+from fewer.files import checked, write_json
+from fewer.images import is_picture
 from fewer.integrations.as_it_is import as_it_is
 from fewer.markup import joined, paragraph, table
 from fewer.models.ending import named
@@ -31,12 +30,12 @@ from fewer.report.html import write_page
 from fewer.report.summary import summary
 from fewer.results import Results
 from fewer.search.outfolder import earlier_plans
+from fewer.search.pictures import save_pictures
 from fewer.search.stages.references import References
 from fewer.search.stages.run import Run, Task
 from fewer.search.verdict import Outcome, in_images, of_luck
 from fewer.versions import versions
 
-SHOWN = 16  # samples in the report
 SEARCHED = {PAIRED.key: "paired_rmse"}  # the figure that candidates are scored by, where it is not the criterion's own
 
 
@@ -238,20 +237,17 @@ def save(folder: Path, model: Model, result: Result, refs: References) -> None:
             outcome.plan.save(stage / "front" / f"{outcome.nfe}.json")
         result.plan.save(stage / "plan.json")
         if is_picture(model):
-            write_atomically(stage / "samples.npz", _pictures(model, result, refs))
+            save_pictures(stage, model, _shown(result, refs))
         write_json(stage / RESULTS, result.results)
         write_page(stage, Folder(result.record, result.plan, tuple(outcome.plan for outcome in result.front)))
 
 
-def _pictures(model: Model, result: Result, refs: References) -> bytes:
-    """samples.npz: the first samples of the reference, the pipeline, and each budget's plan and best standard one."""
+def _shown(result: Result, refs: References) -> dict[str, Tensor]:
+    """Samples of the reference, the pipeline, and each budget's plan and best standard one."""
     shown = {"reference": refs.judge.target}
     if refs.pipeline is not None:
         shown["pipeline"] = refs.pipeline.samples
     for outcome in result.front:
         shown[f"front/{outcome.nfe}"] = outcome.chosen.samples
         shown[f"standard/{outcome.nfe}"] = outcome.standards[0].samples
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name: pixels(model, samples[:SHOWN]) for name, samples in shown.items()}
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
+    return shown
