@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
+
+
+def did_you_mean(given: str, known: Iterable[str], n: int = 1, cutoff: float = 0.6) -> str:
+    """What follows an unknown name in a message: ", did you mean a or b?" with the at most n nearest, ";" where none is near."""
+    near = get_close_matches(given, list(known), n, cutoff)
+    return f", did you mean {' or '.join(near)}?" if near else ";"
 
 
 class ForeignError(Exception):

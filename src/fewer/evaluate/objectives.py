@@ -7,10 +7,9 @@ are given beside it, the search goes by the word's, and the verdict and all figu
 from __future__ import annotations
 
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from fewer.errors import InputError
+from fewer.errors import InputError, did_you_mean
 from fewer.evaluate.by_figure import ByEnergy, ByFrechet, ByMetric
 from fewer.evaluate.by_sliced import BySliced
 from fewer.evaluate.criterion import PAIRED, Criterion
@@ -38,8 +37,7 @@ def check_objective(given: Any, metric: bool) -> str:
     """
     word, colon, features = str(given).partition(":")
     if not isinstance(given, str) or word not in OBJECTIVES:
-        near = get_close_matches(word, OBJECTIVES, n=1)
-        meant = f", did you mean {near[0]}?" if near else ";"
+        meant = did_you_mean(word, OBJECTIVES)
         raise InputError(f"objective is {given!r:.80}{meant} expected one of {', '.join(OBJECTIVES)}")
     if colon and (word not in ON_FEATURES or not features):
         raise InputError(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from typing import Any
 
-from fewer.errors import InputError
+from fewer.errors import InputError, did_you_mean
 from fewer.plan.method import Method
 from fewer.registry import ROLES, name_of, parts, resolve
 from fewer.tasks.inverse import PosteriorSampler
@@ -25,8 +24,7 @@ def sampler_of(given: Any) -> PosteriorSampler:
     if isinstance(given, Method):
         return _settled(given)
     if isinstance(given, str) and given not in [each.name for each in parts("tasks")]:
-        near = get_close_matches(given, names(), n=3, cutoff=0.4)
-        meant = f", did you mean {' or '.join(near)}?" if near else ";"
+        meant = did_you_mean(given, names(), 3, 0.4)
         raise InputError(f"method is {given!r:.80}{meant} methods for measurements are {', '.join(names())}")
     sampler = resolve("tasks", given)
     if ROLES["posterior sampler"].missing(sampler):

@@ -8,14 +8,13 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fewer.errors import InputError
+from fewer.errors import InputError, did_you_mean
 from fewer.images import opened
 from fewer.tasks.inverse.operators import (
     Blur,
@@ -76,8 +75,7 @@ def named_operator(text: str, shape: Shape) -> Operator:
     """
     name, *given = [word.strip() for word in text.split(",")]
     if name not in NAMED:
-        near = get_close_matches(name, NAMED, n=2, cutoff=0.5)
-        meant = f", did you mean {' or '.join(near)}?" if near else ";"
+        meant = did_you_mean(name, NAMED, 2, 0.5)
         raise InputError(f"task is {name!r:.80}{meant} expected {', '.join(NAMED)}, or package.module:function")
     known = {key: each.annotation for key, each in list(inspect.signature(NAMED[name]).parameters.items())[1:]}
     settings = {}
