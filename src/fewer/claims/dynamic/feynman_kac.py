@@ -15,7 +15,7 @@ from fewer.guidance import guide
 from fewer.noise import unit_noise
 
 STRONG, ROWS = 3.0, 30
-PARTICLES, POPULATIONS, STEPS = 4096, 48, 60
+PARTICLES, POPULATIONS, STEPS = 4096, 128, 60
 
 
 @cache
