@@ -112,7 +112,7 @@ def solve(
         raise InputError(
             f"method {name!r} needs a linear operator: a matrix, one with an adjoint, or fewer.tasks.inverse.linear(f, shape)"
         )
-    measured, given, deviation, many = _measurements(measured, y, noise)
+    measured, given, deviation, many = measurements(measured, y, noise)
     with guarded("tasks", solver):
         table = solver.usual(model, as_count(plan, "plan")) if given_plan is None else given_plan
     _check_plan(table, model)
@@ -172,7 +172,7 @@ def _check_plan(plan: Plan, model: Model) -> None:
             raise InputError(f"{row.guidance.rule} remembers earlier rows, which posteriors are not drawn with")
 
 
-def _measurements(operator: Operator, y: Any, noise: Any) -> tuple[Operator, Tensor, float, bool]:
+def measurements(operator: Operator, y: Any, noise: Any) -> tuple[Operator, Tensor, float, bool]:
     """The operator and measurements (B, *measured) in units in which the noise has one deviation, it, and whether B was given."""
     y = as_tensor(y, "y").detach().to("cpu", torch.float32)
     shape = tuple(operator.measured)
