@@ -7,10 +7,9 @@ The density p is noised to X = x_0 + s e, with s falling from `widest` to `narro
 which is its drift's mean, of points y_k drawn from any q: values of p, no derivative. One particle alone would have to find the
 points that matter to it. Here the particles X_1 .. X_J of an ensemble find them together:
 
-- its statistics shape where they look. With the mean m and covariance C of p, by the weights p / q of all points so far,
-  particle j proposes from N(mu_j, V), what its x_0 would be if p were that Gaussian: V = (C^-1 + I / s^2)^-1,
-  mu_j = V (C^-1 m + X_j / s^2). Every other step it does so from the mean and covariance of all points by its own weights w_k,
-  which know of modes
+- its statistics shape where they look. Every other step particle j proposes from the Gaussian of the mean and the covariance of
+  all points by its own weights w_k, which know of modes and of their shapes. In the steps between it explores, by what its x_0
+  would be if p were N(0, I): N(X_j / (1 + s^2), s^2 / (1 + s^2) I)
 - all points of all particles and steps serve every particle, q being the mixture that they were drawn from (the balance
   heuristic, Veach & Guibas 1995; over steps Cornuet et al. 2012), so that modes are weighed by all evaluations together
 
@@ -72,8 +71,8 @@ class EnsembleScore:
     """
 
     particles: int = 64
-    proposals: int = 4
-    steps: int = 30
+    proposals: int = 8
+    steps: int = 25
     widest: float = 10.0
     narrowest: float = 0.02
 
@@ -138,7 +137,6 @@ class _Ensemble:
     def __init__(self, method: EnsembleScore, density: LogDensity, dim: int, seed: int, number: int) -> None:
         self.method, self.density, self.dim, self.seed = method, density, dim, seed
         self.numbers = Stream.SAMPLES.numbers(method.particles, number * method.particles)
-        self.mean, self.covariance = torch.zeros(dim).double(), torch.eye(dim).double()
         self.points = torch.empty(0, dim, dtype=torch.float64)
         self.log_p, self.log_q = torch.empty(0).double(), torch.empty(0).double()  # log_q of the sum over steps
         self.proposals: list[tuple[Tensor, Tensor]] = []  # means (J, d) and root (d, d) of each step
@@ -165,7 +163,7 @@ class _Ensemble:
         return unit_noise(self.seed, self.numbers, shape, draw).double()
 
     def _propose(self, x: Tensor, s: float, step: int) -> None:
-        """New points of all particles, evaluated, with the mixture's density brought up to date; then the mean and covariance."""
+        """New points of all particles, evaluated, with the mixture's density brought up to date."""
         means, roots = self._gaussians(x, s, step % 2 == 0)
         z = self._noise(Draw.MOVE(step), (self.method.proposals, self.dim))
         new = (means[:, None] + z @ roots.mT).flatten(0, 1)
@@ -179,28 +177,24 @@ class _Ensemble:
         self.log_p = torch.cat([self.log_p, self.density(new)])
         if not bool((self.log_p > -math.inf).any()):
             raise InputError(f"none of {len(self.points)} points has a density above 0: give its centre and scale")
-        means, covariances = self._moments((self.log_p - self.log_q)[None], self.mean[None], self.covariance[None])
-        self.mean, self.covariance = means[0], covariances[0]
 
-    def _gaussians(self, x: Tensor, s: float, wide: bool) -> tuple[Tensor, Tensor]:
-        """Means (J, d) and roots (J, d, d) of the particles' proposals at states x (J, d): of one Gaussian, or by their weights."""
-        precision = torch.linalg.inv(self.covariance)
-        variance = torch.linalg.inv(precision + torch.eye(self.dim, dtype=torch.float64) / s**2)
-        means, variances = (self.mean @ precision + x / s**2) @ variance, variance.expand(len(x), -1, -1)
-        if not wide:
-            means, variances = self._moments(self._log_weights(x, s), means, variances)
-        return means, torch.linalg.cholesky(INFLATED * (variances + variances.mT) / 2)
+    def _gaussians(self, x: Tensor, s: float, explores: bool) -> tuple[Tensor, Tensor]:
+        """Means (J, d) and roots (J, d, d) of the particles' proposals at states x (J, d).
 
-    def _moments(self, log_weights: Tensor, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-        """Means (.., d) and covariances (.., d, d) of points by weights (.., N), among which the given ones count as d + 1 draws.
+        Where they do not explore, the Gaussians of those that do count as d + 1 draws among a particle's points.
         """
-        weights = torch.softmax(log_weights, -1)
-        effective, before = 1 / weights.square().sum(-1)[:, None], self.dim + 1
-        share = effective / (effective + before)
-        found = weights @ self.points
-        apart = self.points - found[:, None]
-        spread = (weights[..., None] * apart).mT @ apart
-        return share * found + (1 - share) * mean, share[..., None] * spread + (1 - share[..., None]) * covariance
+        share = s**2 / (1 + s**2)
+        means, variances = x / (1 + s**2), share * torch.eye(self.dim, dtype=torch.float64).expand(len(x), -1, -1)
+        if not explores:
+            weights = torch.softmax(self._log_weights(x, s), 1)
+            effective = 1 / weights.square().sum(1)[:, None]
+            known = effective / (effective + self.dim + 1)
+            found = weights @ self.points
+            apart = self.points - found[:, None]
+            spread = (weights[..., None] * apart).mT @ apart
+            means = known * found + (1 - known) * means
+            variances = known[..., None] * spread + (1 - known[..., None]) * variances
+        return means, torch.linalg.cholesky(INFLATED * (variances + variances.mT) / 2)
 
     def _log_weights(self, x: Tensor, s: float) -> Tensor:
         """Log w_k (J, N) of all points at the particles, up to a constant."""

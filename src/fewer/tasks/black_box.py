@@ -46,8 +46,8 @@ class BlackBoxSolved(Solved):
 @part(
     "black-box",
     title="Posteriors under black-box operators: ensemble score sampling of a plan's starting noise",
-    source="Bischoff & Riel 2024, Enhancing Score-Based Sampling Methods with Ensembles, arXiv:2401.17539; its density in the noise "
-    "of a plan is this package's",
+    source="Bischoff & Riel 2024, Enhancing Score-Based Sampling Methods with Ensembles, arXiv:2401.17539; its density in a "
+    "plan's noise is this package's",
     papers=(134,),
     role="procedure",
 )
@@ -86,7 +86,8 @@ def solve_black_box(
     if many:
         raise InputError(f"y has shape {tuple(y.shape)}; a black-box operator takes one measurement at a time")
     labels = classes_of(model, 1, label)
-    constant = -(_log_normaliser(math.prod(model.shape)) + _log_normaliser(given[0].numel()) + given[0].numel() * math.log(deviation))
+    seen = given[0].numel()
+    constant = -_log_normaliser(math.prod(model.shape)) - _log_normaliser(seen) - seen * math.log(deviation)
 
     def made(z: Tensor) -> Tensor:
         return sample(
@@ -104,9 +105,7 @@ def solve_black_box(
         if not bool(x.isfinite().all()):
             raise NotFinite(f"samples are not finite under plan {plan.name!r}")
         misfit = float((given.to(x) - measured(x)).double().square().mean()) / deviation**2
-    return BlackBoxSolved(
-        x, 0, "black-box", plan, misfit, own.evaluations + 1, found.log_evidence, found.effective
-    )
+    return BlackBoxSolved(x, 0, "black-box", plan, misfit, own.evaluations + 1, found.log_evidence, found.effective)
 
 
 def _log_normaliser(dim: int) -> float:

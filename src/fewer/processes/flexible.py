@@ -1,0 +1,346 @@
+"""Flexible diffusion: any linear noising whose law at the end is N(0, I), with a metric and a rotation that data choose.
+
+With M symmetric and positive semi-definite (the inverse metric), W antisymmetric and the clock b >= 0,
+
+    dX = -(M + W) X db / 2 + M^(1/2) dw        X_b | x_0 ~ N(F x_0, I - F F')        F = exp(-b (M + W) / 2)
+
+M = I, W = 0 is the variance-preserving process, other M give directions clocks of their own, and a W between data and
+velocities is the critically damped Langevin process. What X_b tells of x_0 is the matrix J(b) = F' (I - F F')^-1 F, its
+signal-to-noise ratio. Given x_0 all steps are Gaussian, so that with a data prediction D a step from b to b' < b is
+
+    X' ~ N(F' D + K (X - F D), S' - K S K')      K = S' exp(-(b - b') (M + W) / 2)' S^-1,  S = I - F F'
+
+and a sampler of levels b_1 > .. > b_N has the bound, in nats (Gaussians of equal covariance; Kingma et al. 2021 for one clock),
+
+    -log p(x_0) <= KL(X_1 | x_0 || N(0, I)) + sum_n E |x_0 - D(X_n)|^2 in the metric (J(b_n+1) - J(b_n)) / 2
+                   + E |x_0 - D(X_N)|^2 in J(b_N) / 2 - log det J(b_N) / 2 + d log(2 pi) / 2
+
+Of endless levels and the exact D it is the same for all M and W; of few levels, or of a network that errs, it is not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fewer.errors import InputError, whole
+from fewer.models.mixture import GaussianMixture
+from fewer.noise import MOST, Draw, Stream, unit_noise
+from fewer.registry import part
+from fewer.settings import positive
+
+Denoiser = Callable[[Tensor, float], Tensor]  # D (n, d) at states (n, d) of a clock
+LONGEST, SHORTEST = 8.0, 1e-3  # clocks of the first and the last level, of unit metric
+
+
+@part(
+    "flexible-diffusion",
+    title="Flexible diffusion: a metric and a rotation of the noising, trained beside the network",
+    source="Du et al. 2023, A Flexible Diffusion Model, arXiv:2206.10365",
+    papers=(165,),
+    role="procedure",
+)
+@dataclass(frozen=True, eq=False)
+class FlexibleDiffusion:
+    """The process of an inverse metric M and a rotation W in d dimensions, as in the head of this file.
+
+    inverse_metric    M (d, d) symmetric and positive semi-definite
+    rotation          W (d, d) antisymmetric
+    longest, shortest  clocks of a sampler's first and last level
+
+    Computes in float64. Raises InputError for matrices of other kinds, and where noise does not reach all directions.
+    """
+
+    inverse_metric: Tensor
+    rotation: Tensor
+    longest: float = LONGEST
+    shortest: float = SHORTEST
+
+    def __post_init__(self) -> None:
+        sizes = [tuple(each.shape) for each in (self.inverse_metric, self.rotation)]
+        d = len(self.inverse_metric) if self.inverse_metric.ndim else 0
+        if not d or sizes != [(d, d), (d, d)]:
+            raise InputError(f"inverse metric and rotation are of shapes {sizes}; expected (d, d) both")
+        for name in ("inverse_metric", "rotation"):
+            given = getattr(self, name).double()
+            if not bool(given.isfinite().all()):
+                raise InputError(f"{name} of a flexible diffusion holds numbers that are not finite")
+            object.__setattr__(self, name, given)
+        m, w = self.inverse_metric, self.rotation
+        if not torch.allclose(m, m.mT) or float(torch.linalg.eigvalsh(m)[0]) < -1e-9 * float(m.abs().max()):
+            raise InputError("the inverse metric must be symmetric and positive semi-definite")
+        if not torch.allclose(w, -w.mT):
+            raise InputError("the rotation must be antisymmetric")
+        positive("shortest", self.shortest)
+        positive("longest", self.longest)
+        if not self.shortest < self.longest:
+            raise InputError(f"shortest is {self.shortest!r}; expected less than longest, {self.longest!r}")
+        if float(torch.linalg.eigvalsh(self.covariance(self.longest))[0]) <= 1e-9:
+            raise InputError("the noise leaves out a direction: neither metric nor rotation leads to it")
+
+    @classmethod
+    def variance_preserving(cls, dim: int) -> FlexibleDiffusion:
+        """M = I, W = 0."""
+        whole("dim", dim)
+        return cls(torch.eye(dim), torch.zeros(dim, dim))
+
+    @classmethod
+    def critically_damped(cls, dim: int) -> FlexibleDiffusion:
+        """Critically damped Langevin motion (Dockhorn et al. 2022) of 2 dim values, positions before velocities.
+
+        dx = v db, dv = -(x + 2 v) db + 2 dw.
+        """
+        whole("dim", dim)
+        noisy, turn = torch.tensor([[0.0, 0.0], [0.0, 4.0]]), torch.tensor([[0.0, -2.0], [2.0, 0.0]])
+        return cls(*(torch.kron(each, torch.eye(dim)) for each in (noisy, turn)))
+
+    @property
+    def dim(self) -> int:
+        """Number d of values in a state."""
+        return len(self.inverse_metric)
+
+    def flow(self, clock: float) -> Tensor:
+        """F (d, d): E[X_b | x_0] = F x_0."""
+        return _flows(self.inverse_metric, self.rotation, torch.tensor([clock], dtype=torch.float64))[0]
+
+    def covariance(self, clock: float) -> Tensor:
+        """I - F F' (d, d), of X_b given x_0."""
+        flow = self.flow(clock)
+        return torch.eye(self.dim, dtype=torch.float64) - flow @ flow.mT
+
+    def information(self, clock: float) -> Tensor:
+        """J (d, d): what X_b tells of x_0, as the inverse of a covariance; falls with the clock."""
+        return _information(self.flow(clock), self.covariance(clock))
+
+    def levels(self, steps: int) -> list[float]:
+        """Clocks of a sampler of this many calls, falling by equal factors."""
+        whole("steps", steps, 2)
+        return torch.logspace(math.log10(self.longest), math.log10(self.shortest), steps, dtype=torch.float64).tolist()
+
+    def exact(self, law: GaussianMixture) -> Denoiser:
+        """E[x_0 | X_b] of a mixture, in closed form: of component k it is m + C F' (F C F' + S)^-1 (X - F m)."""
+        if law.dim != self.dim:
+            raise InputError(f"the mixture has {law.dim} dimensions; the process {self.dim}")
+        means, weights, rest = law.means.double(), law.weights.double(), law.residual.double()
+        basis, variances = law.basis.double(), law.variances.double() - rest[:, None]
+        eye = torch.eye(self.dim, dtype=torch.float64)
+        own = basis @ (variances[..., None] * basis.mT) + rest[:, None, None] * eye  # C (K, d, d)
+
+        def denoise(x: Tensor, clock: float) -> Tensor:
+            flow = self.flow(clock)
+            root = torch.linalg.cholesky(flow @ own @ flow.mT + self.covariance(clock))
+            apart = x.double() - (means @ flow.mT)[:, None]  # (K, n, d)
+            white = torch.linalg.solve_triangular(root, apart.mT, upper=False)
+            logs = weights.log()[:, None] - white.square().sum(1) / 2
+            logs = logs - root.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
+            back = torch.cholesky_solve(apart.mT, root).mT @ flow @ own  # C is symmetric
+            return (torch.softmax(logs, 0)[..., None] * (means[:, None] + back)).sum(0)
+
+        return denoise
+
+    def noised(self, x0: Tensor, clock: float, noise: Tensor) -> Tensor:
+        """X_b (n, d) of x_0 (n, d) and unit noise (n, d)."""
+        return x0 @ self.flow(clock).mT + noise @ _root(self.covariance(clock)).mT
+
+    def step(self, x: Tensor, data: Tensor, here: float, there: float, noise: Tensor) -> Tensor:
+        """X (n, d) of the smaller clock `there` from X of `here`, by a data prediction and unit noise (n, d)."""
+        before, after = self.covariance(here), self.covariance(there)
+        gain = torch.linalg.solve(before, self.flow(here - there) @ after).mT
+        left = after - gain @ before @ gain.mT
+        mean = data @ self.flow(there).mT + (x - data @ self.flow(here).mT) @ gain.mT
+        return mean + noise @ _root(left).mT
+
+    def sample(self, denoise: Denoiser, n: int, steps: int, *, seed: int = 0, first_sample: int = 0) -> Tensor:
+        """Samples (n, d) float64 in `steps` calls of a data prediction: its value at the last level.
+
+        That of sample i of a seed is its own. Raises InputError for data predictions of another shape, or not finite.
+        """
+        whole("n", n)
+        numbers, levels = Stream.SAMPLES.numbers(n, first_sample), self.levels(steps)
+        if steps > MOST:
+            raise InputError(f"steps is {steps}; expected at most {MOST}")
+        x = unit_noise(seed, numbers, (self.dim,), Draw.START(0)).double()
+        for k, here in enumerate(levels):
+            with torch.no_grad():
+                data = denoise(x, here)
+            if data.shape != x.shape or not bool(data.isfinite().all()):
+                raise InputError(
+                    f"data predictions have shape {tuple(data.shape)} or are not finite; expected {tuple(x.shape)}"
+                )
+            if k + 1 == steps:
+                return data
+            x = self.step(x, data, here, levels[k + 1], unit_noise(seed, numbers, (self.dim,), Draw.ROW(k)).double())
+        raise AssertionError("levels are never empty")
+
+    def bound(self, denoise: Denoiser, x0: Tensor, steps: int, *, seed: int = 0) -> Tensor:
+        """The bound (n,) of -log p(x_0) in nats of the sampler of `steps` calls, from one noise a level for each x_0 (n, d)."""
+        if x0.ndim != 2 or x0.shape[1] != self.dim:
+            raise InputError(f"data are of shape {tuple(x0.shape)}; expected (n, {self.dim})")
+        x0, levels = x0.double(), self.levels(steps)
+        numbers = Stream.HELD_OUT.numbers(len(x0))
+        total = _at_the_start(x0, self.flow(levels[0]))
+        metrics = _metrics(torch.stack([self.information(clock) for clock in levels]))
+        for k, clock in enumerate(levels):
+            x = self.noised(x0, clock, unit_noise(seed, numbers, (self.dim,), Draw.STATE(k)).double())
+            with torch.no_grad():
+                total = total + _size(x0 - denoise(x, clock), metrics[k])
+        return total + _at_the_end(self.information(levels[-1]))
+
+
+class FlexibleNetwork(nn.Module):
+    """A data prediction of few values that is trained beside its process: D = F' X + sqrt(diag S) f(X, log b), F and S of M and W.
+
+    F' X is the exact one of data N(0, I); f is a perceptron of two hidden layers.
+    """
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Linear(dim + 3, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, dim)
+        )
+
+    def forward(self, x: Tensor, clocks: Tensor, flow: Tensor, covariance: Tensor) -> Tensor:
+        """D (n, d) float32 of states (n, d) at clocks (n,), whose F and S are (n, d, d)."""
+        t = clocks.log().float()
+        told = torch.stack([t, t.cos(), t.sin()], 1)
+        scale = covariance.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt().float()
+        skip = (x[:, None] @ flow.float())[:, 0]
+        found: Tensor = skip + scale * self.inner(torch.cat([x, told], 1))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A process with the network that was trained beside it; data = centre + scale x."""
+
+    process: FlexibleDiffusion
+    network: FlexibleNetwork
+    centre: Tensor
+    scale: float
+
+    def denoise(self, x: Tensor, clock: float) -> Tensor:
+        """D (n, d) float64, of the standardised data."""
+        n = len(x)
+        clocks = torch.full((n,), clock, dtype=torch.float64)
+        flow, covariance = (
+            each.expand(n, -1, -1) for each in (self.process.flow(clock), self.process.covariance(clock))
+        )
+        with torch.no_grad():
+            return self.network(x.float(), clocks, flow, covariance).double()
+
+    def sample(self, n: int, steps: int, *, seed: int = 0, first_sample: int = 0) -> Tensor:
+        """Samples (n, d) in the data's unit, in `steps` calls."""
+        made = self.process.sample(self.denoise, n, steps, seed=seed, first_sample=first_sample)
+        return self.centre + self.scale * made
+
+    def bound(self, x: Tensor, steps: int, *, seed: int = 0) -> Tensor:
+        """The bound (n,) of -log p at data (n, d), in nats of the data's unit."""
+        own = (x.double() - self.centre) / self.scale
+        return self.process.bound(self.denoise, own, steps, seed=seed) + own.shape[1] * math.log(self.scale)
+
+
+def fit_flexible(
+    x: Tensor, steps: int, *, metric: Literal["full", "one clock"] = "full", width: int = 64, updates: int = 2000,
+    batch: int = 256, rate: float = 3e-3, seed: int = 0,
+) -> Fitted:  # fmt: skip
+    """Process and network from data (n, d), together, by Adam on the bound of a sampler of `steps` calls.
+
+    What is learned of the process: M, W and the last level's clock; with metric `one clock` M = m I and W = 0, the usual process
+    with its best range. The learning rate falls to 0 as a cosine. Raises InputError for data of other shapes or not finite.
+    """
+    if x.ndim != 2 or len(x) < 2 or not bool(x.isfinite().all()):
+        raise InputError(f"data are of shape {tuple(x.shape)}, or not finite; expected finite numbers (n, d), n >= 2")
+    for name, value, least in (("steps", steps, 2), ("width", width, 1), ("updates", updates, 1), ("batch", batch, 1)):
+        whole(name, value, least)
+    positive("rate", rate)
+    if metric not in ("full", "one clock"):
+        raise InputError(f"metric is {metric!r}; expected full or one clock")
+    x, d = x.double(), x.shape[1]
+    centre = x.mean(0)
+    scale = float((x - centre).square().mean().sqrt())
+    if not scale > 0:
+        raise InputError("all data are equal: there is nothing to fit")
+    own, generator = (x - centre) / scale, torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = FlexibleNetwork(d, width)
+    root = nn.Parameter(torch.eye(d, dtype=torch.float64))
+    turn = nn.Parameter(torch.zeros(d, d, dtype=torch.float64))
+    shortest = nn.Parameter(torch.tensor(math.log(SHORTEST), dtype=torch.float64))
+    adam = torch.optim.Adam(
+        [{"params": list(network.parameters())}, {"params": [root, turn, shortest], "lr": 5 * rate}], lr=rate
+    )
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, updates)
+
+    def process() -> tuple[Tensor, Tensor]:
+        if metric == "one clock":
+            return root.diagonal().square().mean() * torch.eye(d, dtype=torch.float64), torch.zeros_like(turn)
+        lower = root.tril()
+        return lower @ lower.mT + 1e-4 * torch.eye(d, dtype=torch.float64), turn - turn.mT
+
+    parts = torch.linspace(0, 1, steps, dtype=torch.float64)
+    for _ in range(updates):
+        m, w = process()
+        levels = torch.exp(math.log(LONGEST) * (1 - parts) + shortest * parts)
+        flows = _flows(m, w, levels)
+        covariances = torch.eye(d, dtype=torch.float64) - flows @ flows.mT
+        told = _information(flows, covariances)
+        x0 = own[torch.randint(len(own), (batch,), generator=generator)]
+        at = torch.randint(steps, (batch,), generator=generator)
+        z = torch.randn(batch, d, dtype=torch.float64, generator=generator)
+        roots = torch.linalg.cholesky(covariances)
+        states = (flows[at] @ x0[..., None] + roots[at] @ z[..., None])[..., 0]
+        data = network(states.float(), levels[at], flows[at], covariances[at]).double()
+        ends = _at_the_start(x0, flows[0]) + _at_the_end(told[-1])
+        loss = (ends + steps * _size(x0 - data, _metrics(told)[at])).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        falling.step()
+    with torch.no_grad():
+        made = FlexibleDiffusion(*process(), LONGEST, float(shortest.exp()))
+    return Fitted(made, network.requires_grad_(False), centre, scale)
+
+
+def _flows(m: Tensor, w: Tensor, clocks: Tensor) -> Tensor:
+    """F (N, d, d) at clocks (N,)."""
+    flows: Tensor = torch.linalg.matrix_exp(-clocks[:, None, None] / 2 * (m + w))
+    return flows
+
+
+def _information(flows: Tensor, covariances: Tensor) -> Tensor:
+    """J = F' S^-1 F (N, d, d)."""
+    told = flows.mT @ torch.linalg.solve(covariances, flows)
+    return (told + told.mT) / 2
+
+
+def _metrics(told: Tensor) -> Tensor:
+    """Of the error at each level (N, d, d), from J: what the next level tells more than it, and all that the last one tells."""
+    return torch.cat([told[1:] - told[:-1], told[-1:]])
+
+
+def _size(error: Tensor, metric: Tensor) -> Tensor:
+    """error' metric error / 2, (n,)."""
+    return (error[:, None] @ metric @ error[..., None])[:, 0, 0] / 2
+
+
+def _at_the_start(x0: Tensor, flow: Tensor) -> Tensor:
+    """KL(N(F x_0, I - F F') || N(0, I)), (n,)."""
+    own = torch.eye(len(flow), dtype=flow.dtype) - flow @ flow.mT
+    return ((x0 @ flow.mT).square().sum(1) + own.trace() - len(flow) - torch.linalg.slogdet(own).logabsdet) / 2
+
+
+def _at_the_end(information: Tensor) -> Tensor:
+    """-log of the density of N(D, J^-1) at D."""
+    return len(information) / 2 * math.log(2 * math.pi) - torch.linalg.slogdet(information).logabsdet / 2
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """A root L, L L' = covariance, of a matrix that may be singular to rounding."""
+    values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)
+    return vectors * values.clamp_min(0).sqrt()
