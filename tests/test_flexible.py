@@ -112,6 +112,7 @@ def test_a_fit_lowers_its_bound_and_repeats() -> None:
         (lambda: process(2, 0).levels(1), "steps is 1"),
         (lambda: fit_flexible(torch.zeros(5, 2), 4), "all data are equal"),
         (lambda: fit_flexible(torch.full((5, 2), math.inf), 4), "not finite"),
+        (lambda: fit_flexible(torch.rand(9, 2), 4, updates=5, batch=4, width=2, rate=1e6), "diverges at update"),
         (lambda: fit_flexible(torch.zeros(5), 4), "data are of shape"),
         (lambda: fit_flexible(torch.rand(5, 2), 4, metric="two"), "metric is 'two'"),  # type: ignore[arg-type]
     ],

@@ -32,6 +32,7 @@ from fewer.registry import part
 from fewer.settings import positive
 
 LogDensity = Callable[[Tensor], Tensor]
+AT_ONCE = 1 << 22  # numbers of one step of arithmetic
 INFLATED = 1.5  # covariance of proposals over the Gaussian's: tails of q must not be lighter than those of p
 
 
@@ -190,8 +191,8 @@ class _Ensemble:
             effective = 1 / weights.square().sum(1)[:, None]
             known = effective / (effective + self.dim + 1)
             found = weights @ self.points
-            apart = self.points - found[:, None]
-            spread = (weights[..., None] * apart).mT @ apart
+            squares = (self.points[:, :, None] * self.points[:, None]).flatten(1)
+            spread = (weights @ squares).unflatten(1, (self.dim, self.dim)) - found[:, :, None] * found[:, None]
             means = known * found + (1 - known) * means
             variances = known[..., None] * spread + (1 - known[..., None]) * variances
         return means, torch.linalg.cholesky(INFLATED * (variances + variances.mT) / 2)
@@ -208,8 +209,9 @@ class _Ensemble:
 def _log_mixture(x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
     """Log sum_j N(x; mu_j, L_j L_j'), (m,) of x (m, d)."""
     inverse = torch.linalg.inv(roots)
-    apart = x @ inverse.mT - (inverse @ means[..., None])[..., 0][:, None]  # (J, m, d)
-    logs = -apart.square().sum(2) / 2 - roots.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
+    centres = (inverse @ means[..., None]).mT  # (J, 1, d)
+    squares = [(some @ inverse.mT - centres).square().sum(2) for some in x.split(max(1, AT_ONCE // means.numel()))]
+    logs = -torch.cat(squares, 1) / 2 - roots.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
     return torch.logsumexp(logs, 0) - x.shape[1] / 2 * math.log(2 * math.pi)
 
 

@@ -23,12 +23,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from fewer.errors import InputError, whole
+from fewer.errors import InputError, foreign, whole
 from fewer.models.mixture import GaussianMixture
 from fewer.noise import MOST, Draw, Stream, unit_noise
 from fewer.registry import part
@@ -36,6 +36,8 @@ from fewer.settings import positive
 
 Denoiser = Callable[[Tensor, float], Tensor]  # D (n, d) at states (n, d) of a clock
 LONGEST, SHORTEST = 8.0, 1e-3  # clocks of the first and the last level, of unit metric
+LEAST = 1e-4  # of the inverse metric's eigenvalues in a fit
+WITHIN = (math.log(1e-6), math.log(1.0))  # where a fit keeps the logarithm of the last one
 
 
 @part(
@@ -97,7 +99,7 @@ class FlexibleDiffusion:
         """
         whole("dim", dim)
         noisy, turn = torch.tensor([[0.0, 0.0], [0.0, 4.0]]), torch.tensor([[0.0, -2.0], [2.0, 0.0]])
-        return cls(*(torch.kron(each, torch.eye(dim)) for each in (noisy, turn)))
+        return cls(torch.kron(noisy, torch.eye(dim)), torch.kron(turn, torch.eye(dim)))
 
     @property
     def dim(self) -> int:
@@ -166,7 +168,7 @@ class FlexibleDiffusion:
             raise InputError(f"steps is {steps}; expected at most {MOST}")
         x = unit_noise(seed, numbers, (self.dim,), Draw.START(0)).double()
         for k, here in enumerate(levels):
-            with torch.no_grad():
+            with torch.no_grad(), foreign("the data prediction"):
                 data = denoise(x, here)
             if data.shape != x.shape or not bool(data.isfinite().all()):
                 raise InputError(
@@ -187,7 +189,7 @@ class FlexibleDiffusion:
         metrics = _metrics(torch.stack([self.information(clock) for clock in levels]))
         for k, clock in enumerate(levels):
             x = self.noised(x0, clock, unit_noise(seed, numbers, (self.dim,), Draw.STATE(k)).double())
-            with torch.no_grad():
+            with torch.no_grad(), foreign("the data prediction"):
                 total = total + _size(x0 - denoise(x, clock), metrics[k])
         return total + _at_the_end(self.information(levels[-1]))
 
@@ -251,7 +253,8 @@ def fit_flexible(
     """Process and network from data (n, d), together, by Adam on the bound of a sampler of `steps` calls.
 
     What is learned of the process: M, W and the last level's clock; with metric `one clock` M = m I and W = 0, the usual process
-    with its best range. The learning rate falls to 0 as a cosine. Raises InputError for data of other shapes or not finite.
+    with its best range. The learning rate falls to 0 as a cosine. Raises InputError for data of other shapes or not finite,
+    and for fits that diverge.
     """
     if x.ndim != 2 or len(x) < 2 or not bool(x.isfinite().all()):
         raise InputError(f"data are of shape {tuple(x.shape)}, or not finite; expected finite numbers (n, d), n >= 2")
@@ -269,42 +272,66 @@ def fit_flexible(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = FlexibleNetwork(d, width)
-    root = nn.Parameter(torch.eye(d, dtype=torch.float64))
-    turn = nn.Parameter(torch.zeros(d, d, dtype=torch.float64))
-    shortest = nn.Parameter(torch.tensor(math.log(SHORTEST), dtype=torch.float64))
-    adam = torch.optim.Adam(
-        [{"params": list(network.parameters())}, {"params": [root, turn, shortest], "lr": 5 * rate}], lr=rate
-    )
+        learned = _Learned(d, metric == "one clock")
+    rates: list[dict[str, Any]] = [
+        {"params": list(network.parameters()), "lr": rate},
+        {"params": list(learned.parameters()), "lr": 5 * rate},  # few numbers, which see every sample
+    ]
+    adam = torch.optim.Adam(rates)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, updates)
-
-    def process() -> tuple[Tensor, Tensor]:
-        if metric == "one clock":
-            return root.diagonal().square().mean() * torch.eye(d, dtype=torch.float64), torch.zeros_like(turn)
-        lower = root.tril()
-        return lower @ lower.mT + 1e-4 * torch.eye(d, dtype=torch.float64), turn - turn.mT
-
-    parts = torch.linspace(0, 1, steps, dtype=torch.float64)
-    for _ in range(updates):
-        m, w = process()
-        levels = torch.exp(math.log(LONGEST) * (1 - parts) + shortest * parts)
-        flows = _flows(m, w, levels)
-        covariances = torch.eye(d, dtype=torch.float64) - flows @ flows.mT
-        told = _information(flows, covariances)
+    for update in range(updates):
         x0 = own[torch.randint(len(own), (batch,), generator=generator)]
         at = torch.randint(steps, (batch,), generator=generator)
         z = torch.randn(batch, d, dtype=torch.float64, generator=generator)
-        roots = torch.linalg.cholesky(covariances)
-        states = (flows[at] @ x0[..., None] + roots[at] @ z[..., None])[..., 0]
-        data = network(states.float(), levels[at], flows[at], covariances[at]).double()
-        ends = _at_the_start(x0, flows[0]) + _at_the_end(told[-1])
-        loss = (ends + steps * _size(x0 - data, _metrics(told)[at])).mean()
+        loss = learned.bound(network, x0, at, z, steps)
+        if not bool(loss.isfinite()):
+            raise InputError(f"the fit diverges at update {update + 1} of {updates}: take a smaller rate than {rate:g}")
         adam.zero_grad()
         loss.backward()
         adam.step()
         falling.step()
     with torch.no_grad():
-        made = FlexibleDiffusion(*process(), LONGEST, float(shortest.exp()))
+        made = FlexibleDiffusion(*learned.matrices(), LONGEST, float(learned.last().exp()))
     return Fitted(made, network.requires_grad_(False), centre, scale)
+
+
+class _Learned(nn.Module):
+    """What is learned of a process: M = L L', W = T - T', and the logarithm of the last level's clock."""
+
+    def __init__(self, dim: int, one_clock: bool) -> None:
+        super().__init__()
+        self.root = nn.Parameter(torch.eye(dim, dtype=torch.float64))
+        self.turn = nn.Parameter(torch.zeros(dim, dim, dtype=torch.float64))
+        self.shortest = nn.Parameter(torch.tensor(math.log(SHORTEST), dtype=torch.float64))
+        self.one_clock = one_clock
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """M and W."""
+        eye = torch.eye(len(self.root), dtype=torch.float64)
+        if self.one_clock:
+            return self.root.diagonal().square().mean() * eye, torch.zeros_like(eye)
+        lower = self.root.tril()
+        return lower @ lower.mT + LEAST * eye, self.turn - self.turn.mT
+
+    def last(self) -> Tensor:
+        """The logarithm of the last clock, kept within reason."""
+        return self.shortest.clamp(*WITHIN)
+
+    def bound(self, network: FlexibleNetwork, x0: Tensor, at: Tensor, z: Tensor, steps: int) -> Tensor:
+        """The mean bound of -log p(x_0) of data (n, d), by one level `at` (n,) and unit noise (n, d) of each; nan where M fails."""
+        m, w = self.matrices()
+        parts = torch.linspace(0, 1, steps, dtype=torch.float64)
+        levels = torch.exp(math.log(LONGEST) * (1 - parts) + self.last() * parts)
+        flows = _flows(m, w, levels)
+        covariances = torch.eye(len(m), dtype=torch.float64) - flows @ flows.mT
+        roots, failed = torch.linalg.cholesky_ex(covariances)
+        if bool(failed.any()):
+            return torch.tensor(math.nan)
+        told = _information(flows, covariances)
+        states = (flows[at] @ x0[..., None] + roots[at] @ z[..., None])[..., 0]
+        data = network(states.float(), levels[at], flows[at], covariances[at]).double()
+        ends = _at_the_start(x0, flows[0]) + _at_the_end(told[-1])
+        return (ends + steps * _size(x0 - data, _metrics(told)[at])).mean()
 
 
 def _flows(m: Tensor, w: Tensor, clocks: Tensor) -> Tensor:
