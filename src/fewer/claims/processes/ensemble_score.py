@@ -113,7 +113,7 @@ def black_box_posterior(seed: int, sabotage: bool) -> Measured:
     """Sabotage: it sees other measurements."""
     prior = GaussianMixture.random(2, 5, seed=3)
     model = Model.from_mixture(prior, Flow())
-    matrix, noise, count = torch.tensor([[1.0, 0.5]], dtype=torch.float64), 0.2, 12
+    matrix, noise, count = torch.tensor([[1.0, 0.5]], dtype=torch.float64), 0.2, 16
     posterior = LinearPosterior(prior, matrix, noise)
     _, y = posterior.measured(count, seed)
     plan = standard("dpmpp-2m", model, 8, "logsnr")
@@ -122,7 +122,7 @@ def black_box_posterior(seed: int, sabotage: bool) -> Measured:
         true = posterior.given(y[number]).sample(TRUE, number)[0]
         seen = y[(number + sabotage) % count].float()
         mine = solve_black_box(
-            model, lambda x: x.detach() @ matrix[0].float()[:, None], seen, plan=plan, method=EnsembleScore(64, 8, 12),
+            model, lambda x: x.detach() @ matrix[0].float()[:, None], seen, plan=plan, method=EnsembleScore(),
             noise=noise, n=N, seed=seed,
         )  # fmt: skip
         its = solve(model, matrix, y[number].float(), plan=100, method="mmps", noise=noise, n=N, seed=seed)
