@@ -40,7 +40,7 @@ class Drawn(NamedTuple):
     """Samples (n, d) float64 of a density, and how they were found.
 
     evaluations   of the density, in all; whole ensembles are made, also where fewer samples are asked for
-    log_evidence  log of the integral of the density that was given, the mean over ensembles of its unbiased estimate
+    log_evidence  log of the integral of the density that was given, the mean over ensembles of its estimate by their points
     effective     of an ensemble's points, how many draws of p they are worth, the least of all ensembles: below the number of
                   particles the samples are not to be trusted
     """
@@ -207,7 +207,7 @@ class _Ensemble:
 
 
 def _log_mixture(x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
-    """Log sum_j N(x; mu_j, L_j L_j'), (m,) of x (m, d)."""
+    """Log sum_j N(x; mu_j, L_j L_j^T), (m,) of x (m, d)."""
     inverse = torch.linalg.inv(roots)
     centres = (inverse @ means[..., None]).mT  # (J, 1, d)
     squares = [(some @ inverse.mT - centres).square().sum(2) for some in x.split(max(1, AT_ONCE // means.numel()))]

@@ -2,18 +2,23 @@
 
 With M symmetric and positive semi-definite (the inverse metric), W antisymmetric and the clock b >= 0,
 
-    dX = -(M + W) X db / 2 + M^(1/2) dw        X_b | x_0 ~ N(F x_0, I - F F')        F = exp(-b (M + W) / 2)
+    dX = -(M + W) X db / 2 + M^(1/2) dw
+    X_b | x_0 ~ N(F_b x_0, S_b)        F_b = exp(-b (M + W) / 2)        S_b = I - F_b F_b^T
 
 M = I, W = 0 is the variance-preserving process, other M give directions clocks of their own, and a W between data and
-velocities is the critically damped Langevin process. What X_b tells of x_0 is the matrix J(b) = F' (I - F F')^-1 F, its
-signal-to-noise ratio. Given x_0 all steps are Gaussian, so that with a data prediction D a step from b to b' < b is
+velocities is the critically damped Langevin process. What X_b tells of x_0 is its signal-to-noise ratio, the matrix
 
-    X' ~ N(F' D + K (X - F D), S' - K S K')      K = S' exp(-(b - b') (M + W) / 2)' S^-1,  S = I - F F'
+    J_b = F_b^T S_b^-1 F_b
 
-and a sampler of levels b_1 > .. > b_N has the bound, in nats (Gaussians of equal covariance; Kingma et al. 2021 for one clock),
+Given x_0 all steps are Gaussian, so that with a data prediction D a step from b to c < b is
 
-    -log p(x_0) <= KL(X_1 | x_0 || N(0, I)) + sum_n E |x_0 - D(X_n)|^2 in the metric (J(b_n+1) - J(b_n)) / 2
-                   + E |x_0 - D(X_N)|^2 in J(b_N) / 2 - log det J(b_N) / 2 + d log(2 pi) / 2
+    X_c ~ N(F_c D + K (X_b - F_b D), S_c - K S_b K^T)        K = S_c F_(b-c)^T S_b^-1
+
+and a sampler of N falling levels has the bound, in nats, with e_n = x_0 - D(X_n) (Gaussians of equal covariance; Kingma et al.
+2021 for one clock),
+
+    -log p(x_0) <= KL(X_1 | x_0 || N(0, I)) + sum_n E e_n^T (J_(n+1) - J_n) e_n / 2
+                   + E e_N^T J_N e_N / 2 - log det J_N / 2 + d log(2 pi) / 2
 
 Of endless levels and the exact D it is the same for all M and W; of few levels, or of a network that errs, it is not.
 """
@@ -107,16 +112,16 @@ class FlexibleDiffusion:
         return len(self.inverse_metric)
 
     def flow(self, clock: float) -> Tensor:
-        """F (d, d): E[X_b | x_0] = F x_0."""
+        """F_b (d, d): E[X_b | x_0] = F_b x_0."""
         return _flows(self.inverse_metric, self.rotation, torch.tensor([clock], dtype=torch.float64))[0]
 
     def covariance(self, clock: float) -> Tensor:
-        """I - F F' (d, d), of X_b given x_0."""
+        """S_b (d, d), of X_b given x_0."""
         flow = self.flow(clock)
         return torch.eye(self.dim, dtype=torch.float64) - flow @ flow.mT
 
     def information(self, clock: float) -> Tensor:
-        """J (d, d): what X_b tells of x_0, as the inverse of a covariance; falls with the clock."""
+        """J_b (d, d): what X_b tells of x_0, as the inverse of a covariance; falls with the clock."""
         return _information(self.flow(clock), self.covariance(clock))
 
     def levels(self, steps: int) -> list[float]:
@@ -125,7 +130,7 @@ class FlexibleDiffusion:
         return torch.logspace(math.log10(self.longest), math.log10(self.shortest), steps, dtype=torch.float64).tolist()
 
     def exact(self, law: GaussianMixture) -> Denoiser:
-        """E[x_0 | X_b] of a mixture, in closed form: of component k it is m + C F' (F C F' + S)^-1 (X - F m)."""
+        """E[x_0 | X_b] of a mixture, in closed form: of component k it is m + C F^T (F C F^T + S)^-1 (X - F m)."""
         if law.dim != self.dim:
             raise InputError(f"the mixture has {law.dim} dimensions; the process {self.dim}")
         means, weights, rest = law.means.double(), law.weights.double(), law.residual.double()
@@ -195,9 +200,9 @@ class FlexibleDiffusion:
 
 
 class FlexibleNetwork(nn.Module):
-    """A data prediction of few values that is trained beside its process: D = F' X + sqrt(diag S) f(X, log b), F and S of M and W.
+    """A data prediction of few values that is trained beside its process: D = F^T X + sqrt(diag S) f(X, log b), F and S of M and W.
 
-    F' X is the exact one of data N(0, I); f is a perceptron of two hidden layers.
+    F^T X is the exact one of data N(0, I); f is a perceptron of two hidden layers.
     """
 
     def __init__(self, dim: int, width: int) -> None:
@@ -296,7 +301,7 @@ def fit_flexible(
 
 
 class _Learned(nn.Module):
-    """What is learned of a process: M = L L', W = T - T', and the logarithm of the last level's clock."""
+    """What is learned of a process: M = L L^T, W = T - T^T, and the logarithm of the last level's clock."""
 
     def __init__(self, dim: int, one_clock: bool) -> None:
         super().__init__()
@@ -341,7 +346,7 @@ def _flows(m: Tensor, w: Tensor, clocks: Tensor) -> Tensor:
 
 
 def _information(flows: Tensor, covariances: Tensor) -> Tensor:
-    """J = F' S^-1 F (N, d, d)."""
+    """J = F^T S^-1 F (N, d, d)."""
     told = flows.mT @ torch.linalg.solve(covariances, flows)
     return (told + told.mT) / 2
 
@@ -352,12 +357,12 @@ def _metrics(told: Tensor) -> Tensor:
 
 
 def _size(error: Tensor, metric: Tensor) -> Tensor:
-    """error' metric error / 2, (n,)."""
+    """e^T metric e / 2, (n,)."""
     return (error[:, None] @ metric @ error[..., None])[:, 0, 0] / 2
 
 
 def _at_the_start(x0: Tensor, flow: Tensor) -> Tensor:
-    """KL(N(F x_0, I - F F') || N(0, I)), (n,)."""
+    """KL(N(F x_0, I - F F^T) || N(0, I)), (n,)."""
     own = torch.eye(len(flow), dtype=flow.dtype) - flow @ flow.mT
     return ((x0 @ flow.mT).square().sum(1) + own.trace() - len(flow) - torch.linalg.slogdet(own).logabsdet) / 2
 
@@ -368,6 +373,6 @@ def _at_the_end(information: Tensor) -> Tensor:
 
 
 def _root(covariance: Tensor) -> Tensor:
-    """A root L, L L' = covariance, of a matrix that may be singular to rounding."""
+    """A root L, L L^T = covariance, of a matrix that may be singular to rounding."""
     values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)
     return vectors * values.clamp_min(0).sqrt()
