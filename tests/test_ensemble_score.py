@@ -139,6 +139,7 @@ def test_black_box_refuses_in_a_line() -> None:
         ({"y": torch.zeros(3, 1)}, "one measurement at a time"),
         ({"y": torch.tensor([math.nan])}, "not finite"),
         ({"n": 0}, "n is 0"),
+        ({"method": "mmps"}, "expected an EnsembleScore"),
     ):
         with pytest.raises(InputError, match=said):
             solve_black_box(**{"model": model, "operator": seen, "y": y, "plan": plan, "method": SMALL, **given})

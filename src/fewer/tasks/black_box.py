@@ -77,6 +77,8 @@ def solve_black_box(
     model, plan = as_model(model), as_plan(plan)
     n, seed, batch = as_count(n, "n"), as_count(seed, "seed", 0), as_count(batch, "batch")
     own = EnsembleScore() if method is None else method
+    if not isinstance(own, EnsembleScore):
+        raise InputError(f"method is {method!r:.80}; expected an EnsembleScore")
     if plan.stochastic:
         raise InputError(f"plan {plan.name!r} draws noise; the posterior of a starting noise needs a plan without")
     if label is None and model.classes is not None and model.empty_label is None:
