@@ -104,7 +104,7 @@ def against_chains(seed: int, sabotage: bool) -> Measured:
     "black-box/posterior",
     statement="Without any derivative, of the operator or the network, its samples are nearer to the exact posterior than those of "
     "MMPS, which has both: difference of energy distances, mean over measurements of one of two values of a mixture.",
-    baseline="mmps at 100 calls, whose guess of the posterior more calls do not mend; 2 dimensions, 5 modes, plans of 8 "
+    baseline="mmps at 100 calls, whose guess of the posterior more calls do not mend; 2 dimensions, 5 modes, plans of 30 "
     "calls",
     below=0.0,
     tier="full",
@@ -113,16 +113,16 @@ def black_box_posterior(seed: int, sabotage: bool) -> Measured:
     """Sabotage: it sees other measurements."""
     prior = GaussianMixture.random(2, 5, seed=3)
     model = Model.from_mixture(prior, Flow())
-    matrix, noise, count = torch.tensor([[1.0, 0.5]], dtype=torch.float64), 0.2, 16
+    matrix, noise, count = torch.tensor([[1.0, 0.5]], dtype=torch.float64), 0.2, 12
     posterior = LinearPosterior(prior, matrix, noise)
     _, y = posterior.measured(count, seed)
-    plan = standard("dpmpp-2m", model, 8, "logsnr")
+    plan = standard("dpmpp-2m", model, 30, "logsnr")
     differences = []
     for number in range(count):
         true = posterior.given(y[number]).sample(TRUE, number)[0]
         seen = y[(number + sabotage) % count].float()
         mine = solve_black_box(
-            model, lambda x: x.detach() @ matrix[0].float()[:, None], seen, plan=plan, method=EnsembleScore(),
+            model, lambda x: x.detach() @ matrix[0].float()[:, None], seen, plan=plan, method=EnsembleScore(64, 8, 16),
             noise=noise, n=N, seed=seed,
         )  # fmt: skip
         its = solve(model, matrix, y[number].float(), plan=100, method="mmps", noise=noise, n=N, seed=seed)
