@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ DERIVATIVES = {"mmps": "1 + its iterations (2 or 4)", "tmpd": "2", "pigdm": "1",
 NEUTRAL = "#808080"  # legible on white and on black
 LEAST = 1e-3  # energy distance below which a point is drawn here: it is unbiased, and may be below 0
 SHOWN = 100  # calls of the tables
+NETWORKS = {
+    "digits": "Digits, UNet", "dit-digits": "Digits, transformer", "cifar16-unet": "16x16 images in colour, UNet",
+    "cifar16-dit": "16x16 images in colour, transformer",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,8 @@ class Cell:
         return self.figures["energy"][0]
 
 
-def write_page(cells: Sequence[Cell], page: Path, digits: Path) -> None:
-    """The page, with its picture beside it; `digits` is the file of what was measured on digits."""
+def write_page(cells: Sequence[Cell], page: Path, results: Path) -> None:
+    """The page, with its picture beside it; `results` is the folder of what was measured on networks."""
     cells, svg = whole(cells), page.with_suffix(".svg")
     draw(cells, svg)
     dims = sorted({cell.dim for cell in cells})
@@ -52,7 +57,7 @@ def write_page(cells: Sequence[Cell], page: Path, digits: Path) -> None:
         problems=_problems(),
         costs=_costs(),
         tables=tables,
-        digits=_digits(digits),
+        networks="".join(_network(results / f"posteriors-{name}.json", title) for name, title in NETWORKS.items()),
     )
     page.write_text(text)
 
@@ -126,37 +131,45 @@ def _tables(cells: Sequence[Cell], dim: int) -> str:
     return "\n".join(lines)
 
 
-def _digits(path: Path) -> str:
-    """What was measured on held-out digits, where there is a file of it."""
+def _network(path: Path, title: str) -> str:
+    """What was measured on a network's held-out images, where there is a file of it."""
     if not path.exists():
         return ""
+    cells = json.loads(path.read_text())
+    images, draws = ({cell[key] for cell in cells.values()} for key in ("images", "draws"))
     lines = [
-        "### Digits",
+        f"### {title}",
         "",
-        "On held-out digits no posterior is known. The bundled network, noise 0.1: peak signal-to-noise ratio of the mean of 8 "
-        "samples in decibels, energy score, true pixels in the central 80 % of samples, and energy distance of samples to the "
-        "digits in a "
-        "classifier's features, with 95 % intervals:",
+        f"Of held-out images no posterior is known. {_span(images)} images, noise 0.1: peak signal-to-noise ratio of the mean of "
+        f"{_span(draws)} samples in decibels, energy score, true pixels in the central 80 % of samples, and energy distance of "
+        "samples to held-out images in a classifier's features, with 95 % intervals:",
         "",
         "| problem, calls | method | PSNR | energy score | coverage of 80 % | distance in features |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    for key, cell in json.loads(path.read_text()).items():
+    for key, cell in cells.items():
         name, method, calls = key.split("/")
         figures = cell["figures"]
         shown = " | ".join(
             "{:.{places}f} [{:.{places}f}, {:.{places}f}]".format(*figures[each], places=places)
+            if figures
+            else "not finite"
             for each, places in (("psnr", 1), ("energy score", 3), ("coverage 0.8", 2), ("features", 3))
         )
         lines.append(f"| {name}, {calls} | `{method}` | {shown} |")
-    return "\n".join([*lines, "", "Made by `python -m benchmarks.posteriors_digits`.", ""])
+    return "\n".join([*lines, "", "Made by `python -m benchmarks.posteriors_images`.", "", ""])
+
+
+def _span(numbers: set[int]) -> str:
+    """One number, or from the least to the largest."""
+    return " to ".join(str(each) for each in sorted({min(numbers), max(numbers)}))
 
 
 def _entry(cell: Cell | None, figure: str) -> str:
     if cell is None:
         return ""
     value, low, high = cell.figures[figure]
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return "not finite" if math.isinf(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def draw(cells: Sequence[Cell], svg: Path) -> None:
@@ -233,7 +246,8 @@ fewer tune digits --task super-resolution --noise 0.1 --nfe 20
 fewer sample digits --plan fewer-digits-super-resolution/plan.json --measurement small.png -n 16 --out found
 ```
 
-which writes samples, and their mean and spread in `posterior.npz` (and side by side in `posterior.png`).
+which writes samples, and their mean and spread in `posterior.npz` (and side by side in `posterior.png`). A plan tuned for
+`inpaint,mask=known.png` or `module:function` needs `--task` here too: a plan's file opens no other file and runs no code.
 
 ## What was measured
 
@@ -303,7 +317,6 @@ that it is for: `fewer.solve(model, operator, y, plan="plan.json")` plays it by 
 
 {tables}
 
-{digits}
-Made by `python -m benchmarks.posteriors`; all figures, also the coverage of 50 and 95 %, are in
+{networks}Made by `python -m benchmarks.posteriors`; all figures, also the coverage of 50 and 95 %, are in
 `benchmarks/results/posteriors.json`.
 """

@@ -36,8 +36,13 @@ class Problem:
     noise: float | Tensor
     posterior: LinearPosterior
 
+    def pairs(self, n: int, seed: int) -> tuple[Tensor, Tensor]:
+        """True samples (n, *shape) and measurements (n, *measured)."""
+        x, y = self.posterior.measured(n, seed)
+        return x, y.view(n, *self.operator.measured).float()
+
     def measured(self, n: int, seed: int) -> tuple[Tensor, Tensor, list[GaussianMixture]]:
-        """True samples (n, *shape), measurements (n, *measured), and the posteriors of these."""
+        """Likewise, and the posteriors of the measurements."""
         x, y = self.posterior.measured(n, seed)
         return x, y.view(n, *self.operator.measured).float(), [self.posterior.given(each) for each in y]
 
