@@ -235,6 +235,24 @@ def test_a_search_that_is_resumed_ends_like_one_that_was_not_disturbed(model: fe
         fewer.tune(model, out=tmp_path / "parts", resume=True, **{**options, "seed": 6})  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("few_standards")
+def test_a_bounded_search_that_has_ended_gives_the_same_result_again_and_goes_on_with_more(
+    model: fewer.Model, tmp_path: Path
+) -> None:
+    options = {"nfe": [2, 3], "seed": 5, "out": tmp_path}
+    first = fewer.tune(model, evaluations=4000, **options)  # type: ignore[arg-type]
+    again = fewer.tune(model, evaluations=4000, resume=True, **options)  # type: ignore[arg-type]
+    for one, other in zip(first.front, again.front, strict=True):
+        assert other.plan.rows == one.plan.rows
+        assert other.verdict.to_dict() == one.verdict.to_dict()
+    assert again.record.evaluations == first.record.evaluations <= 4000
+    assert any("nothing was added" in note for note in again.record.notes)
+    assert not any("nothing was added" in note for note in first.record.notes)
+    more = fewer.tune(model, evaluations=8000, resume=True, **options)  # type: ignore[arg-type]
+    assert 4000 < more.record.evaluations <= 8000
+    assert not any("nothing was added" in note for note in more.record.notes)
+
+
 def test_a_study_gives_back_what_it_got(model: fewer.Model, tmp_path: Path) -> None:
     plan = fewer.standard("unipc", model, 5, "karras")
     study = Study("nfe-5", tmp_path / "study.db", {"seed": 0})

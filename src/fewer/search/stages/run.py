@@ -63,6 +63,7 @@ class Run:
     counter   of the search's evaluations; `judged` of those on held-out noises
     expected  evaluations of the stages, as foreseen, which `overall` is called with: overall(made, made and to come)
     pace      evaluations a second, as timed before the run
+    searched  candidates that this run has made, beside those that the study held
     """
 
     report: Progress = lambda stage, done, total: None
@@ -75,6 +76,7 @@ class Run:
     expected: Expected = field(default_factory=Expected)
     overall: Overall = lambda made, whole: None
     pace: float = math.inf
+    searched: int = 0
     _stage: str = ""
 
     def __post_init__(self) -> None:
@@ -138,9 +140,14 @@ class Run:
         window for the search allow; None: all of them in the window for the ranking. Where memory is too small it goes on with
         micro-batches of half the size.
 
+        What the study's candidates took of evaluations and seconds counts as if this run had made them, so that a bound is that of
+        the whole search, and one that has ended is found again as it was.
+
         least  candidates that are made even where that is over
         """
         request, done = task.request, study.candidates(strategy.name)
+        key, before = f"spent by {strategy.name} in {share}", (self.evaluations, self.seconds)
+        self._went_on(study, key)
         most = strategy.candidates if share is None else min(request.trials or strategy.candidates, strategy.candidates)
         until = RANKED if share is None else RANKED + share * (SEARCHED - RANKED)
         search: Iterator[Candidate] | None = None
@@ -160,6 +167,8 @@ class Run:
                         if candidate is None:
                             break
                         study.add(candidate)
+                        self.searched += 1
+                        self._keep(study, key, *before)
             except OutOfTime:
                 break
             except Exception as error:
@@ -171,4 +180,21 @@ class Run:
             done.append(candidate)
             log.debug("%s: candidate %d, score %.6g on the search's noises", strategy.name, len(done), candidate.error)
             self.progress(f"{space.base.nfe} evaluations: {strategy.name}", len(done), most)
+        self._keep(study, key, *before)
         return done
+
+    def _keep(self, study: Study, key: str, evaluations: int, seconds: float) -> None:
+        """Keep in the study what a strategy has taken in a bounded run, since it had taken so much."""
+        if self.deadline.bounded:
+            study.note(key, {"evaluations": self.evaluations - evaluations, "seconds": self.seconds - seconds})
+
+    def _went_on(self, study: Study, key: str) -> None:
+        """Count what a strategy had taken in an earlier run."""
+        kept = study.noted(key) if self.deadline.bounded else None
+        if not isinstance(kept, dict):
+            return
+        evaluations, seconds = kept.get("evaluations"), kept.get("seconds")
+        if isinstance(evaluations, int):
+            self.counter.evaluations += max(0, evaluations)
+        if isinstance(seconds, int | float) and math.isfinite(seconds):
+            self.deadline.began -= max(0.0, seconds)
