@@ -200,6 +200,15 @@ The past is a measurement of the window, so `method=` takes every [posterior sam
 steps and calls are tuned as any other. Models with channels first give `time=1`; what was observed with noise gives `noise=`.
 A past that leaves nothing to forecast, has gaps, or other channels than the model is refused in a line.
 
+From the command line, with what was observed in a file (`.npy`):
+
+```sh
+fewer forecast my_models:weather --past past.npy --steps 24 --members 50 --nfe 5 --out tomorrow
+```
+
+which writes the draws, their mean and spread, and their quantiles in `tomorrow/forecast.npz`. `--plan FILE` plays a plan by the
+method that it was tuned for.
+
 How good forecasts are is said by proper scores, of many pasts with what came true:
 
 ```python
@@ -238,7 +247,7 @@ from fewer.search.posteriors import tune_posterior
 from fewer.tasks.series.windows import observed
 
 tuned = tune_posterior(model, observed(model, 8), nfe=4, noise=0.0, pairs=8, each=2, trials=2, baseline_calls=4)
-found = fewer.forecast(model, past[0], plan=tuned.plan, method=tuned.method)
+found = fewer.forecast(model, past[0], plan=tuned.plan)  # by tuned.method, which the plan has
 ```
 
 (The numbers are for a quick look.) The claim `forecast/tuned` in the [evidence](evidence.md) says what 5 tuned calls are

@@ -34,6 +34,7 @@ device = "cuda"
 TASKS = {
     "Make samples cheap": ("tune", "sample", "gate"),
     "Make a network lighter": ("compress",),
+    "Forecast a series or a field": ("forecast",),
     "Look at what came out": ("report", "serve"),
     "Judge a plan, or any images": ("compare", "judge", "diff"),
     "Play a plan in another engine": ("export",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from fewer.tasks.series.gaussian_process import GaussianProcesses
 from fewer.tasks.series.meshes import Mesh
 from fewer.tasks.series.mmgp import MMGP
 from fewer.tasks.series.reduced import Components, ReducedRegression
+from fewer.tasks.series.refine import Refinement
 from fewer.tasks.series.rolling import rolling
 from fewer.tasks.series.state_space import autoregression, window_law
 
@@ -243,3 +245,42 @@ def test_mmgp_learns_a_field_of_shape_and_number() -> None:
         model.predict([new], torch.zeros(1, 3))
     with pytest.raises(InputError, match="q the same for all"):
         MMGP.fit(meshes, [*fields[:-1], fields[-1].expand(-1, 2)], numbers)
+
+
+def test_memory_too_small_halves_the_batch_of_every_forecaster() -> None:
+    """The draws are those of the smaller batch, each with the noise of its own number."""
+    sizes: list[int] = []
+    model = Model.from_mixture(LAW, VP)
+
+    def narrow(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def called(x: Tensor, *more: object) -> Tensor:
+            sizes.append(len(x))
+            if len(x) > 3:
+                raise torch.cuda.OutOfMemoryError
+            return function(x, *more)
+
+        return called
+
+    def small(full: Model) -> Model:
+        return replace(full, network=narrow(full.network))
+
+    frames, y, plan = frame_model(LAW, VP), torch.tensor([[0.3], [0.2]]), standard("ddim", model, 3)
+    base, line = torch.zeros(10, 3, 1), lambda s, time: s + 1
+
+    def dyffusion(forecaster: Callable[..., Tensor]) -> Tensor:
+        return DYffusion(forecaster, lambda x0, end, time, z: end + z, 3).draw(torch.ones(1, 2), 10, batch=10)
+
+    for whole, halved in (
+        (
+            forecast(model, y, plan=plan, n=10, horizon=5),
+            forecast(small(model), y, plan=plan, n=10, horizon=5, batch=10),
+        ),
+        (rolling(frames, y, 4, plan, every=1, n=10), rolling(small(frames), y, 4, plan, every=1, n=10, batch=10)),
+    ):
+        assert torch.allclose(halved.samples, whole.samples, atol=1e-5)
+    refinement = Refinement(level=0.5, iterations=2)
+    assert torch.allclose(
+        refinement.refine(small(model), y, base, batch=10), refinement.refine(model, y, base), atol=1e-5
+    )
+    assert torch.allclose(dyffusion(narrow(line)), dyffusion(line), atol=1e-6)
+    assert sizes.count(10) == 3 + 2  # once each, and of the two blocks of a forecast once each

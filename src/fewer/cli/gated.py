@@ -14,7 +14,7 @@ from fewer.cli.json_output import wrote_json
 from fewer.cli.loading import load_model
 from fewer.cli.options import Guided
 from fewer.cli.progress import progress
-from fewer.cli.sample_places import Places
+from fewer.cli.sample_places import SamplePlaces
 from fewer.epistemic.gate.folder import NAMES
 from fewer.epistemic.gate.gate import Gate
 from fewer.evaluate.cost.pace import foreseen
@@ -22,7 +22,7 @@ from fewer.outfolder import check_own, filled, written
 
 
 def sample_gated(
-    common: Guided, folder: Path, places: Places, *, n: int, label: int | None, prompt: str | None, improve: bool
+    common: Guided, folder: Path, places: SamplePlaces, *, n: int, label: int | None, prompt: str | None, improve: bool
 ) -> None:
     """Draw and write n samples of the gate of a folder; where it is to improve, its folder is written again."""
     gate, out = Gate.load(folder), places.out

@@ -15,7 +15,7 @@ from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.progress import progress
-from fewer.cli.sample_places import Places
+from fewer.cli.sample_places import SamplePlaces
 from fewer.cli.task import USUAL_NOISE, noise_of
 from fewer.errors import InputError
 
@@ -39,7 +39,7 @@ class Measured:
     label: int | None
 
 
-def of_measurement(common: opt.Guided, asked: Measured, places: Places, others: Mapping[str, Any]) -> None:
+def of_measurement(common: opt.Guided, asked: Measured, places: SamplePlaces, others: Mapping[str, Any]) -> None:
     """Draw and write the samples; `others` are the options that a measurement has no use for, by what was given."""
     for name, given in {**others, "--negative-prompt": common.negative_prompt, "--with": common.other}.items():
         if given:

@@ -18,7 +18,7 @@ from fewer.cli.json_output import wrote_json
 from fewer.cli.loading import load_model, plans_on
 from fewer.cli.options import Guided
 from fewer.cli.progress import progress
-from fewer.cli.sample_places import Places
+from fewer.cli.sample_places import SamplePlaces
 from fewer.engine import sample
 from fewer.epistemic.uncertainty import Uncertainty, uncertainty, uncertainty_effort
 from fewer.errors import InputError
@@ -59,7 +59,7 @@ class Drawn:
     data: Path | None
 
 
-def sample_plain(common: Guided, asked: Drawn, places: Places) -> None:
+def sample_plain(common: Guided, asked: Drawn, places: SamplePlaces) -> None:
     """Draw and write the samples. Raises InputError for options and files that do not fit the model."""
     tidy = check_own(places.out, written(places.out, "sample") is not None, places.force, sample_files.names(asked.n))
     loaded = None if asked.plan is None else Plan.load(asked.plan)

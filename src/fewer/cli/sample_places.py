@@ -9,7 +9,7 @@ from fewer.cli.options import Format
 
 
 @dataclass(frozen=True)
-class Places:
+class SamplePlaces:
     """The options that say so."""
 
     out: Path

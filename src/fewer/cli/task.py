@@ -24,7 +24,7 @@ FILES = ("plan.json", "baseline.json", "results.json", "report.html", "study.db"
 
 
 @dataclass(frozen=True)
-class Asked:
+class TaskOptions:
     """The options of a task, as they were given."""
 
     task: str
@@ -38,7 +38,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Places:
+class TunePlaces:
     """Where the results go."""
 
     out: Path | None
@@ -58,7 +58,9 @@ def noise_of(given: float | None, usual: float = USUAL_NOISE) -> float:
     return noise
 
 
-def of_task(common: opt.Guided, measures: opt.Figures, asked: Asked, places: Places, others: Mapping[str, Any]) -> None:
+def of_task(
+    common: opt.Guided, measures: opt.Figures, asked: TaskOptions, places: TunePlaces, others: Mapping[str, Any]
+) -> None:
     """Search, and say what came out; `others` are the options that a task has no use for, by whether they were given."""
     beside = {"--features": measures.features, "--metric": measures.metric, "--negative-prompt": common.negative_prompt,
               "--with": common.other}  # fmt: skip

@@ -121,8 +121,8 @@ def tune(
     trials    most candidates after the standard plans, a budget
     time      most seconds of the whole run, all budgets together (it may be a quarter more): where they are few, on fewer
               noises, with a coarser reference solution and fewer standard plans, which the notes say
-    resume    go on with the search in `out`, of a model that has a hash; `time` and `evaluations` are of all of it, so that one that
-              has ended gives the same result again, unless more of them is given
+    resume    go on with the search in `out`, of a model that has a hash; `time` and `evaluations` are of all of it, so that one
+              that has ended gives the same result again, unless more of them is given
     force     write into `out` whatever it holds, and begin anew: otherwise it is new, empty, or holds an earlier search
     noises    starting noises of the search: by default as many as hold 16384 numbers, from 96 to 128;
               `fresh` other ones that the comparison begins with, from 64 to 256, of up to four times as many
@@ -288,7 +288,9 @@ def searched(task: Task, run: Run, command: str = "", free_scale: bool = False) 
         if (match := outcomes[-1].match) is not None and match.recommended == "tuned":
             break
     if task.resume and request.bounded and not run.searched:
-        run.notes.append(f"the search had spent its {_bounds(request)} before: nothing was added to it; more goes on with it")
+        run.notes.append(
+            f"the search had spent its {_bounds(request)} before: nothing was added to it; more goes on with it"
+        )
     if request.pipeline_last:
         refs = with_pipeline(task, run, refs)
     return result_of(task, run, refs, outcomes, command)

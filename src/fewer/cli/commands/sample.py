@@ -10,7 +10,7 @@ import typer
 from fewer.cli import options as opt
 from fewer.cli.main import app
 from fewer.cli.measurement import Measured, of_measurement
-from fewer.cli.sample_places import Places
+from fewer.cli.sample_places import SamplePlaces
 from fewer.errors import InputError
 
 EXAMPLES = opt.examples(
@@ -110,7 +110,7 @@ def sample(
 
     With --measurement they are samples of what has been measured, by a plan of fewer tune --task or --task and --method.
     """
-    places = Places(out, form, force, dry_run, json_file)
+    places = SamplePlaces(out, form, force, dry_run, json_file)
     if measurement is not None:
         of_measurement(
             common, Measured(measurement, task, method, noise, plan, nfe, n, label), places,

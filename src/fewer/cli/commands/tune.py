@@ -15,7 +15,7 @@ from fewer.cli.interrupted import NOTHING, if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
 from fewer.cli.progress import progress
-from fewer.cli.task import Asked, Places, of_task
+from fewer.cli.task import TaskOptions, TunePlaces, of_task
 from fewer.errors import InputError, one_line
 
 EXAMPLES = opt.examples(
@@ -133,8 +133,8 @@ def tune(
     """
     if task is not None:
         of_task(
-            common, measures, Asked(task, method, noise, against, nfe, trials, time, evaluations),
-            Places(out, resume, force, dry_run, json_file),
+            common, measures, TaskOptions(task, method, noise, against, nfe, trials, time, evaluations),
+            TunePlaces(out, resume, force, dry_run, json_file),
             {
                 "--match": match, "--macs": macs, "--ms": ms, "--keep": keep, "--playable-by": playable_by,
                 "--guidance": guidance, "--objective": objective != "paired", "--teacher": teacher,

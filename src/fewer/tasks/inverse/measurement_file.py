@@ -13,7 +13,7 @@ from fewer.errors import InputError
 from fewer.images import MODES, opened
 from fewer.models.model import Model
 from fewer.tasks.inverse.operators import Inpainting, Operator
-from fewer.tasks.inverse.words import read_array
+from fewer.tasks.inverse.words import read_numbers
 
 
 def read_measurement(path: Path, operator: Operator, model: Model) -> Tensor:
@@ -24,7 +24,7 @@ def read_measurement(path: Path, operator: Operator, model: Model) -> Tensor:
     too, plays no part. Raises InputError for files of other kinds or shapes, and for values that are not finite.
     """
     measured = tuple(operator.measured)
-    y = _array(path) if path.suffix.lower() == ".npy" else _image(path, model)
+    y = read_numbers(path, "measurement") if path.suffix.lower() == ".npy" else _image(path, model)
     if isinstance(operator, Inpainting) and tuple(y.shape) == tuple(operator.shape) and tuple(y.shape) != measured:
         y = operator(y[None])[0]
     if tuple(y.shape) != measured:
@@ -34,11 +34,6 @@ def read_measurement(path: Path, operator: Operator, model: Model) -> Tensor:
         count = int((~y.isfinite()).sum())
         raise InputError(f"measurement {path} holds {count} values that are not finite: leave them out of the operator")
     return y
-
-
-def _array(path: Path) -> Tensor:
-    with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused as such
-        return torch.from_numpy(np.ascontiguousarray(read_array(path, "measurement"), np.float32))
 
 
 def _image(path: Path, model: Model) -> Tensor:

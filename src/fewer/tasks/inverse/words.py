@@ -133,3 +133,9 @@ def read_array(path: Path, what: str) -> np.ndarray:
     except Exception as error:  # numpy raises many types for damaged files
         said = " ".join(str(error).split())[:200]
         raise InputError(f"{what} {path} is no .npy file that can be read: {said}") from error
+
+
+def read_numbers(path: Path, what: str) -> Tensor:
+    """Likewise as float32; numbers that it does not hold are infinite."""
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(np.ascontiguousarray(read_array(path, what), np.float32))

@@ -58,6 +58,11 @@ class Forecast:
         return self.samples.quantile(level, dim=self.axis)
 
 
+def blocks_for(horizon: int, left: int) -> int:
+    """Windows that a forecast of so many times takes, `left` of which each window leaves after the past."""
+    return -(-horizon // left)
+
+
 @part(
     "forecast",
     title="Forecasts by a model of windows, conditioned on the past by a posterior sampler on any plan",
@@ -70,7 +75,7 @@ def forecast(
     *,
     horizon: int | None = None,
     plan: Plan | int = CALLS,
-    method: str | PosteriorSampler = "mmps",
+    method: str | PosteriorSampler | None = None,
     noise: float = 0.0,
     n: int = 100,
     time: int = 0,
@@ -85,7 +90,8 @@ def forecast(
     horizon   times to draw, by default those that are left of the window, T - p; beyond it each draw goes on from its own last p
               times, by blocks of T - p, which have no noise: of a past with noise those that were drawn with the first block
     plan      whose levels and weights are the steps, or a number of calls, of the method's usual plan
-    method    a posterior sampler's name or object: the past is a measurement of the window (see `fewer.solve`)
+    method    a posterior sampler's name or object: the past is a measurement of the window (see `fewer.solve`); by default the
+              plan's, where it was tuned for one, else mmps
     noise     standard deviation of what was observed about the truth, in the data's unit; 0 for windows as the model learned them
     n         draws
     time      the axis of a window that is time: 1 of models of (C, T)
@@ -101,7 +107,7 @@ def forecast(
     length = given.shape[axis + 1]
     left = model.shape[axis] - length
     wanted = as_count_or_none(horizon, "horizon") or left
-    blocks = -(-wanted // left)
+    blocks = blocks_for(wanted, left)
     if blocks > 1 and model.classes is not None and model.empty_label is None and label is None:
         raise InputError(f"horizon {wanted} takes {blocks} blocks, each of one class of {model.name}: give its label")
     operator, pasts = observed(model, length, axis), len(given)

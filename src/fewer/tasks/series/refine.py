@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fewer.arguments import as_count, as_data, as_model, as_tensor
 from fewer.errors import InputError, whole
+from fewer.memory import halving
 from fewer.models.model import Model
 from fewer.noise import Draw, DrawNumber, Stream, unit_noise
 from fewer.registry import part
@@ -78,7 +79,7 @@ class Refinement:
         base     draws (B, n, T - p, *frame), n at least 1
         windows  true ones (N, T, *frame), on which the level is chosen where none is set
         time, label  as for `fewer.forecast`
-        batch    draws that are refined at a time
+        batch    draws that are refined at a time; halved where memory is too small
 
         Raises InputError for shapes that do not fit, values that are not finite, and where neither level nor windows are given.
         """
@@ -104,15 +105,17 @@ class Refinement:
             base = base.sort(1).values
         aim = torch.cat([given.repeat_interleave(n, 0), base.flatten(0, 1)], axis + 1).to(model.device)
         kappa = ((torch.arange(n) + 1) / (n + 1)).repeat(len(given)).view(-1, *[1] * len(model.shape)).to(aim)
-        found = []
-        for first in range(0, len(aim), batch):
-            numbers = Stream.SAMPLES.numbers(min(batch, len(aim) - first), first)
+
+        def refined(part: range) -> Tensor:
+            numbers, rows = Stream.SAMPLES.numbers(len(part), part.start), slice(part.start, part.stop)
             own = None if labels is None else labels[[number % n for number in numbers]]
             slope = partial(_slope, model, tau=tau, labels=own)
             unit = partial(unit_noise, seed, numbers, model.shape, device=model.device)
-            some = slice(first, first + batch)
-            found.append(self._descended(slope, unit, aim[some], kappa[some]).cpu())
-        rest = torch.cat(found).narrow(axis + 1, given.shape[axis + 1], left)
+            return self._descended(slope, unit, aim[rows], kappa[rows]).cpu()
+
+        rest = torch.cat([made for _, made in halving(len(aim), batch, refined)]).narrow(
+            axis + 1, given.shape[axis + 1], left
+        )
         return rest.unflatten(0, (len(given), n)) if many else rest
 
     def _descended(

@@ -13,6 +13,7 @@ from fewer.engine import begin, bind
 from fewer.engine.bind import Step
 from fewer.engine.play import advance
 from fewer.errors import InputError
+from fewer.memory import halving
 from fewer.models.model import Model
 from fewer.noise import Draw, Stream, unit_noise
 from fewer.plan import Plan
@@ -66,7 +67,7 @@ def rolling(
     plan     of N <= every (T - p) rows, each without guidance, blocks left out or another network
     every    calls after which the next frame begins
     n, label, seed  as for `fewer.forecast`
-    batch    draws that are made at a time
+    batch    draws that are made at a time; halved where memory is too small
 
     Exact, but for steps, where the times to come depend on the past through its last p times. Raises InputError for pasts that
     `fewer.forecast` refuses, other plans, and draws that are not finite.
@@ -87,16 +88,16 @@ def rolling(
             f"plan {plan.name!r} has {len(plan.rows)} rows; {noisy} noisy frames that begin every {every} calls have room for "
             f"{every * noisy}"
         )
-    steps, total = bind(model, plan), n * len(given)
-    drawn = []
+    steps = bind(model, plan)
+
+    def some(part: range) -> Tensor:
+        numbers = Stream.SAMPLES.numbers(len(part), part.start)
+        own = torch.tensor([number // n for number in numbers])
+        each = None if labels is None else labels[[number % n for number in numbers]]
+        return _Window(model, plan, steps, given[own].to(model.device), each, seed, numbers).rolled(horizon, every)
+
     with torch.no_grad():
-        for first in range(0, total, batch):
-            numbers = Stream.SAMPLES.numbers(min(batch, total - first), first)
-            own = torch.tensor([number // n for number in numbers])
-            each = None if labels is None else labels[[number % n for number in numbers]]
-            window = _Window(model, plan, steps, given[own].to(model.device), each, seed, numbers)
-            drawn.append(window.rolled(horizon, every))
-    samples = torch.cat(drawn).cpu()
+        samples = torch.cat([made for _, made in halving(n * len(given), batch, some)]).cpu()
     if not bool(samples.isfinite().all()):
         raise InputError(f"draws under plan {plan.name!r} are not finite")
     calls = every * (horizon - 1) + len(steps)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewer.arguments import as_count, as_tensor
 from fewer.errors import InputError, foreign
+from fewer.memory import halving
 from fewer.noise import Stream
 
 BATCH = 1024  # draws that are made at a time
@@ -18,15 +19,20 @@ BATCH = 1024  # draws that are made at a time
 def from_states(start: Any, n: int, batch: int, draw: Callable[[Tensor, range], Tensor]) -> Tensor:
     """Draws (B, n, horizon, *frame) after states `start` (B, *frame), by draw(states (m, *frame), numbers of their noise).
 
+    batch  draws that are made at a time; halved where memory is too small
+
     Raises InputError for states and draws that are not finite.
     """
     n, batch, states = as_count(n, "n"), as_count(batch, "batch"), as_tensor(start, "start").detach()
     if states.ndim < 2 or not states.numel() or not bool(states.isfinite().all()):
         raise InputError(f"start has shape {tuple(states.shape)}; expected finite states (B, *frame)")
-    parts = states.float().repeat_interleave(n, 0).split(batch)
+    each = states.float().repeat_interleave(n, 0)
+
+    def some(part: range) -> Tensor:
+        return draw(each[part.start : part.stop], Stream.SAMPLES.numbers(len(part), part.start))
+
     with torch.no_grad():
-        found = [draw(some, Stream.SAMPLES.numbers(len(some), k * batch)) for k, some in enumerate(parts)]
-    draws = torch.cat(found)
+        draws = torch.cat([made for _, made in halving(len(each), batch, some)])
     if not bool(draws.isfinite().all()):
         raise InputError("the forecast is not finite")
     return draws.unflatten(0, (len(states), n))
