@@ -25,23 +25,15 @@ from torch import Tensor
 
 from benchmarks.cells import fill, read_cells
 from benchmarks.posteriors_page import Cell, write_page
-from fewer.claims.tasks.posterior_beds import IMAGES, PROBLEMS, SHAPES, Problem, problem
+from fewer.claims.tasks.posterior_beds import IMAGES, PROBLEMS, SETTINGS, SHAPES, Problem, problem
 from fewer.errors import NotFinite
 from fewer.evaluate.posteriors import LEVELS, energy_scores, fidelity
 from fewer.registry import find
 
 DIMS = (*SHAPES, IMAGES)
 METHODS: Mapping[str, Sequence[Mapping[str, float]]] = {
-    "exact-guidance": [{}],
-    "mmps": [{"iterations": 1}, {"iterations": 3}],
-    "tmpd": [{}],
-    "pigdm": [{"variance": 0.3}, {"variance": 1.0}],
-    "diffpir": [{"weight": 1.0}, {"weight": 3.0}, {"weight": 8.0}],
-    "dps": [{"strength": 0.1}, {"strength": 0.3}, {"strength": 1.0}, {"strength": 3.0}],
-    "lanpaint": [{"inner": 1}, {"inner": 2}, {"inner": 5}, {"inner": 10}],
-    "split-gibbs": [{"inner": 2}, {"inner": 5}, {"inner": 10}],
-    "red-diff": [{"weight": 0.25}, {"weight": 1.0}, {"weight": 4.0}],
-}
+    "exact-guidance": [{}], **{name: each for name, each in SETTINGS.items() if name != "tsdiff"},  # which is for forecasts
+}  # fmt: skip
 CALLS = (20, 100, 50, 200)  # in the order in which they are measured
 MEASUREMENTS, EACH = {2: 32, 16: 32, 768: 8}, 32
 CHOICE_MEASUREMENTS, CHOICE_EACH = 40, 6

@@ -309,9 +309,10 @@ print(tuned.decision, tuned.recommended, tuned.difference)
 found = fewer.solve(model, operator, y, plan=tuned.plan, noise=0.1)  # by tuned.method, which the plan has
 ```
 
-(The numbers here are for a quick look; the defaults search longer.) What 20 tuned calls are worth against the best method at 100 is
-said by the claims `mmps/tuned-..` in the [evidence](evidence.md). The plan's file has the method, its settings and the measurement
-that it is for: `fewer.solve(model, operator, y, plan="plan.json")` plays it by them.
+(The numbers here are for a quick look; the defaults search longer.) The search begins with half of each row's noise fresh, which
+forgets what the first rows got wrong; the nearest few candidates are scored again on more samples. What 20 tuned calls are worth
+against the best of all methods at 100 is said by the claims `tuned-posterior/..` in the [evidence](evidence.md). The plan's file
+has the method, its settings and the measurement that it is for: `fewer.solve(model, operator, y, plan="plan.json")` plays it so.
 
 ## Figures
 

@@ -10,18 +10,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewer import GaussianMixture, InputError, Model, standard
+from fewer import GaussianMixture, InputError, Model, solve, standard, with_noise
+from fewer.claims.tasks.posterior_beds import SETTINGS
 from fewer.evaluate.posteriors import energy_scores
 from fewer.evaluate.statistics.interval import Interval
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.registry import parts
 from fewer.search.posterior_pairs import Case, made_pairs
-from fewer.search.posterior_space import PosteriorSpace
+from fewer.search.posterior_space import PosteriorSpace, levels_alone
 from fewer.search.posteriors import decided, tune_posterior
 from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.given_operators import as_operator
 from fewer.tasks.inverse.methods.diffpir import DiffPIR
 from fewer.tasks.inverse.methods.mmps import MMPS
+from fewer.tasks.inverse.named import names
 from fewer.testing.models import counted, transformer
 
 SCHEDULES = (discrete(betas("linear")), Flow(), VarianceExploding(0.01, 50.0))
@@ -50,13 +52,41 @@ def test_every_point_is_a_plan_that_can_be_played(
             assert low <= getattr(settled, name) <= high
 
 
-def test_the_start_is_the_solver_on_all_levels_with_the_method_as_it_is() -> None:
+def test_the_best_of_all_methods_is_of_all_that_are_registered() -> None:
+    """The claims' baselines leave no method out that users have."""
+    assert sorted(SETTINGS) == sorted(names())
+    for name, tried in SETTINGS.items():
+        ranges = SAMPLERS[name].ranges
+        for each in tried:
+            for key, value in each.items():
+                low, high = ranges.get(key, (0, math.inf))
+                assert low <= value <= high
+
+
+def test_the_start_is_the_solver_on_all_levels_with_half_of_the_noise_and_the_method_as_it_is() -> None:
     space = PosteriorSpace(model(), MMPS(), 6)
     plan, method = space.at(space.start)
     usual = standard("ddim", model(), 6, [float(row.tau) for row in plan.rows])
-    assert plan.rows == usual.rows
+    half = with_noise(usual, 0.5)
+    assert [row.noise for row in plan.rows] == pytest.approx([row.noise for row in half.rows])
+    assert [row.b[n] for n, row in enumerate(plan.rows)] == pytest.approx([row.b[n] for n, row in enumerate(half.rows)])
     assert plan.rows[0].tau == pytest.approx(model().start)
     assert method == MMPS()
+
+
+@pytest.mark.parametrize("method", SAMPLERS.values(), ids=SAMPLERS)
+def test_a_method_of_levels_alone_says_so(method: PosteriorSampler) -> None:
+    """Its samples are the same by any weights and noise of the same levels, and it is searched without them."""
+    small, y = model(), torch.tensor([[0.4]])
+    space = PosteriorSpace(small, method, 5)
+    taus = [float(row.tau) for row in space.at(space.start)[0].rows]
+    plain, other = standard("ddim", small, 5, taus), with_noise(standard("dpmpp-2m", small, 5, taus), 0.5)
+    one, two = (
+        solve(small, torch.tensor([[1.0, 0.5]]), y, plan=plan, method=method, noise=0.3, n=4).samples
+        for plan in (plain, other)
+    )
+    assert torch.equal(one, two) == levels_alone(method)
+    assert len(space.start) == 3 + 2 * (not levels_alone(method)) + len(method.ranges)
 
 
 def test_a_search_is_found_again_and_its_verdict_is_of_other_pairs() -> None:
@@ -71,7 +101,9 @@ def test_a_search_is_found_again_and_its_verdict_is_of_other_pairs() -> None:
     one, other = tuned(), tuned()
     assert one.plan.rows == other.plan.rows  # type: ignore[attr-defined]
     assert one.method == other.method  # type: ignore[attr-defined]
-    assert told[:9] == [(k + 1, 9) for k in range(9)]  # diffpir as it is, two baselines, and three of each solver
+    assert told[:13] == [
+        (k + 1, 13) for k in range(13)
+    ]  # diffpir as it is, two baselines, three of each solver, four again
     assert one.against == "mmps"  # type: ignore[attr-defined]
     assert one.plan.nfe == 4  # type: ignore[attr-defined]
     assert len(one.searched) == 6  # type: ignore[attr-defined]

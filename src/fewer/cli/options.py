@@ -137,7 +137,8 @@ Task = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(
-        help="With --task: how posteriors are sampled; a method of `fewer methods --room tasks`, such as mmps or dps."
+        help="With --task: how posteriors are sampled; a method of `fewer methods --room tasks`, such as mmps or dps (fewer tune "
+        "searches the two nearest of all by default)."
     ),
 ]
 Noise = Annotated[

@@ -1,7 +1,8 @@
 """What a search of posterior samplers moves: levels, noise and settings, from few numbers.
 
 Of n calls, row k has log s = top - (top - bottom) (k / (n - 1))^gamma, between a top below the model's start and a bottom above its
-cleanest level. Its share of fresh noise goes from one number at the first row to another at the last.
+cleanest level. Its share of fresh noise goes from one number at the first row to another at the last, unless the method takes
+levels alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from fewer.tasks.inverse import PosteriorSampler
 CUTS = (0.6, 0.7)  # of the range of log s: how much of it a plan may leave out at the top and at the bottom
 BEND = 2.0  # gamma is from 1 / (1 + BEND) to 1 + BEND
 QUIET = 0.2  # numbers of noise below this are none
+HALF = QUIET + (1 - QUIET) / 2  # the number of half of the noise
+SOLVERS = ("ddim", "dpmpp-2m")  # whose weights rows may have
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,16 @@ class PosteriorSpace:
 
     @property
     def start(self) -> Vector:
-        """All levels, regular in log s, no noise, and the method's settings as they are."""
+        """All levels, regular in log s, half of the noise fresh, and the method's settings as they are.
+
+        Fresh noise in part forgets what early rows got wrong of the posterior, where the method's guess of it is the worst.
+        """
         settings = [_share(getattr(self.method, name), *ends) for name, ends in self.method.ranges.items()]
-        return np.array([0.0, 0.0, 0.5, 0.0, 0.0, *settings])
+        return np.array([0.0, 0.0, 0.5, *([] if levels_alone(self.method) else [HALF, HALF]), *settings])
 
     def at(self, x: Vector) -> tuple[Plan, PosteriorSampler]:
         """The plan and the method of a point (d,)."""
-        high, low, bend, first, last, *rest = x.tolist()
+        high, low, bend, *rest = x.tolist()
         start, schedule = self.model.start, self.model.schedule
         bottom = math.log(s_of_tau(schedule.tau_min))
         top = math.log(s_of_tau(start)) if start < 1 else -bottom
@@ -56,15 +62,27 @@ class PosteriorSpace:
         parts = np.linspace(0, 1, self.nfe) ** gamma
         taus = [tau_of_log_s(top - (top - bottom) * part) for part in parts.tolist()]
         plan = standard(self.solver, self.model, self.nfe, taus)
-        shares = np.linspace(_noise(first), _noise(last), noisy_rows(plan)).tolist()
+        if not levels_alone(self.method):
+            first, last, *rest = rest
+            plan = with_noise(plan, np.linspace(_noise(first), _noise(last), noisy_rows(plan)).tolist())
         settings = {
             name: _value(share, *ends) for share, (name, ends) in zip(rest, self.method.ranges.items(), strict=True)
         }
-        return with_noise(plan, shares), self.settled(settings)
+        return plan, self.settled(settings)
 
     def settled(self, settings: Mapping[str, float]) -> PosteriorSampler:
         """The method with these settings."""
         return replace(self.method, **settings) if settings else self.method  # type: ignore[type-var]
+
+
+def levels_alone(method: PosteriorSampler) -> bool:
+    """Whether a method takes a plan's levels alone."""
+    return bool(getattr(method, "levels_alone", False))
+
+
+def solvers_for(method: PosteriorSampler) -> tuple[str, ...]:
+    """The solvers by which a method is searched: one is enough where the weights play no part."""
+    return SOLVERS[:1] if levels_alone(method) else SOLVERS
 
 
 def settings_at(method: PosteriorSampler) -> dict[str, float]:

@@ -18,18 +18,20 @@ from fewer.evaluate.statistics.jackknife import student
 from fewer.evaluate.statistics.paired import Decision
 from fewer.models.model import Model
 from fewer.plan import Plan
-from fewer.registry import name_of
+from fewer.registry import name_of, part
 from fewer.search.blackbox.bayesian import Bayesian
 from fewer.search.blackbox.optimizer import queries
 from fewer.search.deadline import Deadline
 from fewer.search.posterior_arguments import BASELINE_CALLS, Asked, arguments, cases
-from fewer.search.posterior_effort import FINALISTS, LEAST_TRIALS, SOLVERS, Effort
+from fewer.search.posterior_effort import AGAIN, FINALISTS, LEAST_TRIALS, SEARCHES, Effort
 from fewer.search.posterior_pairs import BATCH, DISTANCE, SCORE, Case
-from fewer.search.posterior_space import PosteriorSpace, settings_at
+from fewer.search.posterior_space import PosteriorSpace, settings_at, solvers_for
 from fewer.search.strategy import Candidate
 from fewer.search.study import INFINITE, Study
 from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.named import is_named, method_of
+
+SPENT, BEFORE = "seconds", "seconds before the search"  # what a study knows of the runs before
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class TunedPosterior:
     def evaluations(self) -> int:
         """Network evaluations of single samples: those of `effort`, but for candidates that the time did not allow."""
         effort = self.effort
-        missed = len(SOLVERS) * effort.trials * effort.finalists - len(self.searched)
+        missed = effort.searched - len(self.searched)
         return effort.total - missed * effort.pairs * effort.each * effort.nfe
 
     @property
@@ -83,6 +85,12 @@ class TunedPosterior:
         return self.decision in ("better", "not worse")
 
 
+@part(
+    "tuned-posterior",
+    title="A sampler of posteriors tuned for few calls: method, levels, noise, solver and settings, by true pairs",
+    source="this package",
+    role="procedure",
+)
 def tune_posterior(
     model: Model,
     operator: Any,
@@ -106,11 +114,13 @@ def tune_posterior(
 ) -> TunedPosterior:
     """Levels, weights, noise and settings of a method at `nfe` calls, by Bayesian optimisation for each of two solvers.
 
+    The nearest few of all candidates are scored again on more samples, and the best of them is compared with the best baseline.
+
     method           by default all that the operator allows: the two that are nearest on their usual plans are searched
     operator, noise  as for `fewer.solve`
     data             true samples (N, *shape), N >= 2 pairs, a folder or .npz of images; by default samples of the model itself
     pairs, each      pairs of the search, as many again held out, and samples a measurement
-    trials           candidates of each solver
+    trials           candidates of each solver, or twice as many where a method takes levels alone
     baselines        by name; by default all methods that the operator allows, with their settings as they are and the two nearest
                      of them with two more
     exact            whether scores are energy distances to the exact posteriors where these are known, not energy scores
@@ -135,13 +145,19 @@ class _Scored:
         self.case, self.study, self.total, self.progress = case, study, total, progress
         self.done, self.known = 0, dict[str, list[Candidate]]()
 
-    def __call__(self, key: str, number: int, plan: Plan, method: PosteriorSampler) -> float:
-        """The mean score of the candidate of this number; infinite where its samples are not finite."""
-        kept = self.known.setdefault(key, self.study.candidates(key))
+    def kept(self, key: str) -> list[Candidate]:
+        """The candidates of this key that the study held."""
+        return self.known.setdefault(key, self.study.candidates(key))
+
+    def __call__(self, key: str, number: int, plan: Plan, method: PosteriorSampler, case: Case | None = None) -> float:
+        """The mean score of the candidate of this number, on another case where one is given; infinite where its samples are not
+        finite.
+        """
+        kept = self.kept(key)
         if number < len(kept):
             error = kept[number].error
         else:
-            error = float(self.case.scores(plan, method).mean())
+            error = float((case or self.case).scores(plan, method).mean())
             self.study.add(Candidate(with_method(plan, method), error, key))
         self.done += 1
         if self.progress is not None:
@@ -161,7 +177,8 @@ def search(
 ) -> TunedPosterior:
     """The search with checked arguments, on its pairs and its held-out ones."""
     effort, model, deadline = asked.effort, asked.model, Deadline(asked.time)
-    scored = _Scored(seen, study or Study("posteriors"), effort.candidates, progress)
+    study = study or Study("posteriors")
+    scored = _Scored(seen, study, effort.candidates, progress)
 
     def usual(name: str, method: PosteriorSampler, calls: int) -> Found:
         plan = method.usual(model, calls)
@@ -170,16 +187,21 @@ def search(
     found = [usual(name, method, effort.nfe) for name, method in asked.methods.items()]
     finalists = [method for *_, method in sorted(found, key=lambda entry: entry[0])[: effort.finalists]]
     baselines = _baselines(asked, usual)
-    last = deadline.spent * effort.last / effort.first  # seconds of the comparison, as those so far tell
+    last = _went_on(study, deadline) * effort.last / effort.first  # seconds of what comes after the search
 
     def late() -> bool:
-        return asked.time is not None and deadline.spent + last > asked.time
+        if asked.time is None:
+            return False
+        study.note(SPENT, deadline.spent)
+        return deadline.spent + last > asked.time
 
     searched: list[Found] = []
     for method in finalists:
-        for solver in SOLVERS:
-            searched += _descend(asked, PosteriorSpace(model, method, effort.nfe, solver), scored, late)
-    _, plan, method = min([*searched, *found], key=lambda entry: entry[0])
+        solvers = solvers_for(method)
+        for solver in solvers:
+            space = PosteriorSpace(model, method, effort.nfe, solver)
+            searched += _descend(asked, space, SEARCHES // len(solvers) * effort.trials, scored, late)
+    _, plan, method = _nearest([*searched, *found], effort.finals, scored)
     against = min(baselines, key=lambda name: baselines[name][0])
     _, its_plan, best = baselines[against]
     mine, its = held_out.samples(plan, method), held_out.samples(its_plan, best)
@@ -187,7 +209,7 @@ def search(
     difference, baseline = student((own - other).tolist()), student(other.tolist())
     named = plan.named(f"{name_of('tasks', method)} tuned, {plan.nfe} calls")
     notes = asked.notes
-    if len(searched) < len(finalists) * len(SOLVERS) * effort.trials:
+    if len(searched) < effort.searched:
         notes += (f"time was up after {len(searched)} candidates",)
     return TunedPosterior(
         with_method(named, method), method, DISTANCE if seen.pairs.posteriors else SCORE, student(own.tolist()), against, best,
@@ -195,6 +217,26 @@ def search(
         tuple(score for score, *_ in searched), {name: entry[0] for name, entry in baselines.items()}, effort, notes, held_out,
         (mine, its),
     )  # fmt: skip
+
+
+def _went_on(study: Study, deadline: Deadline) -> float:
+    """Seconds that the stages before the search took when they were played; what an earlier run took is counted as this one's."""
+    before, spent = study.noted(BEFORE), study.noted(SPENT)
+    if not isinstance(before, float):
+        study.note(BEFORE, before := deadline.spent)
+    if isinstance(spent, float):
+        deadline.began -= max(0.0, spent - deadline.spent)
+    return before
+
+
+def _nearest(found: Sequence[Found], finals: int, scored: _Scored) -> Found:
+    """The candidate of the least score; the nearest few are scored again, by other noise and on more samples."""
+    ranked = sorted(found, key=lambda entry: entry[0])
+    if not finals:
+        return ranked[0]
+    case = replace(scored.case, each=AGAIN * scored.case.each, seed=scored.case.seed + 2)
+    again = [(scored("finals", k, *entry[1:], case), *entry[1:]) for k, entry in enumerate(ranked[:finals])]
+    return min(again, key=lambda entry: entry[0])
 
 
 def _baselines(asked: Asked, usual: Callable[[str, PosteriorSampler, int], Found]) -> dict[str, Found]:
@@ -219,20 +261,22 @@ def _variants(method: PosteriorSampler) -> Sequence[PosteriorSampler]:
     return [replace(method, **{name: value}) for value in values]  # type: ignore[type-var]
 
 
-def _descend(asked: Asked, space: PosteriorSpace, scored: _Scored, late: Callable[[], bool]) -> list[Found]:
-    """The candidates of one method and solver."""
+def _descend(
+    asked: Asked, space: PosteriorSpace, trials: int, scored: _Scored, late: Callable[[], bool]
+) -> list[Found]:
+    """The candidates of one method and solver; those that the study held are all taken."""
     key = f"{name_of('tasks', space.method)}/{space.solver}"
     queried = queries(Bayesian().optimizer(space.start), asked.seed)
     query = next(queried)
     found: list[Found] = []
-    for k in range(asked.effort.trials):
-        if late() and k >= LEAST_TRIALS:
+    for k in range(trials):
+        if k >= max(LEAST_TRIALS, len(scored.kept(key))) and late():
             break
         plan, settled = space.at(query.x)
         score = scored(key, k, plan, settled)
         found.append((score, plan, settled))
         worst = max((each for each, *_ in found if math.isfinite(each)), default=1.0)
-        if k + 1 < asked.effort.trials:
+        if k + 1 < trials:
             query = queried.send(min(score, 10 * abs(worst)))
     return found
 

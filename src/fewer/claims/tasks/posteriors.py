@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +18,6 @@ from fewer.evaluate.posteriors import energy_distances, fidelity
 from fewer.evaluate.statistics.jackknife import student
 from fewer.models.linear_posterior import LinearPosterior, moments
 from fewer.models.schedules import Flow, Schedule, VarianceExploding, betas, discrete
-from fewer.search.posteriors import tune_posterior
 from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.methods.diffpir import DiffPIR
 from fewer.tasks.inverse.methods.dps import DPS
@@ -32,24 +31,6 @@ from fewer.tasks.inverse.methods.tmpd import TMPD
 SCHEDULES: tuple[Schedule, ...] = (discrete(betas("linear")), Flow(), VarianceExploding(0.01, 50.0))
 DIM, CALLS, NOISE, EACH, REPEATS = 4, 15, 0.4, 32, 9
 MEASUREMENTS, MANY, DRAWS = 24, 96, 32
-HELD_OUT, CLOSE = (
-    192,
-    {"denoise": 768},
-)  # measurements on which tuned samplers are compared, and two that are near each other
-TUNED_CALLS, BASELINE_CALLS, MARGIN = 20, 100, 0.01
-BASELINES: Mapping[str, PosteriorSampler] = {
-    f"{name} {settings}".strip(): make(**settings)
-    for name, make, all_settings in (
-        ("mmps", MMPS, ({"iterations": 1}, {"iterations": 3})),
-        ("tmpd", TMPD, ({},)),
-        ("pigdm", PiGDM, ({"variance": 0.3}, {"variance": 1.0})),
-        ("diffpir", DiffPIR, ({"weight": 1.0}, {"weight": 3.0}, {"weight": 8.0})),
-        ("dps", DPS, ({"strength": 0.3}, {"strength": 1.0}, {"strength": 3.0})),
-        ("split-gibbs", SplitGibbs, ({"inner": 2}, {"inner": 5}, {"inner": 10})),
-        ("red-diff", REDDiff, ({"weight": 0.25}, {"weight": 1.0})),
-    )
-    for settings in all_settings  # type: ignore[attr-defined]
-}
 
 
 def apart_of_gaussian(
@@ -251,48 +232,6 @@ def fidelity_intervals(seed: int, sabotage: bool) -> Measured:
         )
         hits += sum(figure.low <= value <= figure.high for figure, value in right)
     return Measured(share(hits, 5 * beds))
-
-
-def tuned_claim(name: str) -> None:
-    """Register that tuned MMPS at few calls is as near to the exact posteriors of a problem as the best method at many."""
-
-    @claim(
-        f"mmps/tuned-{name}",
-        statement=f"On {name} ({PROBLEMS[name]}), {TUNED_CALLS} calls of MMPS with levels, noise, solver and strength tuned by the "
-        f"energy score of 192 pairs are as near to the exact posteriors as the best method at {BASELINE_CALLS} calls: difference "
-        f"of energy distances on other measurements, at most {MARGIN}; beside, both distances, and what the search's own "
-        "verdict says by held-out pairs.",
-        baseline=f"the best of seven methods in {len(BASELINES)} settings on their usual plans at {BASELINE_CALLS} calls, chosen "
-        "by the same pairs; mixture in 16 dimensions",
-        below=MARGIN,
-        tier="full",
-    )
-    def check(seed: int, sabotage: bool) -> Measured:
-        """Sabotage: the tuned sampler sees other samples' measurements."""
-        case = problem(16, name)
-        tuned = tune_posterior(
-            case.model, case.operator, nfe=TUNED_CALLS, method=MMPS(), noise=case.noise, pairs=192, each=4, trials=25,
-            baseline_calls=BASELINE_CALLS, baselines=BASELINES, exact=False, seed=seed,
-        )  # fmt: skip
-        _, y, posteriors = case.measured(CLOSE.get(name, HELD_OUT), 10_000 + seed)
-        seen = y.roll(int(sabotage), 0)
-        mine = energy_distances(case.samples(seen, tuned.method, tuned.plan, DRAWS, seed), posteriors, seed)
-        best = BASELINES[tuned.against]
-        its = energy_distances(case.samples(y, best, BASELINE_CALLS, DRAWS, seed), posteriors, seed)
-        usual = energy_distances(case.samples(y, MMPS(), TUNED_CALLS, DRAWS, seed), posteriors, seed)
-        return Measured(
-            student((mine - its).tolist()),
-            {
-                "tuned": student(mine.tolist()),
-                f"best at {BASELINE_CALLS}: {tuned.against}": student(its.tolist()),
-                f"mmps on its usual plan at {TUNED_CALLS}": student(usual.tolist()),
-                f"energy score less the best's on held-out pairs: {tuned.decision}": tuned.difference,
-            },
-        )
-
-
-for _name in PROBLEMS:
-    tuned_claim(_name)
 
 
 def _nearest(

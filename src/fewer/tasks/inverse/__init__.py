@@ -19,6 +19,8 @@ class PosteriorSampler(Protocol):
     linear      whether it is for linear operators alone
     ranges      of the settings that a search may choose: the least and the largest value, regular in the logarithm; whole numbers
                 where both are
+
+    A method that takes a plan's levels alone, and neither its weights nor its noise, says `levels_alone = True`.
     """
 
     derivative: ClassVar[bool]

@@ -60,6 +60,7 @@ class LanPaint:
     guidance: float = 8.0
     derivative: ClassVar[bool] = False
     linear: ClassVar[bool] = True
+    levels_alone: ClassVar[bool] = True
     ranges: ClassVar[Ranges] = {"inner": (1, 10), "step": (0.05, 1.0), "guidance": (0.5, 16.0)}
 
     def __post_init__(self) -> None:

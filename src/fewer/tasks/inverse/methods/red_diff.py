@@ -46,6 +46,7 @@ class REDDiff:
     rate: float = 0.1
     derivative: ClassVar[bool] = False
     linear: ClassVar[bool] = False
+    levels_alone: ClassVar[bool] = True
     ranges: ClassVar[Ranges] = {"weight": (0.05, 20.0), "rate": (0.01, 1.0)}
 
     def __post_init__(self) -> None:

@@ -42,6 +42,7 @@ class SplitGibbs:
     inner: int = 5
     derivative: ClassVar[bool] = False
     linear: ClassVar[bool] = True
+    levels_alone: ClassVar[bool] = True
     ranges: ClassVar[Ranges] = {"inner": (1, 12)}
 
     def __post_init__(self) -> None:
