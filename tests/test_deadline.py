@@ -165,6 +165,16 @@ def test_the_reference_solution_that_is_enough_is_played_once(seed: int, evaluat
     torch.testing.assert_close(objective.target, objective.samples(plain(slow.model, enough)))
 
 
+@pytest.mark.parametrize("made", [0, 99, 100])
+def test_a_call_is_left_for_the_multiply_adds_that_the_results_tell(made: int) -> None:
+    """It is made after all that may use up the evaluations, whatever they are used up by."""
+    run = Run(deadline=Deadline(evaluations=100))
+    run.counter.add(made)
+    assert [more for more in (1, 50, 99, 100) if run.has_room(more)] == [
+        more for more in (1, 50, 99) if made + more < 100
+    ]
+
+
 def run_request(model: Model, nfe: int | list[int], evaluations: int) -> Request:
     """The request of so many evaluations, with the noises that they allow."""
     return within(Arguments(nfe, evaluations=evaluations).request(model), model, math.inf)

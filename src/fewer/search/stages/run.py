@@ -109,8 +109,8 @@ class Run:
         return not self.deadline.bounded or evaluations <= share * self.deadline.left(self.pace)
 
     def has_room(self, evaluations: int) -> bool:
-        """Whether so many evaluations fit into what is left of the whole."""
-        return not self.deadline.bounded or evaluations <= self.deadline.until(1.0, self.pace)
+        """Whether so many evaluations fit into what is left of the whole, and the call whose multiply-adds the results tell."""
+        return not self.deadline.bounded or evaluations + 1 <= self.deadline.until(1.0, self.pace)
 
     @contextmanager
     def stopping(self, at: Callable[[], bool]) -> Iterator[None]:
