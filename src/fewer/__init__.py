@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fewer.solvers.noise_share import with_noise
     from fewer.tasks.inverse.solve import solve
     from fewer.tasks.inversion import invert
+    from fewer.tasks.large.larger import large
     from fewer.tasks.series.forecast import forecast
 
     __version__: str
@@ -58,6 +59,7 @@ _HOMES = {
     "gate": "fewer.epistemic.gate.calibrate",
     "invert": "fewer.tasks.inversion",
     "judge": "fewer.judging",
+    "large": "fewer.tasks.large.larger",
     "load": "fewer.models.load",
     "measure": "fewer.evaluate.measure",
     "plan_sigmas": "fewer.integrations.k_diffusion",
@@ -94,6 +96,7 @@ __all__ = [
     "gate",
     "invert",
     "judge",
+    "large",
     "load",
     "measure",
     "plan_sigmas",

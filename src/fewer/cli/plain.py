@@ -15,6 +15,7 @@ from fewer.cli import sample_files
 from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
 from fewer.cli.json_output import wrote_json
+from fewer.cli.larger import Larger, windows_of
 from fewer.cli.loading import load_model, plans_on
 from fewer.cli.options import Guided
 from fewer.cli.progress import progress
@@ -42,6 +43,7 @@ class Drawn:
               plan of `nfe` evaluations
     scale     of guidance, of the latter two
     shares    of fresh noise, one for all rows or one a row
+    larger    samples of another size than the network's own
     uncertain whether it is also told how sure the samples are, by the images of `data` or by samples
     """
 
@@ -57,6 +59,7 @@ class Drawn:
     brownian: bool
     uncertain: bool
     data: Path | None
+    larger: Larger | None = None
 
 
 def sample_plain(common: Guided, asked: Drawn, places: SamplePlaces) -> None:
@@ -66,6 +69,8 @@ def sample_plain(common: Guided, asked: Drawn, places: SamplePlaces) -> None:
     model, scale = load_model(common, asked.scale, [] if loaded is None else [loaded], asked.prompt)
     if loaded is not None and scale is not None:
         raise InputError("--guidance goes with a standard plan; a plan file has its own")
+    if asked.larger is not None:
+        model = asked.larger.of(model, common.seed, common.batch)
     form = sample_files.format_for(model, places.form)
     plan, warnings = _plan(model, loaded, scale, asked)
     data = as_data(asked.data, model)
@@ -91,12 +96,15 @@ def sample_plain(common: Guided, asked: Drawn, places: SamplePlaces) -> None:
         "model": model.describe(), "plan": plan.name, "nfe": plan.nfe, "n": asked.n,
         "seed": common.seed, "labels": None if labels is None else labels.tolist(), "warnings": warnings,
     }  # fmt: skip
+    if asked.larger is not None:
+        record["windows"] = windows_of(model)
     if doubt is not None:
         record["uncertainty"] = doubt.score.tolist()
     if wrote_json(record, places.json_file):
         return
+    each = "" if asked.larger is None else f" of {windows_of(model)} windows"
     typer.echo(
-        f"{asked.n} samples of {plan.nfe} network evaluations each in {places.out}: {sample_files.in_words(made)}"
+        f"{asked.n} samples of {plan.nfe} network evaluations{each} each in {places.out}: {sample_files.in_words(made)}"
     )
     if doubt is not None:
         typer.echo(f"the least certain samples are {', '.join(map(str, doubt.doubtful[:LISTED]))} (uncertainty.npz)")
@@ -116,7 +124,8 @@ def _forecast(
 ) -> Forecast:
     """What drawing takes."""
     if not asked.uncertain:
-        return foreseen(model, {plan.name: asked.n * plan.nfe}, scale, batch)
+        notes = () if asked.larger is None else (f"each of {windows_of(model)} windows of the network's own size",)
+        return foreseen(model, {plan.name: asked.n * plan.nfe}, scale, batch, notes)
     effort = uncertainty_effort(model, plan, asked.n, data=data)
     return foreseen(
         model, effort.evaluations, scale, batch, (f"and {effort.backward:,} backward passes of single states",)

@@ -274,11 +274,14 @@ class Model(Denoiser):
                     "make the model again"
                 )
             return self
-        module = getattr(self.network, "module", self.network)
+        network: Any = self.network
+        module = getattr(network, "module", network)
         if isinstance(module, nn.Module):
             module.to(device=device, dtype=dtype)
+        elif hasattr(network, "moved"):  # a network that calls a model of its own
+            network = network.moved(device, dtype)
         weaker, others = self.weaker and self.weaker.to(device, dtype), tuple(o.to(device, dtype) for o in self.others)
-        return replace(self, device=device, dtype=dtype, weaker=weaker, others=others)
+        return replace(self, network=network, device=device, dtype=dtype, weaker=weaker, others=others)
 
     def with_guidance(self, scale: float) -> Model:
         """The model whose network takes this guidance scale as its input; likewise its `others`.

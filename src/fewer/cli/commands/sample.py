@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fewer.cli import options as opt
+from fewer.cli.larger import larger
 from fewer.cli.main import app
 from fewer.cli.measurement import Measured, of_measurement
 from fewer.cli.sample_places import SamplePlaces
@@ -23,6 +24,7 @@ EXAMPLES = opt.examples(
     "fewer sample digits --plan fewer-digits-super-resolution/plan.json --measurement small.png",
     "fewer sample digits --task inpaint,mask=known.png --measurement photo.png --noise 0.1 --nfe 50",
     "fewer sample digits --gate fewer-gate -n 1000",
+    "fewer sample cifar16-unet --size 48x64 --nfe 10 -n 4",
 )
 
 
@@ -72,6 +74,24 @@ def sample(
             metavar="PATH", help="Images that the network was trained on, for --uncertainty (default: samples)."
         ),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help="Samples larger than the network's own, such as 64x96: its windows over them, elsewhere in every row. Of a model "
+            "of latents, their places.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(min=0, help="With --size: places that windows share at least (default 0).")
+    ] = None,
+    tileable: Annotated[
+        bool | None,
+        typer.Option(
+            "--tileable/--not-tileable",
+            help="With --size: whether opposite edges fit to each other (default: they do).",
+        ),
+    ] = None,
     measurement: Annotated[
         Path | None,
         opt.path_option(
@@ -116,7 +136,7 @@ def sample(
             common, Measured(measurement, task, method, noise, plan, nfe, n, label), places,
             {"--sigmas": sigmas, "--solver": solver, "--guidance": guidance, "--noise-share": noise_share, "--prompt": prompt,
              "--brownian": brownian, "--uncertainty": uncertain, "--data": data, "--gate": gate,
-             "--improve": improve},
+             "--improve": improve, "--size": size, "--overlap": overlap is not None, "--tileable": tileable is not None},
         )  # fmt: skip
         return
     for name, value in (("task", task), ("method", method), ("noise", noise)):
@@ -135,10 +155,13 @@ def sample(
         raise InputError("--improve is of a gate: give --gate too")
     own = {
         "--plan": plan, "--nfe": nfe, "--sigmas": sigmas, "--solver": solver, "--guidance": guidance, "--noise-share": noise_share,
-        "--brownian": brownian or None, "--uncertainty": uncertain or None,
+        "--brownian": brownian or None, "--uncertainty": uncertain or None, "--size": size,
     }  # fmt: skip
     if gate is not None and (also_given := [name for name, value in own.items() if value is not None]):
         raise InputError(f"{also_given[0]} goes with a plan of its own; --gate has two")
+    bigger = larger(size, overlap, tileable)
+    if uncertain and bigger is not None:
+        raise InputError("--uncertainty is of samples of the network's own size: leave out --size")
     levels = opt.sigma_lists([] if sigmas is None else [sigmas], solver)
     shares = opt.shares("noise-share", noise_share)
     opt.writable(json_file, ("files", "model", "plan"))
@@ -149,5 +172,5 @@ def sample(
         return
     from fewer.cli.plain import Drawn, sample_plain
 
-    drawn = Drawn(n, label, prompt, plan, nfe or 20, levels, solver, scale, shares, brownian, uncertain, data)
+    drawn = Drawn(n, label, prompt, plan, nfe or 20, levels, solver, scale, shares, brownian, uncertain, data, bigger)
     sample_plain(common, drawn, places)
