@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fewer.tasks.inverse.solve import solve
     from fewer.tasks.inversion import invert
     from fewer.tasks.large.larger import large
+    from fewer.tasks.measurements.choose import choose_measurements
     from fewer.tasks.series.forecast import forecast
 
     __version__: str
@@ -51,6 +52,7 @@ _HOMES = {
     "Start": "fewer.plan",
     "adaptive": "fewer.evaluate.probability_flow.adaptive",
     "apply": "fewer.integrations.apply",
+    "choose_measurements": "fewer.tasks.measurements.choose",
     "compare": "fewer.evaluate.leaderboard",
     "compress": "fewer.compression.compress",
     "forecast": "fewer.tasks.series.forecast",
@@ -88,6 +90,7 @@ __all__ = [
     "__version__",
     "adaptive",
     "apply",
+    "choose_measurements",
     "compare",
     "compress",
     "forecast",

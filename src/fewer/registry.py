@@ -101,6 +101,7 @@ ROLES = {
         Role("distance", "evaluate", "fewer.evaluate.distances:Distance"),
         Role("shares", "evaluate", "fewer.evaluate.distances:Shares"),
         Role("posterior sampler", "tasks", "fewer.tasks.inverse:PosteriorSampler"),
+        Role("measurement chooser", "tasks", "fewer.tasks.measurements:MeasurementChooser"),
         Role("score", "compress", "fewer.compression:Score"),
         Role("allocator", "compress", "fewer.compression:Allocator"),
         Role("recovery", "compress", "fewer.compression:Recovery"),

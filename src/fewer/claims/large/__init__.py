@@ -1,0 +1,1 @@
+"""Claims of larger samples, and of which measurements to take."""
