@@ -27,6 +27,7 @@ from fewer.testing import (
     compression,
     grids,
     guidance,
+    measurements,
     measures,
     models,
     posteriors,
@@ -69,6 +70,12 @@ def test_every_role_has_a_suite():
 def test_solvers(part):
     """All but their order, which test_solvers measures more sharply."""
     solvers.check(part.make(), order=False)
+
+
+@of("measurement chooser")
+def test_measurement_choosers(part):
+    few = {"steps": 3, "learn": 12, "fix": 2, "fade": 3, "longest": 5} if part.name == "tadred" else {}
+    measurements.check(part.make(**few))
 
 
 @of("grid")

@@ -41,9 +41,7 @@ def seams(seed: int, sabotage: bool) -> Measured:
     """The broken variant does not roll."""
     still = float(jumps(made(CALLS, roll=False)).max() - 1)
     multi = float(jumps(made(CALLS, overlap=HALF, blend="mean", roll=False)).max() - 1)
-    rolled = [
-        float(jumps(made(CALLS, roll=not sabotage, seed=OFFSETS * seed + k)).max() - 1) for k in range(OFFSETS)
-    ]
+    rolled = [float(jumps(made(CALLS, roll=not sabotage, seed=OFFSETS * seed + k)).max() - 1) for k in range(OFFSETS)]
     return Measured(_ratio(rolled, still), {"MultiDiffusion, four times the calls": multi / still})
 
 

@@ -31,7 +31,9 @@ class Acquired:
     def __post_init__(self) -> None:
         for name, given, axes in (("values", self.values, 3), ("targets", self.targets, 2)):
             if given.ndim != axes or not given.numel():
-                raise InputError(f"{name} of examples have shape {tuple(given.shape)}; expected {axes} axes, none empty")
+                raise InputError(
+                    f"{name} of examples have shape {tuple(given.shape)}; expected {axes} axes, none empty"
+                )
             if not bool(given.isfinite().all()):
                 raise InputError(f"{name} of examples hold values that are not finite")
         if len(self.values) != len(self.targets) or len(self.values) < LEAST:

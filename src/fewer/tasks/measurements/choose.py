@@ -24,6 +24,7 @@ from fewer.tasks.measurements.acquired import Acquired
 from fewer.tasks.measurements.network import task_error
 
 CALLS = 20  # of a sample
+USUAL = "greedy-measurements"  # on the beds of its claims nearer to the best set than the others
 RANDOM = 3  # random choices that the chosen one is compared with
 Target = Callable[[Tensor], Tensor]
 
@@ -75,7 +76,7 @@ class Chosen:
 
 def choose_measurements(
     model: Model, operator: Any, keep: int, *, target: Target | None = None, noise: float | Tensor = 0.05,
-    method: str | MeasurementChooser = "tadred", n: int = 1024, data: Any = None, seed: int = 0,
+    method: str | MeasurementChooser = USUAL, n: int = 1024, data: Any = None, seed: int = 0,
 ) -> Chosen:  # fmt: skip
     """The `keep` channels of y = A(x) + noise e that tell most of the target, of those on the first axis of a measurement.
 
@@ -83,7 +84,8 @@ def choose_measurements(
     keep      how many channels
     target    a function of x (n, *shape) that gives what is to be told (n, ..); by default x itself
     noise     standard deviation of e's part, at least 0: a number, or a map that broadcasts to a measurement
-    method    a part of the role `measurement chooser`, or an object of it with settings of one's own
+    method    a part of the role `measurement chooser` (greedy-measurements, lasso-measurements, tadred), or an object of it with
+              settings of one's own
     n         examples to choose by, at least 16; half as many more are drawn to judge the choice by
     data      true samples (N, *shape), a folder or .npz of images, to take examples from; by default the model's own, in 20 calls
     seed      of the examples' draws and the networks' weights
@@ -115,7 +117,9 @@ def choose_measurements(
 def _chooser(method: Any) -> MeasurementChooser:
     names = [each.name for each in parts("tasks") if each.role == "measurement chooser"]
     if isinstance(method, str) and method not in names:
-        raise InputError(f"method is {method!r:.80}{did_you_mean(method, names)} measurements are chosen by {', '.join(names)}")
+        raise InputError(
+            f"method is {method!r:.80}{did_you_mean(method, names)} measurements are chosen by {', '.join(names)}"
+        )
     found = resolve("tasks", method)
     if ROLES["measurement chooser"].missing(found):
         raise InputError(f"method {name_of('tasks', found)!r} chooses no measurements; these do: {', '.join(names)}")
@@ -133,7 +137,9 @@ def _samples(model: Model, n: int, data: Any, seed: int) -> Tensor:
     given = as_data(data, model)
     if given is not None:
         if len(given) < n:
-            raise InputError(f"data holds {len(given)} samples; {n} are needed: n to choose by, and half as many to judge by")
+            raise InputError(
+                f"data holds {len(given)} samples; {n} are needed: n to choose by, and half as many to judge by"
+            )
         return given[torch.randperm(len(given), generator=torch.Generator().manual_seed(seed))[:n]].float().cpu()
     if model.exact is not None and model.classes is None:
         return model.exact.sample(n, seed)[0].float().cpu()
@@ -164,5 +170,7 @@ def _targets(target: Target | None, x: Tensor) -> Tensor:
     with foreign("the target"), torch.no_grad():
         found = target(x)
     if not isinstance(found, Tensor) or not found.ndim or len(found) != len(x):
-        raise InputError(f"the target gave {type(found).__name__} for {len(x)} samples; expected a tensor ({len(x)}, ..)")
+        raise InputError(
+            f"the target gave {type(found).__name__} for {len(x)} samples; expected a tensor ({len(x)}, ..)"
+        )
     return found.double().reshape(len(x), -1)

@@ -50,7 +50,8 @@ class Greedy:
 @part(
     "lasso-measurements",
     title="Measurements that a group LASSO of the targets keeps first",
-    source="Yuan & Lin 2006, Model selection and estimation in regression with grouped variables, doi:10.1111/j.1467-9868.2005.00532.x",
+    source="Yuan & Lin 2006, Model selection and estimation in regression with grouped variables, "
+    "doi:10.1111/j.1467-9868.2005.00532.x",
     role="measurement chooser",
 )
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Lasso:
     def choose(self, acquired: Acquired, keep: int, seed: int) -> tuple[int, ...]:
         """The channels of the largest weights at the first penalty with enough."""
         y, target = acquired.scaled
-        n, channels, size = y.shape
+        n, channels = y.shape[:2]
         within, across = y.flatten(1).T @ y.flatten(1) / n, y.flatten(1).T @ target / n
         weights = torch.zeros_like(across)
         rate = 1 / float(torch.linalg.eigvalsh(within)[-1].clamp_min(1e-12))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fewer.tasks.measurements.acquired import Acquired
 
 HIDDEN, BATCH, RATE = 64, 128, 2e-3
-PATIENCE, LONGEST = 12, 120  # epochs without a better held-out error, and in all
+PATIENCE, LONGEST = 12, 120  # epochs without a better held-out error, and in all at most
 
 
 def perceptron(inputs: int, outputs: int) -> nn.Sequential:
@@ -43,10 +43,12 @@ def epoch(
         optimiser.step()
 
 
-def until_no_better(module: nn.Module, one: Callable[[], None], held_out: Callable[[], float]) -> float:
+def until_no_better(
+    module: nn.Module, one: Callable[[], None], held_out: Callable[[], float], longest: int = LONGEST
+) -> float:
     """Epochs `one` until the held-out error is no better for some; the best one's weights are put back, its error is given."""
     best, weights, since = math.inf, deepcopy(module.state_dict()), 0
-    for _ in range(LONGEST):
+    for _ in range(longest):
         one()
         with torch.no_grad():
             error = held_out()

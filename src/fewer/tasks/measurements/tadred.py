@@ -35,6 +35,7 @@ class Tadred:
 
     steps   sizes of the set, from all channels to those kept, in equal ratios
     learn, fix, fade   epochs of the three phases
+    longest            epochs of a step after these at most
     """
 
     informed: ClassVar[bool] = True
@@ -42,10 +43,11 @@ class Tadred:
     learn: int = 25
     fix: int = 10
     fade: int = 10
+    longest: int = 120
 
     def __post_init__(self) -> None:
         whole("steps", self.steps, 2)
-        for name in ("learn", "fix", "fade"):
+        for name in ("learn", "fix", "fade", "longest"):
             whole(name, getattr(self, name))
 
     def choose(self, acquired: Acquired, keep: int, seed: int) -> tuple[int, ...]:
@@ -71,7 +73,7 @@ class Tadred:
                 for mask in torch.linspace(1, 0, self.fade + 1)[1:].tolist() if len(going) else ():
                     scored.mask[going] = mask
                     one()
-                until_no_better(scored, one, lambda: float(scored.loss(stop)))
+                until_no_better(scored, one, lambda: float(scored.loss(stop)), self.longest)
             return tuple(scored.mask.nonzero()[:, 0].tolist())
 
 
