@@ -39,6 +39,7 @@ WRITTEN = (
     "faq",
     "inverse",
     "forecasts",
+    "large",
 )
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -85,8 +85,9 @@ def tent(seed: int, sabotage: bool) -> Measured:
 
 @claim(
     "rolled/cifar16-unet",
-    statement=f"On a trained network of 16x16 images rolling leaves less than half of the widest seam in samples of 32x32: its mean "
-    f"squared difference of neighbours less that of others, {IMAGES} samples, {MANY} rows, 8 times 6 of them with offsets of their own.",
+    statement=f"On a trained network of 16x16 images rolling leaves less than half of the widest seam in samples of 32x32: its "
+    f"mean squared difference of neighbours less that of others, {IMAGES} samples, {MANY} rows, 8 times 6 of them with offsets of "
+    f"their own.",
     baseline="windows that meet edge to edge and stay, the same noise",
     below=0.5,
     tier="full",
