@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_pipelines as tiny
 import torch
+from cut_calls import call_of
 from small_networks import small_dit, small_unet
 from torch import Tensor
 
@@ -167,6 +169,23 @@ def test_latents_are_decoded_by_windows(tileable: bool) -> None:
     assert broken.decode is not None
     with pytest.raises(InputError, match="whole number of pixels"):
         broken.decode(latents)
+
+
+def test_a_pipelines_loop_is_a_network_too() -> None:
+    """Where one window alone shows a place, the output is the loop's own of that window."""
+    case = tiny.stable_diffusion()
+    model = Model.from_pipeline(case.pipe, call_of(case))
+    larger = fewer.large(model, (12, 8), roll=False)
+    x = unit_noise(0, range(1), (4, 12, 8))
+    told = larger.network(x, torch.tensor([500.0]), None if larger.classes is None else torch.tensor([0]))
+    top = model(x[:, :, :8], torch.tensor(500.0), None if model.classes is None else torch.tensor([0]))
+    torch.testing.assert_close(told[:, :, 2:6], top[:, :, 2:6], atol=1e-4, rtol=1e-4)
+
+
+def test_loops_over_tokens_are_refused() -> None:
+    case = tiny.flux()
+    with pytest.raises(InputError, match="tokens"):
+        fewer.large(Model.from_pipeline(case.pipe, call_of(case)), (64,))
 
 
 def test_posteriors_of_larger_samples() -> None:

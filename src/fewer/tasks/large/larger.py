@@ -11,10 +11,12 @@ from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
 from fewer.models.denoiser import LONGEST_NAME
 from fewer.models.model import Model
+from fewer.models.pipelines.cut.network import PipelineNetwork
 from fewer.registry import part
 from fewer.tasks.large.rolled import LargeNetwork, Layout
 
 LARGEST_SEED = 2**63 - 1
+PACKS = "_pack_latents"  # a method of diffusers' pipelines whose loops have tokens (Flux, LTX and others)
 BLENDS = ("tent", "mean")
 
 
@@ -76,6 +78,10 @@ def large(
 
 def _sizes(model: Model, size: Sequence[int]) -> tuple[int, ...]:
     own = "x".join(map(str, model.shape[1:]))
+    if isinstance(model.network, PipelineNetwork) and hasattr(model.network.cut.pipe, PACKS):
+        raise InputError(
+            f"{model.name} is a loop whose states are tokens, and not places of an image: its windows are not known"
+        )
     if len(model.shape) < 2:
         raise InputError(f"{model.name} makes samples of shape {model.shape}; larger ones need axes after the channels")
     if isinstance(size, str) or not isinstance(size, Sequence) or len(size) != len(model.shape) - 1:

@@ -40,7 +40,7 @@ class Layout:
     def at(self, t: float) -> Windows:
         """The windows at a network time: offsets are uniform on the axis, and all passes and samples at a time have the same."""
         along = enumerate(zip(self.size, self.tile, self.wraps, strict=True))
-        offsets = [self._offset(t, k, size) if self.rolled else None for k, size in enumerate(self.size)]
+        offsets = [self._offset(t, k) if self.rolled else None for k in range(len(self.size))]
         tent = self.blend == "tent"
         return Windows(
             tuple(
@@ -68,9 +68,10 @@ class Layout:
             most *= max(len(axis(size, tile, self.overlap, wraps=wraps, offset=o).starts) for o in offsets)
         return most
 
-    def _offset(self, t: float, k: int, size: int) -> int:
-        digest = hashlib.sha256(struct.pack("<qdq", self.seed, t, k)).digest()
-        return int.from_bytes(digest[:8], "little") % size
+    def _offset(self, t: float, k: int) -> int:
+        """Along axis k, of any size; of the time as float32 has it, in which networks are told it."""
+        digest = hashlib.sha256(struct.pack("<qfq", self.seed, t, k)).digest()
+        return int.from_bytes(digest[:8], "little")
 
 
 class LargeNetwork:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fewer.arguments import as_count, as_data, as_model
-from fewer.engine import sample
+from fewer.engine import MICRO_BATCH, sample
 from fewer.errors import InputError, did_you_mean, foreign
 from fewer.models.model import Model
 from fewer.noise import Draw, Stream, unit_noise
@@ -158,7 +158,7 @@ def _measured(operator: Operator, x: Tensor, noise: Any, seed: int) -> Tensor:
     if not bool((deviation >= 0).all()) or not bool(deviation.isfinite().all()):
         raise InputError("noise must be finite and at least 0: a standard deviation in the measurement's unit")
     with torch.no_grad():
-        y = operator(x).double().cpu()
+        y = torch.cat([operator(some).double().cpu() for some in x.split(MICRO_BATCH)])
     e = unit_noise(seed, Stream.CALIBRATION.numbers(len(x)), operator.measured, Draw.PROBE()).double()
     return (y + deviation * e).reshape(len(x), operator.measured[0], math.prod(operator.measured[1:]))
 
