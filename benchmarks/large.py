@@ -117,15 +117,15 @@ opposite edges fit, so that it can be laid side by side. `fewer.large` makes a m
 import fewer
 
 model = fewer.load("cifar16-unet")  # images (3, 16, 16)
-larger = fewer.large(model, (32, 48))  # tileable; overlap=8 for more calls, tileable=(False, True) for a panorama
+larger = fewer.large(model, (24, 32))  # tileable; overlap=8 for more calls, tileable=(False, True) for a panorama
 plan = fewer.standard("dpmpp-2m", larger, nfe=4, steps="logsnr")
-x = fewer.sample(larger, plan, 2)  # (2, 3, 32, 48)
-larger.network.windows  # 6: calls of the small network that one of the larger takes
+x = fewer.sample(larger, plan, 1)  # (1, 3, 24, 32)
+larger.network.windows  # 4: calls of the small network that one of the larger takes
 ```
 
 ```bash
-fewer sample cifar16-unet --size 32x48 --nfe 4 -n 2 --out large
-fewer sample cifar16-unet --size 32x48 --overlap 8 --not-tileable --nfe 4 -n 2 --out large-open
+fewer sample cifar16-unet --size 24x32 --nfe 4 -n 1 --out large
+fewer sample cifar16-unet --size 24x32 --overlap 4 --not-tileable --nfe 4 -n 1 --out large-open
 ```
 
 A call of the larger network is one of the small network on each of its windows, put together. In every row the windows lie at

@@ -24,7 +24,7 @@ EXAMPLES = opt.examples(
     "fewer sample digits --plan fewer-digits-super-resolution/plan.json --measurement small.png",
     "fewer sample digits --task inpaint,mask=known.png --measurement photo.png --noise 0.1 --nfe 50",
     "fewer sample digits --gate fewer-gate -n 1000",
-    "fewer sample cifar16-unet --size 48x64 --nfe 10 -n 4",
+    "fewer sample cifar16-unet --size 24x32 --nfe 4 -n 1",
 )
 
 

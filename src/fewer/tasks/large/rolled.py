@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,34 +41,28 @@ class Layout:
 
     def at(self, t: float) -> Windows:
         """The windows at a network time: offsets are uniform on the axis, and all passes and samples at a time have the same."""
-        along = enumerate(zip(self.size, self.tile, self.wraps, strict=True))
         offsets = [self._offset(t, k) if self.rolled else None for k in range(len(self.size))]
-        tent = self.blend == "tent"
-        return Windows(
-            tuple(
-                axis(size, tile, self.overlap, wraps=wraps, offset=offsets[k], tent=tent)
-                for k, (size, tile, wraps) in along
-            )
-        )
+        return self._windows(self.overlap, offsets, tent=self.blend == "tent")
 
     @cached_property
     def still(self) -> Windows:
         """Windows that are not moved, half a window apart, which count less towards their ends: those that are decoded."""
-        return Windows(
-            tuple(
-                axis(size, tile, tile // 2, wraps=wraps, tent=True)
-                for size, tile, wraps in zip(self.size, self.tile, self.wraps, strict=True)
-            )
-        )
+        return self._windows(min(self.tile) // 2, [None] * len(self.size), tent=True)
 
     @cached_property
     def most(self) -> int:
         """Number of windows at any time, at most: of axes that are not closed, the offset decides whether there is one more."""
-        most = 1
-        for size, tile, wraps in zip(self.size, self.tile, self.wraps, strict=True):
-            offsets = range(tile - self.overlap) if self.rolled else [None]
-            most *= max(len(axis(size, tile, self.overlap, wraps=wraps, offset=o).starts) for o in offsets)
-        return most
+        offsets = range(max(self.tile)) if self.rolled else [None]
+        each = [self._windows(self.overlap, [offset] * len(self.size), tent=False) for offset in offsets]
+        return math.prod(max(len(w.axes[k].starts) for w in each) for k in range(len(self.size)))
+
+    def _windows(self, overlap: int, offsets: Sequence[int | None], *, tent: bool) -> Windows:
+        along = zip(self.size, self.tile, self.wraps, offsets, strict=True)
+        return Windows(
+            tuple(
+                axis(size, tile, overlap, wraps=wraps, offset=offset, tent=tent) for size, tile, wraps, offset in along
+            )
+        )
 
     def _offset(self, t: float, k: int) -> int:
         """Along axis k, of any size; of the time as float32 has it, in which networks are told it."""
