@@ -31,6 +31,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "rolled, overlap, tent": {"overlap": HALF},
 }
 SHOWN, ROWS = ("edge to edge", "MultiDiffusion", "rolled"), 20
+TICKS, LEVELS = (20, 40, 80, 160, 320), (0.005, 0.01, 0.02, 0.04, 0.08)
+SMOOTH = (3.0, 2.0)  # length and power of the picture's field
 COLOURS = ("#808080", "#0072b2", "#56b4e9", "#d55e00", "#e69f00")
 
 
@@ -97,14 +99,17 @@ def draw_picture(found: dict[str, Any], svg: Path) -> None:
         last.set(
             xscale="log", yscale="log", xlabel="calls of the network a sample", ylabel="distance to the field's law"
         )
+        last.set_xticks(TICKS, map(str, TICKS))
+        last.set_yticks(LEVELS, map(str, LEVELS))
+        last.minorticks_off()
         last.legend(frameon=False, fontsize=6)
         figure.savefig(svg, metadata={"Date": None, "Creator": None}, transparent=True)
         plt.close(figure)
 
 
 def _sample(layout: dict[str, Any]) -> torch.Tensor:
-    """(3 TILE, 3 TILE), from the same noise by every layout."""
-    model = large(windows_model(), (3 * TILE, 3 * TILE), **layout)
+    """(3 TILE, 3 TILE) of a field in which seams can be seen, from the same noise by every layout."""
+    model = large(windows_model(*SMOOTH), (3 * TILE, 3 * TILE), **layout)
     return sample(model, standard("dpmpp-2m", model, ROWS, "logsnr"), 1, seed=1)[0, 0]
 
 
@@ -149,14 +154,21 @@ seeds of offsets.
 
 ![Samples laid out twice by twice, and distance by calls](large.svg)
 
+(The picture's field is a smoother one, of 24x24, from equal noise at 20 rows; each sample is laid out twice by twice.)
+
 | windows | rows | calls | distance to the field's law | widest seam |
 |---|---:|---:|---:|---:|
 {table}
 
 **How to read it.** Edge to edge, windows that stay know nothing of each other. MultiDiffusion takes the mean of windows half a
-window apart, at four times the calls. Rolled windows, at no further call, are nearer to the law than it at equal rows, and
-their edges fit. Where calls are to spare, let windows overlap: weighted towards their middle (`blend="tent"`, the default),
-where a network knows its surroundings, they are nearer by far than by their plain mean.
+window apart, at four times the calls in every row.
+
+- Rolled windows make no further call, and opposite edges fit. At 20 rows they are nearer to the law than MultiDiffusion, at 10
+  about as near, at 5 farther: seams have to be moved about for some rows. At equal calls they are nearer.
+- Windows that overlap and count less towards their ends, where a network knows less of what is around (`blend="tent"`, the
+  default), are nearer by far than by their plain mean.
+- So with a plan of few rows let windows overlap by half (`overlap=`): 5 rows are then as near as 20 that meet edge to
+  edge, at the same calls, and leave no seam. With many rows, rolling alone does most of it.
 
 ## Which measurements to take
 

@@ -1,8 +1,8 @@
 """Stationary Gaussian fields: windows have exact denoisers, and the law of what any plan makes of them is known exactly.
 
-The field has covariance exp(-(|dy| + |dx|) / LENGTH), on the plane or, with distances the short way round, on a torus. A plan
-without noise is linear in its starting noise here, x = M z, and so its samples are N(0, M M'): M is what it makes of every
-unit vector.
+The field has covariance exp(-(|dy| + |dx|) / LENGTH), or a smoother one, on the plane or, with distances the short way round, on
+a torus. A plan without noise is linear in its starting noise here, x = M z, and so its samples are N(0, M M'): M is what it
+makes of every unit vector.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ from fewer.models.schedules import betas, discrete
 LENGTH, TILE, SIDE = 2.0, 8, 16
 
 
-def covariance(side: int, *, torus: bool = False) -> Tensor:
-    """Of the field's values on a square (side^2, side^2), float64."""
+def covariance(side: int, *, torus: bool = False, length: float = LENGTH, power: float = 1.0) -> Tensor:
+    """Of the field's values on a square (side^2, side^2), float64: exp(-(d / length)^power) along each axis."""
     place = torch.arange(side, dtype=torch.float64)
     apart = (place[:, None] - place).abs()
     if torus:
         apart = torch.minimum(apart, side - apart)
-    along = torch.exp(-apart / LENGTH)
+    along = torch.exp(-((apart / length) ** power))
     return torch.kron(along, along)
 
 
 @cache
-def windows_model() -> Model:
+def windows_model(length: float = LENGTH, power: float = 1.0) -> Model:
     """The exact denoiser of a window (1, TILE, TILE) of the field, in float64."""
-    values, basis = torch.linalg.eigh(covariance(TILE))
+    values, basis = torch.linalg.eigh(covariance(TILE, length=length, power=power))
     one, d = torch.ones(1, dtype=torch.float64), TILE**2
-    law = GaussianMixture(one, torch.zeros(1, d).double(), basis[None], values[None], 0 * one, (1, TILE, TILE))
+    law = GaussianMixture(
+        one, torch.zeros(1, d).double(), basis[None], values.clamp_min(1e-9)[None], 0 * one, (1, TILE, TILE)
+    )
     return Model.from_mixture(law, discrete(betas("linear")), name="field", dtype=torch.float64)
 
 
