@@ -30,6 +30,7 @@ def against_multidiffusion(seed: int, sabotage: bool) -> Measured:
     statement=f"The same at {FEW} rows: ratio of squared Wasserstein-2 distances, exact, over {OFFSETS} seeds of offsets.",
     baseline="MultiDiffusion: the mean of windows half a window apart, which stay; same rows and network, four times the calls",
     below=1.0,
+    tier="full",
 )
 def at_few_rows(seed: int, sabotage: bool) -> Measured:
     """The broken variant does not roll."""
@@ -42,6 +43,7 @@ def at_few_rows(seed: int, sabotage: bool) -> Measured:
     f"than {FEW} rows of MultiDiffusion: ratio of squared Wasserstein-2 distances, exact, over {OFFSETS} seeds of offsets.",
     baseline="MultiDiffusion in a quarter of the rows",
     below=1.0,
+    tier="full",
 )
 def at_equal_calls(seed: int, sabotage: bool) -> Measured:
     """The broken variant does not roll."""
@@ -70,6 +72,7 @@ def seams(seed: int, sabotage: bool) -> Measured:
     f"differ more than others, squared, less than half is left at {CALLS} rows; exact, over {OFFSETS} seeds of offsets.",
     baseline="the model's own samples, whose edges know nothing of each other",
     below=0.5,
+    tier="full",
 )
 def tileable(seed: int, sabotage: bool) -> Measured:
     """The broken variant's window lies across no edge."""
