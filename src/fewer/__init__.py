@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fewer.search import tune
     from fewer.sigmas import from_sigmas
     from fewer.solvers.noise_share import with_noise
+    from fewer.tasks.editing.edit import edit
     from fewer.tasks.inverse.solve import solve
     from fewer.tasks.inversion import invert
     from fewer.tasks.large.larger import large
@@ -55,6 +56,7 @@ _HOMES = {
     "choose_measurements": "fewer.tasks.measurements.choose",
     "compare": "fewer.evaluate.leaderboard",
     "compress": "fewer.compression.compress",
+    "edit": "fewer.tasks.editing.edit",
     "forecast": "fewer.tasks.series.forecast",
     "from_diffusers": "fewer.integrations.probe",
     "from_sigmas": "fewer.sigmas",
@@ -93,6 +95,7 @@ __all__ = [
     "choose_measurements",
     "compare",
     "compress",
+    "edit",
     "forecast",
     "from_diffusers",
     "from_sigmas",

@@ -102,6 +102,7 @@ ROLES = {
         Role("shares", "evaluate", "fewer.evaluate.distances:Shares"),
         Role("posterior sampler", "tasks", "fewer.tasks.inverse:PosteriorSampler"),
         Role("measurement chooser", "tasks", "fewer.tasks.measurements:MeasurementChooser"),
+        Role("editor", "tasks", "fewer.tasks.editing:Editor"),
         Role("score", "compress", "fewer.compression:Score"),
         Role("allocator", "compress", "fewer.compression:Allocator"),
         Role("recovery", "compress", "fewer.compression:Recovery"),

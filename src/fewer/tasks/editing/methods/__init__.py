@@ -1,0 +1,1 @@
+"""Methods of editing, one a file."""
