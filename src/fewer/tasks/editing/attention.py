@@ -17,7 +17,9 @@ from fewer.errors import InputError
 
 def self_attentions(network: nn.Module) -> list[nn.Module]:
     """The layers of a diffusers network in which the image's places attend to each other, in the order of its modules."""
-    modules = [module for module in network.modules() if all(hasattr(module, name) for name in ("to_q", "to_k", "to_out"))]
+    modules = [
+        module for module in network.modules() if all(hasattr(module, name) for name in ("to_q", "to_k", "to_out"))
+    ]
     return [module for module in modules if not getattr(module, "is_cross_attention", False) and not _joint(module)]
 
 

@@ -122,7 +122,9 @@ def distil(
             with torch.no_grad():
                 for leaf, own in zip(leaves, before, strict=True):
                     leaf.copy_(own)
-            raise NotFinite(f"parameters are not finite after step {k + 1}; they are what they were: take a smaller rate")
+            raise NotFinite(
+                f"parameters are not finite after step {k + 1}; they are what they were: take a smaller rate"
+            )
         if progress is not None:
             progress(k + 1, steps)
     optimiser.zero_grad()

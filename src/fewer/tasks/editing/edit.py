@@ -136,7 +136,9 @@ def editor_of(given: Any) -> Editor:
         )
     editor = resolve("tasks", given)
     if ROLES[ROLE].missing(editor):
-        raise InputError(f"method {name_of('tasks', given)!r} is no method of editing; these are {', '.join(editors())}")
+        raise InputError(
+            f"method {name_of('tasks', given)!r} is no method of editing; these are {', '.join(editors())}"
+        )
     return editor  # type: ignore[no-any-return]
 
 
@@ -169,7 +171,12 @@ def _plan(model: Model, plan: Any, strength: Any) -> Plan:
     table = as_plan(plan) if own else standard("ddim", model, as_count(plan, "plan"), "uniform")
     check_plan(table, tuple(model.shape))
     start = table.start
-    if isinstance(start.noise, Tensor) or start.noise != 0 or start.directions is not None or isinstance(start.offset, Tensor):
+    if (
+        isinstance(start.noise, Tensor)
+        or start.noise != 0
+        or start.directions is not None
+        or isinstance(start.offset, Tensor)
+    ):
         raise InputError(f"plan {table.name!r} begins with noise of its own law; edits begin with noised images")
     return table.from_level(strength)
 
@@ -196,8 +203,12 @@ def _mask(model: Model, n: int, mask: Any) -> Tensor:
     places = shape[1:] or shape
     size = tuple(given.shape)
     if size not in (places, (n, *places), (n, 1, *places), (n, *shape)):
-        raise InputError(f"mask has shape {size}; {n} images of {model.name} need {places}, {(n, *places)} or {(n, *shape)}")
+        raise InputError(
+            f"mask has shape {size}; {n} images of {model.name} need {places}, {(n, *places)} or {(n, *shape)}"
+        )
     if not bool(((given >= 0) & (given <= 1)).all()):
-        raise InputError("mask has nan or values outside of [0, 1]; expected 1 where an image may change, 0 where it is kept")
+        raise InputError(
+            "mask has nan or values outside of [0, 1]; expected 1 where an image may change, 0 where it is kept"
+        )
     of_each = given.expand(n, *places) if size == places else given
     return of_each.unsqueeze(1) if len(shape) > 1 and of_each.ndim == len(shape) else of_each

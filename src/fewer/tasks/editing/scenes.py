@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from fewer.arguments import as_count, as_model, as_number, as_tensor
-from fewer.engine import Draws, bind, play
+from fewer.engine import Draws, Step, bind, output, play
 from fewer.errors import InputError
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.noise import Draw, unit_noise
 from fewer.plan import Plan
-from fewer.samplers import standard
 from fewer.registry import part
-from fewer.tasks.editing.task import check_plan, rising
+from fewer.samplers import standard
+from fewer.tasks.editing.task import check_plan, falling
 
 Offset = tuple[int, int]
 
@@ -40,10 +40,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Placed:
-    """A layer in a layout: its number, moved by (down, right) pixels, `scale` times as large about the centre of its mask.
-
-    label  in the place of the layer's, which restyles it where a plan is left to be played
-    """
+    """A layer in a layout: its number, moved by (down, right) pixels, `scale` times as large about the centre of its mask."""
 
     layer: int
     offset: Offset = (0, 0)
@@ -142,6 +139,8 @@ def scene(
     given = None if image is None else _image(model, image)
     table = plan if isinstance(plan, Plan) else standard("ddim", model, as_count(plan, "plan"), "uniform")
     check_plan(table, tuple(model.shape))
+    if any(row.guidance is not None and row.guidance.draws for row in table.rows):
+        raise InputError(f"plan {table.name!r} has guidance that draws noise, which scenes are not denoised with")
     if not 0 < (level := as_number(below, "below")) < 1 or not weight >= 0:
         raise InputError(f"below is {below} and anchor {anchor}; expected below in (0, 1) and anchor at least 0")
     rest = table.from_level(level)
@@ -151,23 +150,27 @@ def scene(
     features = unit_noise(seed, range(n), shape, Draw.START(), device)
     unmoved = [Placed(k) for k in range(len(known))]
     noise = composed(features, known, unmoved)[0]
-    steps = [step for step in rising(table)[::-1] if step[1] >= float(rest.rows[0].tau)]
+    ways = [way for way in falling(table) if way[2] >= float(rest.rows[0].tau)]
+    steps = bind(model, table)
     features = features * float(table.rows[0].tau)
     draw = torch.Generator().manual_seed(seed)
-    for _, there, here in steps:
+    for row, here, there in ways:
         drawn = [_drawn(known, draw) for _ in range(layouts)]
         sums, seen = torch.zeros_like(features), torch.zeros(len(known), *model.shape[1:], device=device)
         for layout in drawn:
             view, alphas = composed(features, known, layout)
             with torch.inference_mode():
-                u = _blended(model, view, here, own, alphas)
+                u = _blended(steps[row], view, own, alphas)
             _gather(sums, seen, view + (there - here) * u, alphas, layout, 1.0)
         if given is not None:
             view = (1 - there) * given + there * noise
             _gather(sums, seen, view.expand(n, *model.shape), composed(features, known, unmoved)[1], unmoved, weight)
         mean = sums / seen.clamp_min(1e-30)[:, None]
-        features = torch.where(seen[:, None] > 0, mean, features * (there / here))  # what no view shows is noise about 0
-    calls = len(steps) * layouts * len({None if y is None else int(y[0]) for y in own})
+        features = torch.where(
+            seen[:, None] > 0, mean, features * (there / here)
+        )  # what no view shows is noise about 0
+    kinds = len({None if y is None else int(y[0]) for y in own})
+    calls = sum(table.rows[row].passes for row, _, _ in ways) * layouts * kinds
     return Scene(model, known, features, rest, calls, seed)
 
 
@@ -211,15 +214,16 @@ def _gather(sums: Tensor, seen: Tensor, view: Tensor, alphas: Tensor, layout: Se
         seen[each.layer] += shown
 
 
-def _blended(model: Model, view: Tensor, tau: float, labels: Sequence[Tensor | None], alphas: Tensor) -> Tensor:
-    """u (n, *shape) of a view, at each pixel under the label of the layer that is seen there; a call a label."""
-    kinds: dict[int | None, Tensor] = {}
+def _blended(step: Step, view: Tensor, labels: Sequence[Tensor | None], alphas: Tensor) -> Tensor:
+    """u (n, *shape) of a view, at each pixel under the label of the layer that is seen there; the row's passes for each label."""
+    kinds: dict[int | None, tuple[Tensor | None, Tensor]] = {}
     for own, alpha in zip(labels, alphas, strict=True):
         key = None if own is None else int(own[0])
-        kinds[key] = kinds.get(key, 0) + alpha
+        before = kinds.get(key)
+        kinds[key] = (own, alpha if before is None else before[1] + alpha)
     u = torch.zeros_like(view)
-    for key, where in kinds.items():
-        u = u + where * model.velocity(view, tau, model.labels(len(view), key))
+    for own, where in kinds.values():
+        u = u + where * output(step, view, own)
     return u
 
 
@@ -243,9 +247,12 @@ def _checked(model: Model, layers: Sequence[Layer]) -> tuple[Layer, ...]:
         for name in ("down", "right"):
             ends = getattr(layer, name)
             if len(ends) != 2 or not all(isinstance(end, int) for end in ends) or ends[0] > ends[1]:
-                raise InputError(f"{name} of layer {k} is {ends!r:.60}; expected the least and the largest move in pixels")
+                raise InputError(
+                    f"{name} of layer {k} is {ends!r:.60}; expected the least and the largest move in pixels"
+                )
         found.append(Layer(mask, layer.label, layer.down, layer.right))
-    if not found or not bool(torch.stack([layer.mask for layer in found if layer.down == layer.right == (0, 0)] or [torch.zeros(size)]).amax(0).all()):
+    still = [layer.mask for layer in found if layer.down == layer.right == (0, 0)]
+    if not still or not bool(torch.stack(still).amax(0).all()):
         raise InputError("layers leave pixels empty: the last is a background, of mask 1 everywhere, that stays")
     return tuple(found)
 
@@ -253,7 +260,9 @@ def _checked(model: Model, layers: Sequence[Layer]) -> tuple[Layer, ...]:
 def _image(model: Model, image: Any) -> Tensor:
     given = as_tensor(image, "image").to(model.device, torch.float32)
     if tuple(given.shape) != tuple(model.shape) or not bool(given.isfinite().all()):
-        raise InputError(f"image has shape {tuple(given.shape)}, or is not finite; {model.name} needs {tuple(model.shape)}")
+        raise InputError(
+            f"image has shape {tuple(given.shape)}, or is not finite; {model.name} needs {tuple(model.shape)}"
+        )
     return given
 
 

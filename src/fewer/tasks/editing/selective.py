@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ class Residual(nn.Module):
     def __init__(self, channels: int, width: int = 32) -> None:
         super().__init__()
         sizes = [channels, width, width, channels]
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 5, padding=2) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 5, padding=2) for a, b in pairwise(sizes))
         for weights in self.layers[-1].parameters():
             nn.init.zeros_(weights)
 
@@ -121,7 +122,9 @@ def distil_editor(
     model, batch = as_model(model), as_count(batch, "batch")
     given = as_tensor(images, "images").to(model.device, torch.float32)
     if tuple(given.shape[1:]) != tuple(model.shape) or not len(given) or not bool(given.isfinite().all()):
-        raise InputError(f"images have shape {tuple(given.shape)} or are not finite; {model.name} needs (N, *{model.shape})")
+        raise InputError(
+            f"images have shape {tuple(given.shape)} or are not finite; {model.name} needs (N, *{model.shape})"
+        )
     share("chosen", chosen)
     if not as_number(keep, "keep") >= 0 or chosen == 0:
         raise InputError(f"keep is {keep} and chosen {chosen}; expected keep >= 0 and chosen > 0")

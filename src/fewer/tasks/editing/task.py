@@ -39,6 +39,13 @@ def rising(plan: Plan) -> list[tuple[int, float, float]]:
     return [(at[max(here, levels[0])], here, there) for here, there in pairwise([0.0, *levels])]
 
 
+def falling(plan: Plan) -> list[tuple[int, float, float]]:
+    """DDIM's steps between the plan's levels: (row that is called, level, next level), from the highest on."""
+    ways = rising(plan)
+    called = [n for n, _, _ in ways[1:]] + [0]
+    return [(n, there, here) for n, (_, here, there) in zip(called, ways, strict=True)][::-1]
+
+
 def check_plan(plan: Plan, shape: tuple[int, ...]) -> None:
     """InputError for plans that editing methods cannot play."""
     plan.check(shape)
@@ -49,7 +56,9 @@ def check_plan(plan: Plan, shape: tuple[int, ...]) -> None:
         if row.blocks or row.network:
             raise InputError(f"row {n} of plan {plan.name!r} leaves out blocks or calls another network; edits cannot")
         if isinstance(row.tau, Tensor) or not row.tau > 0:
-            raise InputError(f"row {n} of plan {plan.name!r} has a level that is a tensor or 0; edits need numbers above 0")
+            raise InputError(
+                f"row {n} of plan {plan.name!r} has a level that is a tensor or 0; edits need numbers above 0"
+            )
         if row.guidance is not None and row.guidance.remembers:
             raise InputError(f"{row.guidance.rule} remembers earlier rows, which edits are not made with")
 

@@ -21,8 +21,8 @@ from fewer.tasks.editing.task import Task, rising
 @part(
     "attentive-eraser",
     title="Attentive Eraser: an object under a mask is removed by guidance towards self-attention that does not see it",
-    source="Sun et al. 2025, Attentive Eraser: Unleashing Diffusion Model's Object Removal Potential via Self-Attention Redirection "
-    "Guidance, arXiv:2412.12974",
+    source="Sun et al. 2025, Attentive Eraser: Unleashing Diffusion Model's Object Removal Potential via Self-Attention "
+    "Redirection Guidance, arXiv:2412.12974",
     papers=(361,),
 )
 @dataclass(frozen=True)
@@ -84,10 +84,14 @@ class AttentiveEraser:
         """The self-attentions that are redirected."""
         found = self_attentions(network_of(model)) if is_module(model) else []
         if not found:
-            raise InputError(f"attentive-eraser needs a diffusers network with self-attention; {model.name} has none that is seen")
+            raise InputError(
+                f"attentive-eraser needs a diffusers network with self-attention; {model.name} has none that is seen"
+            )
         if self.first >= len(found):
             raise InputError(f"first is {self.first}; {model.name} has self-attentions 0 .. {len(found) - 1}")
         fused = [layer for layer in found if getattr(layer, "fused_projections", False)]
         if fused:
-            raise InputError("attentive-eraser scales queries, and this network's are fused with keys and values: unfuse them")
+            raise InputError(
+                "attentive-eraser scales queries, and this network's are fused with keys and values: unfuse them"
+            )
         return found[self.first :]

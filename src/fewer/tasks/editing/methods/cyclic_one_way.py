@@ -15,7 +15,7 @@ from fewer.noise import Draw
 from fewer.plan import Plan
 from fewer.registry import part
 from fewer.settings import share
-from fewer.tasks.editing.task import Task, rising
+from fewer.tasks.editing.task import Task, falling
 
 
 @part(
@@ -61,12 +61,12 @@ class CyclicOneWay:
 
     def cost(self, plan: Plan) -> int:
         """A call a level up, and the rows of the way down, those of the window once a cycle."""
-        rows = [row for row, _, _ in reversed(_falling(plan))]
-        return len(rising(plan)) + sum(plan.rows[rows[k]].passes for k in self.way(plan))
+        steps = falling(plan)
+        return len(steps) + sum(plan.rows[steps[k][0]].passes for k in self.way(plan))
 
     def way(self, plan: Plan) -> list[int]:
         """The levels in the order in which they are left, by number from the highest, 0."""
-        levels = [here for _, here, _ in reversed(_falling(plan))]
+        levels = [here for _, here, _ in falling(plan)]
         first, last = (min(range(len(levels)), key=lambda k: abs(levels[k] - tau)) for tau in (self.high, self.low))
         if self.cycles > 1 and first >= last:
             raise InputError(
@@ -77,7 +77,7 @@ class CyclicOneWay:
 
     def edit(self, task: Task) -> Tensor:
         """The seed, the cycles, and the way down."""
-        x, steps, way = task.up(), _falling(task.plan)[::-1], self.way(task.plan)
+        x, steps, way = task.up(), falling(task.plan), self.way(task.plan)
 
         def fresh(k: int) -> Tensor:
             return task.unit(Draw.MOVE(k), task.model.shape)
@@ -95,10 +95,3 @@ def disturbed(x: Tensor, tau: float, up: float, noise: Tensor) -> Tensor:
     """States (n, *shape) of the level tau, noised to the level `up` above it."""
     a = (1 - up) / (1 - tau)
     return a * x + math.sqrt(up**2 - (a * tau) ** 2) * noise
-
-
-def _falling(plan: Plan) -> list[tuple[int, float, float]]:
-    """(row that is called, level, next level) of DDIM's steps between the plan's levels, from the lowest on."""
-    ways = rising(plan)
-    above = [row for row, _, _ in ways[1:]] + [0]
-    return [(n, there, here) for n, (_, here, there) in zip(above, ways, strict=True)]

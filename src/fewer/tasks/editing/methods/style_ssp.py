@@ -24,7 +24,7 @@ from fewer.tasks.editing.task import Task, rising
 )
 @dataclass(frozen=True)
 class StyleSSP:
-    """Up with u = u(source) + negative (u(source) - u(avoid)), then of the state's frequencies f, in units of the largest,
+    """Up with u = guidance u(source) + (1 - guidance) u(avoid), then of the state's frequencies f, in units of the largest,
 
         x'(f) = (1 - (1 - low) exp(-f^2 / (2 cutoff^2))) x(f),
 
@@ -32,27 +32,29 @@ class StyleSSP:
     which shall not leak into the image. The paper does this before pipelines whose conditions (a style's image, edges) belong to
     the model here.
 
-    negative  at least 0; 0 leaves out the pass of `avoid`
+    guidance  1 leaves out the pass of `avoid`. Below 1 the way up goes as if the image were in part what it shall avoid, so that
+              the start has less of that: with an exact model nothing leaks then. Above 1, as with `avoid` for a negative prompt, it
+              is the other way round, and more leaks than without (see the claim `style-ssp/leakage`)
     low       share of the lowest frequencies that is left: 1 filters none
     cutoff    deviation of the Gaussian low-pass, above 0
 
     Raises InputError for numbers out of range, and for samples that are no pictures (.., H, W).
     """
 
-    negative: float = 0.5
-    low: float = 0.9
+    guidance: float = 0.75
+    low: float = 0.7
     cutoff: float = 0.3
     reach: ClassVar[float] = 1.0
     needs: ClassVar[tuple[str, ...]] = ("avoid",)
 
     def __post_init__(self) -> None:
-        finite("negative", self.negative, 0)
+        finite("guidance", self.guidance)
         share("low", self.low)
         positive("cutoff", self.cutoff)
 
     def cost(self, plan: Plan) -> int:
         """One or two calls a level up, and the plan."""
-        return plan.nfe + len(rising(plan)) * (2 if self.negative else 1)
+        return plan.nfe + len(rising(plan)) * (1 if self.guidance == 1 else 2)
 
     def edit(self, task: Task) -> Tensor:
         """Up, the filter, and down."""
@@ -60,10 +62,10 @@ class StyleSSP:
             raise InputError(f"style-ssp filters pictures; {task.model.name} makes samples of shape {task.model.shape}")
 
         def velocity(n: int, x: Tensor) -> Tensor:
-            if not self.negative or task.source is None or task.avoid is None:
+            if self.guidance == 1 or task.source is None or task.avoid is None:
                 return task.seen(n, x, task.source)
-            strong, weak = task.seen(n, torch.cat([x, x]), torch.cat([task.source, task.avoid])).chunk(2)
-            return strong + self.negative * (strong - weak)
+            own, other = task.seen(n, torch.cat([x, x]), torch.cat([task.source, task.avoid])).chunk(2)
+            return torch.lerp(other, own, self.guidance)
 
         return task.down(self.filtered(task.up(velocity)))
 
