@@ -25,6 +25,7 @@ from fewer.search.limit import Limit
 from fewer.testing import (
     blocks,
     compression,
+    editing,
     grids,
     guidance,
     measurements,
@@ -187,6 +188,11 @@ def test_correctors(part):
 @of("posterior sampler")
 def test_posterior_samplers(part):
     posteriors.check(part.make())
+
+
+@of("editor")
+def test_editors(part):
+    editing.check(part.make())
 
 
 @cache

@@ -32,7 +32,9 @@ def _fields() -> tuple[Tensor, Tensor]:
     """Styles (S, 64) and layouts (L, 64)."""
     generator = torch.Generator().manual_seed(0)
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, SIDE, dtype=torch.float64)] * 2, indexing="ij")
-    styles = torch.stack([0.5 * torch.sin(a * x + b * y + c) for a, b, c in ((1, 0, 1), (0, 1, -1), (1, 1, 2), (-1, 1, 0))])
+    styles = torch.stack(
+        [0.5 * torch.sin(a * x + b * y + c) for a, b, c in ((1, 0, 1), (0, 1, -1), (1, 1, 2), (-1, 1, 0))]
+    )
     blocks = torch.randint(0, 2, (LAYOUTS, 1, SIDE // 2, SIDE // 2), generator=generator).double() - 0.5
     layouts = torch.nn.functional.interpolate(blocks, scale_factor=2)[:, 0]
     layouts = layouts - layouts.mean((1, 2), keepdim=True)
@@ -82,7 +84,14 @@ def model() -> Model:
         return out
 
     return Model.from_denoiser(
-        network, schedule, (1, SIDE, SIDE), "data", EMPTY, empty_label=EMPTY, name="styles and layouts", hash="two factors"
+        network,
+        schedule,
+        (1, SIDE, SIDE),
+        "data",
+        EMPTY,
+        empty_label=EMPTY,
+        name="styles and layouts",
+        hash="two factors",
     )
 
 
@@ -112,7 +121,7 @@ def other_styles(style: Tensor) -> Tensor:
 
 
 OBJECT, KINDS, SHADES = 3, 4, 3  # side of an object, kinds of it, shades of the ground
-GROUNDS = (-0.8, -0.2)
+GROUNDS, SCENE_VARIANCE = (-0.8, -0.2), 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +161,7 @@ def scenes() -> Model:
     weights = torch.where(labels == 0, 1 / len(objects), 1 / SHADES).double()
     mixture = GaussianMixture(
         weights, means, torch.zeros(k, SIDE**2, 0, dtype=torch.float64), torch.zeros(k, 0, dtype=torch.float64),
-        torch.full((k,), 0.02, dtype=torch.float64), (1, SIDE, SIDE), labels,
+        torch.full((k,), SCENE_VARIANCE, dtype=torch.float64), (1, SIDE, SIDE), labels,
     )  # fmt: skip
     return Model.from_mixture(mixture, Flow(), conditional=True, name="objects on a ground")
 
@@ -164,3 +173,15 @@ def shown(images: Tensor) -> Seen:
     places = SIDE - OBJECT + 1
     column, rest = nearest % places, nearest // places
     return Seen(rest // places // SHADES, rest // places % SHADES, rest % places, column)
+
+
+def means_of(pictures: Pictures) -> Tensor:
+    """What pictures show without their noise, (n, 1, H, W)."""
+    styles, layouts = _fields()
+    return (styles[pictures.style] + layouts[pictures.layout]).float().view_as(pictures.images)
+
+
+def placed(kind: Tensor, shade: Tensor, row: int, column: int, generator: torch.Generator) -> Tensor:
+    """Scenes (n, 1, H, W) with an object at a place."""
+    means = _scene_means()[kind, shade, row, column]
+    return (means + SCENE_VARIANCE**0.5 * torch.randn(means.shape, generator=generator)).float()[:, None]

@@ -1,0 +1,97 @@
+"""Objects that are moved, and objects that are removed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import fewer
+from fewer.claims.bundled import model_of
+from fewer.claims.claim import Beside, Measured, claim
+from fewer.claims.editing.beds import KINDS, OBJECT, SHADES, SIDE, placed, scenes, shown
+from fewer.claims.repeated import mean
+from fewer.models.bundled import cifar_classifier
+from fewer.tasks.editing.methods.attentive_eraser import AttentiveEraser
+from fewer.tasks.editing.scenes import Layer, Placed, scene
+
+MOVED, LEVELS, LAYOUTS, BELOW, AT, MOVE = 96, 12, 3, 0.3, 2, (2, 3)
+ERASED, CALLS, SCALE = 64, 10, 3.0
+
+
+@claim(
+    "scene-diffusion/moving",
+    statement=f"Of {MOVED} scenes whose object is moved by {MOVE} pixels, more show the same one, where it should be, on the same "
+    "ground: difference of the shares.",
+    baseline=f"the object pasted at its new place, its old one grey, and denoised from the same level, {BELOW:g}; scenes of an "
+    "object on a ground, exact denoiser",
+    above=0.0,
+    tier="full",
+)
+def moving(seed: int, sabotage: bool) -> Measured:
+    """The broken variant has no view of the image."""
+    generator = torch.Generator().manual_seed(seed)
+    kind, shade = (torch.randint(0, many, (MOVED,), generator=generator) for many in (KINDS, SHADES))
+    images = placed(kind, shade, AT, AT, generator)
+    here, there = (slice(AT, AT + OBJECT),) * 2, tuple(slice(AT + by, AT + by + OBJECT) for by in MOVE)
+    box = torch.zeros(SIDE, SIDE)
+    box[here] = 1
+    most = SIDE - OBJECT - AT
+    layers = [Layer(box, 0, (-AT, most), (-AT, most)), Layer(torch.ones(SIDE, SIDE), 1)]
+    made = []
+    for k, image in enumerate(images):
+        found = scene(
+            scenes(),
+            layers,
+            image=None if sabotage else image,
+            plan=LEVELS,
+            layouts=LAYOUTS,
+            below=BELOW,
+            seed=MOVED * seed + k,
+        )
+        made.append(found.render([Placed(0, MOVE), Placed(1)], label=0))
+    pasted = images.clone()
+    pasted[..., here[0], here[1]] = 0
+    pasted[..., there[0], there[1]] = images[..., here[0], here[1]]
+    its = fewer.edit(scenes(), pasted, 0, method="sdedit", strength=BELOW, plan=LEVELS, seed=seed).images
+    mine, theirs = (_right(x, kind, shade) for x in (torch.cat(made), its))
+    beside: Beside = {"scenes": mean(mine.tolist()), "pasted": mean(theirs.tolist())}
+    return Measured(mean((mine - theirs).tolist()), beside)
+
+
+def _right(images: Tensor, kind: Tensor, shade: Tensor) -> Tensor:
+    """Whether each scene shows its object at the new place on its ground, (n,) of 0 and 1."""
+    found = shown(images)
+    at = (found.row == AT + MOVE[0]) & (found.column == AT + MOVE[1])
+    return (at & (found.kind == kind) & (found.shade == shade)).double()
+
+
+@claim(
+    "attentive-eraser/removal",
+    statement=f"Of {ERASED} pictures of the network's own whose inner 10 x 10 pixels are erased, fewer are still taken for what "
+    f"they were: difference of a classifier's probabilities, scale {SCALE:g}. Beside, the inverted start without guidance.",
+    baseline="the network's inpainting of these pixels from fresh noise, same level (SDEdit under a mask); cifar16-unet, no label",
+    below=0.0,
+    tier="full",
+)
+def removal(seed: int, sabotage: bool) -> Measured:
+    """The broken variant has no guidance."""
+    model, classify = model_of("cifar16-unet"), cifar_classifier()
+    labels = torch.arange(ERASED) % 10
+    images = fewer.sample(model, fewer.standard("dpmpp-2m", model, CALLS), labels=labels, n=ERASED, seed=seed)
+    mask = torch.zeros(16, 16)
+    mask[3:13, 3:13] = 1
+
+    def left(method: object) -> Tensor:
+        made = fewer.edit(model, images, mask=mask, method=method, plan=CALLS, strength=0.8, seed=seed).images  # type: ignore[arg-type]
+        with torch.no_grad():
+            return classify(made.clamp(-1, 1)).softmax(1).gather(1, labels[:, None])[:, 0].double()
+
+    mine, its, inverted = (
+        left(each) for each in (AttentiveEraser(0.0 if sabotage else SCALE), "sdedit", AttentiveEraser(0.0))
+    )
+    beside: Beside = {
+        "erased": mean(mine.tolist()),
+        "inpainted": mean(its.tolist()),
+        "without guidance": mean(inverted.tolist()),
+    }
+    return Measured(mean((mine - its).tolist()), beside)
