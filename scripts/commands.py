@@ -33,6 +33,7 @@ device = "cuda"
 # what one wants to do, in the order of a first day -> the commands for it
 TASKS = {
     "Make samples cheap": ("tune", "sample", "gate"),
+    "Edit images": ("edit",),
     "Make a network lighter": ("compress",),
     "Forecast a series or a field": ("forecast",),
     "Look at what came out": ("report", "serve"),

@@ -86,11 +86,11 @@ def save_png(image: Image.Image, path: Path) -> Path:
     return path
 
 
-def read_images(path: str | Path, model: Model) -> Tensor:
+def read_images(path: str | Path, model: Model, fewest: int = FEWEST) -> Tensor:
     """A user's images (N, *shape) in the model's data range, on its device.
 
-    `path` is a folder of images (sub-folders are classes) or an `.npz` with `x` (N, H, W, C) uint8. Raises InputError
-    for anything else, for fewer than 8 images, and for images of another size than the model's.
+    `path` is a folder of images (sub-folders are classes) or an `.npz` with `x` (N, H, W, C) uint8, or an image where one is
+    enough. Raises InputError for anything else, for fewer images than `fewest`, and for images of another size than the model's.
     """
     path = Path(path)
     if model.decode is not None:
@@ -104,14 +104,18 @@ def read_images(path: str | Path, model: Model) -> Tensor:
         array = np.stack([_read_image(file, (height, width, channels)) for file in files])
     elif path.suffix.lower() == ".npz" and path.is_file():
         array = _read_npz(path)
+    elif fewest == 1 and path.is_file():
+        array = _read_image(path, (height, width, channels))[None]
     else:
         raise InputError(f"data {path} is neither a folder of images nor an .npz file")
     if array.shape[1:] != (height, width, channels):
         raise InputError(
             f"data {path} has images of {array.shape[1:]} (H, W, C); {model.name} makes {(height, width, channels)}"
         )
-    if len(array) < FEWEST:
-        raise InputError(f"data {path} has {len(array)} images; distances need at least {FEWEST}")
+    if len(array) < fewest:
+        raise InputError(
+            f"data {path} has {len(array)} images; {'' if fewest == 1 else 'distances '}need at least {fewest}"
+        )
     low, high = model.data_range
     x = torch.from_numpy(array).permute(0, 3, 1, 2).to(device=model.device, dtype=torch.float32)
     return x / 255 * (high - low) + low

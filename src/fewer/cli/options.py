@@ -208,6 +208,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         own += [
             defaults[key].replace(kind=Parameter.KEYWORD_ONLY, annotation=hint) for key, hint in shared[name].items()
         ]
+    own.sort(key=lambda each: each.annotation is not ModelName)  # MODEL is the first argument of every command
     run.__signature__ = signature(command).replace(parameters=own)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in own}
     return run

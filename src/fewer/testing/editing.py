@@ -12,7 +12,7 @@ from fewer.tasks.editing.edit import edit
 from fewer.testing import demand
 from fewer.testing.models import CLASSES, counted, transformer
 
-N, ROWS = 3, 6
+N, ROWS = 2, 5
 
 
 def check(editor: Editor) -> None:

@@ -12,7 +12,7 @@ from fewer.evaluate.statistics.paired import ratio
 from fewer.tasks.editing.distillation import Distillation, Window, distil
 from fewer.tasks.editing.selective import CANDIDATES, distil_editor
 
-STEPS, PICTURES, FULL, LAST = 150, 48, (0.02, 0.98), (0.02, 0.2)
+STEPS, PICTURES, FULL, LAST = 150, 256, (0.02, 0.98), (0.02, 0.2)
 TRAINING, HELD_OUT, TARGET, ITERATIONS, KEEP = 256, 192, 2, 200, (0.1, 0.3)
 
 

@@ -5,6 +5,8 @@ from importlib import import_module
 COMMANDS = (
     "tune", "compress", "sample", "forecast", "gate", "compare", "judge", "inspect", "audit", "export", "report", "serve",
     "methods", "claims", "diff",
+    "tune", "compress", "sample", "gate", "edit", "compare", "judge", "inspect", "audit", "export", "report", "serve", "methods",
+    "claims", "diff",
 )  # fmt: skip
 
 for _name in COMMANDS:

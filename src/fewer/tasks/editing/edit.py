@@ -22,7 +22,7 @@ from fewer.plan import Plan
 from fewer.registry import ROLES, guarded, name_of, parts, resolve
 from fewer.samplers import standard
 from fewer.tasks.editing import Editor
-from fewer.tasks.editing.task import Task, check_plan
+from fewer.tasks.editing.task import Task, Unit, check_plan
 
 CALLS = 20  # of the usual plan
 ROLE = "editor"
@@ -77,7 +77,65 @@ def edit(
     Raises InputError for images, masks and labels that do not fit the model or are not finite, methods that lack a mask or a label,
     plans that do not fit, and edits that are not finite.
     """
-    model, seed = as_model(model), as_count(seed, "seed", 0)
+    wanted = asked(
+        model, images, labels, source=source, avoid=avoid, mask=mask, plan=plan, method=method, strength=strength
+    )
+    model, n, seed = wanted.model, len(wanted.images), as_count(seed, "seed", 0)
+    check_room(n, math.prod(model.shape), model.device)
+
+    def micro_batch(part: range) -> Tensor:
+        numbers, some = Stream.SAMPLES.numbers(len(part), part.start), slice(part.start, part.stop)
+
+        def unit(draw: DrawNumber, shape: Sequence[int]) -> Tensor:
+            return unit_noise(seed, numbers, shape, draw, model.device)
+
+        with guarded("tasks", wanted.editor):
+            return wanted.editor.edit(wanted.task(some, unit))
+
+    found = []
+    with torch.inference_mode():
+        for part, some in halving(n, MICRO_BATCH if batch is None else as_count(batch, "batch"), micro_batch):
+            found.append(some)
+            if progress is not None:
+                progress(part.stop, n)
+    made = torch.cat(found)
+    if not bool(made.isfinite().all()):
+        raise NotFinite(f"edits of {wanted.method} are not finite under plan {wanted.plan.name!r}")
+    return Edited(made[0] if wanted.single else made, wanted.method, wanted.plan, wanted.nfe)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What is to be edited, checked: images (n, *shape), or a single one of them, labels (n,) and a mask."""
+
+    model: Model
+    images: Tensor
+    single: bool
+    labels: Tensor | None
+    source: Tensor | None
+    avoid: Tensor | None
+    mask: Tensor | None
+    plan: Plan
+    editor: Editor
+    method: str
+    nfe: int
+
+    def task(self, some: slice, unit: Unit) -> Task:
+        """Of some of the images, with their noise."""
+
+        def of(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[some].to(self.model.device)
+
+        labels, source, avoid, mask = (of(each) for each in (self.labels, self.source, self.avoid, self.mask))
+        return Task(self.model, self.plan, self.images[some].to(self.model.device), labels, source, avoid, mask, unit)
+
+
+def asked(
+    model: Any, images: Any, labels: Any = None, *, source: Any = None, avoid: Any = None, mask: Any = None,
+    plan: Any = CALLS, method: Any = "rf-inversion", strength: Any = None,
+) -> Asked:  # fmt: skip
+    """What arguments of `edit` ask for, of which nothing is computed yet; InputError for what cannot be."""
+    model = as_model(model)
     editor = editor_of(method)
     name = name_of("tasks", editor)
     _check_model(model)
@@ -88,39 +146,12 @@ def edit(
     known = target if source is None and model.empty_label is None else _labels(model, n, source, "source")
     against = None if avoid is None else _labels(model, n, avoid, "avoid")
     where = None if mask is None else _mask(model, n, mask)
-    for need, there in (("mask", where), ("avoid", against)):
+    for need, there, what in (("mask", where, "a mask"), ("avoid", against, "a label")):
         if need in editor.needs and there is None:
-            raise InputError(f"method {name!r} needs {need}={'a mask' if need == 'mask' else 'a label'}")
+            raise InputError(f"method {name!r} needs {need}: {what}")
     with guarded("tasks", editor):
         nfe = editor.cost(table)
-    check_room(n, math.prod(model.shape), model.device)
-
-    def micro_batch(part: range) -> Tensor:
-        numbers, some = Stream.SAMPLES.numbers(len(part), part.start), slice(part.start, part.stop)
-
-        def unit(draw: DrawNumber, shape: Sequence[int]) -> Tensor:
-            return unit_noise(seed, numbers, shape, draw, model.device)
-
-        def of(values: Tensor | None) -> Tensor | None:
-            return None if values is None else values[some]
-
-        task = Task(
-            model, table, given[some].to(model.device), of(target), of(known), of(against),
-            None if where is None else where[some].to(model.device), unit,
-        )  # fmt: skip
-        with guarded("tasks", editor):
-            return editor.edit(task)
-
-    found = []
-    with torch.inference_mode():
-        for part, some in halving(n, MICRO_BATCH if batch is None else as_count(batch, "batch"), micro_batch):
-            found.append(some)
-            if progress is not None:
-                progress(part.stop, n)
-    made = torch.cat(found)
-    if not bool(made.isfinite().all()):
-        raise NotFinite(f"edits of {name} are not finite under plan {table.name!r}")
-    return Edited(made[0] if single else made, name, table, nfe)
+    return Asked(model, given, single, target, known, against, where, table, editor, name, nfe)
 
 
 def editors() -> list[str]:
