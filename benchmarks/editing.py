@@ -123,7 +123,7 @@ def draw(found: dict[str, Any], svg: Path) -> None:
         figure.legend(*axes.get_legend_handles_labels(), loc="upper center", ncol=4, frameon=False)
         axes = figure.add_subplot(grid[1, :])
         axes.imshow(_strip(found), cmap="gray", vmin=-1, vmax=1, interpolation="nearest", aspect="equal")
-        axes.set_yticks([4, 13, 22], ["held out", "sdedit", "rf-inversion"])
+        axes.set_yticks([4, 13, 22], ["held out", "sdedit 0.6", "inversion"])
         axes.set_xticks([9 * k + 4 for k in range(SHOWN)], [f"to {int(label)}" for label in asked()[1][:SHOWN]])
         axes.tick_params(length=0)
         for spine in axes.spines.values():
@@ -133,9 +133,9 @@ def draw(found: dict[str, Any], svg: Path) -> None:
 
 
 def _strip(found: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """Digits of the last model, edited by SDEdit from 0.6 and by RF-inversion at eta 0.7, a row of pictures each."""
+    """Digits of the last model, edited by SDEdit from 0.6 and by inversion, which changes as much, a row of pictures each."""
     of = {(row["family"], row["knob"]): row["shown"] for row in found["rows"] if row["model"] == MODELS[-1]}
-    rows = [asked()[0][:SHOWN, 0].numpy(), *(np.asarray(of[key]) / 100 for key in (("sdedit", 0.6), ("gamma 0", 0.7)))]
+    rows = [asked()[0][:SHOWN, 0].numpy(), *(np.asarray(of[key]) / 100 for key in (("sdedit", 0.6), ("gamma 0", 0.0)))]
     strip = np.full((9 * len(rows) - 1, 9 * SHOWN - 1), np.nan)
     for i, row in enumerate(rows):
         for k, picture in enumerate(row):

@@ -40,6 +40,7 @@ WRITTEN = (
     "inverse",
     "forecasts",
     "large",
+    "editing",
 )
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

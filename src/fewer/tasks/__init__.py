@@ -1,1 +1,1 @@
-"""Tasks beside sampling: inversion and restoration."""
+"""Tasks beside sampling: inverse problems, editing, forecasts, restoration."""
