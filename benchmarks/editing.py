@@ -105,6 +105,7 @@ def draw(found: dict[str, Any], svg: Path) -> None:
         for k, name in enumerate(MODELS):
             axes = figure.add_subplot(grid[0, k])
             for family, colour in LOOKS.items():
+                title = family if family == "sdedit" else f"rf-inversion, {family}"
                 mine = [row for row in found["rows"] if (row["model"], row["family"]) == (name, family)]
                 axes.plot(
                     [row["change"][0] for row in mine],
@@ -112,7 +113,7 @@ def draw(found: dict[str, Any], svg: Path) -> None:
                     "o-",
                     ms=3,
                     color=colour,
-                    label=family,
+                    label=title,
                 )
             axes.set_title(name, fontsize=8)
             axes.set_xlabel("squared change")

@@ -105,7 +105,7 @@ def read_images(path: str | Path, model: Model, fewest: int = FEWEST) -> Tensor:
     elif path.suffix.lower() == ".npz" and path.is_file():
         array = _read_npz(path)
     elif fewest == 1 and path.is_file():
-        array = _read_image(path, (height, width, channels))[None]
+        array = np.stack([_read_image(path, (height, width, channels))])
     else:
         raise InputError(f"data {path} is neither a folder of images nor an .npz file")
     if array.shape[1:] != (height, width, channels):

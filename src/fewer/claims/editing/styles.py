@@ -18,7 +18,7 @@ from fewer.tasks.editing.methods.rf_inversion import RFInversion
 from fewer.tasks.editing.methods.style_ssp import StyleSSP
 from fewer.tasks.editing.task import Task
 
-N, CHOOSING, LEVELS = 256, 96, 10
+N, MORE, CHOOSING, LEVELS = 256, 1024, 96, 10  # MORE: where the difference is small
 SETTINGS = tuple((gamma, eta, end) for gamma in (0.0, 0.5) for eta in (0.6, 0.9) for end in (0.25, 0.5))
 TUNED = "the best of 0 and 0.5, 0.6 and 0.9, a quarter and a half of the rows on other pictures"
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7)
@@ -41,12 +41,12 @@ def best(pictures: Pictures, choices: Mapping[str, Mapping[str, Any]]) -> tuple[
     return max(choices.items(), key=lambda each: float(good(pictures, edited(pictures, **each[1]).images).mean()))
 
 
-def _chosen(seed: int, sabotage: bool) -> tuple[str, Pictures, Tensor]:
-    """The best setting of RF-inversion on other pictures, pictures, and whether its edits of them are good.
+def _chosen(n: int, seed: int, sabotage: bool) -> tuple[str, Pictures, Tensor]:
+    """The best setting of RF-inversion on other pictures, n pictures, and whether its edits of them are good.
 
     The broken variant is led to other pictures.
     """
-    other, own = drawn(CHOOSING, 2 * seed + 1), drawn(N, 2 * seed)
+    other, own = drawn(CHOOSING, 2 * seed + 1), drawn(n, 2 * seed)
     settings = {
         f"gamma {g:g}, eta {eta:g} over {end:g}": {"method": RFInversion(g, eta, 0.0, end)} for g, eta, end in SETTINGS
     }
@@ -64,7 +64,7 @@ def _chosen(seed: int, sabotage: bool) -> tuple[str, Pictures, Tensor]:
 )
 def against_ddim_inversion(seed: int, sabotage: bool) -> Measured:
     """The broken variant is led to other pictures."""
-    name, own, found = _chosen(seed, sabotage)
+    name, own, found = _chosen(N, seed, sabotage)
     its = good(own, edited(own, "ddim-inversion", seed=seed).images)
     stochastic = RFInversion(0.5, 0.5, 0.0, 0.5, stochastic=True)
     noisy = good(own, edited(own, stochastic, 2 * LEVELS, strength=0.7, seed=seed).images)
@@ -85,7 +85,7 @@ def against_ddim_inversion(seed: int, sabotage: bool) -> Measured:
 )
 def against_sdedit(seed: int, sabotage: bool) -> Measured:
     """The broken variant is led to other pictures."""
-    name, own, found = _chosen(seed, sabotage)
+    name, own, found = _chosen(MORE, seed, sabotage)
     levels = {f"sdedit {s:g}": {"method": "sdedit", "plan": 2 * LEVELS, "strength": s} for s in STRENGTHS}
     chosen, given = best(drawn(CHOOSING, 2 * seed + 1), levels)
     its = good(own, edited(own, **given, seed=seed).images)

@@ -41,7 +41,7 @@ class AttentiveEraser:
     self-attention of diffusers' kind over the image's places alone, and for layers that there are not.
     """
 
-    scale: float = 3.0
+    scale: float = 6.0
     similarity: float = 0.3
     flattened: float = 0.2
     first: int = 0
