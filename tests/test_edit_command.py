@@ -59,7 +59,6 @@ def test_it_writes_what_the_function_makes(here: Path, capfd: pytest.CaptureFixt
     assert (facts["nfe"], facts["method"], facts["n"]) == (found.nfe, "sdedit", 2)
 
 
-@pytest.mark.slow  # the network's pace is measured
 def test_a_dry_run_counts_and_writes_nothing(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["edit", "digits", "photos", "--to", "8", "--nfe", "3", "--dry-run"]) == 0
     out = capfd.readouterr().out
