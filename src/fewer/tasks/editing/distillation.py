@@ -16,6 +16,7 @@ from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.noise import Draw, unit_noise
 from fewer.registry import part
+from fewer.tasks.editing.task import check_model
 
 Window = tuple[float, float]
 TOP = 0.999  # above this level a state tells nothing of the render
@@ -97,6 +98,7 @@ def distil(
     parameters are not finite: they are then what they were.
     """
     model, steps, seed = as_model(model), as_count(steps, "steps"), as_count(seed, "seed", 0)
+    check_model(model)
     leaves = list(parameters)
     if not leaves or not all(isinstance(leaf, Tensor) and leaf.is_leaf and leaf.requires_grad for leaf in leaves):
         raise InputError("parameters hold no leaves that ask for gradients: give tensors with requires_grad_()")

@@ -19,10 +19,11 @@ from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.noise import DrawNumber, Stream, unit_noise
 from fewer.plan import Plan
+from fewer.plan.row import is_zero
 from fewer.registry import ROLES, guarded, name_of, parts, resolve
 from fewer.samplers import standard
 from fewer.tasks.editing import Editor
-from fewer.tasks.editing.task import Task, Unit, check_plan
+from fewer.tasks.editing.task import Task, Unit, check_model, check_plan
 
 CALLS = 20  # of the usual plan
 ROLE = "editor"
@@ -138,7 +139,7 @@ def asked(
     model = as_model(model)
     editor = editor_of(method)
     name = name_of("tasks", editor)
-    _check_model(model)
+    check_model(model)
     given, single = _images(model, images)
     n = len(given)
     table = _plan(model, plan, editor.reach if strength is None else strength)
@@ -173,13 +174,6 @@ def editor_of(given: Any) -> Editor:
     return editor  # type: ignore[no-any-return]
 
 
-def _check_model(model: Model) -> None:
-    if model.beginning is not None:
-        raise InputError(f"{model.name} begins with images of its own call; edits need a model that begins with noise")
-    if model.distilled is not None:
-        raise InputError(f"{model.name} is distilled to few calls, and its outputs are samples: edits need a denoiser")
-
-
 def _images(model: Model, images: Any) -> tuple[Tensor, bool]:
     """(n, *shape) float32 on the CPU or where they are, and whether one was given."""
     given = as_tensor(images, "images").detach().to(torch.float32)
@@ -187,7 +181,7 @@ def _images(model: Model, images: Any) -> tuple[Tensor, bool]:
     given = given[None] if single else given
     if tuple(given.shape[1:]) != tuple(model.shape) or not len(given):
         raise InputError(
-            f"images have shape {tuple(images.shape)}; {model.name} needs (n, {', '.join(map(str, model.shape))})"
+            f"images have shape {tuple(given.shape[single:])}; {model.name} needs (n, {', '.join(map(str, model.shape))})"
         )
     if not bool(given.isfinite().all()):
         raise InputError(f"images hold {int((~given.isfinite()).sum())} values that are not finite")
@@ -202,12 +196,7 @@ def _plan(model: Model, plan: Any, strength: Any) -> Plan:
     table = as_plan(plan) if own else standard("ddim", model, as_count(plan, "plan"), "uniform")
     check_plan(table, tuple(model.shape))
     start = table.start
-    if (
-        isinstance(start.noise, Tensor)
-        or start.noise != 0
-        or start.directions is not None
-        or isinstance(start.offset, Tensor)
-    ):
+    if isinstance(start.noise, Tensor) or start.noise != 0 or start.directions is not None or not is_zero(start.offset):
         raise InputError(f"plan {table.name!r} begins with noise of its own law; edits begin with noised images")
     return table.from_level(strength)
 

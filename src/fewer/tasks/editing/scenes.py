@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fewer.arguments import as_count, as_model, as_number, as_tensor
+from fewer.arguments import as_count, as_model, as_number, as_plan, as_tensor
 from fewer.engine import Draws, Step, bind, output, play
-from fewer.errors import InputError
+from fewer.errors import InputError, NotFinite
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.noise import Draw, unit_noise
 from fewer.plan import Plan
 from fewer.registry import part
 from fewer.samplers import standard
-from fewer.tasks.editing.task import check_plan, falling
+from fewer.tasks.editing.task import check_model, check_plan, falling
 
 Offset = tuple[int, int]
 
@@ -89,7 +90,10 @@ class Scene:
             lambda k, size: unit_noise(self.seed, range(n), size, Draw.GUIDANCE(k), self.model.device),
         )
         with torch.inference_mode():
-            return play(self.model, bind(self.model, self.rest), x, labels, draws=draws)
+            made = play(self.model, bind(self.model, self.rest), x, labels, draws=draws)
+        if not bool(made.isfinite().all()):
+            raise NotFinite(f"images of {self.model.name} are not finite under plan {self.rest.name!r}")
+        return made
 
 
 @part(
@@ -137,7 +141,9 @@ def scene(
     seed, weight = as_count(seed, "seed", 0), as_number(anchor, "anchor")
     known = _checked(model, layers)
     given = None if image is None else _image(model, image)
-    table = plan if isinstance(plan, Plan) else standard("ddim", model, as_count(plan, "plan"), "uniform")
+    check_model(model)
+    own_plan = isinstance(plan, Plan | str | Path)
+    table = as_plan(plan) if own_plan else standard("ddim", model, as_count(plan, "plan"), "uniform")
     check_plan(table, tuple(model.shape))
     if any(row.guidance is not None and row.guidance.draws for row in table.rows):
         raise InputError(f"plan {table.name!r} has guidance that draws noise, which scenes are not denoised with")

@@ -63,6 +63,14 @@ def check_plan(plan: Plan, shape: tuple[int, ...]) -> None:
             raise InputError(f"{row.guidance.rule} remembers earlier rows, which edits are not made with")
 
 
+def check_model(model: Model) -> None:
+    """InputError for models that are no denoisers from noise to data."""
+    if model.beginning is not None:
+        raise InputError(f"{model.name} begins with images of its own call; edits need a model that begins with noise")
+    if model.distilled is not None:
+        raise InputError(f"{model.name} is distilled to few calls, and its outputs are samples: edits need a denoiser")
+
+
 @dataclass(frozen=True)
 class Task:
     """One micro-batch of images that are to be edited.
