@@ -14,7 +14,7 @@ from fewer.models.bundled import cifar_classifier
 from fewer.tasks.editing.methods.attentive_eraser import AttentiveEraser
 from fewer.tasks.editing.scenes import Layer, Placed, scene
 
-MOVED, LEVELS, LAYOUTS, BELOW, AT, MOVE = 96, 12, 3, 0.2, 2, (2, 3)
+MOVED, LEVELS, LAYOUTS, BELOW, AT, MOVE = 144, 12, 3, 0.2, 2, (2, 3)
 ERASED, CALLS, SCALE, TRIED = 48, 10, 6.0, 3  # TRIED: times as many pictures, of which the clearest are taken
 
 
