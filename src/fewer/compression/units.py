@@ -14,6 +14,7 @@ and a constant (`fewer.models.pipelines.narrow.Bare`).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,11 @@ class Group:
     def fewest(self) -> int:
         """The number of units that stays when all steps are removed."""
         return self.size - self.steps * self.step
+
+    def at_most(self, share: float) -> int:
+        """The greatest number of units that can stay and is at most a share in [0, 1] of them; where none is, the fewest but 0."""
+        gone = math.ceil((1 - share) * self.size / self.step - 1e-9)
+        return self.size - min(gone, (self.size - 1) // self.step, self.steps) * self.step
 
     def holds(self, parameter: str) -> bool:
         """Whether entries of the parameter of this name go with units."""

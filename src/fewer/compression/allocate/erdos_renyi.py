@@ -57,5 +57,4 @@ class ErdosRenyi:
 
 def _numbers(groups: tuple[Group, ...], raw: Mapping[str, float], c: float) -> dict[str, int]:
     """Weights to keep of each layer, in whole steps, one at least."""
-    shares = {g.name: min(1.0, c * raw[g.name]) for g in groups}
-    return {g.name: max(1, int(shares[g.name] * (g.size // g.step) + 1e-9)) * g.step for g in groups}
+    return {g.name: g.at_most(min(1.0, c * raw[g.name])) for g in groups}

@@ -73,15 +73,10 @@ class Uniform:
     def allocate(self, subject: Subject, importance: Mapping[str, Tensor], costs: Costs) -> dict[str, int]:
         """Raises InputError where not even the fewest units fit."""
         costs.check(subject.model.name)
-        shares = sorted({n / (g.size // g.step) for g in subject.groups for n in range(1, g.size // g.step + 1)})
-        fitting = [
-            kept for share in shares if costs.of(subject.groups, kept := _share(subject.groups, share)) <= costs.limit
-        ]
+        shares = sorted({1 - n * g.step / g.size for g in subject.groups for n in range(g.steps + 1)})
+        choices = ({g.name: g.at_most(share) for g in subject.groups} for share in shares)
+        fitting = [kept for kept in choices if costs.of(subject.groups, kept) <= costs.limit]
         return fitting[-1] if fitting else {g.name: g.fewest for g in subject.groups}
-
-
-def _share(groups: Sequence[Group], share: float) -> dict[str, int]:
-    return {g.name: max(1, int(share * (g.size // g.step) + 1e-9)) * g.step for g in groups}
 
 
 @part(
