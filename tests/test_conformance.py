@@ -113,6 +113,11 @@ def test_scores(part):
     compression.check_score(part.make(**FEW.get(part.name, {})))
 
 
+@of("mask learner")
+def test_mask_learners(part):
+    compression.check_mask_learner(part.make(steps=2, batch=4))
+
+
 @of("allocator")
 def test_allocators(part):
     compression.check_allocator(part.make(**FEW.get(part.name, {})))

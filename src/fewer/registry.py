@@ -104,6 +104,7 @@ ROLES = {
         Role("measurement chooser", "tasks", "fewer.tasks.measurements:MeasurementChooser"),
         Role("editor", "tasks", "fewer.tasks.editing:Editor"),
         Role("score", "compress", "fewer.compression:Score"),
+        Role("mask learner", "compress", "fewer.compression.masks:MaskLearner"),
         Role("allocator", "compress", "fewer.compression:Allocator"),
         Role("recovery", "compress", "fewer.compression:Recovery"),
         Role("rounding", "compress", "fewer.compression.quantise:Rounding"),

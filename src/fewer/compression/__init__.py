@@ -1,7 +1,8 @@
 """Lighter networks: fewer channels, heads, blocks and bits.
 
-A light network comes of three choices, each a part of this room: what every unit is worth (a score), how many units of each
-group stay within a budget (an allocator), and how the rest learns to do without the others (a recovery).
+A light network comes of three choices, each a part of this room: what every unit is worth (a score, or a mask learner of
+`fewer.compression.masks`), how many units of each group stay within a budget (an allocator), and how the rest learns to do
+without the others (a recovery).
 
 The package is not called like the function, `fewer.compress`, which would be hidden by it.
 """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from fewer.compression.costs import Costs, Unit, counted_costs
 from fewer.compression.cut import cut, narrowing
 from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import narrowed_before, save, stored_dtype
+from fewer.compression.masks import MaskLearner
 from fewer.compression.recover.distillation import Distillation
 from fewer.compression.recover.least_squares import LeastSquares
 from fewer.compression.subject import Subject, check_called, with_network
@@ -97,7 +98,7 @@ def compress(
     ms: float | None = None,
     *,
     units: str = "widths",
-    score: str | Score = "taylor",
+    score: str | Score | MaskLearner = "taylor",
     allocator: str | Allocator = "knapsack",
     recovery: Sequence[str | Recovery] | None = None,
     tune_steps: int = TUNE_STEPS,
@@ -116,9 +117,11 @@ def compress(
                 with N:M none if all layers are to have it
     units       widths: channels, heads and hidden neurons inside of blocks; blocks: whole ones of a transformer; weights:
                 single ones, which become 0 and save nothing on the clock; N:M, such as 2:4: of every M neighbouring weights N stay
-    score       what a unit is worth; `allocator` how many of each group stay (`fewer methods --room compress`)
-    recovery    what is done after the cut, one after another; by default least squares, then `tune_steps` gradient steps. One
-                after which the outputs are farther from the full network's is taken back
+    score       what a unit is worth, or a mask learner, which learns that in gradient steps of its own, with the weights;
+                `allocator` how many of each group stay (`fewer methods --room compress`)
+    recovery    what is done after the cut, one after another; by default least squares, then distillation where there are
+                `tune_steps`. Those given by name make as many gradient steps, if they make any. One after which the outputs
+                are farther from the full network's is taken back
     data        (N, *shape) or a path: clean samples that states are made of, by default the model's own samples; the Frechet
                 distance of the evidence is to them
     samples     of the model itself, where no data is given
@@ -136,7 +139,7 @@ def compress(
     images = as_data(data, model)
     scoring = scoring_of(model, images, features, None)
     scoring.check(count)
-    rated, allotted = resolve_as(score, "score"), resolve_as(allocator, "allocator")
+    rated, allotted = resolve_as(score, "score", "mask learner"), resolve_as(allocator, "allocator")
     repairs = _recoveries(recovery, steps, size_of_batch)
     if model.dtype != torch.float32:
         raise InputError(
@@ -168,20 +171,19 @@ def compress(
 
 
 def lightened(
-    subject: Subject, score: Score, allocator: Allocator, repairs: Sequence[Recovery], costs: Costs
+    subject: Subject, score: Score | MaskLearner, allocator: Allocator, repairs: Sequence[Recovery], costs: Costs
 ) -> tuple[nn.Module, dict[str, Tensor], tuple[float, float], int]:
-    """The light network, the units that it keeps, its loss before and after the recovery, and the gradient steps of that."""
+    """The light network, the units that it keeps, its loss before and after the recovery, and the gradient steps of all parts."""
     with guarded("compress", score):
-        importance = score.rate(subject)
+        network, importance, made = rated(subject, score, costs)
     with guarded("compress", allocator):
         if costs.unit == "milliseconds":
             numbers = allotted_within(subject, allocator, importance, costs)
         else:
             numbers = allocator.allocate(subject, importance, costs)
     kept = {g.name: g.kept(importance[g.name], numbers[g.name]) for g in subject.groups}
-    light = cut(subject.network, subject.groups, kept)
-    before, made = subject.loss(light), 0
-    loss = before
+    light = cut(network, subject.groups, kept)
+    before = loss = subject.loss(light)
     for repair in repairs:
         earlier = copy.deepcopy(light.state_dict())
         with guarded("compress", repair), torch.inference_mode(False), torch.enable_grad():
@@ -192,6 +194,18 @@ def lightened(
         else:
             loss = after
     return light.eval(), kept, (before, loss), made
+
+
+def rated(subject: Subject, score: Score | MaskLearner, costs: Costs) -> tuple[nn.Module, dict[str, Tensor], int]:
+    """The network to cut, which a mask learner may have trained, the importance of its units, and gradient steps made for that."""
+    if ROLES["mask learner"].missing(score):
+        return subject.network, cast("Score", score).rate(subject), 0
+    learnt = cast("MaskLearner", score).learn(subject, costs)
+    network = copy.deepcopy(subject.network)
+    with torch.no_grad():
+        for name, values in learnt.weights.items():
+            network.get_parameter(name).copy_(values)
+    return network, learnt.importance, learnt.steps
 
 
 @torch.no_grad()
@@ -206,11 +220,14 @@ def light_model(model: Model, network: nn.Module, dtype: torch.dtype) -> Model:
     )  # fmt: skip
 
 
-def resolve_as(given: Any, role: str) -> Any:
-    """The part of this room that a name or object stands for. Raises InputError for one of another role."""
+def resolve_as(given: Any, *roles: str) -> Any:
+    """The part of this room that a name or object stands for, in one of the roles. Raises InputError for one of another role."""
     part = resolve("compress", given)
-    if lacks := ROLES[role].missing(part):
-        raise InputError(f"{role} is {given!r:.80}, which is none: it lacks {lacks} (fewer methods --room compress)")
+    lacks = [ROLES[role].missing(part) for role in roles]
+    if all(lacks):
+        raise InputError(
+            f"{roles[0]} is {given!r:.80}, which is none: it lacks {lacks[0]} (fewer methods --room compress)"
+        )
     return part
 
 
@@ -276,4 +293,15 @@ def _groups(model: Model, units: str) -> list[Group]:
 def _recoveries(given: Sequence[str | Recovery] | None, steps: int, batch: int) -> list[Recovery]:
     if given is None:
         return [LeastSquares(), *([Distillation(steps, batch)] if steps else [])]
-    return [resolve_as(each, "recovery") for each in given]
+    if isinstance(given, str):
+        raise InputError(f"recovery is {given!r:.80}; expected a list of recoveries (fewer methods --room compress)")
+    return [_of_steps(resolve_as(each, "recovery"), steps, batch) if isinstance(each, str) else resolve_as(each, "recovery")
+            for each in given]  # fmt: skip
+
+
+def _of_steps(recovery: Recovery, steps: int, batch: int) -> Any:
+    """A recovery with so many gradient steps of so many states, where it has settings of these names."""
+    own: Any = recovery
+    return replace(
+        own, **{f.name: v for f in fields(own) for name, v in (("steps", steps), ("batch", batch)) if f.name == name}
+    )

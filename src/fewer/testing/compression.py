@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -12,6 +12,7 @@ from fewer.compression import Allocator, Recovery, Score
 from fewer.compression.calibration import Calibration
 from fewer.compression.costs import Costs, counted_costs
 from fewer.compression.cut import cut
+from fewer.compression.masks import MaskLearner
 from fewer.compression.scores.magnitude import Magnitude
 from fewer.compression.subject import Subject
 from fewer.compression.units import WIDTHS, Kind, find_units
@@ -33,9 +34,11 @@ def check_score(score: Score) -> None:
     _check_where_taken(score, lambda whole: _check_importance(score, replace(whole, groups=whole.groups[:2])))
 
 
-def _check_where_taken(part: object, check: Callable[[Subject], None]) -> None:
+def _check_where_taken(
+    part: object, check: Callable[[Subject], None], subjects: Sequence[Subject] | None = None
+) -> None:
     """Check a part on every subject that it does not refuse with InputError; it may not refuse all."""
-    refused, every = [], with_weights()
+    refused, every = [], with_weights() if subjects is None else subjects
     for subject in every:
         try:
             check(subject)
@@ -56,6 +59,40 @@ def _check_importance(score: Score, subject: Subject) -> None:
     same = all(torch.equal(weight, before[name]) for name, weight in subject.network.state_dict().items())
     demand(same, f"{score} changes the network that it rates")
     demand(not any(p.requires_grad for p in subject.network.parameters()), f"{score} leaves gradients on")
+
+
+def check_mask_learner(learner: MaskLearner) -> None:
+    """As a score, of units within a budget; what it trains are weights of the network, and it leaves the network itself as it was.
+
+    Of widths of a transformer and of a UNet, of whole blocks, and of single weights, it may refuse some with InputError.
+    """
+    every = [*with_weights(), subject_of(transformer(4), ("blocks",))]
+    _check_where_taken(learner, lambda of: _check_learnt(learner, replace(of, groups=of.groups[:2])), every)
+
+
+def _check_learnt(learner: MaskLearner, subject: Subject) -> None:
+    costs = costs_of(subject, 1.0)
+    half = replace(costs, limit=(costs.whole + costs.least) / 2)
+    before = {name: weight.clone() for name, weight in subject.network.state_dict().items()}
+    state = torch.get_rng_state()
+    learnt, again = (learner.learn(subject, half) for _ in range(2))
+    demand(torch.equal(state, torch.get_rng_state()), f"{learner} draws from the generator of all")
+    demand(learnt.importance.keys() == {g.name for g in subject.groups}, f"{learner} rates other groups than there are")
+    for group in subject.groups:
+        own = learnt.importance[group.name]
+        demand(own.shape == (group.size,), f"{learner} gives {tuple(own.shape)} for {group.size} units")
+        demand(bool((own.isfinite() & (own >= 0)).all()), f"{learner} gives importances below 0, or none")
+        demand(torch.equal(own, again.importance[group.name]), f"{learner} learns other masks the second time")
+    shapes = {name: p.shape for name, p in subject.network.named_parameters()}
+    for name, weight in learnt.weights.items():
+        demand(
+            weight.shape == shapes.get(name),
+            f"{learner} trains {name}, which the network has not, or has in other shapes",
+        )
+        demand(bool(weight.isfinite().all()), f"{learner} leaves {name} with numbers that are not finite")
+    same = all(torch.equal(weight, before[name]) for name, weight in subject.network.state_dict().items())
+    demand(same, f"{learner} changes the network that it was given")
+    demand(not any(p.requires_grad for p in subject.network.parameters()), f"{learner} leaves gradients on")
 
 
 def check_allocator(allocator: Allocator) -> None:

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from fewer import load
 from fewer.compression import Allocator, Recovery, Score
 from fewer.compression.calibration import calibration_of
+from fewer.compression.compress import rated
 from fewer.compression.costs import Unit, counted_costs
 from fewer.compression.cut import cut
+from fewer.compression.masks import MaskLearner
 from fewer.compression.subject import Subject
 from fewer.compression.units import WIDTHS, Kind, find_units
 from fewer.evaluate.cost.price import call_macs
@@ -42,16 +44,16 @@ class Reversed:
 
 
 def light(
-    of: Subject, score: Score, allocator: Allocator, share: float = SHARE, unit: Unit = "multiply-adds"
+    of: Subject, score: Score | MaskLearner, allocator: Allocator, share: float = SHARE, unit: Unit = "multiply-adds"
 ) -> tuple[nn.Module, Mapping[str, Tensor]]:
     """The network within a share of its multiply-adds, or of its units' weights, not repaired, and the units that it keeps."""
     macs = unit == "multiply-adds"
     whole = float(call_macs(of.model) if macs else sum(g.size * g.weights for g in of.groups))
     costs = counted_costs(of.groups, unit, whole, share * whole)
-    importance = score.rate(of)
+    network, importance, _ = rated(of, score, costs)
     numbers = allocator.allocate(of, importance, costs)
     kept = {g.name: g.kept(importance[g.name], numbers[g.name]) for g in of.groups}
-    return cut(of.network, of.groups, kept), kept
+    return cut(network, of.groups, kept), kept
 
 
 def repaired(of: Subject, network: nn.Module, kept: Mapping[str, Tensor], recovery: Recovery) -> nn.Module:

@@ -22,6 +22,7 @@ EXAMPLES = opt.examples(
     "fewer compress digits --bits mixed --size 0.1 --out few-bits",
     "fewer tune digits --with light-digits --macs 50e6",
 )
+REMOVING = ("widths", "taylor", "knapsack", None, 100, 512)  # what the options of removed units are by default
 
 
 @app.command(epilog=EXAMPLES)
@@ -53,8 +54,18 @@ def compress(
             "weights (zeros, no faster), or N:M: of every M neighbouring weights N stay, such as 2:4."
         ),
     ] = "widths",
-    score: Annotated[str, typer.Option(help="What a unit is worth; see `fewer methods --room compress`.")] = "taylor",
+    score: Annotated[
+        str,
+        typer.Option(help="What a unit is worth, or a learner of masks; see `fewer methods --room compress`."),
+    ] = "taylor",
     allocator: Annotated[str, typer.Option(help="How many units of each group stay.")] = "knapsack",
+    recovery: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is done after the cut; give it again for what follows. By default least-squares, then distillation.",
+            show_default=False,
+        ),
+    ] = None,
     tune_steps: Annotated[int, typer.Option(min=0, max=10_000_000, help="Gradient steps of the recovery.")] = 100,
     data: opt.Data = None,
     samples: Annotated[
@@ -82,6 +93,11 @@ def compress(
         raise InputError(
             "--bits leave all multiply-adds: give --macs or --ms alone, and --bits to the light model then"
         )
+    removing = (units, score, allocator, recovery, tune_steps, samples)
+    if bits is not None and removing != REMOVING:
+        raise InputError(
+            "--units, --score, --allocator, --recovery, --tune-steps and --samples are of units that are removed: --bits remove none"
+        )
     from fewer.compression.compress import Compressed
     from fewer.compression.compress import compress as run
     from fewer.compression.folder import check_out, source_of
@@ -104,7 +120,7 @@ def compress(
             made: Compressed | FewerBits
             if bits is None:
                 made = run(
-                    model, macs, size, ms, units=units, score=score, allocator=allocator, tune_steps=tune_steps,
+                    model, macs, size, ms, units=units, score=score, allocator=allocator, recovery=recovery, tune_steps=tune_steps,
                     samples=samples, **same,
                 )  # fmt: skip
             else:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torch.utils.hooks import RemovableHandle
 
 from fewer.arguments import as_count
-from fewer.compression.recover.least_squares import reader
+from fewer.compression.gated import Gated
 from fewer.compression.subject import Subject
-from fewer.compression.units import Group
 from fewer.engine.bind import bind
 from fewer.engine.play import begun, play
 from fewer.errors import InputError
@@ -114,35 +111,6 @@ def gates(level: Tensor, generator: torch.Generator) -> Tensor:
 def opened(level: Tensor) -> Tensor:
     """The probability that a gate is above 0."""
     return torch.sigmoid(level - TEMPERATURE * math.log(-LOW / HIGH))
-
-
-class Gated(nn.Module):
-    """A network in whose calls what a layer is given of each unit is multiplied by the unit's gate (units,)."""
-
-    def __init__(self, network: nn.Module, groups: tuple[Group, ...], values: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.network, self.groups, self.values = network, groups, values
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The network's own output."""
-        hooks = [self._hooked(group) for group in self.groups]
-        try:
-            return self.network(*args, **kwargs)
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _hooked(self, group: Group) -> RemovableHandle:
-        (index,) = (span.index for span in group.spans if span.dim == 1)
-        value = self.values[group.name]
-        factor = torch.ones(index.numel(), dtype=value.dtype, device=value.device)
-        factor = factor.index_copy(0, index.flatten().to(value.device), value.repeat_interleave(index.shape[1]))
-
-        def before(layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            x = args[0]
-            return (x * (factor.view(-1, 1, 1) if x.ndim == 4 else factor).to(x), *args[1:])
-
-        return self.network.get_submodule(reader(group)).register_forward_pre_hook(before)
 
 
 def _no_noise() -> Tensor:
