@@ -132,7 +132,8 @@ def test_recoveries(part):
 def test_roundings(part):
     """In few steps, in a format that each takes."""
     steps = {"steps": 3} if "steps" in inspect.signature(part.make).parameters else {}
-    quantise.check(part.make(**steps), Format(1, "half-step") if part.name == "reste" else quantise.FOUR)
+    kind = getattr(part.make, "kind", None)
+    quantise.check(part.make(**steps), quantise.FOUR if kind is None else Format(1, kind))
 
 
 @of("bit allocation")

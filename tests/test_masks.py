@@ -1,412 +1,211 @@
-"""Searches of masks: their exact parts against enumeration and closed forms, their plans against the budget."""
+"""Masks that are learnt: gates are what a cut does, plans are those of transport, and budgets are met exactly."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from hypothesis import example, given, settings
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit
-from scipy.stats import norm
-from small_networks import a_plan, small_dit
-from test_joint import problem, stack
+from torch import Tensor
 
+import fewer
+from fewer.compression.cut import cut
+from fewer.compression.gated import Gated
+from fewer.compression.masks.budget import Budget, shift
+from fewer.compression.masks.consensus import Agreeing, Consensus
+from fewer.compression.masks.gumbel import GumbelSubnetworks, Topologies, scaled_layer
+from fewer.compression.masks.transport import Plans, Transport
+from fewer.compression.subject import Subject
 from fewer.errors import InputError
-from fewer.evaluate.cost.price import call_macs, plan_macs
-from fewer.registry import parts
-from fewer.samplers import standard
-from fewer.search.limit import Limit
-from fewer.search.masks.ablation_masks import AblationMasks, ablated
-from fewer.search.masks.blocks import BlockMasks, cells, masked
-from fewer.search.masks.choices import Array, Choices, Mask, levelled
-from fewer.search.masks.conditional_poisson import drawn_set, log_inclusion, log_symmetric, stochastic_beam
-from fewer.search.masks.langevin import Quadratic, annealed, flips
-from fewer.search.masks.langevin_masks import LangevinMasks, quadratic
-from fewer.search.masks.perturbed_masks import PerturbedMasks, smoothed_gradient
-from fewer.search.masks.poisson_masks import PoissonMasks, score_gradient
-from fewer.search.masks.random_masks import RandomMasks
-from fewer.search.masks.sparse_masks import SparseMasks
-from fewer.search.masks.spike_slab import spike_slab
-from fewer.search.masks.thompson_masks import ThompsonMasks
-from fewer.search.space import Space
+from fewer.testing.compression import costs_of, subject_of
+from fewer.testing.models import transformer, unet
 
-SEARCHES = [part.make for part in parts("search") if isinstance(part.make, type) and issubclass(part.make, BlockMasks)]
-CASES = st.tuples(st.integers(1, 9), st.floats(0, 1.2), st.booleans(), st.integers(0, 999))
 
+def of(*kinds: str) -> Subject:
+    return subject_of(transformer(4) if "blocks" in kinds else transformer(), kinds)
 
-def choices_of(case: tuple[int, float, bool, int]) -> tuple[Choices, np.random.Generator]:
-    n, share, equal, seed = case
-    rng = np.random.default_rng(seed)
-    costs = np.full(n, 2.0) if equal else rng.uniform(0.5, 2, n)
-    return Choices(costs, share * float(costs.sum())), rng
 
+def budget_of(subject: Subject, share: float = 0.5) -> Budget:
+    """This share of what can be saved is saved."""
+    costs = costs_of(subject, 1.0)
+    return Budget(subject.groups, replace(costs, limit=costs.whole - share * (costs.whole - costs.least)))
 
-def every(n: int) -> Mask:
-    return np.array(list(itertools.product((False, True), repeat=n)))
 
-
-def additive(seed: int, n: int) -> Callable[[Mask], float]:
-    """Errors that are the worth of what is off."""
-    worth = np.random.default_rng(seed).exponential(size=n)
-    return lambda mask: 0.1 + float(worth @ ~mask)
-
-
-def answered(strategy: BlockMasks, choices: Choices, f: Callable[[Mask], float], count: int, seed: int) -> list[Mask]:
-    """The first masks that a search asks for."""
-    asking = strategy.asking(choices, np.random.default_rng(seed))
-    masks = [next(asking)]
-    while len(masks) < count:
-        try:
-            masks.append(asking.send(f(masks[-1])))
-        except StopIteration:
-            break
-    return masks
-
-
-# choices
-
-
-@given(CASES)
-@settings(max_examples=60, deadline=None)
-def test_masks_fit_and_nothing_more_does(case) -> None:
-    choices, rng = choices_of(case)
-    for mask in (choices.drawn(rng), choices.best(rng.standard_normal(len(choices)))):
-        assert choices.fits(mask)
-        for i in np.flatnonzero(~mask):
-            more = mask.copy()
-            more[i] = True
-            assert not choices.fits(more)
-
-
-@given(CASES)
-@settings(max_examples=60, deadline=None)
-def test_the_best_mask_has_the_largest_sum(case) -> None:
-    """As large as that of every mask that costs less than the room by the rounding of the costs."""
-    choices, rng = choices_of(case)
-    values = rng.exponential(size=len(choices))
-    found = float(values @ choices.best(values))
-    tight = replace(choices, room=choices.room * (1 - len(choices) / 4096))
-    assert found >= max(float(values @ mask) for mask in every(len(choices)) if tight.fits(mask)) - 1e-12
-
-
-def test_of_equal_costs_the_largest_values_are_on() -> None:
-    values = np.array([-3.0, 2.0, -1.0, 5.0])
-    assert Choices(np.ones(4), 3.0).best(values).tolist() == [False, True, True, True]
-
-
-def test_levelled_errors() -> None:
-    scores = levelled([1.0, 2.0, 4.0, 1e30])
-    assert scores.mean() == pytest.approx(0)
-    assert scores.std() == pytest.approx(1)
-    assert (np.diff(scores) > 0).all()
-    assert levelled([3.0, 3.0]).tolist() == [0.0, 0.0]
-
-
-# all searches
-
-
-@pytest.mark.parametrize("kind", SEARCHES)
-@given(CASES)
-@settings(max_examples=4, deadline=None)
-def test_the_same_seed_and_errors_give_the_same_masks_and_the_first_fits(kind, case) -> None:
-    choices, _ = choices_of(case)
-    f = additive(case[3], len(choices))
-    masks = answered(kind(), choices, f, 24, case[3])
-    assert choices.fits(masks[0])
-    again = answered(kind(), choices, f, 24, case[3])
-    assert [m.tolist() for m in masks] == [m.tolist() for m in again]
-
-
-@pytest.mark.parametrize("kind", [each for each in SEARCHES if each not in (RandomMasks, PoissonMasks)])
-def test_what_is_worth_nothing_goes_off(kind) -> None:
-    """All worth lies in half of the things, which fit exactly: the search comes nearer to them than random masks do."""
-    n, seeds = 18, 3
-    choices = Choices(np.ones(n), n / 2)
-
-    def f(mask: Mask) -> float:
-        return 0.1 + float((~mask[: n // 2]).sum())
-
-    def best(strategy: BlockMasks, seed: int) -> float:
-        return min(f(mask) for mask in answered(strategy, choices, f, 60, seed) if choices.fits(mask))
-
-    mine, random = (sum(best(each, seed) for seed in range(seeds)) for each in (kind(), RandomMasks()))
-    assert mine < random
-
-
-# ablation
-
-
-@given(st.integers(2, 12), st.integers(0, 999), st.floats(0.1, 0.9))
-@settings(max_examples=40, deadline=None)
-def test_ablation_in_one_group_keeps_what_is_worth_most(n: int, seed: int, share: float) -> None:
-    """Where errors add up and costs are equal, the ablation of all things at once is exact."""
-    choices, f = Choices(np.ones(n), share * n), additive(seed, n)
-    steps = ablated(choices, n, np.random.default_rng(seed))
-    mask, asked = next(steps), 1
-    try:
-        while True:
-            mask = steps.send(f(mask))
-            asked += 1
-    except StopIteration as ended:
-        found = ended.value
-    assert choices.fits(found)
-    assert f(found) == pytest.approx(min(f(m) for m in every(n) if choices.fits(m)))
-    assert asked == 1 + n
-
-
-def test_exchanges_never_make_it_worse() -> None:
-    choices, f = Choices(np.ones(10), 5.0), additive(3, 10)
-    masks = answered(AblationMasks(few=10), choices, f, 400, 0)
-    assert min(map(f, filter(choices.fits, masks))) == pytest.approx(min(f(m) for m in every(10) if choices.fits(m)))
-
-
-# regularised Langevin dynamics
-
-
-@given(st.integers(2, 12), st.floats(0.05, 0.95), st.floats(1e-6, 10), st.integers(0, 999))
-@example(n=2, share=0.0625, temperature=1e-3, seed=3)
-@settings(max_examples=60, deadline=None)
-def test_the_expected_number_of_flips_is_the_distance(n: int, share: float, temperature: float, seed: int) -> None:
-    delta = np.random.default_rng(seed).normal(size=(3, n))
-    p = flips(delta, temperature, share * n)
-    np.testing.assert_allclose(p.sum(1), share * n, rtol=1e-3)
-    ranked = np.take_along_axis(p, np.argsort(delta, axis=1), axis=1)
-    assert (np.diff(ranked, axis=1) >= 0).all()
-
-
-def test_the_gradient_is_that_of_the_energy() -> None:
-    rng = np.random.default_rng(0)
-    energy = Quadratic(rng.normal(size=5), rng.normal(size=(5, 5)))
-    x, step = rng.normal(size=(2, 5)), 1e-6
-    _, gradient = energy(x)
-    for i, e in enumerate(np.eye(5)):
-        np.testing.assert_allclose(
-            (energy(x + step * e)[0] - energy(x - step * e)[0]) / (2 * step), gradient[:, i], atol=1e-6
-        )
-
-
-@pytest.mark.parametrize("n", [8, 14])
-def test_annealing_finds_the_least_energy(n: int) -> None:
-    """Against all 2^n states of random quadratic energies."""
-    for seed in range(2):
-        rng = np.random.default_rng([n, seed])
-        energy = Quadratic(rng.normal(size=n), rng.normal(size=(n, n)))
-        start = rng.random((16, n)) < 0.5
-        states, least = annealed(energy, start, 150, 2.0, 4.0, rng)
-        np.testing.assert_allclose(energy(states.astype(np.float64))[0], least)
-        assert least.min() == pytest.approx(energy(every(n).astype(np.float64))[0].min())
-
-
-def test_the_model_of_errors_is_the_kernel_ridge_regression() -> None:
-    rng = np.random.default_rng(1)
-    masks, y = rng.random((30, 6)) < 0.5, rng.normal(size=30)
-    x = (2.0 * masks - 1) / math.sqrt(6)
-    kernel = (1 + x @ x.T) ** 2
-    fitted = kernel @ np.linalg.solve(kernel + 0.1 * np.eye(30), y)
-    energy = quadratic(masks, y, 0.1)(masks.astype(np.float64))[0]
-    assert np.ptp(fitted - energy) < 1e-9
-
-
-# perturbed top-k
-
-
-def test_the_smoothed_gradient_is_that_of_the_smoothed_error() -> None:
-    """Of two things one is on: P(the first) = Phi((theta_0 - theta_1) / (sqrt 2 sigma))."""
-    choices, errors = Choices(np.ones(2), 1.0), {(True, False): 0.3, (False, True): 1.5}
-    theta, sigma = np.array([0.4, -0.1]), 0.7
-    noise = np.random.default_rng(0).standard_normal((10_000, 2))
-    values = np.array([errors[tuple(choices.best(theta + sigma * z).tolist())] for z in noise])
-    reach = math.sqrt(2) * sigma
-
-    def smoothed(at: Array) -> float:
-        first = float(norm.cdf((at[0] - at[1]) / reach))
-        return 0.3 * first + 1.5 * (1 - first)
-
-    step = 1e-5
-    true = [(smoothed(theta + step * e) - smoothed(theta - step * e)) / (2 * step) for e in np.eye(2)]
-    spread = 5 * np.abs(values).max() / (sigma * math.sqrt(len(noise)))
-    np.testing.assert_allclose(smoothed_gradient(values, noise, sigma), true, atol=spread)
-
-
-# conditional Poisson
-
-
-@given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 999))
-@settings(max_examples=60, deadline=None)
-def test_inclusion_probabilities_by_enumeration(n: int, k: int, seed: int) -> None:
-    log_w = np.random.default_rng(seed).normal(scale=3, size=n)
-    k = min(n, k)
-    sets = list(itertools.combinations(range(n), k))
-    chance = np.array([math.exp(log_w[list(each)].sum()) for each in sets])
-    assert math.exp(log_symmetric(log_w, k)[-1, k]) == pytest.approx(chance.sum())
-    chance /= chance.sum()
-    true = [sum(p for p, each in zip(chance, sets, strict=True) if i in each) for i in range(n)]
-    np.testing.assert_allclose(np.exp(log_inclusion(log_w, k)), true, rtol=1e-9)
-    assert np.exp(log_inclusion(log_w, k)).sum() == pytest.approx(k)
-
-
-def test_sets_are_drawn_by_the_product_of_their_weights() -> None:
-    log_w, k, draws = np.log([0.2, 1.0, 3.0, 0.7]), 2, 5_000
-    rng = np.random.default_rng(0)
-    counts: dict[tuple[int, ...], int] = {}
-    for _ in range(draws):
-        found = tuple(drawn_set(log_w, k, rng))
-        counts[found] = counts.get(found, 0) + 1
-    total = math.exp(log_symmetric(log_w, k)[-1, k])
-    for each in itertools.combinations(range(4), k):
-        p = math.exp(log_w[list(each)].sum()) / total
-        assert abs(counts.get(each, 0) / draws - p) < 5 * math.sqrt(p * (1 - p) / draws)
-
-
-def test_the_beam_has_no_repeats_and_its_weights_are_unbiased() -> None:
-    """The Horvitz-Thompson sum of an arbitrary function, over the masks that fit."""
-    choices, logits = Choices(np.array([1.0, 2.0, 1.0, 1.0]), 3.0), np.array([0.5, -0.3, 0.1, 1.0])
-    fitting = [mask for mask in every(4) if choices.fits(mask)]
-    f = {
-        mask.tobytes(): value
-        for mask, value in zip(fitting, np.random.default_rng(1).normal(size=len(fitting)), strict=True)
-    }
-    true = sum(float(np.prod(np.where(mask, expit(logits), expit(-logits)))) * f[mask.tobytes()] for mask in fitting)
-    rng, sums = np.random.default_rng(2), []
-    for _ in range(1500):
-        beam = stochastic_beam(logits, choices, 3, rng)
-        assert len({mask.tobytes() for mask in beam.masks}) == len(beam.masks) == 3
-        sums.append(float(beam.weights @ [f[mask.tobytes()] for mask in beam.masks]))
-    assert abs(np.mean(sums) - true) < 5 * np.std(sums) / math.sqrt(len(sums))
-
-
-def test_a_beam_of_all_masks_is_exact() -> None:
-    choices, theta = Choices(np.ones(3), 3.0), np.array([0.4, -1.0, 0.2])
-    beam = stochastic_beam(theta, choices, 8, np.random.default_rng(0))
-    assert len(beam.masks) == 8
-    assert beam.weights.sum() == pytest.approx(1)
-    values = np.random.default_rng(1).normal(size=8)
-
-    def expected(at: Array) -> float:
-        return float(
-            sum(np.prod(np.where(m, expit(at), expit(-at))) * v for m, v in zip(beam.masks, values, strict=True))
-        )
-
-    step = 1e-6
-    true = [(expected(theta + step * e) - expected(theta - step * e)) / (2 * step) for e in np.eye(3)]
-    np.testing.assert_allclose(score_gradient(theta, beam, values), true, atol=1e-8)
-
-
-def test_a_distribution_learns_of_errors() -> None:
-    choices, f = Choices(np.ones(12), 6.0), additive(0, 12)
-    errors = [f(mask) for mask in answered(PoissonMasks(), choices, f, 400, 0)]
-    assert np.mean(errors[-50:]) < np.mean(errors[:50]) - 2 * np.std(errors[:50]) / math.sqrt(50)
-
-
-# spike and slab
-
-
-def test_the_posterior_is_exact_where_columns_are_orthogonal() -> None:
-    """Each coefficient's chance is then by Bayes' rule from its own projection x'y / |x|^2 ~ N(b, v / |x|^2)."""
-    rng = np.random.default_rng(0)
-    x = np.linalg.qr(rng.normal(size=(12, 4)))[0] * np.array([1.0, 2.0, 0.5, 3.0])
-    y, variance, share, slab = rng.normal(size=12), 0.4, 0.3, 1.7
-    found = spike_slab(x, y, variance, share, slab)
-    squares = (x**2).sum(0)
-    seen, noise = x.T @ y / squares, variance / squares
-    on = share * norm.pdf(seen, scale=np.sqrt(noise + slab))
-    off = (1 - share) * norm.pdf(seen, scale=np.sqrt(noise))
-    np.testing.assert_allclose(found.chance, on / (on + off))
-    np.testing.assert_allclose(found.mean, seen * slab / (slab + noise))
-    np.testing.assert_allclose(found.deviation**2, slab * noise / (slab + noise))
-
-
-def test_the_support_of_a_sparse_model_is_found() -> None:
-    rng = np.random.default_rng(3)
-    x, b = rng.normal(size=(60, 30)), np.zeros(30)
-    b[[2, 11, 25]] = 1.5, -2.0, 1.0
-    found = spike_slab(x, x @ b + 0.1 * rng.normal(size=60), 0.01, 0.1, 1.0)
-    assert np.flatnonzero(found.chance > 0.5).tolist() == [2, 11, 25]
-    np.testing.assert_allclose(found.chance * found.mean, b, atol=0.1)
-    drawn = np.stack([found.drawn(rng) for _ in range(500)])
-    np.testing.assert_allclose(drawn.mean(0), found.chance * found.mean, atol=0.05)
-
-
-# Thompson sampling over searches
-
-
-def test_the_search_that_finds_good_masks_is_asked_more() -> None:
-    """One arm asks for the best mask again and again with a little change, the other for random ones."""
-
-    class Knows(RandomMasks):
-        def asking(self, choices: Choices, rng: np.random.Generator):
-            while True:
-                mask = np.arange(len(choices)) < choices.room
-                mask[rng.integers(len(choices))] = False
-                yield mask
-
-    choices = Choices(np.ones(20), 10.0)
-    turns = []
-
-    class Counts(RandomMasks):
-        def asking(self, choices: Choices, rng: np.random.Generator):
-            for mask in super().asking(choices, rng):
-                turns.append(mask)
-                yield mask
-
-    strategy = ThompsonMasks(arms=(Counts(), Knows()))
-    answered(strategy, choices, lambda mask: 0.1 + float((~mask[:10]).sum()), 200, 0)
-    assert len(turns) < 60
-
-
-# on networks
-
-
-def strategy_of(kind: type[BlockMasks]) -> BlockMasks:
-    model = stack()
-    return kind(limit=Limit(model, "macs", 3.2 * call_macs(model)), masks=12, drift=2, candidates=15)
-
-
-@pytest.mark.parametrize(
-    "kind", [*SEARCHES[:3], *(pytest.param(kind, marks=pytest.mark.slow) for kind in SEARCHES[3:])]
-)
-def test_plans_keep_the_budget_and_a_search_goes_on_to_the_bit(kind) -> None:
-    model, strategy = stack(), strategy_of(kind)
-    space = Space(model, (standard("dpmpp-2m", model, 3, "logsnr"), standard("ddim", model, 3, "karras")))
-    found = list(strategy.search(problem(model, 8), space, [], 0))
-    assert (
-        len({tuple(c.state["mask"]) for c in found if "mask" in c.state}) == sum("mask" in c.state for c in found) <= 12
+@pytest.mark.parametrize("kind", ["heads", "width", "blocks", "weights"])
+def test_closed_gates_are_a_cut(kind):
+    subject = of(kind)
+    kept = {g.name: torch.arange(0, g.size, 2) for g in subject.groups}
+    gates = {g.name: (torch.arange(g.size) % 2 == 0).float() for g in subject.groups}
+    batch = subject.states[0]
+    light = cut(subject.network, subject.groups, kept)
+    torch.testing.assert_close(
+        subject.call(Gated(subject.network, subject.groups, gates), batch), subject.call(light, batch)
     )
-    for candidate in found:
-        if "rows" in candidate.state or "stage" in candidate.state:
-            assert plan_macs(model, candidate.plan) <= strategy.limit.most
-    assert plan_macs(model, strategy.choose(found).plan) <= strategy.limit.most
-    for cut in (1, len(found) // 2):
-        again = [*found[:cut], *strategy.search(problem(model, 8), space, found[:cut], 0)]
-        assert [(c.error, c.state) for c in again] == [(c.error, c.state) for c in found]
 
 
-def test_masks_are_blocks_in_rows() -> None:
-    model, plan = small_dit(), a_plan(4)
-    limit = Limit(model, "macs", 3.4 * call_macs(model))
-    names = ("block.2",)
-    choices = cells(plan, names, limit)
-    assert choices is not None
-    assert len(choices) == 3
-    assert choices.costs.tolist() == [limit.saving(name, 1) for name in names for _ in range(3)]
-    for bits in every(3):
-        assert choices.fits(bits) == (plan_macs(model, masked(plan, names, bits)) <= limit.most)
-    assert masked(plan, names, every(3)[-1]).rows == plan.rows
-    assert cells(plan, names, Limit(model, "macs", 1.0)) is None
+@pytest.mark.parametrize("model", [unet(), transformer()], ids=["unet", "transformer"])
+def test_each_sample_has_its_own_gates(model):
+    subject = subject_of(model, ("channels", "heads", "width"))
+    batch, n = subject.states[0], len(subject.states[0].x)
+    first, second = ({g.name: torch.rand(g.size) for g in subject.groups} for _ in range(2))
+    mixed = {name: torch.stack([first[name] if i % 2 else second[name] for i in range(n)]) for name in first}
+    called = [subject.call(Gated(subject.network, subject.groups, each), batch) for each in (first, second, mixed)]
+    odd = (torch.arange(n) % 2 == 1).view(-1, 1, 1, 1)
+    torch.testing.assert_close(called[2], torch.where(odd, called[0], called[1]))
 
 
-def test_a_budget_is_needed() -> None:
-    space = Space(stack(), (standard("ddim", stack(), 3, "logsnr"),))
-    with pytest.raises(InputError, match=r"random-masks needs a budget .* give macs or ms"):
-        next(RandomMasks().search(problem(stack(), 2), space, [], 0))
+@given(st.lists(st.floats(-20, 20), min_size=2, max_size=12), st.floats(0.02, 0.98), st.integers(0, 2**20))
+@settings(max_examples=25, deadline=None)
+def test_masks_cost_what_may_stay_and_so_do_their_derivatives(levels: list[float], share: float, seed: int) -> None:
+    level = torch.tensor(levels, dtype=torch.float64, requires_grad=True)
+    prices = torch.rand(len(levels), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + 0.1
+    mass = share * prices.sum()
+    cost = (prices * torch.sigmoid(level - shift(level, prices, mass))).sum()
+    assert float(cost.detach()) == pytest.approx(float(mass), rel=1e-9)
+    (slope,) = torch.autograd.grad(cost, level)
+    assert float(slope.abs().max()) < 1e-9  # it is that for all levels
 
 
-def test_every_search_of_masks_is_here() -> None:
-    assert {AblationMasks, LangevinMasks, PerturbedMasks, PoissonMasks, RandomMasks, SparseMasks, ThompsonMasks} == set(
-        SEARCHES
-    )
+def test_plans_are_those_of_transport_from_the_last_plan() -> None:
+    """Against Sinkhorn's iterations: three proximal steps with changing scores."""
+    subject = of("width")
+    budget = budget_of(subject, 0.6)
+    masks, softness = Plans(budget, 0.7), 0.7
+    units = budget.prices / budget.prices.sum()
+    places = torch.tensor([budget.mass, float(budget.prices.sum()) - budget.mass], dtype=torch.float64)
+    places = places / places.sum()
+    plan = units[:, None] * places[None]
+    torch.manual_seed(0)
+    for step in range(3):
+        scores = torch.randn_like(budget.prices)
+        masks.scores.data.copy_(scores)
+        mine = torch.cat(list(masks(step / 3).values()))
+        cost = torch.stack([(scores - 1).square(), scores.square()], 1)
+        plan = sinkhorn(plan * torch.exp(-cost / softness), units, places)
+        torch.testing.assert_close(mine, (plan[:, 0] / units).float(), rtol=1e-5, atol=1e-6)
+
+
+def sinkhorn(kernel: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The plan diag(a) kernel diag(b) with these sums of its rows and columns."""
+    b = torch.ones_like(columns)
+    for _ in range(2000):
+        a = rows / (kernel @ b)
+        b = columns / (kernel.T @ a)
+    return a[:, None] * kernel * b[None]
+
+
+def test_equally_many_channels_of_each_part_of_a_norm_stay() -> None:
+    subject = subject_of(unet(), ("channels",))
+    budget = budget_of(subject)
+    levels = torch.randn(len(budget.prices), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+    masks = budget.split(torch.sigmoid(budget.centred(levels)))
+    assert float(budget.share(budget.joined(masks))) == pytest.approx(1.0)
+    for group in subject.groups:
+        of_parts = masks[group.name].view(group.parts, -1).sum(1)
+        torch.testing.assert_close(of_parts, of_parts.mean().expand(group.parts))
+
+
+def test_transport_keeps_what_the_outputs_need() -> None:
+    """Of two neurons of which nothing reads one."""
+    model = transformer()
+    whole = subject_of(model, ("width",))
+    subject = replace(whole, groups=whole.groups[:1])
+    (group,) = subject.groups
+    network = cut(whole.network, (), {})
+    (span,) = (span for span in group.spans if span.dim == 1)
+    idle = torch.arange(group.size) % 2 == 0
+    with torch.no_grad():
+        network.get_parameter(span.parameter)[:, span.index[idle].flatten()] = 0
+    own = replace(subject, model=replace(model, network=type(model.network)(network, True)))
+    own = replace(own, calibration=replace(own.calibration, model=own.model))
+    costs = costs_of(own, 1.0)
+    learner = Transport(steps=12, batch=16, lr=0.0)
+    learnt = learner.learn(own, replace(costs, limit=costs.whole - group.macs * group.size / 2))
+    assert not learnt.weights
+    found = learnt.importance[group.name]
+    assert float(found[~idle].mean()) > float(found[idle].mean()) + 0.2
+
+
+def test_gates_that_agree_within_the_budget_are_not_punished() -> None:
+    subject = of("heads", "width")
+    masks = Agreeing(subject, budget_of(subject), 1.0, 1.0)
+    shut, cost = torch.zeros(len(masks.budget.prices), dtype=torch.bool), 0.0
+    for unit in masks.budget.prices.argsort(descending=True).tolist():
+        if cost + float(masks.budget.prices[unit]) <= masks.budget.mass:
+            cost += float(masks.budget.prices[unit])
+        else:
+            shut[unit] = True
+    with torch.no_grad():
+        for gate, closed in zip(masks.gates, masks.budget.split(shut).values(), strict=True):
+            gate.weight.zero_()
+            gate.bias.copy_(torch.where(closed, -3.0, 3.0))
+    subject.call(Gated(subject.network, subject.groups, masks(0.0)), subject.states[0])
+    assert float(masks.penalty()) == pytest.approx((cost / masks.budget.mass - 1) ** 2, abs=1e-6)
+    with torch.no_grad():
+        masks.gates[0].drawn = masks.gates[0].drawn.clone()
+        masks.gates[0].drawn[: len(masks.gates[0].drawn) // 2] = 0
+    assert float(masks.penalty()) > (cost / masks.budget.mass - 1) ** 2 + 1e-3
+
+
+def test_topologies_have_units_as_often_as_their_probability() -> None:
+    subject = of("heads")
+    budget, draws = budget_of(subject), 400
+    masks = Topologies(budget, GumbelSubnetworks(), 3)
+    with torch.no_grad():
+        masks.levels.copy_(torch.linspace(-2, 2, len(masks.levels)))
+        often = torch.stack([torch.cat(list(masks(0.5).values())) for _ in range(draws)]).mean(0)
+    probability = budget.joined(masks.importance(subject, subject.network))
+    error = (often - probability).abs() / (probability * (1 - probability) / draws).sqrt()
+    assert float(error.max()) < 5
+
+
+@pytest.mark.parametrize("kind", ["width", "weights"])
+def test_scales_of_layers_go_into_their_weights(kind: str) -> None:
+    subject = of(kind)
+    masks = Topologies(budget_of(subject), GumbelSubnetworks(), 0)
+    with torch.no_grad():
+        masks.scales.copy_(torch.linspace(0.5, 2, len(masks.scales)))
+    gates = {g.name: scale.detach().expand(g.size) for g, scale in zip(subject.groups, masks.scales, strict=True)}
+    scaled, batch = cut(subject.network, (), {}), subject.states[0]
+    with torch.no_grad():
+        masks.scaled(scaled)
+    gated = Gated(subject.network, subject.groups, gates)
+    torch.testing.assert_close(subject.call(scaled, batch), subject.call(gated, batch))
+
+
+def test_subnetworks_leave_weights_as_they_are_but_for_a_scale() -> None:
+    subject = of("weights")
+    learnt = GumbelSubnetworks(steps=2, batch=4).learn(subject, costs_of(subject, 0.7))
+    assert learnt.steps == 2
+    assert {name.removesuffix(".weight") for name in learnt.weights} <= {scaled_layer(g) for g in subject.groups}
+    for name, weight in learnt.weights.items():
+        own = subject.network.get_parameter(name)
+        ratio = weight[own != 0] / own[own != 0]
+        torch.testing.assert_close(ratio, ratio.flatten()[0].expand_as(ratio))
+
+
+def test_kinds_that_a_method_is_not_for_are_refused() -> None:
+    blocks, weights = of("blocks"), of("weights")
+    with pytest.raises(InputError, match="widths or weights"):
+        GumbelSubnetworks(steps=1).learn(blocks, costs_of(blocks, 0.7))
+    with pytest.raises(InputError, match="too many of single weights"):
+        Consensus(steps=1).learn(weights, costs_of(weights, 0.7))
+
+
+def test_mask_learners_are_asked_for_as_scores_and_all_steps_are_counted() -> None:
+    """Recoveries by name make the steps that are given."""
+    made = fewer.compress(
+        transformer(), macs=0.8, score=Transport(steps=2, batch=4), recovery=["distillation"], tune_steps=3, noises=64,
+        samples=8, batch=8,
+    )  # fmt: skip
+    assert (made.choice["score"], made.choice["recovery"], made.steps) == ("transport", ["distillation"], 2 + 3)
+    assert made.evidence.macs[1] <= 0.8 * made.evidence.macs[0]
+
+
+def test_what_cannot_be_learnt_or_listed_is_refused() -> None:
+    with pytest.raises(InputError, match="N:M"):
+        fewer.compress(transformer(), units="2:4", score="transport", noises=64, samples=8)
+    with pytest.raises(InputError, match="list of recoveries"):
+        fewer.compress(transformer(), macs=0.8, recovery="distillation")

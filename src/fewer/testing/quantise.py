@@ -20,8 +20,9 @@ FOUR = Format(4, "asymmetric", group=5)
 
 
 def check(rounding: Rounding, format: Format = FOUR) -> None:
-    """Codes of every weight that is asked for and of no other, on grids of the format, in no more bits; the same again for the same
-    seed; the model, and torch's own random numbers, are left as they were.
+    """Codes of every weight that is asked for and of no other, on grids of the format, in no more bits than rounding to nearest
+    takes; the same again for the same seed; the model, and torch's own random numbers, are left as they were. Of attentions whose
+    keys are merged into their queries the weights are those of the merged network.
     """
     task = _task(format)
     before, state = copy.deepcopy(network_of(task.model).state_dict()), torch.random.get_rng_state()
@@ -29,8 +30,9 @@ def check(rounding: Rounding, format: Format = FOUR) -> None:
     same = all(torch.equal(t, before[name]) for name, t in network_of(task.model).state_dict().items())
     demand(same, "the rounding changes the model that it is given")
     demand(torch.equal(state, torch.random.get_rng_state()), "the rounding draws from torch's own random numbers")
-    demand(found.weights.keys() == task.formats.keys(), "codes are of other weights than those asked for")
-    parameters = dict(task.network.named_parameters())
+    merged = {f"{name}.to_k.weight" for name in found.merged}
+    demand(found.weights.keys() == task.formats.keys() - merged, "codes are of other weights than those asked for")
+    parameters = dict(found.network(task.network).named_parameters())
     for name, codes in found.weights.items():
         plain = Codes.nearest(parameters[name], format)
         demand(codes.shape == tuple(parameters[name].shape), f"{name} has codes of shape {codes.shape}")

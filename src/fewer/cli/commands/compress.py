@@ -96,7 +96,8 @@ def compress(
     removing = (units, score, allocator, recovery, tune_steps, samples)
     if bits is not None and removing != REMOVING:
         raise InputError(
-            "--units, --score, --allocator, --recovery, --tune-steps and --samples are of units that are removed: --bits remove none"
+            "--units, --score, --allocator, --recovery, --tune-steps and --samples are of units that are removed, and --bits "
+            "remove none"
         )
     from fewer.compression.compress import Compressed
     from fewer.compression.compress import compress as run

@@ -10,7 +10,7 @@ from torch import Tensor
 from fewer.compression.costs import Costs
 from fewer.compression.units import Group
 
-HALVINGS, FAR = 60, 40.0  # of the search for a shift, which is at most so far from all levels
+ROUNDS, FAR, CLOSE = 100, 40.0, 1e-13  # of the search for a shift, which is at most so far from all levels
 LEAST = 1e-6  # share of the units' cost that masks have at least
 
 
@@ -19,19 +19,28 @@ def shift(levels: Tensor, prices: Tensor, mass: Tensor) -> Tensor:
 
     levels, prices  (..., units); mass (...,), between 0 and the sum of the prices
 
-    Found by bisection. Its derivative is that of the implicit function, d lambda = sum p s' d levels / sum p s': it is that of
-    one Newton step from the solution.
+    Found by Newton's method within a bracket. Its derivative is that of the implicit function, d lambda = sum p s' d levels / sum p s':
+    it is that of one Newton step from the solution.
     """
+    goal, total = mass.unsqueeze(-1), prices.sum(-1, keepdim=True)
     with torch.no_grad():
         low, high = levels.amin(-1, keepdim=True) - FAR, levels.amax(-1, keepdim=True) + FAR
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            too_much = (prices * torch.sigmoid(levels - middle)).sum(-1, keepdim=True) > mass.unsqueeze(-1)
-            low, high = torch.where(too_much, middle, low), torch.where(too_much, high, middle)
         found = (low + high) / 2
-        soft = torch.sigmoid(levels - found)
-        slope = (prices * soft * (1 - soft)).sum(-1, keepdim=True).clamp(min=1e-30)
-    return found + ((prices * torch.sigmoid(levels - found)).sum(-1, keepdim=True) - mass.unsqueeze(-1)) / slope
+        for _ in range(ROUNDS):
+            excess, slope = _excess(levels, prices, goal, found)
+            if bool((excess.abs() <= CLOSE * total).all()):
+                break
+            low, high = torch.where(excess > 0, found, low), torch.where(excess > 0, high, found)
+            newton = found + excess / slope
+            found = torch.where((low < newton) & (newton < high), newton, (low + high) / 2)
+        slope = _excess(levels, prices, goal, found)[1]
+    return found + _excess(levels, prices, goal, found)[0] / slope
+
+
+def _excess(levels: Tensor, prices: Tensor, mass: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """What masks with a shift cost more than the mass, and by how much less a greater shift lets them cost, above 0."""
+    soft = torch.sigmoid(levels - at)
+    return (prices * soft).sum(-1, keepdim=True) - mass, (prices * soft * (1 - soft)).sum(-1, keepdim=True).clamp(1e-30)
 
 
 class Budget:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from fewer.arguments import as_count, as_data, as_model
-from fewer.compression.compress import FEWEST, NOISES
+from fewer.compression.compress import FEWEST, NOISES, resolve_as
 from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import EVIDENCE, source_of
 from fewer.compression.quantise.quantise import QuantisedModel, full_bits, quantised
@@ -86,7 +86,8 @@ def compress_bits(
     size      with "mixed": share in (0, 1) that the network's tensors may take in their file, of that in float32
     rounding  how codes are chosen (`fewer methods --room compress`)
     inputs    bits of what layers are given
-    group     columns of a weight that share a scale, on asymmetric grids; None: one scale a channel, symmetric
+    group     columns of a weight that share a scale, on asymmetric grids; None: one scale a channel, symmetric; a rounding that is
+              for grids of another kind says so in its `kind`, which is taken
     data, features, noises, batch, seed   as of `fewer.compress`
 
     The given model is not changed. Raises InputError as `quantised` does.
@@ -97,16 +98,17 @@ def compress_bits(
     scoring.check(count)
     report = progress or (lambda stage, done, total: None)
     report("calibration states", 0, 1)
-    kind: Kind = "symmetric" if group is None and bits != 1 else "asymmetric"
+    chooser = resolve_as(rounding, "rounding")
+    kind: Kind = getattr(chooser, "kind", "symmetric" if group is None and bits != 1 else "asymmetric")
     made = quantised(
-        model, bits, size=size, kind=kind, group=group, rounding=rounding, inputs=inputs,
+        model, bits, size=size, kind=kind, group=group, rounding=chooser, inputs=inputs,
         data=images, seed=seed,
     )  # fmt: skip
     report("samples of both networks", 0, 1)
     evidence = evidence_of(model, made.model, scoring, count, size_of_batch, seed)
     evidence = replace(evidence, bytes=(full_bits(model) // 8, made.bits // 8))
     choice = {
-        "bits": bits, "size": size, "rounding": name_of("compress", rounding), "inputs": inputs, "group": group, "kind": kind,
+        "bits": bits, "size": size, "rounding": name_of("compress", chooser), "inputs": inputs, "group": group, "kind": kind,
         "data": "the data given" if images is not None else "samples of the model", "seed": seed,
     }  # fmt: skip
     return FewerBits(made, model, evidence, choice)

@@ -29,7 +29,7 @@ from fewer.models.quantised import file
 from fewer.models.quantised.grid import Format, Kind, Per
 from fewer.models.quantised.network import Quantised, file_bits, layers_of
 from fewer.models.reach import hash_of_network
-from fewer.registry import guarded
+from fewer.registry import guarded, name_of
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 FULL = 32  # bits of a weight of the network as it is loaded
@@ -41,10 +41,12 @@ class QuantisedModel:
 
     model      plays plans as the model that it was made of does; its weights are the values of the codes in the model's dtype
     quantised  the codes, and the grids of inputs
+    full       bits of all tensors of the network that it was made of, in float32
     """
 
     model: Model
     quantised: Quantised
+    full: int
 
     @property
     def bits(self) -> int:
@@ -54,7 +56,7 @@ class QuantisedModel:
     @property
     def share(self) -> float:
         """Size of the network's tensors in its file, of that in float32."""
-        return self.bits / full_bits(self.model)
+        return self.bits / self.full
 
     def save(
         self, out: Path, source: Path, facts: Mapping[str, Any] = NOTHING, files: Mapping[str, Any] = NOTHING,
@@ -121,11 +123,16 @@ def quantised(
         with guarded("compress", rounding):
             found: Quantised = chooser.rounded(task)
     lighter = made(model, found)
+    if size is not None and file_bits(network_of(lighter), found.sizes) > size * full_bits(model):
+        raise InputError(
+            f"{name_of('compress', chooser)} stores more than its formats say, which a size does not allow: give bits alone"
+        )
     if inputs is not None:
-        own = calibrated(lighter, given, task.layers.values(), inputs, inputs_per)
+        layers = [layer for name, layer in task.layers.items() if name in found.weights]
+        own = calibrated(lighter, given, layers, inputs, inputs_per)
         found = replace(found, inputs=own)
         lighter = made(model, found)
-    return QuantisedModel(lighter, found)
+    return QuantisedModel(lighter, found, full_bits(model))
 
 
 def made(model: Model, found: Quantised) -> Model:

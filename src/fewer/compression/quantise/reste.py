@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from fewer.compression.calibration import calibration_of
 from fewer.compression.quantise import Task
 from fewer.compression.subject import caller
 from fewer.errors import InputError, whole
-from fewer.models.quantised.grid import Codes, Format, Grid
+from fewer.models.quantised.grid import Codes, Format, Grid, Kind
 from fewer.models.quantised.network import Quantised
 from fewer.registry import part
 
@@ -75,6 +75,8 @@ class ReSTE:
     power: float = 3.0
     lr: float = 1e-3
     batch: int = 64
+
+    kind: ClassVar[Kind] = "half-step"  # of the grids that it is for
 
     def __post_init__(self) -> None:
         whole("steps", self.steps)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fewer.arguments import as_count
 from fewer.compression.cut import masked, zeros_of
 from fewer.compression.recover.least_squares import reader
 from fewer.compression.subject import Subject, watched
 from fewer.registry import part
+from fewer.settings import positive, share
 
 ROUGH = 0.02  # the relative loss from which on the rate is not lowered
 
@@ -42,6 +44,12 @@ class Distillation:
     batch: int = 64
     lr: float = 3e-3
     features: float = 1.0
+
+    def __post_init__(self) -> None:
+        as_count(self.steps, "steps", 1)
+        as_count(self.batch, "batch", 1)
+        positive("lr", self.lr)
+        share("features", self.features, math.inf)
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`, or fewer where the loss is no longer finite."""

@@ -8,6 +8,7 @@ of the weights themselves.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from torch import nn
 
 from fewer.errors import InputError
 from fewer.files import Record, read_as, read_json
+from fewer.models.quantised.merged import reshape
 
 MARK = "light.json"
 SIZED = (nn.Linear, nn.Conv2d, nn.GroupNorm)
@@ -109,11 +111,12 @@ def write_mark(part: Path, light: Light) -> None:
 
 
 def narrow_module(
-    kind: Any, part: Path, weights: dict[str, torch.Tensor] | None = None
+    kind: Any, part: Path, weights: dict[str, torch.Tensor] | None = None, merged: Sequence[str] = ()
 ) -> tuple[Any, dict[str, list[str]]]:
     """The diffusers model of a marked folder with its weights, and the names of weights that are missing or left over.
 
     weights  in place of those in the folder's files
+    merged   attentions whose keys are merged into their queries in these weights
 
     Raises InputError for weights of shapes that no narrower network has.
     """
@@ -129,6 +132,7 @@ def narrow_module(
         if name not in dict(module.named_modules()):
             raise InputError(f"{part / MARK} has no branch of {name!r}, which the network has not")
         module.set_submodule(name, bare_of(module.get_submodule(name)))
+    reshape(module, merged)
     for name, layer in module.named_modules():
         for key in ("weight", "bias"):
             _fit(layer, key, weights.get(f"{name}.{key}"), part)

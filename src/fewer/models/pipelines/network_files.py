@@ -71,13 +71,15 @@ def _quantised(kind: Any, part: Path) -> Any:
     path = part / quantised_file.NAME
     try:
         with quiet():
-            narrow = narrow_module(kind, part, quantised_file.tensors_in(path))[0] if is_narrow(part) else None
+            narrow = None
+            if is_narrow(part):
+                narrow = narrow_module(kind, part, quantised_file.tensors_in(path), quantised_file.merged_in(path))[0]
             module = narrow or kind.from_config(kind.load_config(part, local_files_only=True))
     except InputError:
         raise
     except Exception as error:  # diffusers raises many types for damaged configurations
         raise InputError(f"cannot make {kind.__name__} of {part / 'config.json'}: {first_line(error)}") from error
-    quantised_file.fill(module, path)
+    quantised_file.fill(module, path, already=narrow is not None)
     return module
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from fewer.errors import InputError, first_line
 from fewer.files import Record, checked, read_bytes, write_atomically
 from fewer.models.quantised.grid import Codes, Grid, Kind, check_bits
 from fewer.models.quantised.inputs import InputGrid
+from fewer.models.quantised.merged import reshape
 from fewer.models.quantised.network import Quantised, stored
 from fewer.models.quantised.packing import packed, unpacked
 
-NAME, KEY, VERSION = "quantised.safetensors", "fewer", 1
+NAME, KEY, VERSION = "quantised.safetensors", "fewer", 2
 LARGEST = 2**34  # bytes
 
 
@@ -47,12 +49,13 @@ class WrittenInput(Record):
 
 
 class Written(Record):
-    """What the header says."""
+    """What the header says. Files of version 1 have no merged attentions."""
 
     version: int = Field(ge=1, le=VERSION)
     weights: dict[str, WrittenWeight]
     inputs: dict[str, WrittenInput] = Field(default_factory=dict)
     same: dict[str, str] = Field(default_factory=dict)
+    merged: tuple[str, ...] = ()
 
 
 def content(network: nn.Module, quantised: Quantised) -> bytes:
@@ -71,10 +74,11 @@ def content(network: nn.Module, quantised: Quantised) -> bytes:
             tensors[f"{name}:zero"] = codes.grid.zero.to(torch.uint8).contiguous().cpu()
     same = {name: first[id(tensor)] for name, tensor in state.items() if first[id(tensor)] != name}
     header = {
-        "version": VERSION,
+        "version": VERSION if quantised.merged else 1,
         "weights": {name: _written(codes) for name, codes in quantised.weights.items()},
         "inputs": {name: vars(grid) for name, grid in quantised.inputs.items()},
         "same": same,
+        **({"merged": list(quantised.merged)} if quantised.merged else {}),
     }
     return save(tensors, {KEY: json.dumps(header)})
 
@@ -112,7 +116,7 @@ def read(path: Path) -> tuple[Quantised, dict[str, str]]:
             raise InputError(f"{path}: the scale of the inputs of {name} is {grid.scale}; expected a positive number")
     inputs = {name: InputGrid(grid.bits, grid.scale, grid.zero) for name, grid in written.inputs.items()}
     rest = {name: tensor for name, tensor in tensors.items() if name.partition(":")[0] not in weights}
-    return Quantised(weights, inputs, rest), written.same
+    return Quantised(weights, inputs, rest, written.merged), written.same
 
 
 def _codes(path: Path, name: str, how: WrittenWeight, tensors: Mapping[str, Tensor]) -> Codes:
@@ -151,12 +155,21 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
     return found | {name: found[of] for name, of in same.items() if of in found}
 
 
-def fill(network: nn.Module, path: Path) -> None:
+def merged_in(path: Path) -> tuple[str, ...]:
+    """The attentions of a file's network whose keys are merged into their queries."""
+    return read(path)[0].merged
+
+
+def fill(network: nn.Module, path: Path, already: bool = False) -> None:
     """Give a network the weights of a file, and its layers the grids of their inputs.
+
+    already  whether attentions that are merged in the file are so in the network
 
     Raises InputError where names or shapes of the two are not the same.
     """
     quantised, same = read(path)
+    reshape(network, [] if already else quantised.merged)
+    quantised = replace(quantised, merged=())
     state = network.state_dict(keep_vars=True)
     shapes = {name: tuple(tensor.shape) for name, tensor in quantised.rest.items()}
     shapes |= {name: codes.shape for name, codes in quantised.weights.items()}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fewer.models.quantised.grid import Codes
 from fewer.models.quantised.inputs import InputGrid, RoundedInput
+from fewer.models.quantised.merged import merge
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -33,12 +34,14 @@ def layers_of(network: nn.Module) -> dict[str, tuple[str, ...]]:
 class Quantised:
     """Codes of a network's weights by name, and grids of what its layers are given, by the layer's name.
 
-    rest  further tensors by name that are other than the network's own: of a network that was trained on with its codes
+    rest    further tensors by name that are other than the network's own: of a network that was trained on with its codes
+    merged  dotted names of attentions whose keys are merged into their queries (fewer.models.quantised.merged)
     """
 
     weights: Mapping[str, Codes]
     inputs: Mapping[str, InputGrid] = field(default_factory=dict)
     rest: Mapping[str, Tensor] = field(default_factory=dict)
+    merged: tuple[str, ...] = ()
 
     def network(self, of: nn.Module) -> nn.Module:
         """A copy of the network with these weights, whose layers round what they are given."""
@@ -47,7 +50,8 @@ class Quantised:
         return made
 
     def put_in(self, network: nn.Module) -> None:
-        """Give these weights and rounded inputs to the network itself."""
+        """Give these weights and rounded inputs to the network itself, whose attentions are not merged yet."""
+        merge(network, self.merged)
         state = network.state_dict(keep_vars=True)
         with torch.no_grad():
             for name, codes in self.weights.items():
