@@ -117,16 +117,16 @@ def against_gates(seed: int, sabotage: bool) -> Measured:
 for name, learner in (("transport", Transport(STEPS)), ("consensus", Consensus(STEPS))):
     claim(
         f"{name}/against-magnitude",
-        statement=f"Cut to {SHARE:.0%} of its multiply-adds by masks that are learnt with the weights in {STEPS} steps, dit-digits' "
-        "outputs are nearer to the full network's than by magnitudes and as many steps after the cut.",
+        statement=f"Cut to {SHARE:.0%} of its multiply-adds by masks that are learnt with the weights in {STEPS} steps, "
+        "dit-digits' outputs are nearer to the full network's than by magnitudes and as many steps after the cut.",
         baseline="`magnitude`, numbers by the same knapsack, then as many steps on the same loss",
         below=1.0,
         tier="full",
     )(partial(against_magnitude, learner))
 claim(
     "transport/against-sigmoid-gates",
-    statement=f"Cut to {SHARE:.0%} of its multiply-adds by transport masks, dit-digits' outputs are nearer to the full network's than "
-    "by sigmoid gates with a penalty for what they cost, both learnt with the weights in as many steps.",
+    statement=f"Cut to {SHARE:.0%} of its multiply-adds by transport masks, dit-digits' outputs are nearer to the full network's "
+    "than by sigmoid gates with a penalty for what they cost, both learnt with the weights in as many steps.",
     baseline="sigmoid gates with a penalty, same rates and states",
     below=1.0,
     tier="full",
@@ -145,8 +145,8 @@ SUBNETWORK = GumbelSubnetworks(STEPS)
 
 @claim(
     "gumbel-subnetworks/against-magnitude",
-    statement=f"With {DENSITY:.0%} of its weights, none of them changed but for a scale of each layer, dit-digits' outputs are nearer "
-    f"to the full network's by topologies that were sampled in {STEPS} steps than by magnitudes.",
+    statement=f"With {DENSITY:.0%} of its weights, none of them changed but for a scale of each layer, dit-digits' outputs are "
+    f"nearer to the full network's by topologies that were sampled in {STEPS} steps than by magnitudes.",
     baseline="`magnitude`, both ranked globally",
     below=1.0,
     tier="full",

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-import torch
 from torch import Tensor, nn
 
 from fewer.claims.claim import Measured, claim

@@ -19,8 +19,8 @@ def shift(levels: Tensor, prices: Tensor, mass: Tensor) -> Tensor:
 
     levels, prices  (..., units); mass (...,), between 0 and the sum of the prices
 
-    Found by Newton's method within a bracket. Its derivative is that of the implicit function, d lambda = sum p s' d levels / sum p s':
-    it is that of one Newton step from the solution.
+    Found by Newton's method within a bracket. Its derivative is that of the implicit function, which is that of one Newton step
+    from the solution:    d lambda = sum p s' d levels / sum p s'.
     """
     goal, total = mass.unsqueeze(-1), prices.sum(-1, keepdim=True)
     with torch.no_grad():

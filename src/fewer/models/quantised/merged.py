@@ -48,7 +48,7 @@ def can_merge(attention: Any) -> bool:
 
 @torch.no_grad()
 def merge(network: nn.Module, names: Iterable[str]) -> None:
-    """Merge the keys of these attentions into their queries. Raises InputError where there is none of a name, or none that can be."""
+    """Merge the keys of these attentions into their queries. Raises InputError for other modules, and where it cannot be."""
     for name in names:
         attention = _attention(network, name)
         if not can_merge(attention):
