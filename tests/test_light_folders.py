@@ -105,6 +105,11 @@ def test_another_run_into_the_folder_leaves_nothing_of_the_first(tmp_path):
         ("--macs 0.5 --units weights --allocator erdos-renyi --score erdos-renyi", "score is 'erdos-renyi'"),
         ("--macs 0.5 --allocator erdos-renyi --samples 8", "erdos-renyi is for single weights"),
         ("--macs 0.5 --units weights --score output-loss --samples 8", "too many of single weights"),
+        ("--macs 0.5 --units weights --score consensus --samples 8", "too many of single weights"),
+        ("--units 2:4 --score transport --samples 8", "N:M leaves nothing to learn"),
+        ("--macs 0.5 --recovery taylor", "recovery is 'taylor'"),
+        ("--macs 0.5 --recovery distillation --tune-steps 0", "steps is 0"),
+        ("--bits 8 --units blocks", "--bits remove none"), ("--bits 8 --tune-steps 7", "--bits remove none"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_nothing_is_written(options, says, tmp_path, capsys):

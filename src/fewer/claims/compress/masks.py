@@ -80,38 +80,33 @@ class SigmoidGates(Learning):
 
 
 @cache
-def learnt(learner: MaskLearner, seed: int) -> nn.Module:
+def learnt(learner: Learning | ReversedMasks, seed: int) -> nn.Module:
     """dit-digits at this share of its multiply-adds, by masks on channels, heads and neurons."""
     return light(subject(seed), learner, Knapsack())[0]
 
 
 @cache
-def tuned(seed: int) -> nn.Module:
-    """The same share by magnitudes, after as many gradient steps on the same loss."""
+def tuned(seed: int) -> tuple[nn.Module, nn.Module]:
+    """The same share by magnitudes, after as many gradient steps on the same loss, and after those with least squares before."""
     of = subject(seed)
-    return repaired(of, *light(of, Magnitude(), Knapsack()), TUNED)
+    cut_, kept = light(of, Magnitude(), Knapsack())
+    fitted = repaired(of, cut_, kept, LeastSquares())
+    return repaired(of, cut_, kept, TUNED), repaired(of, fitted, kept, TUNED)
 
 
-def against_magnitude(learner: MaskLearner, seed: int, sabotage: bool) -> Measured:
+def against_magnitude(learner: Learning, seed: int, sabotage: bool) -> Measured:
     """Sabotage: the least important units stay."""
     of = subject(seed)
     mine = learnt(ReversedMasks(learner) if sabotage else learner, seed)
-    cut_, kept = light(of, Magnitude(), Knapsack())
-    fitted = repaired(of, repaired(of, cut_, kept, LeastSquares()), kept, TUNED)
-    return Measured(
-        against(of, mine, tuned(seed)),
-        {"against magnitudes with least squares before the steps": against(of, mine, fitted)},
-    )
+    plain, fitted = tuned(seed)
+    beside = {"against magnitudes with least squares before the steps": against(of, mine, fitted)}
+    return Measured(against(of, mine, plain), beside)
 
 
 def against_gates(seed: int, sabotage: bool) -> Measured:
     """Sabotage: the least important units stay."""
-    mine = Transport(STEPS)
-    return Measured(
-        against(
-            subject(seed), learnt(ReversedMasks(mine) if sabotage else mine, seed), learnt(SigmoidGates(STEPS), seed)
-        )
-    )
+    mine = learnt(ReversedMasks(Transport(STEPS)) if sabotage else Transport(STEPS), seed)
+    return Measured(against(subject(seed), mine, learnt(SigmoidGates(STEPS), seed)))
 
 
 for name, learner in (("transport", Transport(STEPS)), ("consensus", Consensus(STEPS))):
@@ -134,7 +129,7 @@ claim(
 
 
 @cache
-def subnetwork(learner: MaskLearner, seed: int) -> nn.Module:
+def subnetwork(learner: Learning | ReversedMasks, seed: int) -> nn.Module:
     """Of dit-digits' weights as they are, this share of all together."""
     return light(subject(seed, kinds=("weights",)), learner, BY_RANK, DENSITY, "weights")[0]
 
@@ -160,8 +155,8 @@ def topologies(seed: int, sabotage: bool) -> Measured:
 
 @claim(
     "gumbel-subnetworks/rescaling",
-    statement=f"With {DENSITY:.0%} of its weights by sampled topologies, dit-digits' outputs are nearer to the full network's where "
-    "each layer has a scale than where none has.",
+    statement=f"With {DENSITY:.0%} of its weights by sampled topologies, dit-digits' outputs are nearer to the full network's "
+    "where each layer has a scale than where none has.",
     baseline="the same steps without scales",
     below=1.0,
     tier="full",
