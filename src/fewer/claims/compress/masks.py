@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from fewer.claims.claim import Measured, claim
 from fewer.claims.compress.beds import SHARE, against, light, repaired, subject
-from fewer.compression import Allocator
 from fewer.compression.allocate.knapsack import Global, Knapsack
 from fewer.compression.costs import Costs
 from fewer.compression.masks import Learnt, MaskLearner
@@ -33,11 +32,26 @@ STEPS, DENSITY = 60, 0.4
 TUNED = Distillation(STEPS, features=0.0)
 
 
+class Once:
+    """A mask learner that learns once for each seed."""
+
+    def __init__(self, learner: MaskLearner) -> None:
+        self.learner = learner
+        self.known: dict[int, Learnt] = {}
+
+    def learn(self, subject: Subject, costs: Costs) -> Learnt:
+        """As the learner does, for a subject and costs that are the same for a seed."""
+        seed = subject.calibration.seed
+        if seed not in self.known:
+            self.known[seed] = self.learner.learn(subject, costs)
+        return self.known[seed]
+
+
 @dataclass(frozen=True)
 class ReversedMasks:
     """A mask learner with the best and the worst units of each group exchanged: the sabotage."""
 
-    learner: MaskLearner
+    learner: Once
 
     def learn(self, subject: Subject, costs: Costs) -> Learnt:
         """Greatest where the learner's are least."""
@@ -79,10 +93,13 @@ class SigmoidGates(Learning):
         return Sigmoids(budget, self.weight)
 
 
-@cache
-def learnt(learner: Learning | ReversedMasks, seed: int) -> nn.Module:
+TRANSPORT, CONSENSUS, SIGMOIDS = (Once(each) for each in (Transport(STEPS), Consensus(STEPS), SigmoidGates(STEPS)))
+SCALED, PLAIN = (Once(GumbelSubnetworks(STEPS, rescaled=rescaled)) for rescaled in (True, False))
+
+
+def learnt(learner: Once, seed: int, sabotage: bool = False) -> nn.Module:
     """dit-digits at this share of its multiply-adds, by masks on channels, heads and neurons."""
-    return light(subject(seed), learner, Knapsack())[0]
+    return light(subject(seed), ReversedMasks(learner) if sabotage else learner, Knapsack())[0]
 
 
 @cache
@@ -94,10 +111,9 @@ def tuned(seed: int) -> tuple[nn.Module, nn.Module]:
     return repaired(of, cut_, kept, TUNED), repaired(of, fitted, kept, TUNED)
 
 
-def against_magnitude(learner: Learning, seed: int, sabotage: bool) -> Measured:
+def against_magnitude(learner: Once, seed: int, sabotage: bool) -> Measured:
     """Sabotage: the least important units stay."""
-    of = subject(seed)
-    mine = learnt(ReversedMasks(learner) if sabotage else learner, seed)
+    of, mine = subject(seed), learnt(learner, seed, sabotage)
     plain, fitted = tuned(seed)
     beside = {"against magnitudes with least squares before the steps": against(of, mine, fitted)}
     return Measured(against(of, mine, plain), beside)
@@ -105,11 +121,10 @@ def against_magnitude(learner: Learning, seed: int, sabotage: bool) -> Measured:
 
 def against_gates(seed: int, sabotage: bool) -> Measured:
     """Sabotage: the least important units stay."""
-    mine = learnt(ReversedMasks(Transport(STEPS)) if sabotage else Transport(STEPS), seed)
-    return Measured(against(subject(seed), mine, learnt(SigmoidGates(STEPS), seed)))
+    return Measured(against(subject(seed), learnt(TRANSPORT, seed, sabotage), learnt(SIGMOIDS, seed)))
 
 
-for name, learner in (("transport", Transport(STEPS)), ("consensus", Consensus(STEPS))):
+for name, learner in (("transport", TRANSPORT), ("consensus", CONSENSUS)):
     claim(
         f"{name}/against-magnitude",
         statement=f"Cut to {SHARE:.0%} of its multiply-adds by masks that are learnt with the weights in {STEPS} steps, "
@@ -128,14 +143,9 @@ claim(
 )(against_gates)
 
 
-@cache
-def subnetwork(learner: Learning | ReversedMasks, seed: int) -> nn.Module:
+def subnetwork(learner: Once | ReversedMasks | Magnitude, seed: int) -> nn.Module:
     """Of dit-digits' weights as they are, this share of all together."""
-    return light(subject(seed, kinds=("weights",)), learner, BY_RANK, DENSITY, "weights")[0]
-
-
-BY_RANK: Allocator = Global()
-SUBNETWORK = GumbelSubnetworks(STEPS)
+    return light(subject(seed, kinds=("weights",)), learner, Global(), DENSITY, "weights")[0]
 
 
 @claim(
@@ -148,9 +158,8 @@ SUBNETWORK = GumbelSubnetworks(STEPS)
 )
 def topologies(seed: int, sabotage: bool) -> Measured:
     """Sabotage: the least probable weights stay."""
-    of = subject(seed, kinds=("weights",))
-    other = light(of, Magnitude(), BY_RANK, DENSITY, "weights")[0]
-    return Measured(against(of, subnetwork(ReversedMasks(SUBNETWORK) if sabotage else SUBNETWORK, seed), other))
+    mine = subnetwork(ReversedMasks(SCALED) if sabotage else SCALED, seed)
+    return Measured(against(subject(seed, kinds=("weights",)), mine, subnetwork(Magnitude(), seed)))
 
 
 @claim(
@@ -163,5 +172,5 @@ def topologies(seed: int, sabotage: bool) -> Measured:
 )
 def rescaling(seed: int, sabotage: bool) -> Measured:
     """Sabotage: the two change places."""
-    pair = [subnetwork(each, seed) for each in (SUBNETWORK, replace(SUBNETWORK, rescaled=False))]
-    return Measured(against(subject(seed, kinds=("weights",)), *(reversed(pair) if sabotage else pair)))
+    mine, other = (PLAIN, SCALED) if sabotage else (SCALED, PLAIN)
+    return Measured(against(subject(seed, kinds=("weights",)), subnetwork(mine, seed), subnetwork(other, seed)))
