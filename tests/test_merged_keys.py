@@ -19,7 +19,7 @@ from fewer.compression.quantise.ofq import OFQ, Scales, coded, doubtful, on_grid
 from fewer.compression.quantise.quantise import quantised
 from fewer.compression.quantise.states import states_of
 from fewer.errors import InputError
-from fewer.models.quantised.file import NAME, merged_in
+from fewer.models.quantised.file import NAME, merged_names
 from fewer.models.quantised.merged import can_merge, merge
 from fewer.testing.models import transformer, unet
 
@@ -108,10 +108,14 @@ def test_the_command_writes_merged_keys_and_the_folder_comes_back(narrow: bool, 
     made = quantised(source, 2, kind="half-step", rounding=OFQ(1, batch=4, samples=8), states=states, inputs=8)
     out = made.save(tmp_path / "few", full)
     again = fewer.load(out)
-    assert merged_in(out / "transformer" / NAME) == made.quantised.merged != ()
+    assert merged_names(out / "transformer" / NAME) == made.quantised.merged != ()
     x, labels = torch.randn(3, *source.shape), source.labels(3)
     torch.testing.assert_close(again(x, 500.0, labels), made.model(x, 500.0, labels))
     assert made.share * made.full == made.bits
+    with pytest.raises(InputError, match="merged into its queries"):
+        quantised(again, 4, states=states)
+    with pytest.raises(InputError, match="merged into its queries"):
+        fewer.compress(again, macs=0.8)
 
 
 def test_merged_keys_of_narrow_heads_take_more_room_which_is_counted_and_a_size_refuses() -> None:

@@ -17,6 +17,7 @@ from fewer.compression.calibration import Batch, Calibration
 from fewer.compression.units import Group
 from fewer.errors import InputError
 from fewer.models.model import Model
+from fewer.models.quantised.merged import merged_in
 
 FRESH = 1 << 20  # the first number of batches that networks are trained on
 
@@ -80,7 +81,13 @@ def with_network(model: Model, network: nn.Module) -> Model:
 
 
 def check_called(model: Model) -> None:
-    """Raise InputError where a module in the place of the network's own would not be called."""
+    """Raise InputError where a module in the place of the network's own would not be called, or none can be written of it: of one
+    whose keys are merged into its queries no folder says so twice.
+    """
+    if merged := merged_in(network_of(model)):
+        raise InputError(
+            f"keys of {model.name} are merged into its queries ({merged[0]}), as `ofq` leaves it: compress the network of before"
+        )
     calls: list[bool] = []
     copied = copy.deepcopy(network_of(model))
     hook = copied.register_forward_pre_hook(lambda module, args: calls.append(True))

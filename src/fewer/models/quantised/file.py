@@ -155,7 +155,7 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
     return found | {name: found[of] for name, of in same.items() if of in found}
 
 
-def merged_in(path: Path) -> tuple[str, ...]:
+def merged_names(path: Path) -> tuple[str, ...]:
     """The attentions of a file's network whose keys are merged into their queries."""
     return read(path)[0].merged
 

@@ -46,6 +46,11 @@ def can_merge(attention: Any) -> bool:
     )
 
 
+def merged_in(network: nn.Module) -> list[str]:
+    """The attentions of a network that are merged already."""
+    return [name for name, each in network.named_modules() if isinstance(getattr(each, "to_k", None), Repeated)]
+
+
 @torch.no_grad()
 def merge(network: nn.Module, names: Iterable[str]) -> None:
     """Merge the keys of these attentions into their queries. Raises InputError for other modules, and where it cannot be."""
