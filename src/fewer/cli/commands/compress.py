@@ -22,12 +22,13 @@ EXAMPLES = opt.examples(
     "fewer compress digits --bits mixed --size 0.1 --out few-bits",
     "fewer tune digits --with light-digits --macs 50e6",
 )
-REMOVING = ("widths", "taylor", "knapsack", None, 100, 512)  # what the options of removed units are by default
+REMOVING = ("units", "score", "allocator", "recovery", "tune_steps", "samples")  # options of units that are removed
 
 
 @app.command(epilog=EXAMPLES)
 @opt.grouped
 def compress(
+    context: typer.Context,
     common: opt.Network,
     out: Annotated[Path, opt.path_option(metavar="DIR", help="Where the light model's folder is written.")],
     macs: Annotated[float | None, typer.Option(help="Share of the multiply-adds that may stay, such as 0.5.")] = None,
@@ -93,12 +94,9 @@ def compress(
         raise InputError(
             "--bits leave all multiply-adds: give --macs or --ms alone, and --bits to the light model then"
         )
-    removing = (units, score, allocator, recovery, tune_steps, samples)
-    if bits is not None and removing != REMOVING:
-        raise InputError(
-            "--units, --score, --allocator, --recovery, --tune-steps and --samples are of units that are removed, and --bits "
-            "remove none"
-        )
+    said = [name for name in REMOVING if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    if bits is not None and said:
+        raise InputError(f"--{said[0].replace('_', '-')} is of units that are removed, and --bits remove none")
     from fewer.compression.compress import Compressed
     from fewer.compression.compress import compress as run
     from fewer.compression.folder import check_out, source_of

@@ -73,7 +73,9 @@ def _quantised(kind: Any, part: Path) -> Any:
         with quiet():
             narrow = None
             if is_narrow(part):
-                narrow = narrow_module(kind, part, quantised_file.tensors_in(path), quantised_file.merged_names(path))[0]
+                narrow = narrow_module(kind, part, quantised_file.tensors_in(path), quantised_file.merged_names(path))[
+                    0
+                ]
             module = narrow or kind.from_config(kind.load_config(part, local_files_only=True))
     except InputError:
         raise
