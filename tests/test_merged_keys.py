@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,7 +96,7 @@ def test_settling_weights_move_only_where_they_are_in_doubt() -> None:
     assert any(not torch.equal(own[name], moved[name]) for name in kept.quantised.rest)
 
 
-@pytest.mark.parametrize("narrow", [False, True], ids=["plain", "narrow"])
+@pytest.mark.parametrize("narrow", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["plain", "narrow"])
 def test_the_command_writes_merged_keys_and_the_folder_comes_back(narrow: bool, tmp_path: Path) -> None:
     full = folder(tmp_path / "full", transformer())
     if narrow:
@@ -135,31 +134,18 @@ def test_merged_keys_of_narrow_heads_take_more_room_which_is_counted_and_a_size_
         quantised(model, 4, rounding=OFQ(1), states=states)
 
 
-@pytest.mark.parametrize("rounding", ["reste", "ofq"])
-def test_roundings_for_grids_of_another_kind_are_asked_for_by_name(rounding: str, tmp_path: Path, monkeypatch) -> None:
-    """The command takes the kind from the rounding."""
-    out, full = tmp_path / "few", folder(tmp_path / "full", transformer())
-    monkeypatch.setattr("fewer.compression.quantise.compress.resolve_as", lambda name, role: _few(name))
-    command = [
-        "compress",
-        str(full),
-        "--bits",
-        "1",
-        "--rounding",
-        rounding,
-        "--noises",
-        "64",
-        "--batch",
-        "16",
-        "--out",
-        str(out),
-    ]
-    assert run(command) == 0
-    assert json.loads((out / "evidence.json").read_text())["choice"]["kind"] == "half-step"
-    assert fewer.load(out).shape == transformer().shape
+@pytest.mark.parametrize(
+    ("rounding", "kind"), [("reste", "half-step"), ("ofq", "half-step"), ("nearest", "asymmetric")]
+)
+def test_roundings_for_grids_of_another_kind_are_asked_for_by_name(
+    rounding: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command takes the kind from the rounding; with one bit it is asymmetric otherwise."""
 
+    def asked(*given: object, **named: object) -> None:
+        raise InputError(f"asked for {named['kind']}")
 
-def _few(name: str) -> object:
-    from fewer.registry import find
-
-    return find("compress", name).make(steps=1, batch=4)
+    monkeypatch.setattr("fewer.compression.quantise.compress.quantised", asked)
+    full = folder(tmp_path / "full", transformer())
+    assert run(["compress", str(full), "--bits", "1", "--rounding", rounding, "--out", str(tmp_path / "few")]) == 2
+    assert f"asked for {kind}" in capsys.readouterr().err
