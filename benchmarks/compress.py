@@ -182,7 +182,7 @@ WORDS = """<!-- Made by `python -m benchmarks.compress` from benchmarks/results/
 multiply-adds are left, whole branches of blocks among them, fits the layers that read them in closed form so that each block
 gives what it gave, and lets the light network learn from the full one for some gradient steps. `--units blocks` leaves out
 whole blocks of a transformer, `--units 2:4` half of the weights of every layer, and `--size` and `--ms` set the budget in
-weights or in milliseconds on this machine. `--score` may also be a learner of masks (transport, consensus,
+weights or in milliseconds on this machine. `--score` may also be a learner of masks (transport, polarised-gates,
 gumbel-subnetworks): gradient steps of its own choose the units within the budget, with the weights where the method trains
 them. `--recovery NAME` says what follows the cut, once for each in turn, in `--tune-steps` gradient steps. The folder has
 evidence.json: what it costs, and how far its samples are from the full network's under the same plan. `fewer tune MODEL

@@ -105,7 +105,7 @@ def test_another_run_into_the_folder_leaves_nothing_of_the_first(tmp_path):
         ("--macs 0.5 --units weights --allocator erdos-renyi --score erdos-renyi", "score is 'erdos-renyi'"),
         ("--macs 0.5 --allocator erdos-renyi --samples 8", "erdos-renyi is for single weights"),
         ("--macs 0.5 --units weights --score output-loss --samples 8", "too many of single weights"),
-        ("--macs 0.5 --units weights --score consensus --samples 8", "too many of single weights"),
+        ("--macs 0.5 --units weights --score polarised-gates --samples 8", "too many of single weights"),
         ("--units 2:4 --score transport --samples 8", "N:M leaves nothing to learn"),
         ("--macs 0.5 --recovery taylor", "recovery is 'taylor'"),
         ("--macs 0.5 --recovery distillation --tune-steps 0", "steps is 0"),

@@ -14,8 +14,8 @@ import fewer
 from fewer.compression.cut import cut
 from fewer.compression.gated import Gated
 from fewer.compression.masks.budget import Budget, shift
-from fewer.compression.masks.consensus import Agreeing, Consensus
 from fewer.compression.masks.gumbel import GumbelSubnetworks, Topologies, scaled_layer
+from fewer.compression.masks.polarised import Agreeing, PolarisedGates
 from fewer.compression.masks.transport import Plans, Transport
 from fewer.compression.subject import Subject
 from fewer.errors import InputError
@@ -192,7 +192,7 @@ def test_kinds_that_a_method_is_not_for_are_refused() -> None:
     with pytest.raises(InputError, match="widths or weights"):
         GumbelSubnetworks(steps=1).learn(blocks, costs_of(blocks, 0.7))
     with pytest.raises(InputError, match="too many of single weights"):
-        Consensus(steps=1).learn(weights, costs_of(weights, 0.7))
+        PolarisedGates(steps=1).learn(weights, costs_of(weights, 0.7))
 
 
 def test_mask_learners_are_asked_for_as_scores_and_all_steps_are_counted() -> None:

@@ -19,9 +19,9 @@ from fewer.compression.allocate.knapsack import Global, Knapsack
 from fewer.compression.costs import Costs
 from fewer.compression.masks import Learnt, MaskLearner
 from fewer.compression.masks.budget import Budget
-from fewer.compression.masks.consensus import Consensus
 from fewer.compression.masks.gumbel import GumbelSubnetworks
 from fewer.compression.masks.learning import Learning, Masks
+from fewer.compression.masks.polarised import PolarisedGates
 from fewer.compression.masks.transport import Transport
 from fewer.compression.recover.distillation import Distillation
 from fewer.compression.recover.least_squares import LeastSquares
@@ -93,7 +93,7 @@ class SigmoidGates(Learning):
         return Sigmoids(budget, self.weight)
 
 
-TRANSPORT, CONSENSUS, SIGMOIDS = (Once(each) for each in (Transport(STEPS), Consensus(STEPS), SigmoidGates(STEPS)))
+TRANSPORT, POLARISED, SIGMOIDS = (Once(each) for each in (Transport(STEPS), PolarisedGates(STEPS), SigmoidGates(STEPS)))
 SCALED, PLAIN = (Once(GumbelSubnetworks(STEPS, rescaled=rescaled)) for rescaled in (True, False))
 
 
@@ -124,7 +124,7 @@ def against_gates(seed: int, sabotage: bool) -> Measured:
     return Measured(against(subject(seed), learnt(TRANSPORT, seed, sabotage), learnt(SIGMOIDS, seed)))
 
 
-for name, learner in (("transport", TRANSPORT), ("consensus", CONSENSUS)):
+for name, learner in (("transport", TRANSPORT), ("polarised-gates", POLARISED)):
     claim(
         f"{name}/against-magnitude",
         statement=f"Cut to {SHARE:.0%} of its multiply-adds by masks that are learnt with the weights in {STEPS} steps, "

@@ -85,14 +85,14 @@ class Agreeing(Masks):
 
 
 @part(
-    "consensus",
+    "polarised-gates",
     title="Gates of each input that are polarised until all inputs agree, trained with the weights in one pass",
     source="Zhi et al. 2023, Learning a Consensus Sub-Network with Polarization Regularization and One Pass Training, "
     "arXiv:2302.10798",
     papers=(246,),
 )
 @dataclass(frozen=True)
-class Consensus(Learning):
+class PolarisedGates(Learning):
     """g_u(x) = 1[ w_u . norm(mean of x) + b_u > 0 ]    for the input x of u's block, with the slope of the sigmoid;    the loss has
 
         + polarity mean_u G_u (1 - G_u) + activity (sum_u price_u G_u / budget - 1)^2,    G_u = mean of g_u over a batch
@@ -112,5 +112,5 @@ class Consensus(Learning):
 
     def masks(self, subject: Subject, budget: Budget) -> Agreeing:
         """Open gates. Raises InputError for single weights, which have no input of their own."""
-        refuse_single_weights(subject.groups, "consensus gates see what units are given")
+        refuse_single_weights(subject.groups, "polarised gates see what units are given")
         return Agreeing(subject, budget, self.polarity, self.activity)
