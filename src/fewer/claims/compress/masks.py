@@ -103,20 +103,21 @@ def learnt(learner: Once, seed: int, sabotage: bool = False) -> nn.Module:
 
 
 @cache
-def tuned(seed: int) -> tuple[nn.Module, nn.Module]:
-    """The same share by magnitudes, after as many gradient steps on the same loss, and after those with least squares before."""
+def tuned(seed: int, fitted: bool = False) -> nn.Module:
+    """The same share by magnitudes, after as many gradient steps on the same loss, and least squares before them if asked."""
     of = subject(seed)
     cut_, kept = light(of, Magnitude(), Knapsack())
-    fitted = repaired(of, cut_, kept, LeastSquares())
-    return repaired(of, cut_, kept, TUNED), repaired(of, fitted, kept, TUNED)
+    return repaired(of, repaired(of, cut_, kept, LeastSquares()) if fitted else cut_, kept, TUNED)
 
 
 def against_magnitude(learner: Once, seed: int, sabotage: bool) -> Measured:
     """Sabotage: the least important units stay."""
     of, mine = subject(seed), learnt(learner, seed, sabotage)
-    plain, fitted = tuned(seed)
-    beside = {"against magnitudes with least squares before the steps": against(of, mine, fitted)}
-    return Measured(against(of, mine, plain), beside)
+    figure = against(of, mine, tuned(seed))
+    if sabotage:
+        return Measured(figure)
+    beside = against(of, mine, tuned(seed, fitted=True))
+    return Measured(figure, {"against magnitudes with least squares before the steps": beside})
 
 
 def against_gates(seed: int, sabotage: bool) -> Measured:
