@@ -133,6 +133,7 @@ def page(found: dict[str, Any]) -> str:
         "```sh",
         "fewer compress digits --bits 8 --input-bits 8 --out light-digits        # then: fewer sample light-digits",
         "fewer compress digits --bits 4 --group 32 --rounding flexround --out light-digits",
+        "fewer compress dit-digits --bits 2 --rounding ofq --out light-digits           # trained on its grids",
         "fewer compress digits --bits mixed --size 0.1 --out light-digits        # bits by HAWQ-V2 within a tenth of float32",
         "```", "",
         "```python",
