@@ -184,9 +184,9 @@ Cauchy's loss weighs a sample of squared error e by 1 / (1 + e / median) in plac
 with 3,800 evaluations on 13 noises; but a run of `tune` within 8,000 has 9 noises there, and with it the one that was made ended
 at 0.0259 in place of 0.0186. Nor can the comparison give much: of 20 held-out noises at 5 calls and 27 at 3, three of ten runs on
 mixture16 could not tell a plan of a tenth of the error from the best standard one, since fewer than eight samples ended where
-the reference does under both, but not so few that their share decides. From 40 noises on that cannot be. So where the reference
-solution is cheap, a comparison within 8,000 evaluations begins with 40 (64 before): five seeds of mixture16 come to 0.90 at 8
-calls, which is one seed's doing, to 0.94 at 10, and to 1.00 at 3 and 5.
+the reference does under both, but not so few that their share decides. Of 40 noises in place of 64 that does not come about, but
+all it brought, over five seeds of mixture16, was 0.90 at 8 calls, which is one seed's doing, 0.94 at 10, and 1.00 at 3 and 5, at
+intervals a quarter wider: 64 stay.
 
 ## Differences to one side or to both
 

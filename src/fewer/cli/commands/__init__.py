@@ -3,10 +3,8 @@
 from importlib import import_module
 
 COMMANDS = (
-    "tune", "compress", "sample", "forecast", "gate", "compare", "judge", "inspect", "audit", "export", "report", "serve",
+    "tune", "compress", "sample", "forecast", "gate", "edit", "compare", "judge", "inspect", "audit", "export", "report", "serve",
     "methods", "claims", "diff",
-    "tune", "compress", "sample", "gate", "edit", "compare", "judge", "inspect", "audit", "export", "report", "serve", "methods",
-    "claims", "diff",
 )  # fmt: skip
 
 for _name in COMMANDS:
