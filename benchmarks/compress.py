@@ -21,16 +21,19 @@ from typing import Any
 import torch
 
 import fewer
+from benchmarks.cifar import images16
 from fewer.claims.compress.beds import errors, light, repaired, subject
 from fewer.compression import Allocator
 from fewer.compression.allocate.erdos_renyi import ErdosRenyi
 from fewer.compression.allocate.knapsack import Knapsack, Uniform
+from fewer.compression.compress import Compressed
 from fewer.compression.recover.distillation import Distillation
 from fewer.compression.recover.least_squares import LeastSquares
 from fewer.compression.subject import Subject
 from fewer.compression.units import find_patterns
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import rmse
+from fewer.models.bundled import cifar_classifier
 from fewer.registry import Part, parts
 from fewer.versions import versions
 
@@ -41,6 +44,7 @@ DENSITY, RANDOM = (
     ("random", "magnitude"),
 )  # of single weights; scores whose densities may be those of random graphs
 ALLOCATORS = [part for part in parts("compress") if part.name in ("global", "uniform", "knapsack")]
+AXES, PER_CLASS = 16, 1000  # of features, and images of each class
 RESULTS = Path(__file__).parent / "results" / "compress.json"
 PAGE = Path(__file__).parents[1] / "docs" / "compress.md"
 
@@ -58,6 +62,7 @@ def main() -> None:
         default=[],
         help="also `fewer.compress(MODEL, macs=0.5, tune_steps=STEPS)`",
     )
+    parser.add_argument("--cifar", type=Path, help="CIFAR-10's zip of training images, the data of the 16x16 networks")
     parser.add_argument("--sparse", nargs="*", default=[], metavar="MODEL", help="also tables of single weights")
     parser.add_argument("--page", action="store_true", help="make the page again from the results that are there")
     given = parser.parse_args()
@@ -70,7 +75,7 @@ def main() -> None:
         found["half"] = before.get("half", {})
         found["sparse"] = before.get("sparse", {}) if same else {}
         for name, steps in (each.split("=") for each in given.half):
-            found["half"][name] = fewer.compress(name, macs=0.5, tune_steps=int(steps), noises=1024).to_dict()
+            found["half"][name] = halved_network(name, int(steps), given.cifar).to_dict()
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
         for name in given.models:
             found["models"][name] = measured(name, given.steps, given.seed)
@@ -79,6 +84,36 @@ def main() -> None:
             found["sparse"][name] = sparse(name, given.steps, given.seed)
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     PAGE.write_text(page(json.loads(RESULTS.read_text())))
+
+
+class Axes(torch.nn.Module):
+    """The leading axes of the features of the bundled classifier of 16x16 images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = cifar_classifier()
+        self.along = torch.nn.Parameter(
+            torch.linalg.eigh(self.classifier.data_covariance.double())[1][:, -AXES:].float()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features (n, AXES) of images (n, 3, 16, 16), clipped to what a picture holds."""
+        return self.classifier.features(x.clamp(-1, 1)).float() @ self.along
+
+
+def halved_network(name: str, steps: int, cifar: Path | None) -> Compressed:
+    """Half of the multiply-adds; of a network of CIFAR with its data, which lie in the order of labels that a model deals out."""
+    if not name.startswith("cifar16"):
+        return fewer.compress(name, macs=0.5, tune_steps=steps, noises=1024)
+    if cifar is None:
+        raise SystemExit(f"{name} is measured against CIFAR-10: give --cifar ZIP")
+    x, y = images16(cifar)
+    places = [(y == k).nonzero().flatten()[:PER_CLASS] for k in range(10)]
+    data = x[torch.stack(places, 1).flatten()]
+    return fewer.compress(
+        name, macs=0.5, tune_steps=steps, noises=1024, data=data, features="benchmarks.compress:Axes",
+        progress=lambda what, done, total: print(f"{name}: {what} {done} of {total}", file=sys.stderr, flush=True),
+    )  # fmt: skip
 
 
 def measured(name: str, steps: int, seed: int) -> list[dict[str, Any]]:
