@@ -75,6 +75,14 @@ def test_one_image_under_a_mask(here: Path, capfd: pytest.CaptureFixture[str]) -
     assert np.abs(made[:, 4:].astype(int) - 60).max() > 1
 
 
+def test_what_a_command_wrote_is_edited_without_its_sheet(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A folder of `fewer sample`, and one of `fewer edit`."""
+    assert run(["sample", "digits", "-n", "2", "--nfe", "1", "--out", "made"]) == 0
+    assert run(["edit", "digits", "made", "--to", "8", "--nfe", "1", "--out", "again"]) == 0
+    assert run(["edit", "digits", "again", "--to", "3", "--nfe", "1", "--out", "third"]) == 0
+    assert len(read_images("again", fewer.load("digits"), 1)) == len(read_images("third", fewer.load("digits"), 1)) == 2
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

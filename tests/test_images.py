@@ -11,6 +11,8 @@ from PIL import Image
 
 import fewer
 from fewer.images import grid, pixels, read_images
+from fewer.judging.notes import Notes
+from fewer.judging.sources import open_source
 from fewer.models.schedules import Flow
 
 
@@ -90,6 +92,17 @@ def test_files_that_are_no_images_of_the_users_are_left_out(model: fewer.Model, 
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"\0\5\26\7")
     assert len(read_images(tmp_path, model)) == 8
+
+
+@pytest.mark.parametrize("name", ["grid.png", "uncertainty.png", "posterior.png", "class/grid.png"])
+def test_sheets_beside_samples_are_no_samples(model: fewer.Model, tmp_path: Path, name: str) -> None:
+    """Whatever their size, at the top and in folders of classes, for all who read a folder of samples."""
+    images = pixels(model, torch.rand(8, 3, 4, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    grid(images).save(tmp_path / name)
+    assert len(read_images(tmp_path, model)) == len(open_source(tmp_path, "images", Notes()).names) == 8
 
 
 def test_samples_that_are_no_pictures_are_refused() -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import fewer
+from fewer.cli import sample_files
 from fewer.cli.main import run
+from fewer.images import is_sheet
 
 MODELS = """
 import fewer
@@ -65,6 +67,12 @@ def test_what_is_no_image_is_written_as_the_arrays_that_python_gives(
     assert ("labels" in found) == (labels is not None)
     if labels is not None:
         assert np.array_equal(found["labels"], labels.numpy())
+
+
+def test_every_picture_that_is_written_is_a_numbered_sample_or_a_sheet() -> None:
+    """So that readers of a folder of samples find the samples alone."""
+    pictures = [Path(name) for name in sample_files.names(3) if name.endswith(".png")]
+    assert [path.name for path in pictures if not is_sheet(path)] == ["00000.png", "00001.png", "00002.png"]
 
 
 @pytest.mark.parametrize("form", ["png", "npz", "npy"])

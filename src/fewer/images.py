@@ -28,6 +28,9 @@ MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB",
 DECODED = 16
 PLACES = 16384
 FEWEST = 8  # images that a distance can be estimated from
+# Sheets of many images that fewer writes beside the images themselves, by the names of their files without suffix. They are
+# no images of the set.
+SHEETS = GRID, UNCERTAINTY, POSTERIOR = ("grid", "uncertainty", "posterior")
 
 
 def is_picture(model: Model) -> bool:
@@ -86,11 +89,17 @@ def save_png(image: Image.Image, path: Path) -> Path:
     return path
 
 
+def is_sheet(file: Path) -> bool:
+    """Whether a file in a folder of images bears the name of a sheet of many, such as the grid.png of `fewer sample`."""
+    return file.stem in SHEETS
+
+
 def read_images(path: str | Path, model: Model, fewest: int = FEWEST) -> Tensor:
     """A user's images (N, *shape) in the model's data range, on its device.
 
-    `path` is a folder of images (sub-folders are classes) or an `.npz` with `x` (N, H, W, C) uint8, or an image where one is
-    enough. Raises InputError for anything else, for fewer images than `fewest`, and for images of another size than the model's.
+    `path` is a folder of images (sub-folders are classes; sheets of many images, as `fewer sample` writes, are left out) or an
+    `.npz` with `x` (N, H, W, C) uint8, or an image where one is enough. Raises InputError for anything else, for fewer images
+    than `fewest`, and for images of another size than the model's.
     """
     path = Path(path)
     if model.decode is not None:
@@ -122,13 +131,13 @@ def read_images(path: str | Path, model: Model, fewest: int = FEWEST) -> Tensor:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    """The images in a folder and below, sorted; hidden files and folders, such as the ._* of macOS, are left out."""
+    """The images in a folder and below, sorted, without sheets of many images and what is hidden, such as the ._* of macOS."""
     try:
         found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     except OSError as error:
         raise InputError(f"data folder {folder} cannot be read: {error.strerror}") from error
     seen = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    return [path for path in seen if path.is_file()]
+    return [path for path in seen if path.is_file() and not is_sheet(path)]
 
 
 def _read_npz(path: Path) -> Pixels:

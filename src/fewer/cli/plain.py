@@ -24,6 +24,7 @@ from fewer.engine import sample
 from fewer.epistemic.uncertainty import Uncertainty, uncertainty, uncertainty_effort
 from fewer.errors import InputError
 from fewer.evaluate.cost.pace import Forecast, foreseen
+from fewer.images import UNCERTAINTY
 from fewer.integrations.as_it_is import guidance_notes
 from fewer.models.model import Model
 from fewer.outfolder import check_own, filled, written
@@ -76,7 +77,7 @@ def sample_plain(common: Guided, asked: Drawn, places: SamplePlaces) -> None:
     data = as_data(asked.data, model)
     if places.dry_run:
         writes = [places.out / f"*.{form.value}"]
-        writes += [places.out / f"{sample_files.UNCERTAINTY}.*"] if asked.uncertain else []
+        writes += [places.out / f"{UNCERTAINTY}.*"] if asked.uncertain else []
         print_forecast(_forecast(model, plan, scale, asked, data, common.batch), writes)
         return
     with if_interrupted(lambda: "no sample was written"):

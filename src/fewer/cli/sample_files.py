@@ -14,18 +14,29 @@ from fewer.cli.options import Format
 from fewer.epistemic.gate.gate import Gated
 from fewer.epistemic.uncertainty import Uncertainty
 from fewer.files import write_arrays, write_atomically
-from fewer.images import Pixels, check_picture, grid, is_picture, picture, pixels, save_png
+from fewer.images import (
+    GRID,
+    POSTERIOR,
+    UNCERTAINTY,
+    Pixels,
+    check_picture,
+    grid,
+    is_picture,
+    picture,
+    pixels,
+    save_png,
+)
 from fewer.models.model import Model
 from fewer.tasks.inverse.solve import Solved
 
-UNCERTAINTY, POSTERIOR, GATED = "uncertainty", "posterior", "gated.npz"
+GATED = "gated.npz"
 
 
 def names(n: int) -> list[str]:
     """The files that n samples may be written to."""
     return [
         *(f"{i:05d}.png" for i in range(n)),
-        "grid.png",
+        f"{GRID}.png",
         "samples.npz",
         "samples.npy",
         GATED,
@@ -63,7 +74,7 @@ def write_samples(
         return [path]
     images = pixels(model, samples)
     single = [save_png(picture(image), folder / f"{i:05d}.png") for i, image in enumerate(images)]
-    return [*single, save_png(grid(images), folder / "grid.png")]
+    return [*single, save_png(grid(images), folder / f"{GRID}.png")]
 
 
 def write_uncertainty(found: Uncertainty, folder: Path, form: Format) -> list[Path]:

@@ -18,11 +18,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fewer.errors import InputError, first_line
-from fewer.images import FEWEST, MODES, SUFFIXES, Pixels, opened
+from fewer.images import FEWEST, MODES, SUFFIXES, Pixels, is_sheet, opened
 from fewer.judging.notes import Notes
 
 LARGEST = 2**26  # pixels of one image
-SHEETS = ("grid",)  # what `fewer sample` writes beside its images
 
 
 class Source(Protocol):
@@ -103,7 +102,7 @@ def _files(path: Path, label: str, notes: Notes) -> dict[str, Path]:
             notes.add(f"entries of the {label} are hidden, or no files: they are left out", short.as_posix())
             continue
         name = short.with_suffix("").as_posix()
-        if name in SHEETS:
+        if is_sheet(short):
             notes.add(f"files of the {label} are sheets of many images: they are left out", short.as_posix())
             continue
         if name in found:
