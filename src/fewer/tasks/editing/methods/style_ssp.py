@@ -1,4 +1,4 @@
-"""StyleSSP: a better start for style transfer, by inversion under negative guidance and fewer low frequencies."""
+"""StyleSSP: a better start for style transfer, by inversion guided by the style's content and fewer low frequencies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fewer.tasks.editing.task import Task, rising
 
 @part(
     "style-ssp",
-    title="StyleSSP: inversion guided away from the style's content, and a start with fewer low frequencies",
+    title="StyleSSP: inversion guided by the style's content, and a start with fewer low frequencies",
     source="Xu et al. 2025, StyleSSP: Sampling StartPoint Enhancement for Training-free Diffusion-based Method for Style Transfer, "
     "arXiv:2501.11319",
     papers=(351,),
@@ -32,9 +32,10 @@ class StyleSSP:
     which shall not leak into the image. The paper does this before pipelines whose conditions (a style's image, edges) belong to
     the model here.
 
-    guidance  1 leaves out the pass of `avoid`. Below 1 the way up goes as if the image were in part what it shall avoid, so that
-              the start has less of that: with an exact model nothing leaks then. Above 1, as with `avoid` for a negative prompt, it
-              is the other way round, and more leaks than without (see the claim `style-ssp/leakage`)
+    guidance  1 leaves out the pass of `avoid`. The paper's is above 1 (1.5 in its code): `avoid` is a negative prompt of the
+              inversion. The default has the other sign. On the way up dx/dtau = eps - D, so that a D pushed away from `avoid`
+              leaves more of it in the start: with an exact model more leaks then than without guidance. Below 1 the way up goes
+              as if the image were in part what it shall avoid, and less leaks (see the claim `style-ssp/leakage`)
     low       share of the lowest frequencies that is left: 1 filters none
     cutoff    deviation of the Gaussian low-pass, above 0
 
