@@ -14,6 +14,7 @@ from PIL import Image
 import fewer
 from fewer.cli.main import run
 from fewer.images import read_images
+from fewer.tasks.inverse.words import read_mask
 
 
 @pytest.fixture
@@ -29,6 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     where[:, 4:] = 255
     Image.fromarray(where).save("mask.png")
     Image.fromarray(np.zeros((4, 4), np.uint8)).save("small.png")
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save("deep.png")
     Image.fromarray(np.zeros((16, 16), np.uint8)).save("large.png")
     return tmp_path
 
@@ -83,6 +85,23 @@ def test_what_a_command_wrote_is_edited_without_its_sheet(here: Path, capfd: pyt
     assert len(read_images("again", fewer.load("digits"), 1)) == len(read_images("third", fewer.load("digits"), 1)) == 2
 
 
+@pytest.mark.parametrize("kind", ["1", "L", "P", "RGBA", "turned", "npy"])
+def test_masks_of_files_of_any_kind(here: Path, kind: str) -> None:
+    """One reader for all masks, of what is edited as of what is known."""
+    where = np.zeros((8, 8), np.uint8)
+    where[:, 4:] = 255
+    path = Path(f"{kind}.npy" if kind == "npy" else f"{kind}.png")
+    exif = Image.Exif()
+    if kind == "npy":
+        np.save(path, where)
+    elif kind == "turned":
+        exif[0x0112] = 6
+        Image.fromarray(np.rot90(where)).save(path, exif=exif)
+    else:
+        Image.fromarray(where).convert(kind).save(path)
+    assert torch.equal(read_mask(path, (3, 8, 8)), torch.from_numpy(where > 0).expand(3, 8, 8))
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -93,7 +112,7 @@ def test_what_a_command_wrote_is_edited_without_its_sheet(here: Path, capfd: pyt
         ("digits one.png --to 8 --plan no.json --nfe 3", "--nfe goes with"), ("digits one.png --to 8 --plan no.json", "no.json"),
         ("digits one.png --to 8 --with dit-digits", "--with"), ("digits one.png --to 8 --nfe 0", "--nfe"), ("digits", "IMAGES"),
         ("digits one.png --to 8 --json photos", "photos"), ("digits one.png --to eight", "--to"),
-        ("digits one.png --to 8 --mask small.png", "mask small.png is 4 x 4"),
+        ("digits one.png --to 8 --mask small.png", "mask small.png is 4 x 4"), ("digits one.png --to 8 --mask deep.png", "I;16"),
     ],
 )  # fmt: skip
 def test_what_is_refused(here: Path, capfd: pytest.CaptureFixture[str], line: str, says: str) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from fewer.cli import options as opt
@@ -17,17 +16,11 @@ from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fewer.models.model import Model
-
 EXAMPLES = opt.examples(
     "fewer edit digits photo.png --to 8",
     "fewer edit digits photos --to 8 --from 3 --method sdedit --strength 0.6 --out eights",
     "fewer edit digits photo.png --to 8 --mask where.png --nfe 10",
 )
-MODES = ("1", "L", "RGB")  # of pictures of masks
 KEYS = ("files", "model", "plan")
 
 
@@ -88,6 +81,7 @@ def edit(
     from fewer.samplers import standard
     from fewer.tasks.editing.edit import CALLS, asked, editor_of
     from fewer.tasks.editing.edit import edit as edited
+    from fewer.tasks.inverse.words import read_mask
     from fewer.transfer import transferred
 
     editor = editor_of(method)
@@ -100,7 +94,7 @@ def edit(
     given = read_images(images, model, 1)
     tidy = check_own(out, written(out, "edit") is not None, force, sample_files.names(len(given)))
     own, warnings = transferred(model, loaded or standard("ddim", model, nfe or CALLS, "uniform", guidance=scale))
-    where = None if mask is None else _mask(mask, model)
+    where = None if mask is None else read_mask(mask, model.shape).float().expand(len(given), *model.shape)
     arguments: dict[str, Any] = {
         "source": source,
         "avoid": avoid,
@@ -133,19 +127,3 @@ def edit(
     if not wrote_json(record, json_file):
         told = f"{len(given)} images by {made.method}, {made.nfe} network evaluations each"
         typer.echo(f"{told}, in {out}: {sample_files.in_words(files)}")
-
-
-def _mask(path: Path, model: Model) -> Tensor:
-    """A picture (H, W) as 1 where it is lighter than half, 0 where it is darker."""
-    import torch
-
-    from fewer.images import opened
-
-    with opened(path) as picture:
-        if picture.mode not in MODES or (picture.height, picture.width) != tuple(model.shape[-2:]):
-            raise InputError(
-                f"mask {path} is {picture.height} x {picture.width} of kind {picture.mode}; {model.name} needs "
-                f"{model.shape[-2]} x {model.shape[-1]} of kind {', '.join(MODES)}"
-            )
-        pixels = np.asarray(picture.convert("L"), np.float32)
-    return torch.from_numpy((pixels > 127).astype(np.float32))

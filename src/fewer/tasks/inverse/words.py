@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import ImageOps
 from torch import Tensor
 
 from fewer.errors import InputError, did_you_mean
-from fewer.images import opened
+from fewer.images import MODES, opened
 from fewer.tasks.inverse.operators import (
     Blur,
     Identity,
@@ -102,15 +103,21 @@ def _read(name: str, key: str, text: str, kind: type) -> int | float | str:
 
 
 def read_mask(path: str | Path, shape: Sequence[int]) -> Tensor:
-    """True (*shape) where a file says that values are known: pixels of an image that are brighter than half, or what is not 0 in
-    an .npy array, of all channels or of each. Raises InputError for other files and sizes.
+    """True (*shape) where a file says so (that values are known, or may change): pixels of an image that are brighter than half,
+    as it is to be shown, or what is not 0 in an .npy array, of all channels or of each. Raises InputError for other files and
+    sizes, and for images of more than 8 bits a channel.
     """
     path = Path(path)
     if path.suffix.lower() == ".npy":
         known = torch.from_numpy(read_array(path, "mask") != 0)
     else:
-        with opened(path) as image:
-            if len(shape) != 3 or (image.height, image.width) != tuple(shape[1:]):
+        with opened(path) as stored:
+            if stored.mode not in MODES:
+                raise InputError(f"mask {path} has pixels of kind {stored.mode}; expected {', '.join(MODES)}")
+            if len(shape) != 3 or sorted(stored.size) != sorted(shape[1:]):  # before pixels are decoded, turned or not
+                raise InputError(f"mask {path} is {stored.height} x {stored.width}; samples are {tuple(shape)}")
+            image = ImageOps.exif_transpose(stored)
+            if (image.height, image.width) != tuple(shape[1:]):
                 raise InputError(f"mask {path} is {image.height} x {image.width}; samples are {tuple(shape)}")
             known = torch.from_numpy(np.asarray(image.convert("L"), np.uint8) > 127)
     try:
