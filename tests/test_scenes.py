@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,14 +11,17 @@ import torch
 
 import fewer
 from fewer import InputError
+from fewer.engine import bind, output
 from fewer.guidance import guide
-from fewer.tasks.editing.scenes import Layer, Placed, _gather, composed, scene
+from fewer.tasks.editing.scenes import Layer, Placed, _blended, _gather, composed, scene
 from fewer.testing.models import counted, transformer
 
 BOX = torch.zeros(8, 8)
 BOX[1:3, 1:3] = 1
 GROUND = torch.ones(8, 8)
 LAYERS = (Layer(BOX, 0, (-1, 4), (-1, 4)), Layer(GROUND, 1))
+PLAN = fewer.standard("ddim", transformer(), 3)
+OWN_START = replace(PLAN, start=replace(PLAN.start, noise=0.1))
 F = torch.randn(2, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -72,6 +76,20 @@ def test_calls_are_counted_and_a_layout_costs_what_is_left() -> None:
     torch.testing.assert_close(image, found.render([Placed(0, (2, 2)), Placed(1)]))
 
 
+def test_each_scene_has_its_own_labels() -> None:
+    """Layers share a pass where their labels are alike in all scenes, not in the first alone."""
+    model = transformer()
+    x = torch.randn(2, *model.shape, generator=torch.Generator().manual_seed(0))
+    step = bind(model, fewer.standard("ddim", model, 2, "uniform"))[0]
+    own = [torch.tensor([0, 1]), torch.tensor([0, 0])]
+    alphas = torch.stack([BOX, GROUND - BOX])
+    expected = sum(alpha * output(step, x, labels) for labels, alpha in zip(own, alphas, strict=True))
+    torch.testing.assert_close(_blended(step, x, own, alphas), expected)
+    with counted(model) as calls:
+        found = scene(model, (*LAYERS[:1], Layer(GROUND)), plan=3, layouts=1, n=2, label=own[0])
+    assert sum(calls) == 2 * found.nfe
+
+
 def test_with_an_image_its_layers_are_the_image_noised() -> None:
     """An anchor that outweighs everything: what a layer shows of the image is (1 - tau) y + tau times its own noise."""
     model = transformer()
@@ -91,9 +109,11 @@ def test_with_an_image_its_layers_are_the_image_noised() -> None:
         ({"layers": (Layer(torch.ones(4, 4)), LAYERS[1])}, "mask of layer 0"),
         ({"layers": (Layer(0.5 * BOX), LAYERS[1])}, "of 0 and 1"), ({"layers": (Layer(0 * BOX), LAYERS[1])}, "not all 0"),
         ({"layers": (BOX, LAYERS[1])}, "expected a Layer"), ({"layers": (Layer(BOX, 0, (3, 1)), LAYERS[1])}, "down of layer 0"),
+        ({"layers": (Layer(BOX, 0, None), LAYERS[1])}, "down of layer 0"),  # type: ignore[arg-type]
         ({"layers": (Layer(BOX, 9), LAYERS[1])}, "label 9"), ({"image": torch.zeros(1, 4, 4)}, "image has shape"),
         ({"image": torch.full((1, 8, 8), math.nan)}, "not finite"), ({"below": 0.0}, "below"), ({"below": 1.0}, "below"),
         ({"layouts": 0}, "layouts is 0"), ({"n": 0}, "n is 0"), ({"anchor": -1.0}, "anchor"),
+        ({"plan": OWN_START}, "noise of its own law"),
     ],
 )  # fmt: skip
 def test_one_line_for_what_cannot_be(given: dict[str, Any], says: str) -> None:
@@ -105,10 +125,13 @@ def test_one_line_for_what_cannot_be(given: dict[str, Any], says: str) -> None:
 
 def test_layouts_that_cannot_be() -> None:
     found = scene(transformer(), LAYERS, plan=4, layouts=1)
+    odd: Any = Placed
     for layout, says in (
         ([Placed(5)], "expected Placed"),
         ([Placed(0)], "leaves pixels empty"),
-        ([Placed(1, scale=0.0)], "expected"),
-    ):
+        ([Placed(1, scale=0.0)], "expected"), ([odd(1, (1,))], "whole pixels"), ([odd(1, (0.5, 0))], "whole pixels"),
+        ([odd(1, None)], "whole pixels"), ([odd(0.5)], "expected Placed"), ([Placed(1, scale=math.inf)], "scale above 0"),
+        ([odd(1, scale="2")], "scale above 0"), ([], "the layout is empty"),
+    ):  # fmt: skip
         with pytest.raises(InputError, match=says):
             found.render(layout)

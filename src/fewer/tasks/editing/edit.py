@@ -19,7 +19,6 @@ from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.noise import DrawNumber, Stream, unit_noise
 from fewer.plan import Plan
-from fewer.plan.row import is_zero
 from fewer.registry import ROLES, guarded, name_of, parts, resolve
 from fewer.samplers import standard
 from fewer.tasks.editing import Editor
@@ -195,9 +194,6 @@ def _plan(model: Model, plan: Any, strength: Any) -> Plan:
     own = isinstance(plan, Plan | str | Path)
     table = as_plan(plan) if own else standard("ddim", model, as_count(plan, "plan"), "uniform")
     check_plan(table, tuple(model.shape))
-    start = table.start
-    if isinstance(start.noise, Tensor) or start.noise != 0 or start.directions is not None or not is_zero(start.offset):
-        raise InputError(f"plan {table.name!r} begins with noise of its own law; edits begin with noised images")
     return table.from_level(strength)
 
 

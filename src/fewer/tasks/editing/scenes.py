@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,13 @@ class Scene:
         """
         shown = [Placed(k) for k in range(len(self.layers))] if layout is None else list(layout)
         for each in shown:
-            if not isinstance(each, Placed) or not 0 <= each.layer < len(self.layers) or not each.scale > 0:
-                raise InputError(f"layout has {each!r:.80}; expected Placed(layer 0 .. {len(self.layers) - 1}, ..)")
+            if not isinstance(each, Placed) or not _fits(each, len(self.layers)):
+                raise InputError(
+                    f"layout has {each!r:.80}; expected Placed(layer 0 .. {len(self.layers) - 1}, (down, right) in whole pixels, "
+                    "scale above 0)"
+                )
+        if not shown:
+            raise InputError("the layout is empty: put a background last")
         x, alphas = composed(self.features, self.layers, shown)
         if not bool((alphas.sum(0) > 0).all()):
             raise InputError("the layout leaves pixels empty: put a background last")
@@ -175,7 +181,7 @@ def scene(
         features = torch.where(
             seen[:, None] > 0, mean, features * (there / here)
         )  # what no view shows is noise about 0
-    kinds = len({None if y is None else int(y[0]) for y in own})
+    kinds = len({_kind(labels) for labels in own})
     calls = sum(table.rows[row].passes for row, _, _ in ways) * layouts * kinds
     return Scene(model, known, features, rest, calls, seed)
 
@@ -222,15 +228,30 @@ def _gather(sums: Tensor, seen: Tensor, view: Tensor, alphas: Tensor, layout: Se
 
 def _blended(step: Step, view: Tensor, labels: Sequence[Tensor | None], alphas: Tensor) -> Tensor:
     """u (n, *shape) of a view, at each pixel under the label of the layer that is seen there; the row's passes for each label."""
-    kinds: dict[int | None, tuple[Tensor | None, Tensor]] = {}
+    kinds: dict[tuple[int, ...] | None, tuple[Tensor | None, Tensor]] = {}
     for own, alpha in zip(labels, alphas, strict=True):
-        key = None if own is None else int(own[0])
-        before = kinds.get(key)
+        before = kinds.get(key := _kind(own))
         kinds[key] = (own, alpha if before is None else before[1] + alpha)
     u = torch.zeros_like(view)
     for own, where in kinds.values():
         u = u + where * output(step, view, own)
     return u
+
+
+def _kind(labels: Tensor | None) -> tuple[int, ...] | None:
+    """Labels (n,) of a layer in all scenes, by which layers share a pass."""
+    return None if labels is None else tuple(labels.tolist())
+
+
+def _fits(placed: Placed, layers: int) -> bool:
+    """Whether its numbers are those of one of so many layers, moved by whole pixels, of a finite size."""
+    offset, scale = placed.offset, placed.scale
+    sized = isinstance(scale, int | float) and 0 < scale < math.inf
+    return isinstance(placed.layer, int) and 0 <= placed.layer < layers and _two_whole(offset) and sized
+
+
+def _two_whole(numbers: Any) -> bool:
+    return isinstance(numbers, Sequence) and len(numbers) == 2 and all(isinstance(each, int) for each in numbers)
 
 
 def _drawn(layers: Sequence[Layer], draw: torch.Generator) -> list[Placed]:
@@ -252,7 +273,7 @@ def _checked(model: Model, layers: Sequence[Layer]) -> tuple[Layer, ...]:
             raise InputError(f"mask of layer {k} has shape {tuple(mask.shape)}; expected {size} of 0 and 1, not all 0")
         for name in ("down", "right"):
             ends = getattr(layer, name)
-            if len(ends) != 2 or not all(isinstance(end, int) for end in ends) or ends[0] > ends[1]:
+            if not _two_whole(ends) or ends[0] > ends[1]:
                 raise InputError(
                     f"{name} of layer {k} is {ends!r:.60}; expected the least and the largest move in pixels"
                 )

@@ -19,6 +19,7 @@ from fewer.errors import InputError
 from fewer.models.model import Model
 from fewer.noise import Draw, DrawNumber
 from fewer.plan import Plan
+from fewer.plan.row import is_zero
 
 Unit = Callable[[DrawNumber, Sequence[int]], Tensor]
 Control = Callable[[Tensor, float, Tensor], Tensor]
@@ -52,6 +53,9 @@ def check_plan(plan: Plan, shape: tuple[int, ...]) -> None:
     plan.check_plain()
     if isinstance(plan.end, Tensor) or plan.end != 0:
         raise InputError(f"plan {plan.name!r} ends at level {float(plan.end):g}; edits end at an image, level 0")
+    start = plan.start
+    if isinstance(start.noise, Tensor) or start.noise != 0 or start.directions is not None or not is_zero(start.offset):
+        raise InputError(f"plan {plan.name!r} begins with noise of its own law; edits begin with images or unit noise")
     for n, row in enumerate(plan.rows):
         if row.blocks or row.network:
             raise InputError(f"row {n} of plan {plan.name!r} leaves out blocks or calls another network; edits cannot")
