@@ -202,6 +202,15 @@ def test_masks_of_each_image_and_of_all() -> None:
     assert fewer.edit(m, IMAGES[0], 1, plan=3).images.shape == IMAGES[0].shape
 
 
+def test_the_mask_of_one_image_of_colours_has_its_shape() -> None:
+    m = Model.from_mixture(GaussianMixture.random((3, 2, 2), 2, seed=0), Flow())
+    mask = torch.zeros(3, 2, 2)
+    mask[1] = 1
+    found = fewer.edit(m, torch.zeros(3, 2, 2), mask=mask, method="sdedit", plan=2).images
+    assert found.shape == mask.shape
+    assert torch.equal(found != 0, mask == 1)
+
+
 def test_progress_and_any_batch() -> None:
     told: list[tuple[int, int]] = []
     m = model()
@@ -284,6 +293,8 @@ def test_without_classes_and_of_vectors() -> None:
         assert float(found[:, 0].abs().max()) < 1e-6 < float(found[:, 1].abs().max())
     with pytest.raises(InputError, match="no classes"):
         fewer.edit(m, x, 1, plan=3)
+    with pytest.raises(InputError, match="mask has shape"):
+        fewer.edit(m, x, mask=torch.ones(2, 1, 3), plan=3)
 
 
 def test_all_methods_are_known_by_name() -> None:

@@ -145,7 +145,7 @@ def asked(
     target = _labels(model, n, labels, "labels")
     known = target if source is None and model.empty_label is None else _labels(model, n, source, "source")
     against = None if avoid is None else _labels(model, n, avoid, "avoid")
-    where = None if mask is None else _mask(model, n, mask)
+    where = None if mask is None else _mask(model, n, mask, single)
     for need, there, what in (("mask", where, "a mask"), ("avoid", against, "a label")):
         if need in editor.needs and there is None:
             raise InputError(f"method {name!r} needs {need}: {what}")
@@ -209,16 +209,22 @@ def _labels(model: Model, n: int, labels: Any, what: str) -> Tensor | None:
         raise InputError(f"{what}: {error}") from error
 
 
-def _mask(model: Model, n: int, mask: Any) -> Tensor:
-    """(n, 1 or C, ..), numbers in [0, 1], of the images' places; (n, d) of samples that are vectors."""
+def _mask(model: Model, n: int, mask: Any, single: bool) -> Tensor:
+    """(n, 1 or C, ..), numbers in [0, 1], of the images' places; (n, d) of samples that are vectors.
+
+    single  whether one image was given without its axis, whose mask may be so too
+    """
     try:
         given = torch.as_tensor(mask).to(torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"mask is {mask!r:.60}; expected 1 where an image may change, 0 where it is kept") from error
     shape = tuple(model.shape)
     places = shape[1:] or shape
+    if single and tuple(given.shape) == shape != places:
+        given = given[None]
     size = tuple(given.shape)
-    if size not in (places, (n, *places), (n, 1, *places), (n, *shape)):
+    of_channels = ((n, 1, *places),) if len(shape) > 1 else ()
+    if size not in (places, (n, *places), (n, *shape), *of_channels):
         raise InputError(
             f"mask has shape {size}; {n} images of {model.name} need {places}, {(n, *places)} or {(n, *shape)}"
         )
