@@ -279,6 +279,9 @@ def test_models_that_cannot_be_edited_with() -> None:
         fewer.edit(dit, image, 0, mask=torch.ones(8, 8), method="attentive-eraser", plan=3)
     with pytest.raises(InputError, match="self-attentions 0"):
         fewer.edit(dit, image, 0, mask=torch.eye(8), method=AttentiveEraser(first=99), plan=3)
+    self_attentions(dit.network.module)[0].norm_q = torch.nn.LayerNorm(4)
+    with pytest.raises(InputError, match="give similarity=1"):
+        fewer.edit(dit, image, 0, mask=torch.eye(8), method="attentive-eraser", plan=3)
     flat = Model.from_mixture(GaussianMixture.random((3,), 2, seed=0, classes=2), Flow(), conditional=True)
     with pytest.raises(InputError, match="filters pictures"):
         fewer.edit(flat, torch.zeros(2, 3), 0, avoid=1, method="style-ssp", plan=3)

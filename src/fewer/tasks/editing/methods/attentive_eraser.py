@@ -34,7 +34,7 @@ class AttentiveEraser:
         softmax(c Q K' / sqrt(d) + m) V,    m -inf for keys under the mask, c `similarity` for queries under it, else 1.
 
     scale       of the guidance, at least 0: 0 is plain inpainting, 1 the redirected network alone
-    similarity  c, from 0 to 1, in the share `flattened` of the rows that come first
+    similarity  c, from 0 to 1, in the share `flattened` of the rows that come first; 1 for networks that normalise queries
     first       number of the first layer that is redirected, of the network's self-attentions; the paper leaves out the first ones
 
     The way up costs a call a level, and each row one more than the plan's. Raises InputError for networks that have no
@@ -94,4 +94,10 @@ class AttentiveEraser:
             raise InputError(
                 "attentive-eraser scales queries, and this network's are fused with keys and values: unfuse them"
             )
-        return found[self.first :]
+        chosen = found[self.first :]
+        flattens = self.scale and self.flattened and self.similarity != 1
+        if flattens and any(getattr(layer, "norm_q", None) is not None for layer in chosen):
+            raise InputError(
+                f"{model.name} normalises its queries, which takes back the factor on their similarities: give similarity=1"
+            )
+        return chosen
