@@ -94,6 +94,7 @@ def test_parameters_stay_what_they_were_where_it_fails() -> None:
         ({"render": lambda: torch.zeros(1, 1, 2, 2)}, "depends on the parameters"),
         ({"render": lambda: torch.zeros(2, 2)}, "gives shape"),
         ({"parameters": []}, "no leaves"), ({"parameters": [torch.zeros(2)]}, "no leaves"), ({"labels": 1}, "no classes"),
+        ({"loss": lambda: torch.zeros(2)}, "expected one number"),
         ({"guidance": 2.0}, "empty label"), ({"guidance": float("nan")}, "guidance"),
     ],
 )  # fmt: skip

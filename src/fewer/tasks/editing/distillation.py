@@ -94,8 +94,8 @@ def distil(
     rate        Adam's
     loss        a further loss in data units, such as of a measurement
 
-    Raises InputError for windows and levels outside of (0, 1), renders of another shape or without derivative, and NotFinite where
-    parameters are not finite: they are then what they were.
+    Raises InputError for windows and levels outside of (0, 1), renders of another shape or without derivative, a loss that is no
+    number, and NotFinite where parameters are not finite: they are then what they were.
     """
     model, steps, seed = as_model(model), as_count(steps, "steps"), as_count(seed, "seed", 0)
     check_model(model)
@@ -118,7 +118,12 @@ def distil(
         sizes.append(float(step.square().mean().sqrt()))
         optimiser.zero_grad()
         total = (step * renders).sum()
-        (total if loss is None else total + loss()).backward()  # type: ignore[no-untyped-call]
+        if loss is not None:
+            further = loss()
+            if isinstance(further, Tensor) and further.numel() != 1:
+                raise InputError(f"loss() gives shape {tuple(further.shape)}; expected one number")
+            total = total + further
+        total.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if not all(bool(leaf.isfinite().all()) for leaf in leaves):
             with torch.no_grad():
