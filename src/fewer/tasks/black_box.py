@@ -13,6 +13,7 @@ from torch import Tensor
 from fewer.arguments import as_count, as_model, as_plan
 from fewer.engine import sample
 from fewer.errors import InputError, NotFinite
+from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.processes.ensemble_score import EnsembleScore
@@ -51,6 +52,7 @@ class BlackBoxSolved(Solved):
     papers=(134,),
     role="procedure",
 )
+@in_own_precision
 def solve_black_box(
     model: Model, operator: Any, y: Tensor, *, plan: Plan, method: EnsembleScore | None = None, noise: float = 0.05, n: int = 16,
     seed: int = 0, label: int | None = None, batch: int = BATCH, progress: Callable[[int, int], Any] | None = None,
@@ -65,7 +67,7 @@ def solve_black_box(
     y         one measurement, of the operator's shape
     plan      without noise in its rows
     method    particles, points and levels; a sample takes `method.evaluations` + 1 passes of the plan
-    noise     standard deviation of e's part in y, above 0
+    noise     standard deviation of e's part in y, above 0: one number
     label     class of the samples, of models with classes; None for any class, by the empty label
     batch     samples that the network makes at once
     progress  progress(done, all) ensembles of particles after each
