@@ -76,6 +76,7 @@ def test_evaluations_are_those_made() -> None:
     [
         (lambda: EnsembleScore(0), "particles is 0"),
         (lambda: EnsembleScore(widest=0.01), "expected less than widest"),
+        (lambda: EnsembleScore(8, 4, 25, narrowest=1e-200).sample(gaussian, 2), "narrower than float64 tells"),
         (lambda: SMALL.sample(gaussian, 2, scale=0.0), "scale of a density must be above 0"),
         (lambda: SMALL.sample(gaussian, 2, centre=math.nan), "centre of a density must be finite"),
         (lambda: SMALL.sample(gaussian, 2, centre=[1.0, 2.0, 3.0]), "centre is"),
@@ -136,6 +137,7 @@ def test_black_box_refuses_in_a_line() -> None:
     for given, said in (
         ({"plan": noisy}, "draws noise"),
         ({"noise": 0.0}, "noise is 0"),
+        ({"noise": torch.tensor([0.1, 0.2])}, "expected a positive number"),
         ({"y": torch.zeros(3, 1)}, "one measurement at a time"),
         ({"y": torch.tensor([math.nan])}, "not finite"),
         ({"n": 0}, "n is 0"),

@@ -103,8 +103,8 @@ class EnsembleScore:
         seed         sample i of a seed is particle i % J of ensemble i // J, whatever n and first_sample are
         progress     progress(done, all) ensembles after each
 
-        Raises InputError for densities that are nan, infinite or of another shape, and where no point of positive density was
-        found; ForeignError for what log_density raises.
+        Raises InputError for densities that are nan, infinite or of another shape, where no point of positive density was found,
+        and for levels too narrow for float64; ForeignError for what log_density raises.
         """
         for name, value, least in (("dim", dim, 1), ("n", n, 1), ("first_sample", first_sample, 0)):
             whole(name, value, least)
@@ -140,7 +140,7 @@ class _Ensemble:
         self.numbers = Stream.SAMPLES.numbers(method.particles, number * method.particles)
         self.points = torch.empty(0, dim, dtype=torch.float64)
         self.log_p, self.log_q = torch.empty(0).double(), torch.empty(0).double()  # log_q of the sum over steps
-        self.proposals: list[tuple[Tensor, Tensor]] = []  # means (J, d) and root (d, d) of each step
+        self.proposals: list[tuple[Tensor, Tensor]] = []  # means (J, d) and roots (J, d, d) of each step
 
     def run(self) -> Drawn:
         """From the widest level to the data predictions at the narrowest."""
@@ -195,7 +195,13 @@ class _Ensemble:
             spread = (weights @ squares).unflatten(1, (self.dim, self.dim)) - found[:, :, None] * found[:, None]
             means = known * found + (1 - known) * means
             variances = known[..., None] * spread + (1 - known[..., None]) * variances
-        return means, torch.linalg.cholesky(INFLATED * (variances + variances.mT) / 2)
+        roots, failed = torch.linalg.cholesky_ex(INFLATED * (variances + variances.mT) / 2)
+        if bool(failed.any()):
+            raise InputError(
+                f"proposals at level {s:.3g} are narrower than float64 tells of points up to {float(self.points.abs().max()):.3g}: "
+                "give the density's centre and scale, or a greater narrowest"
+            )
+        return means, roots
 
     def _log_weights(self, x: Tensor, s: float) -> Tensor:
         """Log w_k (J, N) of all points at the particles, up to a constant."""
