@@ -24,6 +24,12 @@ def process(d: int, seed: int, longest: float = 12.0, shortest: float = 1e-3) ->
     return FlexibleDiffusion((m + m.mT) / 2, turn - turn.mT, longest, shortest)
 
 
+def damped(shortest: float) -> FlexibleDiffusion:
+    """Critically damped Langevin motion to another last clock b, where positions have variance b^3 / 3 given velocities."""
+    usual = FlexibleDiffusion.critically_damped(1)
+    return FlexibleDiffusion(usual.inverse_metric, usual.rotation, 8.0, shortest)
+
+
 def affine(own: FlexibleDiffusion, here: float, there: float) -> tuple[Tensor, Tensor, Tensor]:
     """The step's matrices of state, data and noise."""
     eye, none = torch.eye(own.dim, dtype=torch.float64), torch.zeros(own.dim, own.dim, dtype=torch.float64)
@@ -97,6 +103,26 @@ def test_a_fit_lowers_its_bound_and_repeats() -> None:
     assert not one.rotation.any()
 
 
+def test_what_is_told_of_damped_positions_has_its_digits_wherever_it_is_given() -> None:
+    b = 1e-3
+    told = float(torch.linalg.eigvalsh(damped(b).information(b))[-1])
+    assert told == pytest.approx(3 / b**3, rel=2e-3)  # to first order in b
+
+
+def test_a_fit_is_the_same_whatever_mode_and_graph_are_around() -> None:
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(1))
+
+    def fitted(given: object) -> Tensor:
+        return fit_flexible(given, 3, updates=2, batch=4, width=4).process.inverse_metric
+
+    wanted = fitted(x)
+    assert torch.equal(fitted(x.clone().requires_grad_()), wanted)
+    assert torch.equal(fitted(x.numpy()), wanted)
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            assert torch.equal(fitted(x.clone()), wanted)
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -109,6 +135,15 @@ def test_a_fit_lowers_its_bound_and_repeats() -> None:
         (lambda: process(2, 0).exact(GaussianMixture.random(3, 1)), "3 dimensions; the process 2"),
         (lambda: process(2, 0).sample(lambda x, _: x[:, :1], 2, 3), "data predictions have shape"),
         (lambda: process(2, 0).sample(lambda x, _: x * math.nan, 2, 3), "not finite"),
+        (lambda: process(2, 0).sample(lambda x, _: None, 2, 3), "data predictions are NoneType"),  # type: ignore[arg-type, return-value]
+        (lambda: process(2, 0).bound(lambda x, _: x[:, :1], torch.zeros(2, 2), 3), "data predictions have shape"),
+        (lambda: process(2, 0).bound(lambda x, _: x * math.nan, torch.zeros(2, 2), 3), "not finite"),
+        (lambda: process(2, 0).bound(lambda x, _: x, torch.full((2, 2), math.nan), 3), "not finite"),
+        (lambda: process(2, 0).bound(lambda x, _: x, torch.zeros(2, 3), 3), r"expected \(n, 2\)"),
+        (lambda: fit_flexible(torch.rand(9, 2), 4, updates=1).bound(torch.zeros(2, 3), 3), r"expected \(n, 2\)"),
+        (lambda: fit_flexible("data", 4), "data are str"),
+        (lambda: damped(1e-6), "shortest is 1e-06, where a direction"),
+        (lambda: FlexibleDiffusion(torch.eye(1), torch.zeros(1, 1), 1.0, 1e-17), "shortest is 1e-17"),
         (lambda: process(2, 0).levels(1), "steps is 1"),
         (lambda: fit_flexible(torch.zeros(5, 2), 4), "all data are equal"),
         (lambda: fit_flexible(torch.full((5, 2), math.inf), 4), "not finite"),

@@ -41,6 +41,7 @@ from fewer.settings import positive
 
 Denoiser = Callable[[Tensor, float], Tensor]  # D (n, d) at states (n, d) of a clock
 LONGEST, SHORTEST = 8.0, 1e-3  # clocks of the first and the last level, of unit metric
+TOLD = 1e-12  # least variance of noise that I - F F^T tells from none in float64
 LEAST = 1e-4  # of the inverse metric's eigenvalues in a fit
 WITHIN = (math.log(1e-6), math.log(1.0))  # where a fit keeps the logarithm of the last one
 
@@ -60,7 +61,8 @@ class FlexibleDiffusion:
     rotation          W (d, d) antisymmetric
     longest, shortest  clocks of a sampler's first and last level
 
-    Computes in float64. Raises InputError for matrices of other kinds, and where noise does not reach all directions.
+    Computes in float64. Raises InputError for matrices of other kinds, where noise does not reach all directions, and for a last
+    clock at which it is too little in one of them to be told from none.
     """
 
     inverse_metric: Tensor
@@ -74,7 +76,7 @@ class FlexibleDiffusion:
         if not d or sizes != [(d, d), (d, d)]:
             raise InputError(f"inverse metric and rotation are of shapes {sizes}; expected (d, d) both")
         for name in ("inverse_metric", "rotation"):
-            given = getattr(self, name).double()
+            given = getattr(self, name).detach().to("cpu", torch.float64)
             if not bool(given.isfinite().all()):
                 raise InputError(f"{name} of a flexible diffusion holds numbers that are not finite")
             object.__setattr__(self, name, given)
@@ -89,6 +91,10 @@ class FlexibleDiffusion:
             raise InputError(f"shortest is {self.shortest!r}; expected less than longest, {self.longest!r}")
         if float(torch.linalg.eigvalsh(self.covariance(self.longest))[0]) <= 1e-9:
             raise InputError("the noise leaves out a direction: neither metric nor rotation leads to it")
+        if not float(torch.linalg.eigvalsh(self.covariance(self.shortest))[0]) > TOLD:
+            raise InputError(
+                f"shortest is {self.shortest!r}, where a direction has less noise than float64 tells from none: take a later clock"
+            )
 
     @classmethod
     def variance_preserving(cls, dim: int) -> FlexibleDiffusion:
@@ -173,12 +179,7 @@ class FlexibleDiffusion:
             raise InputError(f"steps is {steps}; expected at most {MOST}")
         x = unit_noise(seed, numbers, (self.dim,), Draw.START(0)).double()
         for k, here in enumerate(levels):
-            with torch.no_grad(), foreign("the data prediction"):
-                data = denoise(x, here)
-            if data.shape != x.shape or not bool(data.isfinite().all()):
-                raise InputError(
-                    f"data predictions have shape {tuple(data.shape)} or are not finite; expected {tuple(x.shape)}"
-                )
+            data = _predicted(denoise, x, here)
             if k + 1 == steps:
                 return data
             x = self.step(x, data, here, levels[k + 1], unit_noise(seed, numbers, (self.dim,), Draw.ROW(k)).double())
@@ -186,16 +187,13 @@ class FlexibleDiffusion:
 
     def bound(self, denoise: Denoiser, x0: Tensor, steps: int, *, seed: int = 0) -> Tensor:
         """The bound (n,) of -log p(x_0) in nats of the sampler of `steps` calls, from one noise a level for each x_0 (n, d)."""
-        if x0.ndim != 2 or x0.shape[1] != self.dim:
-            raise InputError(f"data are of shape {tuple(x0.shape)}; expected (n, {self.dim})")
-        x0, levels = x0.double(), self.levels(steps)
+        x0, levels = _data(x0, self.dim), self.levels(steps)
         numbers = Stream.HELD_OUT.numbers(len(x0))
         total = _at_the_start(x0, self.flow(levels[0]))
         metrics = _metrics(torch.stack([self.information(clock) for clock in levels]))
         for k, clock in enumerate(levels):
             x = self.noised(x0, clock, unit_noise(seed, numbers, (self.dim,), Draw.STATE(k)).double())
-            with torch.no_grad(), foreign("the data prediction"):
-                total = total + _size(x0 - denoise(x, clock), metrics[k])
+            total = total + _size(x0 - _predicted(denoise, x, clock), metrics[k])
         return total + _at_the_end(self.information(levels[-1]))
 
 
@@ -247,12 +245,14 @@ class Fitted:
 
     def bound(self, x: Tensor, steps: int, *, seed: int = 0) -> Tensor:
         """The bound (n,) of -log p at data (n, d), in nats of the data's unit."""
-        own = (x.double() - self.centre) / self.scale
+        own = (_data(x, self.process.dim) - self.centre) / self.scale
         return self.process.bound(self.denoise, own, steps, seed=seed) + own.shape[1] * math.log(self.scale)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fit_flexible(
-    x: Tensor, steps: int, *, metric: Literal["full", "one clock"] = "full", width: int = 64, updates: int = 2000,
+    x: Any, steps: int, *, metric: Literal["full", "one clock"] = "full", width: int = 64, updates: int = 2000,
     batch: int = 256, rate: float = 3e-3, seed: int = 0,
 ) -> Fitted:  # fmt: skip
     """Process and network from data (n, d), together, by Adam on the bound of a sampler of `steps` calls.
@@ -261,14 +261,15 @@ def fit_flexible(
     with its best range. The learning rate falls to 0 as a cosine. Raises InputError for data of other shapes or not finite,
     and for fits that diverge.
     """
-    if x.ndim != 2 or len(x) < 2 or not bool(x.isfinite().all()):
-        raise InputError(f"data are of shape {tuple(x.shape)}, or not finite; expected finite numbers (n, d), n >= 2")
+    x = _data(x)
+    if len(x) < 2:
+        raise InputError(f"data are of shape {tuple(x.shape)}; expected (n, d), n >= 2")
     for name, value, least in (("steps", steps, 2), ("width", width, 1), ("updates", updates, 1), ("batch", batch, 1)):
         whole(name, value, least)
     positive("rate", rate)
     if metric not in ("full", "one clock"):
         raise InputError(f"metric is {metric!r}; expected full or one clock")
-    x, d = x.double(), x.shape[1]
+    d = x.shape[1]
     centre = x.mean(0)
     scale = float((x - centre).square().mean().sqrt())
     if not scale > 0:
@@ -337,6 +338,30 @@ class _Learned(nn.Module):
         data = network(states.float(), levels[at], flows[at], covariances[at]).double()
         ends = _at_the_start(x0, flows[0]) + _at_the_end(told[-1])
         return (ends + steps * _size(x0 - data, _metrics(told)[at])).mean()
+
+
+def _data(x: Any, dim: int | None = None) -> Tensor:
+    """Data (n, d) in float64, apart from any graph, checked."""
+    try:
+        given = torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"data are {type(x).__name__}; expected a tensor of numbers") from error
+    own = given.detach().to("cpu", torch.float64, copy=True)
+    if own.ndim != 2 or own.shape[1] != (dim or own.shape[1]):
+        raise InputError(f"data are of shape {tuple(own.shape)}; expected (n, {dim or 'd'})")
+    if not bool(own.isfinite().all()):
+        raise InputError("data hold values that are not finite")
+    return own
+
+
+def _predicted(denoise: Denoiser, x: Tensor, clock: float) -> Tensor:
+    """The user's data prediction (n, d) at states, checked."""
+    with torch.no_grad(), foreign("the data prediction"):
+        data = denoise(x, clock)
+    if not isinstance(data, Tensor) or data.shape != x.shape or not bool(data.isfinite().all()):
+        shown = f"have shape {tuple(data.shape)}" if isinstance(data, Tensor) else f"are {type(data).__name__}"
+        raise InputError(f"data predictions {shown} or are not finite; expected {tuple(x.shape)}")
+    return data.double()
 
 
 def _flows(m: Tensor, w: Tensor, clocks: Tensor) -> Tensor:
