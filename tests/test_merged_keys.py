@@ -16,6 +16,7 @@ from fewer.cli.main import run
 from fewer.compression.cut import cut
 from fewer.compression.quantise.ofq import OFQ, Scales, coded, doubtful, on_grid
 from fewer.compression.quantise.quantise import quantised
+from fewer.compression.quantise.reste import ReSTE
 from fewer.compression.quantise.states import states_of
 from fewer.errors import InputError
 from fewer.models.quantised.file import NAME, merged_names
@@ -94,6 +95,18 @@ def test_settling_weights_move_only_where_they_are_in_doubt() -> None:
         w = own[name].detach().flatten(1)
         torch.testing.assert_close(codes.weight, coded(own[name].detach(), Scales()(name, w), 2).weight)
     assert any(not torch.equal(own[name], moved[name]) for name in kept.quantised.rest)
+
+
+@pytest.mark.parametrize("rounding", [OFQ(1, batch=4), ReSTE(1, batch=4)], ids=["ofq", "reste"])
+def test_training_on_grids_sees_the_data_that_are_given(rounding: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And makes no samples of the model beside them; what comes out depends on them."""
+    model = transformer()
+    monkeypatch.setattr("fewer.compression.calibration.sample", None)
+    first, second = (
+        quantised(model, 2, kind="half-step", rounding=rounding, data=torch.full((16, *model.shape), value)).quantised
+        for value in (-0.9, 0.9)
+    )
+    assert any(not torch.equal(first.rest[name], second.rest[name]) for name in first.rest)
 
 
 @pytest.mark.parametrize("narrow", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["plain", "narrow"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,18 +105,20 @@ def noised(clean: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
     return (1 - tau) * clean + tau * noise
 
 
-def calibration_of(model: Model, data: Tensor | None, seed: int = 0, samples: int = SAMPLES) -> Calibration:
+def calibration_of(
+    model: Model, data: Tensor | None, seed: int = 0, samples: int = SAMPLES, labels: Any = None
+) -> Calibration:  # fmt: skip
     """States of the caller's images (N, *shape), or of so many of the model's own samples where there are none.
 
-    Images of a model with classes are given labels evenly, since they come without any: the network's own output on a state
-    is what is learnt, whatever its label.
+    Images of a model with classes that come without labels are given them evenly: the network's own output on a state is what
+    is learnt, whatever its label.
     """
     if data is None:
         plan = standard("dpmpp-2m", model, CALLS, "logsnr")
         noise = unit_noise(seed, Stream.CALIBRATION.numbers(samples), model.shape, device=model.device)
-        labels = model.labels(samples)
-        return Calibration(model, sample(model, plan, noise=noise, labels=labels).cpu(), _cpu(labels), seed)
-    return Calibration(model, data.cpu(), _cpu(model.labels(len(data))), seed)
+        drawn = model.labels(samples, labels)
+        return Calibration(model, sample(model, plan, noise=noise, labels=drawn).cpu(), _cpu(drawn), seed)
+    return Calibration(model, data.cpu(), _cpu(model.labels(len(data), labels)), seed)
 
 
 def _cpu(labels: Tensor | None) -> Tensor | None:

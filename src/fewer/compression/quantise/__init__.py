@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from fewer.blocks.find import network_of
+from fewer.compression.calibration import SAMPLES, Calibration, calibration_of
 from fewer.compression.quantise.states import States
 from fewer.models.model import Model
 from fewer.models.quantised.grid import Format
@@ -26,17 +27,24 @@ class Task:
     formats  of each weight by name; weights that it does not name stay as they are
     states   that the model meets on its way, of every noise level equally many
     seed     of the draws that a method makes
+    data     clean images (n, *shape) that `fresh` states are made of, with their `labels`; None: samples of the model
     """
 
     model: Model
     formats: Mapping[str, Format]
     states: States
     seed: int = 0
+    data: Tensor | None = None
+    labels: Any = None
 
     @property
     def network(self) -> nn.Module:
         """The model's network, which no method may change."""
         return network_of(self.model)
+
+    def fresh(self, samples: int = SAMPLES) -> Calibration:
+        """States for methods that train, of the data or of so many samples of the model."""
+        return calibration_of(self.model, self.data, self.seed, samples, self.labels)
 
     @property
     def layers(self) -> dict[str, str]:

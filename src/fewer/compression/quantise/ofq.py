@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewer.arguments import as_count
-from fewer.compression.calibration import SAMPLES, calibration_of
+from fewer.compression.calibration import SAMPLES
 from fewer.compression.quantise import Task
 from fewer.compression.recover.distillation import relative
 from fewer.compression.subject import caller
@@ -70,7 +70,7 @@ class OFQ:
     settling  share of the steps; 0 for none
     band      in steps of the grid, up to 0.5
     merged    whether keys are merged into queries
-    samples   of the model, that states are made of
+    samples   of the model, that states are made of where no data is given
     """
 
     steps: int = 300
@@ -121,7 +121,7 @@ class OFQ:
         weights: dict[str, Tensor] = {}
         call = caller(task.model, lambda *args, **kwargs: functional_call(network, weights, args, kwargs))  # type: ignore[arg-type]
         optimizer = torch.optim.Adam([*network.parameters(), *reach.parameters()], self.lr)
-        states = calibration_of(task.model, None, task.seed, self.samples)
+        states = task.fresh(self.samples)
         for step, batch in enumerate(states.batches(self.batch, self.steps)):
             optimizer.param_groups[0]["lr"] = self.lr * (1 + math.cos(math.pi * step / self.steps)) / 2
             for name, b in bits.items():

@@ -114,7 +114,8 @@ def quantised(
             f"bits are {bits!r:.80} and size is {size}; expected a size with 'mixed' bits, and with those alone"
         )
     given = states or states_of(model, LEVELS, EACH, seed, data, labels)
-    task = Task(model, formats, given, seed)
+    images = data if states is None else None
+    task = Task(model, formats, given, seed, images, labels if images is not None else None)
     chooser, spread = resolve_as(rounding, "rounding"), resolve_as(allocation, "bit allocation")
     with torch.inference_mode(False), torch.enable_grad():  # whatever is on around
         if size is not None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from fewer.compression.calibration import calibration_of
 from fewer.compression.quantise import Task
 from fewer.compression.subject import caller
 from fewer.errors import InputError, whole
@@ -98,7 +97,7 @@ class ReSTE:
         parameters = dict(network.named_parameters())
         weights: dict[str, Tensor] = {}
         call = caller(task.model, lambda *args, **kwargs: functional_call(network, weights, args, kwargs))  # type: ignore[arg-type]
-        states = calibration_of(task.model, None, task.seed)
+        states = task.fresh()
         optimizer = torch.optim.Adam(network.parameters(), self.lr)
         falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         for step, batch in enumerate(states.batches(self.batch, self.steps)):
