@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fewer
+from fewer.compression import compress as compress_module
 from fewer.compression.cut import cut
 from fewer.compression.gated import Gated
 from fewer.compression.masks.budget import Budget, shift
 from fewer.compression.masks.gumbel import GumbelSubnetworks, Topologies, scaled_layer
 from fewer.compression.masks.polarised import Agreeing, PolarisedGates
 from fewer.compression.masks.transport import Plans, Transport
+from fewer.compression.recover.distillation import Distillation
 from fewer.compression.subject import Subject
 from fewer.errors import InputError
 from fewer.testing.compression import costs_of, subject_of
@@ -210,3 +212,18 @@ def test_what_cannot_be_learnt_or_listed_is_refused() -> None:
         fewer.compress(transformer(), units="2:4", score="transport", noises=64, samples=8)
     with pytest.raises(InputError, match="list of recoveries"):
         fewer.compress(transformer(), macs=0.8, recovery="distillation")
+
+
+def test_steps_of_named_recoveries_reach_those_that_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of another package need be no dataclass; it has the settings that it makes itself."""
+
+    class Plain:
+        steps = 7
+
+        def recover(self, subject: object, light: object, kept: object) -> int:
+            return 0
+
+    plain = Plain()
+    monkeypatch.setattr(compress_module, "resolve_as", lambda name, role: plain if name == "plain" else Distillation())
+    assert compress_module._recoveries(["plain", "distillation"], 3, 4) == [plain, Distillation(3, 4)]
+    assert plain.steps == 7

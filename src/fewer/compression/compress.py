@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -302,6 +302,7 @@ def _recoveries(given: Sequence[str | Recovery] | None, steps: int, batch: int) 
 def _of_steps(recovery: Recovery, steps: int, batch: int) -> Any:
     """A recovery with so many gradient steps of so many states, where it has settings of these names."""
     own: Any = recovery
-    return replace(
-        own, **{f.name: v for f in fields(own) for name, v in (("steps", steps), ("batch", batch)) if f.name == name}
-    )
+    if not is_dataclass(own):
+        return own
+    given = {"steps": steps, "batch": batch}
+    return replace(own, **{f.name: given[f.name] for f in fields(own) if f.name in given})
