@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -25,6 +25,23 @@ NORMAL = GaussianMixture(
 )  # fmt: skip
 MODEL = Model.from_mixture(NORMAL, discrete(betas("linear")), name="normal", hash="normal")
 ROWS = torch.cat([torch.eye(D), torch.eye(D)]).double()  # every value twice
+
+
+@dataclass(frozen=True)
+class Given:
+    """A chooser of channels that were given to it."""
+
+    channels: tuple[int, ...]
+    informed: ClassVar[bool] = False
+
+    def choose(self, acquired: Acquired, keep: int, seed: int) -> tuple[int, ...]:
+        return self.channels
+
+
+def test_as_few_examples_as_promised_are_enough_for_a_method_of_ones_own() -> None:
+    chosen = fewer.choose_measurements(MODEL, ROWS, 2, method=Given((1, 6)), n=32)
+    assert chosen.channels == (1, 6)
+    assert all(0 < error < 10 for error in chosen.errors.values())
 
 
 def test_the_same_value_is_not_measured_twice_where_another_is_not_known() -> None:
@@ -106,14 +123,18 @@ def test_numbers_of_any_size_are_scaled() -> None:
     [
         ({"keep": 9}, "measures 8 channels"), ({"keep": 0}, "keep"), ({"noise": -1.0}, "at least 0"),
         ({"noise": float("nan")}, "at least 0"), ({"noise": torch.ones(3)}, "broadcasts to"), ({"method": "tadre"}, "tadred"),
-        ({"method": "mmps"}, "measurements are chosen by"), ({"n": 15}, "n is 15"),
+        ({"method": "mmps"}, "measurements are chosen by"), ({"n": 31}, "n is 31"),
         ({"target": lambda x: x[:3]}, "the target gave"), ({"target": lambda x: x / 0}, "not finite"),
+        ({"target": lambda x: 0 * x + 0.1}, "the same for all"),
+        ({"target": lambda x: torch.arange(len(x)) == 0}, "the same for all"),
+        ({"method": Given((0, 8))}, "chose"), ({"method": Given((1, 1))}, "chose"), ({"method": Given((2, 1))}, "chose"),
+        ({"method": Given((1,))}, "chose"),
         ({"operator": torch.ones(2, 3)}, "expected"), ({"method": Tadred}, "is a class"),
     ],
     ids=lambda given: str(given)[:30],
 )  # fmt: skip
 def test_refused_in_a_line(given: dict[str, Any], words: str) -> None:
-    asked = {"operator": ROWS, "keep": 2, "n": 16} | given
+    asked = {"operator": ROWS, "keep": 2, "n": 32} | given
     with pytest.raises(InputError, match=words) as raised:
         fewer.choose_measurements(MODEL, **asked)
     assert "\n" not in str(raised.value)

@@ -20,7 +20,7 @@ from fewer.samplers import standard
 from fewer.tasks.inverse.given_operators import Function, as_operator
 from fewer.tasks.inverse.operators import Linear, Operator
 from fewer.tasks.measurements import MeasurementChooser
-from fewer.tasks.measurements.acquired import Acquired
+from fewer.tasks.measurements.acquired import LEAST, Acquired
 from fewer.tasks.measurements.network import task_error
 
 CALLS = 20  # of a sample
@@ -86,22 +86,40 @@ def choose_measurements(
     noise     standard deviation of e's part, at least 0: a number, or a map that broadcasts to a measurement
     method    a part of the role `measurement chooser` (greedy-measurements, lasso-measurements, tadred), or an object of it with
               settings of one's own
-    n         examples to choose by, at least 16; half as many more are drawn to judge the choice by
+    n         examples to choose by, at least 32; half as many more are drawn to judge the choice by
     data      true samples (N, *shape), a folder or .npz of images, to take examples from; by default the model's own, in 20 calls
     seed      of the examples' draws and the networks' weights
 
-    Raises InputError for operators that do not fit, fewer channels than asked for, noise below 0, targets that are not finite and
-    fewer data than 3/2 n.
+    Raises InputError for operators that do not fit, fewer channels than asked for, noise below 0, targets that are not finite or do
+    not vary, fewer data than 3/2 n, and methods that give other than `keep` channels.
     """
-    model, keep, n, seed = as_model(model), as_count(keep, "keep"), as_count(n, "n", 16), as_count(seed, "seed", 0)
+    model, keep, n, seed = (
+        as_model(model),
+        as_count(keep, "keep"),
+        as_count(n, "n", 2 * LEAST),
+        as_count(seed, "seed", 0),
+    )
     chooser, measured = _chooser(method), as_operator(operator, model.shape)
     if keep > measured.measured[0]:
         raise InputError(f"keep is {keep}; the operator measures {measured.measured[0]} channels")
     x = _samples(model, n + n // 2, data, seed)
     acquired = Acquired(_measured(measured, x, noise, seed), _targets(target, x))
     mine, judged = (Acquired(acquired.values[k], acquired.targets[k]) for k in (slice(n), slice(n, None)))
+    if not all(bool(some.scaled[1].any()) for some in (mine, judged)):
+        raise InputError(
+            "the target is the same for all examples to choose or to judge by: nothing is to be told, or n is too small"
+        )
     with guarded("tasks", chooser):
         channels = tuple(int(k) for k in chooser.choose(mine, keep, seed))
+    if (
+        len(set(channels)) != keep
+        or list(channels) != sorted(channels)
+        or not set(channels) <= set(range(acquired.channels))
+    ):
+        raise InputError(
+            f"method {name_of('tasks', chooser)!r} chose {channels!r:.80}; expected {keep} rising numbers of {acquired.channels} "
+            "channels"
+        )
     everything, chance = tuple(range(acquired.channels)), _chooser("random-measurements")
     at_random = [chance.choose(mine, keep, seed + k) for k in range(RANDOM)]
 
@@ -150,7 +168,7 @@ def _samples(model: Model, n: int, data: Any, seed: int) -> Tensor:
 def _measured(operator: Operator, x: Tensor, noise: Any, seed: int) -> Tensor:
     """Values (n, C, v)."""
     try:
-        deviation = torch.as_tensor(noise, dtype=torch.float64).expand(tuple(operator.measured))
+        deviation = torch.as_tensor(noise, dtype=torch.float64).cpu().expand(tuple(operator.measured))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"noise is {noise!r:.80}; expected a number, or a map that broadcasts to {tuple(operator.measured)}"
