@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import cache
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 
 from fewer import GaussianMixture, InputError, Model, forecast, standard
+from fewer.batch import quantile
 from fewer.models.linear_posterior import moments
 from fewer.models.schedules import Flow, betas, discrete
 from fewer.tasks.inverse.methods.mmps import MMPS
 from fewer.tasks.series.baselines import Ridge, persistence
+from fewer.tasks.series.forecast import Forecast
 from fewer.tasks.series.refine import Refinement, representative_level
 from fewer.tasks.series.state_space import StateSpace, autoregression, forecast_law, window_law
 from fewer.tasks.series.tsdiff import TSDiff
@@ -77,6 +80,23 @@ def test_a_past_with_noise_is_forecast_beyond_the_window_by_what_was_drawn_of_it
     deviation = covariance.diagonal().sqrt()[2:].float()
     assert float(((found.mean[:, 0] - mean[2:].float()) / deviation).abs().max()) < 0.15
     assert torch.allclose(found.spread[:, 0], deviation, rtol=0.1)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 0.5, 0.995, 1.0])
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_quantiles_are_torchs_of_any_number_of_draws(n: int, level: float) -> None:
+    """Those of torch, which in some versions takes 2^24 numbers at most."""
+    draws = torch.randn(3, n, 4, 2, generator=torch.Generator().manual_seed(n))
+    expected = torch.quantile(draws, level, dim=1)
+    torch.testing.assert_close(quantile(draws, level, 1), expected, atol=1e-6, rtol=0)
+
+
+def test_one_draw_has_no_spread_and_warns_of_nothing() -> None:
+    found = Forecast(torch.zeros(2, 1, 3, 1), 1, "mmps", standard("ddim", series(), 1), 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert found.spread.shape == (2, 3, 1)
+        assert found.spread.isnan().all()
 
 
 def test_draws_belong_to_their_past_and_number() -> None:

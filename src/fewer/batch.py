@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -23,3 +24,13 @@ def norm(x: Tensor) -> Tensor:
 def projected(a: Tensor, onto: Tensor) -> Tensor:
     """The part of a (n, *shape) along `onto`, sample by sample; 0 where that is 0."""
     return (inner(a, onto) / inner(onto, onto).clamp_min(1e-30)).to(onto) * onto
+
+
+def quantile(x: Tensor, level: float, dim: int) -> Tensor:
+    """The quantile of x along one axis, linear between values, as `torch.quantile`, which in some versions takes no more than
+    2^24 numbers at once.
+    """
+    ordered, place = x.sort(dim).values, level * (x.shape[dim] - 1)
+    below = int(place)
+    low, high = ordered.select(dim, below), ordered.select(dim, min(below + 1, x.shape[dim] - 1))
+    return torch.lerp(low, high, place - below)

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from fewer.batch import per_sample
+from fewer.batch import per_sample, quantile
 from fewer.errors import InputError
 from fewer.levels import Number, s_of_tau, tau_of_s
 from fewer.models.edge import called
@@ -42,7 +42,7 @@ class Clip:
         if self.quantile is None:
             return data.clamp(-self.bound, self.bound)
         flat = data.abs().flatten(1).to(torch.float32)
-        c = torch.quantile(flat, self.quantile, dim=1).clamp(1, self.bound)
+        c = quantile(flat, self.quantile, 1).clamp(1, self.bound)
         c = per_sample(c, data)
         return data.clamp(-c, c) / c
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fewer.arguments import as_count, as_count_or_none, as_model
+from fewer.batch import quantile
 from fewer.errors import InputError
 from fewer.models.model import Model
 from fewer.plan import Plan
@@ -50,12 +51,13 @@ class Forecast:
     @cached_property
     def spread(self) -> Tensor:
         """Standard deviation of the draws, of the mean's shape; nan where there is one draw."""
-        return self.samples.std(self.axis)
+        several = self.samples.shape[self.axis] > 1
+        return self.samples.std(self.axis) if several else torch.full_like(self.mean, torch.nan)
 
     def quantile(self, level: float) -> Tensor:
         """The quantile of the draws' marginals at a level in [0, 1], of the mean's shape; 0.5 is the median."""
         finite("level of a quantile", level, 0, 1)
-        return self.samples.quantile(level, dim=self.axis)
+        return quantile(self.samples, level, self.axis)
 
 
 def blocks_for(horizon: int, left: int) -> int:
