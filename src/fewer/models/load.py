@@ -173,7 +173,7 @@ def _from_function(
 ) -> Model:
     make = user_function(name, "model")
     with foreign(f"model {name!r}"):
-        made = make()
+        made = make if isinstance(make, Model) else make()
     if isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Mapping):
         _guides_itself(name, None, negative_prompt)
         texts = {} if prompts is None else {"prompt": list(check_prompts(prompts))}

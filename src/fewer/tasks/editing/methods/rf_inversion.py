@@ -112,7 +112,7 @@ class RFInversion:
         return x
 
 
-variant(
+DDIMInversion = variant(
     RFInversion, "ddim-inversion", "DDIM inversion: up with what an image is, down with what it shall be",
     """Up and down by the model's own velocity: `rf-inversion` with gamma and eta 0, the baseline of methods that invert.""",
     source="Song et al. 2021, DDIM, arXiv:2010.02502; Hertz et al. 2022, Prompt-to-Prompt, arXiv:2208.01626", papers=(),
