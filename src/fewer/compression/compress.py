@@ -302,7 +302,7 @@ def _recoveries(given: Sequence[str | Recovery] | None, steps: int, batch: int) 
 def _of_steps(recovery: Recovery, steps: int, batch: int) -> Any:
     """A recovery with so many gradient steps of so many states, where it has settings of these names."""
     own: Any = recovery
-    if not is_dataclass(own):
+    if not is_dataclass(own) or isinstance(own, type):
         return own
     given = {"steps": steps, "batch": batch}
     return replace(own, **{f.name: given[f.name] for f in fields(own) if f.name in given})

@@ -38,8 +38,8 @@ def law(seed: int, sabotage: bool) -> Measured:
 
 @claim(
     "ddim-inversion/order",
-    statement=f"Up to noise and down again the error of samples in {2 * FEW} levels is half of that in {FEW}, as of a method of first "
-    "order: ratio of RMSEs.",
+    statement=f"Up to noise and down again the error of samples in {2 * FEW} levels is half of that in {FEW}, as of a method of "
+    "first order: ratio of RMSEs.",
     baseline=f"half as many levels; exact Gaussian in {DIM} dimensions, {SAMPLES} samples",
     below=HALVED,
 )
