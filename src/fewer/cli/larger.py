@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
-from fewer.models.model import Model
-from fewer.tasks.large.larger import large
-from fewer.tasks.large.rolled import LargeNetwork
+
+if TYPE_CHECKING:
+    from fewer.models.model import Model
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,9 @@ class Larger:
 
     def of(self, model: Model, seed: int, batch: int | None) -> Model:
         """The model of these larger samples; raises InputError where there is none."""
+        from fewer.engine import MICRO_BATCH
+        from fewer.tasks.large.larger import large
+
         return large(
             model, self.size, overlap=self.overlap, tileable=self.tileable, seed=seed, batch=batch or MICRO_BATCH
         )
@@ -41,4 +44,6 @@ def larger(size: str | None, overlap: int | None, tileable: bool | None) -> Larg
 
 def windows_of(model: Model) -> int:
     """Evaluations of the network's own size that one evaluation of the model takes: 1 of most models."""
+    from fewer.tasks.large.rolled import LargeNetwork
+
     return model.network.windows if isinstance(model.network, LargeNetwork) else 1
