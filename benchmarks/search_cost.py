@@ -151,10 +151,10 @@ weights has 8,000 evaluations a budget (16,000 where rows are guided) unless its
 
 ![typical error over network evaluations]({svg})
 
-What `tune` handed out, on {fresh} noises that it never saw: the [typical error](evidence.md) with its 95 % interval, the share of
-samples that end at another image, and the verdict of the run itself. `gauss-newton` without a bound was the default before rows
-were fitted by regression. Seeds are those of the search's noises; the fresh noises are the same for all. Where a verdict is *cannot
-tell*, the best standard plan was kept.
+What `tune` handed out, on {fresh} noises that it never saw (128 of the 16x16 networks): the [typical error](evidence.md) with its
+95 % interval, the share of samples that end at another image, and the verdict of the run itself. `gauss-newton` without a bound was
+the default before rows were fitted by regression. Seeds are those of the search's noises; the fresh noises are the same for all.
+Where a verdict is *cannot tell*, the best standard plan was kept.
 
 {table}
 
