@@ -29,21 +29,25 @@ class Greedy:
 
     def choose(self, acquired: Acquired, keep: int, seed: int) -> tuple[int, ...]:
         """The channels added first."""
-        y, target = acquired.scaled
-        n, channels, size = y.shape
-        within = y.flatten(1).T @ y.flatten(1) / n
+        within, across = _moments(acquired)
         within = within + RIDGE * torch.eye(len(within), dtype=within.dtype)
-        across = y.flatten(1).T @ target / n
+        places = torch.arange(len(within)).view(acquired.channels, -1)
         chosen: list[int] = []
 
-        def told(those: list[int]) -> float:
-            places = torch.cat([torch.arange(c * size, (c + 1) * size) for c in those])
-            some = across[places]
-            return float((some * torch.linalg.solve(within[places][:, places], some)).sum())
+        def explained(c: int) -> float:
+            own = places[c]
+            return float((across[own] * torch.linalg.solve(within[own][:, own], across[own])).sum())
 
         for _ in range(keep):
-            rest = [c for c in range(channels) if c not in chosen]
-            chosen.append(max(rest, key=lambda c: told([*chosen, c])))
+            rest = [c for c in range(acquired.channels) if c not in chosen]
+            chosen.append(max(rest, key=explained))
+            own = places[chosen[-1]]
+            # what is left of values and targets once their regression on the chosen channel's is taken away
+            by = torch.linalg.solve(within[own][:, own], torch.cat([within[own], across[own]], 1))
+            within, across = (
+                within - within[:, own] @ by[:, : len(within)],
+                across - within[:, own] @ by[:, len(within) :],
+            )
         return tuple(sorted(chosen))
 
 
@@ -70,9 +74,7 @@ class Lasso:
 
     def choose(self, acquired: Acquired, keep: int, seed: int) -> tuple[int, ...]:
         """The channels of the largest weights at the first penalty with enough."""
-        y, target = acquired.scaled
-        n, channels = y.shape[:2]
-        within, across = y.flatten(1).T @ y.flatten(1) / n, y.flatten(1).T @ target / n
+        (within, across), channels = _moments(acquired), acquired.channels
         weights = torch.zeros_like(across)
         rate = 1 / float(torch.linalg.eigvalsh(within)[-1].clamp_min(1e-12))
         penalty = float(_norms(across, channels).max())
@@ -113,6 +115,13 @@ class Random:
         """The first of a random order."""
         order = torch.randperm(acquired.channels, generator=torch.Generator().manual_seed(seed))
         return tuple(sorted(order[:keep].tolist()))
+
+
+def _moments(acquired: Acquired) -> tuple[Tensor, Tensor]:
+    """Second moments of the values (C v, C v), and of values with targets (C v, k)."""
+    y, target = acquired.scaled
+    values = y.flatten(1).T / len(y)
+    return values @ y.flatten(1), values @ target
 
 
 def _norms(weights: Tensor, channels: int) -> Tensor:
