@@ -24,6 +24,7 @@ import torch
 import fewer
 from benchmarks.cifar import images16
 from fewer.claims.compress.beds import errors, light, repaired, subject
+from fewer.claims.guidance import cifar
 from fewer.compression import Allocator
 from fewer.compression.allocate.erdos_renyi import ErdosRenyi
 from fewer.compression.allocate.knapsack import Knapsack, Uniform
@@ -34,7 +35,6 @@ from fewer.compression.subject import Subject
 from fewer.compression.units import find_patterns
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import rmse
-from fewer.models.bundled import cifar_classifier
 from fewer.registry import Part, parts
 from fewer.versions import versions
 
@@ -45,7 +45,7 @@ DENSITY, RANDOM = (
     ("random", "magnitude"),
 )  # of single weights; scores whose densities may be those of random graphs
 ALLOCATORS = [part for part in parts("compress") if part.name in ("global", "uniform", "knapsack")]
-AXES, PER_CLASS = 16, 1000  # of features, and images of each class
+PER_CLASS = 1000  # images of each class
 RESULTS = Path(__file__).parent / "results" / "compress.json"
 PAGE = Path(__file__).parents[1] / "docs" / "compress.md"
 
@@ -92,23 +92,20 @@ class Axes(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.classifier = cifar_classifier()
-        self.along = torch.nn.Parameter(
-            torch.linalg.eigh(self.classifier.data_covariance.double())[1][:, -AXES:].float()
-        )
+        self.classifier = cifar.classifier()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Features (n, AXES) of images (n, 3, 16, 16), clipped to what a picture holds."""
-        return self.classifier.features(x.clamp(-1, 1)).float() @ self.along
+        """Features (n, 16) of images (n, 3, 16, 16), clipped to what a picture holds."""
+        return cifar.features(x).float()
 
 
-def halved_network(name: str, steps: int, cifar: Path | None) -> Compressed:
+def halved_network(name: str, steps: int, images: Path | None) -> Compressed:
     """Half of the multiply-adds; of a network of CIFAR with its data, which lie in the order of labels that a model deals out."""
     if not name.startswith("cifar16"):
         return fewer.compress(name, macs=0.5, tune_steps=steps, noises=1024)
-    if cifar is None:
+    if images is None:
         raise SystemExit(f"{name} is measured against CIFAR-10: give --cifar ZIP")
-    x, y = images16(cifar)
+    x, y = images16(images)
     places = [(y == k).nonzero().flatten()[:PER_CLASS] for k in range(10)]
     data = x[torch.stack(places, 1).flatten()]
     return fewer.compress(
