@@ -19,6 +19,7 @@ from typing import Any
 
 import typer
 
+from fewer.cli.notes import say
 from fewer.errors import InputError, first_line
 from fewer.files import read_bytes
 
@@ -45,7 +46,7 @@ def apply(context: typer.Context) -> None:
 def _tell(line: str) -> None:
     """The line on stderr, unless the command ends with an error."""
     if isinstance(sys.exception(), typer.Exit | NoneType):
-        print(f"fewer: {line}", file=sys.stderr)
+        say(line)
 
 
 def _tables() -> tuple[str, dict[str, Any]]:

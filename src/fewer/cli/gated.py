@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import typer
@@ -12,6 +11,7 @@ from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.loading import load_model
+from fewer.cli.notes import say
 from fewer.cli.options import Guided
 from fewer.cli.progress import progress
 from fewer.cli.sample_places import SamplePlaces
@@ -53,7 +53,7 @@ def sample_gated(
             with filled(folder, "gate", True) as stage:
                 gate.improved(found).save(stage)
     if (note := gate.note(model, label)) is not None:
-        print(f"fewer: {note}", file=sys.stderr)
+        say(note)
     files, again = [out / file.name for file in made_files], int(found.again.sum())
     record = {
         "files": [str(file) for file in [*files, out / also.name]], "model": model.describe(), "plan": gate.cheap.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from fewer.cli import options as opt
 from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
 from fewer.cli.json_output import wrote_json
+from fewer.cli.notes import say
 from fewer.cli.progress import progress
 from fewer.cli.sample_places import SamplePlaces
 from fewer.cli.task import USUAL_NOISE, noise_of
@@ -86,8 +86,7 @@ def of_measurement(common: opt.Guided, asked: Measured, places: SamplePlaces, ot
         with filled(places.out, "sample", tidy) as folder:
             made = sample_files.write_samples(network, found.samples, None, common.seed, folder, form)
             also = sample_files.write_posterior(network, found, folder, form)
-    for warning in warnings:
-        print(f"fewer: {warning}", file=sys.stderr)
+    say(*warnings)
     record = {
         "files": [str(places.out / file.name) for file in [*made, *also]], "model": network.describe(),
         "plan": found.plan.name, "nfe": found.nfe, "n": asked.n, "seed": common.seed, "task": task, "noise": noise,

@@ -222,6 +222,14 @@ class Format(StrEnum):
     NPY = "npy"
 
 
+SampleFormat = Annotated[
+    Format | None,
+    typer.Option(
+        "--format", help="Pictures (the default for images), samples.npz with x, labels and seed, or samples.npy: x."
+    ),
+]
+
+
 def examples(*lines: str) -> str:
     """The end of a command's help: lines that can be typed as they are."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from fewer.cli.interrupted import if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.larger import Larger, windows_of
 from fewer.cli.loading import load_model, plans_on
+from fewer.cli.notes import say
 from fewer.cli.options import Guided
 from fewer.cli.progress import progress
 from fewer.cli.sample_places import SamplePlaces
@@ -90,8 +90,7 @@ def sample_plain(common: Guided, asked: Drawn, places: SamplePlaces) -> None:
         warnings = [*warnings, *guidance_notes(model, scale, [plan.nfe])]
     elif model.embedded_guidance is not None:  # which no plan file holds
         warnings = [*warnings, *guidance_notes(model, scale, [])]
-    for warning in warnings:
-        print(f"fewer: {warning}", file=sys.stderr)
+    say(*warnings)
     record = {
         "files": [str(places.out / file.name) for file in [*made, *also]],
         "model": model.describe(), "plan": plan.name, "nfe": plan.nfe, "n": asked.n,

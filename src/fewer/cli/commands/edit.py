@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
+from fewer.cli.notes import say
 from fewer.cli.progress import progress
 from fewer.errors import InputError
 
@@ -55,13 +55,7 @@ def edit(
     ] = None,
     guidance: opt.Guidance = None,
     out: Annotated[Path, opt.path_option(metavar="DIR", help="Folder for the edited images.")] = Path("fewer-edits"),
-    form: Annotated[
-        opt.Format | None,
-        typer.Option(
-            "--format",
-            help="Pictures (the default for images), samples.npz with x, labels and seed, or samples.npy: x.",
-        ),
-    ] = None,
+    form: opt.SampleFormat = None,
     force: opt.Force = False,
     dry_run: opt.DryRun = False,
     json_file: opt.JsonFile = None,
@@ -117,8 +111,7 @@ def edit(
         labels = model.labels(len(given), to) if model.classes is not None and to is not None else None
         with filled(out, "edit", tidy) as folder:
             files = sample_files.write_samples(model, made.images, labels, common.seed, folder, form)
-    for warning in warnings:
-        print(f"fewer: {warning}", file=sys.stderr)
+    say(*warnings)
     record = {
         "files": [str(out / file.name) for file in files], "model": model.describe(), "plan": made.plan.name,
         "method": made.method, "nfe": made.nfe, "n": len(given), "seed": common.seed, "to": to, "from": source,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ import typer
 from fewer.cli import options as opt
 from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
+from fewer.cli.notes import say
 
 
 class Target(StrEnum):
@@ -57,7 +57,6 @@ def export(
     found = exported(Plan.load(plan), to.value, None if model is None else scheduler_or_model(model), str(plan))
     if not wrote_json(found.to_dict(), json_file):
         typer.echo(found.text)
-    for sentence in (*found.lost, *found.notes):
-        print(f"fewer: {sentence}", file=sys.stderr)
+    say(*found.lost, *found.notes)
     if found.lost:
         raise typer.Exit(1)

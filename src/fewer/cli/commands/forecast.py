@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
+from fewer.cli.notes import say
 from fewer.cli.progress import progress
 from fewer.errors import InputError
 
@@ -113,8 +113,7 @@ def forecast(
             )  # fmt: skip
         with filled(out, "forecast", tidy) as folder:
             write(found, folder / FILE, common.seed)
-    for warning in warnings:
-        print(f"fewer: {warning}", file=sys.stderr)
+    say(*warnings)
     horizon = found.mean.shape[found.axis + axis]
     record: dict[str, Any] = {
         "files": [str(out / FILE)], "model": network.describe(), "plan": found.plan.name, "nfe": found.nfe, "members": members,

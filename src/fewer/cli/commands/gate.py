@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,7 @@ from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import NOTHING, if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
+from fewer.cli.notes import say
 from fewer.cli.progress import progress
 from fewer.errors import InputError
 
@@ -175,6 +175,5 @@ def _plan(model: Model, given: Plan | int, scale: float | None) -> Plan:
     if isinstance(given, int):
         return standard("dpmpp-2m", model, given, "logsnr", guidance=scale)
     plan, warnings = transferred(model, given)
-    for warning in warnings:
-        print(f"fewer: {warning}", file=sys.stderr)
+    say(*warnings)
     return plan

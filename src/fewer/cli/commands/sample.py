@@ -115,13 +115,7 @@ def sample(
         ),
     ] = False,
     out: Annotated[Path, opt.path_option(metavar="DIR", help="Folder for the samples.")] = Path("fewer-samples"),
-    form: Annotated[
-        opt.Format | None,
-        typer.Option(
-            "--format",
-            help="Pictures (the default for images), samples.npz with x, labels and seed, or samples.npy: x.",
-        ),
-    ] = None,
+    form: opt.SampleFormat = None,
     force: opt.Force = False,
     dry_run: opt.DryRun = False,
     json_file: opt.JsonFile = None,
