@@ -16,13 +16,7 @@ from fewer.evaluate.statistics.paired import squared_errors
 from fewer.models.bundled import digits_images
 from fewer.tasks.editing.methods.rf_inversion import RFInversion
 
-SEEN, IMAGES, LEVELS, STRENGTH, ETA = (
-    64,
-    256,
-    10,
-    0.5,
-    0.25,
-)  # SEEN: on which the settings were chosen (benchmarks.editing)
+SEEN, IMAGES, LEVELS, STRENGTH, ETA = 64, 256, 10, 0.5, 0.25  # SEEN: for choosing settings (benchmarks.editing)
 
 
 @claim(

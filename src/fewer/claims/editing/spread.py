@@ -16,12 +16,8 @@ from fewer.evaluate.statistics.jackknife import student
 from fewer.models.linear_posterior import LinearPosterior
 from fewer.tasks.editing.methods.cyclic_one_way import CyclicOneWay
 
-GIVEN, EACH, LEVELS, EXACT = (
-    48,
-    32,
-    20,
-    0.02,
-)  # EXACT: deviation of the noise that stands for none in the exact posterior
+GIVEN, EACH, LEVELS = 48, 32, 20
+EXACT = 0.02  # deviation of the noise that stands for none in the exact posterior
 
 
 def distances(method: Any, plan: int, seed: int, **more: Any) -> Tensor:

@@ -15,10 +15,8 @@ from fewer.tasks.inverse import PosteriorSampler
 
 CALLS, BASELINE_CALLS, MARGIN = 20, 100, 0.01
 PAIRS, EACH, TRIALS, DRAWS = 192, 4, 25, 32
-HELD_OUT, CLOSE = (
-    192,
-    {"denoise": 768, "deblur": 1800},
-)  # measurements of the comparison, and where two samplers are close
+HELD_OUT = 192  # measurements of the comparison
+CLOSE = {"denoise": 768, "deblur": 1800}  # of it, where two samplers are close
 
 
 def baselines() -> Mapping[str, PosteriorSampler]:
