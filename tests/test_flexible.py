@@ -13,7 +13,8 @@ from torch import Tensor
 from fewer import GaussianMixture
 from fewer.errors import InputError
 from fewer.models.linear_posterior import moments
-from fewer.processes.flexible import FlexibleDiffusion, fit_flexible
+from fewer.processes.flexible import FlexibleDiffusion
+from fewer.processes.flexible_fit import fit_flexible
 
 
 def process(d: int, seed: int, longest: float = 12.0, shortest: float = 1e-3) -> FlexibleDiffusion:

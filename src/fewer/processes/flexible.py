@@ -20,7 +20,8 @@ and a sampler of N falling levels has the bound, in nats, with e_n = x_0 - D(X_n
     -log p(x_0) <= KL(X_1 | x_0 || N(0, I)) + sum_n E e_n^T (J_(n+1) - J_n) e_n / 2
                    + E e_N^T J_N e_N / 2 - log det J_N / 2 + d log(2 pi) / 2
 
-Of endless levels and the exact D it is the same for all M and W; of few levels, or of a network that errs, it is not.
+Of endless levels and the exact D it is the same for all M and W; of few levels, or of a network that errs, it is not: so
+`fewer.processes.flexible_fit` trains M and W beside a network.
 """
 
 from __future__ import annotations
@@ -28,22 +29,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewer.errors import InputError, foreign, whole
 from fewer.models.mixture import GaussianMixture
 from fewer.noise import MOST, Draw, Stream, unit_noise
+from fewer.processes.linear_noising import (
+    at_the_end,
+    at_the_start,
+    checked,
+    flows_at,
+    gains,
+    half_norm,
+    root_of,
+    signal_to_noise,
+)
 from fewer.registry import part
 from fewer.settings import positive
 
 Denoiser = Callable[[Tensor, float], Tensor]  # D (n, d) at states (n, d) of a clock
 LONGEST, SHORTEST = 8.0, 1e-3  # clocks of the first and the last level, of unit metric
 TOLD = 1e-12  # least variance of noise that I - F F^T tells from none in float64
-LEAST = 1e-4  # of the inverse metric's eigenvalues in a fit
-WITHIN = (math.log(1e-6), math.log(1.0))  # where a fit keeps the logarithm of the last one
 
 
 @part(
@@ -119,7 +127,7 @@ class FlexibleDiffusion:
 
     def flow(self, clock: float) -> Tensor:
         """F_b (d, d): E[X_b | x_0] = F_b x_0."""
-        return _flows(self.inverse_metric, self.rotation, torch.tensor([clock], dtype=torch.float64))[0]
+        return flows_at(self.inverse_metric, self.rotation, torch.tensor([clock], dtype=torch.float64))[0]
 
     def covariance(self, clock: float) -> Tensor:
         """S_b (d, d), of X_b given x_0."""
@@ -128,7 +136,7 @@ class FlexibleDiffusion:
 
     def information(self, clock: float) -> Tensor:
         """J_b (d, d): what X_b tells of x_0, as the inverse of a covariance; falls with the clock."""
-        return _information(self.flow(clock), self.covariance(clock))
+        return signal_to_noise(self.flow(clock), self.covariance(clock))
 
     def levels(self, steps: int) -> list[float]:
         """Clocks of a sampler of this many calls, falling by equal factors."""
@@ -158,7 +166,7 @@ class FlexibleDiffusion:
 
     def noised(self, x0: Tensor, clock: float, noise: Tensor) -> Tensor:
         """X_b (n, d) of x_0 (n, d) and unit noise (n, d)."""
-        return x0 @ self.flow(clock).mT + noise @ _root(self.covariance(clock)).mT
+        return x0 @ self.flow(clock).mT + noise @ root_of(self.covariance(clock)).mT
 
     def step(self, x: Tensor, data: Tensor, here: float, there: float, noise: Tensor) -> Tensor:
         """X (n, d) of the smaller clock `there` from X of `here`, by a data prediction and unit noise (n, d)."""
@@ -166,7 +174,7 @@ class FlexibleDiffusion:
         gain = torch.linalg.solve(before, self.flow(here - there) @ after).mT
         left = after - gain @ before @ gain.mT
         mean = data @ self.flow(there).mT + (x - data @ self.flow(here).mT) @ gain.mT
-        return mean + noise @ _root(left).mT
+        return mean + noise @ root_of(left).mT
 
     def sample(self, denoise: Denoiser, n: int, steps: int, *, seed: int = 0, first_sample: int = 0) -> Tensor:
         """Samples (n, d) float64 in `steps` calls of a data prediction: its value at the last level.
@@ -187,171 +195,15 @@ class FlexibleDiffusion:
 
     def bound(self, denoise: Denoiser, x0: Tensor, steps: int, *, seed: int = 0) -> Tensor:
         """The bound (n,) of -log p(x_0) in nats of the sampler of `steps` calls, from one noise a level for each x_0 (n, d)."""
-        x0, levels = _data(x0, self.dim), self.levels(steps)
+        x0, levels = checked(x0, self.dim), self.levels(steps)
         numbers = Stream.HELD_OUT.numbers(len(x0))
-        total = _at_the_start(x0, self.flow(levels[0]))
-        metrics = _metrics(torch.stack([self.information(clock) for clock in levels]))
+        total = at_the_start(x0, self.flow(levels[0]))
+        information = torch.stack([self.information(clock) for clock in levels])
+        metrics = gains(information)
         for k, clock in enumerate(levels):
             x = self.noised(x0, clock, unit_noise(seed, numbers, (self.dim,), Draw.STATE(k)).double())
-            total = total + _size(x0 - _predicted(denoise, x, clock), metrics[k])
-        return total + _at_the_end(self.information(levels[-1]))
-
-
-class FlexibleNetwork(nn.Module):
-    """A data prediction of few values that is trained beside its process: D = F^T X + sqrt(diag S) f(X, log b), F and S of M and W.
-
-    F^T X is the exact one of data N(0, I); f is a perceptron of two hidden layers.
-    """
-
-    def __init__(self, dim: int, width: int) -> None:
-        super().__init__()
-        self.inner = nn.Sequential(
-            nn.Linear(dim + 3, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, dim)
-        )
-
-    def forward(self, x: Tensor, clocks: Tensor, flow: Tensor, covariance: Tensor) -> Tensor:
-        """D (n, d) float32 of states (n, d) at clocks (n,), whose F and S are (n, d, d)."""
-        t = clocks.log().float()
-        told = torch.stack([t, t.cos(), t.sin()], 1)
-        scale = covariance.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt().float()
-        skip = (x[:, None] @ flow.float())[:, 0]
-        found: Tensor = skip + scale * self.inner(torch.cat([x, told], 1))
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A process with the network that was trained beside it; data = centre + scale x."""
-
-    process: FlexibleDiffusion
-    network: FlexibleNetwork
-    centre: Tensor
-    scale: float
-
-    def denoise(self, x: Tensor, clock: float) -> Tensor:
-        """D (n, d) float64, of the standardised data."""
-        n = len(x)
-        clocks = torch.full((n,), clock, dtype=torch.float64)
-        flow, covariance = (
-            each.expand(n, -1, -1) for each in (self.process.flow(clock), self.process.covariance(clock))
-        )
-        with torch.no_grad():
-            return self.network(x.float(), clocks, flow, covariance).double()
-
-    def sample(self, n: int, steps: int, *, seed: int = 0, first_sample: int = 0) -> Tensor:
-        """Samples (n, d) in the data's unit, in `steps` calls."""
-        made = self.process.sample(self.denoise, n, steps, seed=seed, first_sample=first_sample)
-        return self.centre + self.scale * made
-
-    def bound(self, x: Tensor, steps: int, *, seed: int = 0) -> Tensor:
-        """The bound (n,) of -log p at data (n, d), in nats of the data's unit."""
-        own = (_data(x, self.process.dim) - self.centre) / self.scale
-        return self.process.bound(self.denoise, own, steps, seed=seed) + own.shape[1] * math.log(self.scale)
-
-
-@torch.inference_mode(False)
-@torch.enable_grad()
-def fit_flexible(
-    x: Any, steps: int, *, metric: Literal["full", "one clock"] = "full", width: int = 64, updates: int = 2000,
-    batch: int = 256, rate: float = 3e-3, seed: int = 0,
-) -> Fitted:  # fmt: skip
-    """Process and network from data (n, d), together, by Adam on the bound of a sampler of `steps` calls.
-
-    What is learned of the process: M, W and the last level's clock; with metric `one clock` M = m I and W = 0, the usual process
-    with its best range. The learning rate falls to 0 as a cosine. Raises InputError for data of other shapes or not finite,
-    and for fits that diverge.
-    """
-    x = _data(x)
-    if len(x) < 2:
-        raise InputError(f"data are of shape {tuple(x.shape)}; expected (n, d), n >= 2")
-    for name, value, least in (("steps", steps, 2), ("width", width, 1), ("updates", updates, 1), ("batch", batch, 1)):
-        whole(name, value, least)
-    positive("rate", rate)
-    if metric not in ("full", "one clock"):
-        raise InputError(f"metric is {metric!r}; expected full or one clock")
-    d = x.shape[1]
-    centre = x.mean(0)
-    scale = float((x - centre).square().mean().sqrt())
-    if not scale > 0:
-        raise InputError("all data are equal: there is nothing to fit")
-    own, generator = (x - centre) / scale, torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = FlexibleNetwork(d, width)
-        learned = _Learned(d, metric == "one clock")
-    rates: list[dict[str, Any]] = [
-        {"params": list(network.parameters()), "lr": rate},
-        {"params": list(learned.parameters()), "lr": 5 * rate},  # few numbers, which see every sample
-    ]
-    adam = torch.optim.Adam(rates)
-    falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, updates)
-    for update in range(updates):
-        x0 = own[torch.randint(len(own), (batch,), generator=generator)]
-        at = torch.randint(steps, (batch,), generator=generator)
-        z = torch.randn(batch, d, dtype=torch.float64, generator=generator)
-        loss = learned.bound(network, x0, at, z, steps)
-        if not bool(loss.isfinite()):
-            raise InputError(f"the fit diverges at update {update + 1} of {updates}: take a smaller rate than {rate:g}")
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        falling.step()
-    with torch.no_grad():
-        made = FlexibleDiffusion(*learned.matrices(), LONGEST, float(learned.last().exp()))
-    return Fitted(made, network.requires_grad_(False), centre, scale)
-
-
-class _Learned(nn.Module):
-    """What is learned of a process: M = L L^T, W = T - T^T, and the logarithm of the last level's clock."""
-
-    def __init__(self, dim: int, one_clock: bool) -> None:
-        super().__init__()
-        self.root = nn.Parameter(torch.eye(dim, dtype=torch.float64))
-        self.turn = nn.Parameter(torch.zeros(dim, dim, dtype=torch.float64))
-        self.shortest = nn.Parameter(torch.tensor(math.log(SHORTEST), dtype=torch.float64))
-        self.one_clock = one_clock
-
-    def matrices(self) -> tuple[Tensor, Tensor]:
-        """M and W."""
-        eye = torch.eye(len(self.root), dtype=torch.float64)
-        if self.one_clock:
-            return self.root.diagonal().square().mean() * eye, torch.zeros_like(eye)
-        lower = self.root.tril()
-        return lower @ lower.mT + LEAST * eye, self.turn - self.turn.mT
-
-    def last(self) -> Tensor:
-        """The logarithm of the last clock, kept within reason."""
-        return self.shortest.clamp(*WITHIN)
-
-    def bound(self, network: FlexibleNetwork, x0: Tensor, at: Tensor, z: Tensor, steps: int) -> Tensor:
-        """The mean bound of -log p(x_0) of data (n, d), by one level `at` (n,) and unit noise (n, d) of each; nan where M fails."""
-        m, w = self.matrices()
-        parts = torch.linspace(0, 1, steps, dtype=torch.float64)
-        levels = torch.exp(math.log(LONGEST) * (1 - parts) + self.last() * parts)
-        flows = _flows(m, w, levels)
-        covariances = torch.eye(len(m), dtype=torch.float64) - flows @ flows.mT
-        roots, failed = torch.linalg.cholesky_ex(covariances)
-        if bool(failed.any()):
-            return torch.tensor(math.nan)
-        told = _information(flows, covariances)
-        states = (flows[at] @ x0[..., None] + roots[at] @ z[..., None])[..., 0]
-        data = network(states.float(), levels[at], flows[at], covariances[at]).double()
-        ends = _at_the_start(x0, flows[0]) + _at_the_end(told[-1])
-        return (ends + steps * _size(x0 - data, _metrics(told)[at])).mean()
-
-
-def _data(x: Any, dim: int | None = None) -> Tensor:
-    """Data (n, d) in float64, apart from any graph, checked."""
-    try:
-        given = torch.as_tensor(x)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"data are {type(x).__name__}; expected a tensor of numbers") from error
-    own = given.detach().to("cpu", torch.float64, copy=True)
-    if own.ndim != 2 or own.shape[1] != (dim or own.shape[1]):
-        raise InputError(f"data are of shape {tuple(own.shape)}; expected (n, {dim or 'd'})")
-    if not bool(own.isfinite().all()):
-        raise InputError("data hold values that are not finite")
-    return own
+            total = total + half_norm(x0 - _predicted(denoise, x, clock), metrics[k])
+        return total + at_the_end(information[-1])
 
 
 def _predicted(denoise: Denoiser, x: Tensor, clock: float) -> Tensor:
@@ -362,42 +214,3 @@ def _predicted(denoise: Denoiser, x: Tensor, clock: float) -> Tensor:
         shown = f"have shape {tuple(data.shape)}" if isinstance(data, Tensor) else f"are {type(data).__name__}"
         raise InputError(f"data predictions {shown} or are not finite; expected {tuple(x.shape)}")
     return data.double()
-
-
-def _flows(m: Tensor, w: Tensor, clocks: Tensor) -> Tensor:
-    """F (N, d, d) at clocks (N,)."""
-    flows: Tensor = torch.linalg.matrix_exp(-clocks[:, None, None] / 2 * (m + w))
-    return flows
-
-
-def _information(flows: Tensor, covariances: Tensor) -> Tensor:
-    """J = F^T S^-1 F (N, d, d)."""
-    told = flows.mT @ torch.linalg.solve(covariances, flows)
-    return (told + told.mT) / 2
-
-
-def _metrics(told: Tensor) -> Tensor:
-    """Of the error at each level (N, d, d), from J: what the next level tells more than it, and all that the last one tells."""
-    return torch.cat([told[1:] - told[:-1], told[-1:]])
-
-
-def _size(error: Tensor, metric: Tensor) -> Tensor:
-    """e^T metric e / 2, (n,)."""
-    return (error[:, None] @ metric @ error[..., None])[:, 0, 0] / 2
-
-
-def _at_the_start(x0: Tensor, flow: Tensor) -> Tensor:
-    """KL(N(F x_0, I - F F^T) || N(0, I)), (n,)."""
-    own = torch.eye(len(flow), dtype=flow.dtype) - flow @ flow.mT
-    return ((x0 @ flow.mT).square().sum(1) + own.trace() - len(flow) - torch.linalg.slogdet(own).logabsdet) / 2
-
-
-def _at_the_end(information: Tensor) -> Tensor:
-    """-log of the density of N(D, J^-1) at D."""
-    return len(information) / 2 * math.log(2 * math.pi) - torch.linalg.slogdet(information).logabsdet / 2
-
-
-def _root(covariance: Tensor) -> Tensor:
-    """A root L, L L^T = covariance, of a matrix that may be singular to rounding."""
-    values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)
-    return vectors * values.clamp_min(0).sqrt()

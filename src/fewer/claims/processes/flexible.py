@@ -13,7 +13,7 @@ from fewer import GaussianMixture
 from fewer.claims.claim import Measured, claim
 from fewer.claims.repeated import mean
 from fewer.evaluate.distances.energy import energy_distance
-from fewer.processes.flexible import Fitted, fit_flexible
+from fewer.processes.flexible_fit import Fitted, fit_flexible
 
 DIM, MODES, THIN, CALLS = 2, 3, 0.05, 6
 BEDS, TRAINING, HELD_OUT, UPDATES = 4, 4000, 1000, 500
