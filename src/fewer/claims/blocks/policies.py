@@ -84,7 +84,7 @@ TRIALS = (
     Trial("reuse", "dit-digits", {"every": 2}),
     Trial("deep-features", "digits", {"every": 2}),
     Trial("first-block", "dit-digits", {"threshold": 0.2}),
-    Trial("linear-forecast", "dit-digits", {"every": 2}, 1280),
+    Trial("linear-forecast", "dit-digits", {"every": 2}, 5120),
     Trial("linear-forecast", "digits", {"every": 2, "along": "log-s"}),
     Trial("taylor", "dit-digits", {"every": 2, "order": 2}),
     Trial("fitted-forecast", "dit-digits", {"every": 2}),

@@ -16,7 +16,7 @@ from fewer.claims.compress.quantise import Trial
 from fewer.compression.quantise.ofq import OFQ, Scales
 from fewer.evaluate.statistics import paired
 
-STEPS, NOISES = 80, 2048
+STEPS, NOISES = 80, 8192
 TWO = Trial("dit-digits", 2, (("kind", "half-step"),), NOISES)
 
 

@@ -19,7 +19,7 @@ from fewer.noise import unit_noise
 
 FIRST = "dit-digits"  # the claims on it were there first and have no model's name
 ROWS, SCALE, FINE = 20, 3.0, 64
-NOISES = {FIRST: 128, "digits": 128, "cifar16-unet": 32}
+NOISES = {FIRST: 128, "digits": 1024, "cifar16-unet": 32}
 FITTED = 32  # noises of the trajectories on which rows are chosen or fitted
 OTHER_NOISE = 1000
 REPLACED = (2, 4, 6, 8)  # every other row of the noisier half

@@ -20,7 +20,7 @@ from fewer.guidance.seg import SmoothedEnergy
 Kind = type[SkipLayer] | type[PerturbedAttention] | type[SmoothedEnergy]
 
 NETWORK, LAYER = "cifar16-dit", 7  # in the middle
-SAMPLES = 576  # images of a comparison
+SAMPLES = {SkipLayer: 576, PerturbedAttention: 576, SmoothedEnergy: 4320}  # images: more where the two are near each other
 SCALES = (1.5, 2.5)
 RULES: dict[str, Kind] = {
     "skip-layer": SkipLayer, "perturbed-attention": PerturbedAttention, "smoothed-energy": SmoothedEnergy,
@@ -28,9 +28,9 @@ RULES: dict[str, Kind] = {
 
 
 @cache
-def alone(seed: int) -> Tensor:
+def alone(seed: int, n: int) -> Tensor:
     """Images of the conditional network by as many passes: twice the rows."""
-    return cifar.images(cifar.alone(NETWORK, 2 * cifar.ROWS), seed, SAMPLES, NETWORK)
+    return cifar.images(cifar.alone(NETWORK, 2 * cifar.ROWS), seed, n, NETWORK)
 
 
 def against_alone(kind: Kind, seed: int, sabotage: bool) -> Measured:
@@ -41,8 +41,8 @@ def against_alone(kind: Kind, seed: int, sabotage: bool) -> Measured:
 
     other = seed + cifar.OTHER_NOISE
     scale = min(SCALES, key=lambda scale: cifar.distance(plan(scale), other, cifar.CHOOSING, NETWORK))
-    mine = cifar.images(plan(2 - scale if sabotage else scale), seed, SAMPLES, NETWORK)
-    return cifar.nearer(mine, alone(seed), seed).with_beside({"scale": scale})
+    mine = cifar.images(plan(2 - scale if sabotage else scale), seed, SAMPLES[kind], NETWORK)
+    return cifar.nearer(mine, alone(seed, SAMPLES[kind]), seed).with_beside({"scale": scale})
 
 
 for part, kind in RULES.items():
