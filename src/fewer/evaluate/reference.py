@@ -25,6 +25,8 @@ SHARE = 0.05  # of the best candidate's error
 PROBE = 64  # noises on which the number of calls is found
 USUAL = 128  # calls that it mostly comes to
 STALLED = 0.85  # of the change before: a first-order method halves it, a network that is rough in its time takes 0.7
+FIRST = 8  # calls of the coarsest solution where evaluations are few
+FASTEST = 0.25  # of the change before, to which one falls there at best: as at second order
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,10 @@ class Reference:
     """The reference solution: samples (n, *shape), the rows and network evaluations per sample behind them, its error.
 
     `error` is the RMSE between this solution and the one with half the calls, which bounds what is left from above
-    for a method of first order or better. `evaluations` counts all that were spent, each of a single sample.
+    for a method of first order or better; where this solution was extrapolated to be near enough, as much less as that said.
+    `evaluations` counts all that were spent, each of a single sample.
 
-    enough  the fewest calls whose solution is known to be near enough: half of them where `error` is as small as was asked for
+    enough  the fewest calls whose solution is known to be near enough: half of them where the change was as small as was asked for
     """
 
     samples: Tensor
@@ -68,19 +71,44 @@ def reference_plan(model: Model, calls: int, guidance: float | None = None) -> P
 class Doubling:
     """When the calls of a reference solution are enough.
 
-    improved  RMSE that the plans to be scored may have, as a share of the best candidate's, or of 1 where there is none
-    share     of that RMSE, below which the change must be
+    improved  error that the plans to be scored may have, as a share of the best candidate's, or of 1 where there is none
+    share     of that error, below which the change must be
     probe     noises on which the number of calls is found
     may       may(evaluations of all noises): whether the time allows so many; where not, calls are doubled no further
+    frugal    where evaluations are few: calls are doubled from 8 on, errors are those of the median sample, so that samples at the
+              border of two modes double none, and it is what the last change foretells to be left that must be below
     """
 
     improved: float = 1.0
     share: float = SHARE
     probe: int = PROBE
     may: Callable[[int], bool] = lambda evaluations: True
+    frugal: bool = False
+
+    def error(self, x: Tensor, target: Tensor) -> float:
+        """Of samples (n, *shape) to others: root of their median or mean squared error."""
+        errors = squared_errors(x, target)
+        return math.sqrt(float(errors.median() if self.frugal else errors.mean()))
+
+    def left(self, changes: Sequence[float]) -> float:
+        """Error of the finest solution, from its change and the one before it, and no more than that change: infinite from one
+        change; without `frugal` the change, which is the error of the coarser one.
+        """
+        if not self.frugal:
+            return changes[-1]
+        return math.inf if len(changes) < 2 else changes[-1] * remaining(changes[-1] / max(changes[-2], 1e-300))
 
 
 USUAL_DOUBLING = Doubling()
+
+
+def remaining(ratio: float) -> float:
+    """What is left of the error after a change that is `ratio` of the one before, as a share of that change, at most 1.
+
+    With changes that go on to fall by r they sum to r + r^2 + .. = r / (1 - r); r is taken as a quarter at least.
+    """
+    r = max(ratio, FASTEST)
+    return min(1.0, r / (1 - r)) if r < 1 else 1.0
 
 
 def reference_solution(
@@ -109,16 +137,17 @@ def reference_solution(
         plan = reference_plan(model, calls, guidance)
         return plan, play(plan, 0, probe)
 
-    calls, change = FEWEST, math.inf
+    calls, changes = FIRST if doubling.frugal else FEWEST, [math.inf]
     _, coarse = probed(calls)
     spent = calls * probe
     while True:
         calls *= 2
         plan, fine = probed(calls)
         spent += calls * probe
-        before, change = change, float((fine - coarse).double().square().mean().sqrt())
-        least = doubling.share * doubling.improved * _least_rmse(candidates, fine)
-        if change <= least or calls >= MOST or change > STALLED * before:
+        changes.append(doubling.error(fine, coarse))
+        left = doubling.left(changes[1:])
+        least = doubling.share * doubling.improved * _least(doubling, candidates, fine)
+        if left <= least or calls >= MOST or changes[-1] > STALLED * changes[-2]:
             break
         if not doubling.may(2 * calls * (probe + n) * passes_at(guidance)):
             break
@@ -126,9 +155,11 @@ def reference_solution(
     progress(f"reference solution, {calls} calls, all noises")
     samples = torch.cat([fine, play(plan, probe, n)]) if n > probe else fine
     evaluations = (spent + calls * (n - probe)) * (plan.nfe // calls)
-    return Reference(samples, calls, plan.nfe, change, evaluations, calls // 2 if change <= least else calls)
+    error, half = math.sqrt(float(squared_errors(fine, coarse).mean())), max(left, changes[-1]) <= least
+    extrapolated = left / changes[-1] if left < changes[-1] and not half else 1.0
+    return Reference(samples, calls, plan.nfe, error * extrapolated, evaluations, calls // 2 if half else calls)
 
 
-def _least_rmse(candidates: Sequence[Tensor], target: Tensor) -> float:
-    """The least RMSE of candidates from the same noises and more; 1 where there are none."""
-    return min((float(squared_errors(x[: len(target)], target).mean().sqrt()) for x in candidates), default=1.0)
+def _least(doubling: Doubling, candidates: Sequence[Tensor], target: Tensor) -> float:
+    """The least error of candidates from the same noises and more; 1 where there are none."""
+    return min((doubling.error(x[: len(target)], target) for x in candidates), default=1.0)

@@ -20,7 +20,7 @@ from fewer.guidance.seg import SmoothedEnergy
 Kind = type[SkipLayer] | type[PerturbedAttention] | type[SmoothedEnergy]
 
 NETWORK, LAYER = "cifar16-dit", 7  # in the middle
-SAMPLES = {SkipLayer: 576, PerturbedAttention: 576, SmoothedEnergy: 4320}  # images: more where the two are near each other
+SAMPLES = {SkipLayer: 576, PerturbedAttention: 576, SmoothedEnergy: 4320}  # images: more where two are near each other
 SCALES = (1.5, 2.5)
 RULES: dict[str, Kind] = {
     "skip-layer": SkipLayer, "perturbed-attention": PerturbedAttention, "smoothed-energy": SmoothedEnergy,

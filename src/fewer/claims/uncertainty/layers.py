@@ -73,8 +73,8 @@ def larger_evidence(seed: int, sabotage: bool) -> Measured:
 )
 def against_last_layer(seed: int, sabotage: bool) -> Measured:
     """Sabotage: scores of other samples."""
-    names = ("layer-priors", "last-layer", "random-weights")
-    mine, its, one = ([judged(name, k, sabotage and name == names[0])[0] for k in numbers(seed, COMPARED)] for name in names)
+    names, compared = ("layer-priors", "last-layer", "random-weights"), numbers(seed, COMPARED)
+    mine, its, one = ([judged(name, k, sabotage and name == names[0])[0] for k in compared] for name in names)
     gaps = [a - b for a, b in zip(mine, its, strict=True)]
     return Measured(
         mean(gaps), {"layer priors": mean(mine), "last layer": mean(its), "random weights, one prior": mean(one)}

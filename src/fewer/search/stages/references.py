@@ -82,13 +82,14 @@ def _objective(task: Task, run: Run, standards: Sequence[Plan]) -> Objective:
     )
     few = objective.first(probes(model, request))
     plans = [plan for plan in standards if plan.recipe in LIKELY_BEST] or standards[:1]
-    doubling = Doubling(TUNED_SHARE, REFERENCE_SHARE, len(few), lambda made: run.affords(made, HALF))
+    bounded = run.deadline.bounded
+    doubling = Doubling(TUNED_SHARE, REFERENCE_SHARE, len(few), lambda made: run.affords(made, HALF), bounded)
     ways = KeptWays(few.apart())
-    found = (few if run.deadline.bounded else objective).with_reference(
+    found = (few if bounded else objective).with_reference(
         [few.samples(plan) for plan in plans], guidance=request.guidance, doubling=doubling,
-        progress=lambda stage: run.progress(stage, 0, None), play=ways if run.deadline.bounded else None,
+        progress=lambda stage: run.progress(stage, 0, None), play=ways if bounded else None,
     )  # fmt: skip
-    if not run.deadline.bounded:
+    if not bounded:
         return found
     assert found.reference is not None  # as asked for
     return _on_its_way(objective, found.reference, request.guidance, ways.ways.get(found.reference.enough))
