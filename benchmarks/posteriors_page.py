@@ -292,6 +292,31 @@ and a derivative costs about two calls' time and keeps the network's activations
 - The marginals of a wrong sampler may still hold the truth as often as they should, and a narrow one may lie in the densest part of
   the posterior: no figure alone says that a sampler is right.
 
+## An operator that gives values alone
+
+An external simulator, a rounded or a counted measurement has no derivative, and is not linear. `solve_black_box` asks it for values
+only: it draws from the posterior of a plan's starting noise, by an ensemble of particles that look for it together, and plays the
+plan from there. It is for models of few values, up to about ten, and takes hundreds of passes of the plan for a sample; `effective`
+says how many draws the points that were found are worth, and below the number of particles samples are not to be trusted:
+
+```python
+from fewer.models.schedules import Flow
+from fewer.processes.ensemble_score import EnsembleScore
+from fewer.tasks.black_box import solve_black_box
+
+small = fewer.Model.from_mixture(fewer.GaussianMixture.random(2, 3, seed=1), Flow())
+counted = lambda x: (4 * x).round().sum(1, keepdim=True) / 4
+found_by_values = solve_black_box(
+    small, counted, torch.tensor([0.5]), plan=fewer.standard("dpmpp-2m", small, 6),
+    method=EnsembleScore(particles=32, proposals=4, steps=8), noise=0.3, n=8,
+)  # fmt: skip
+found_by_values.samples, found_by_values.log_evidence  # (8, 2), and the logarithm of p(y)
+found_by_values.nfe  # 198 network calls a sample
+```
+
+Where the prior is a density and no network, `EnsembleScore().sample(log_density, dim, n, centre=.., scale=..)` draws from anything
+whose logarithm you can write down, up to a constant, and says what its integral is.
+
 ## Tuned for few calls
 
 `fewer tune MODEL --task ..` and `fewer.search.posteriors.tune_posterior` move the levels, the solver, the share of fresh noise and
