@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from string import Formatter
 from types import ModuleType
 
 import pytest
@@ -88,6 +89,31 @@ def test_every_command_is_under_a_task_with_an_example(made: dict[str, str]) -> 
     group = typer.main.get_command(app)
     assert {words[0] for words in commands_on("commands")} == set(group.commands)
     assert "Further commands" not in made["commands.md"]
+
+
+@pytest.mark.parametrize(
+    ("module", "page"),
+    [
+        ("forecasts", "forecasts"),
+        ("large", "large"),
+        ("noise_map", "noise"),
+        ("posteriors_page", "inverse"),
+        ("search_cost", "search-cost"),
+    ],
+)
+def test_what_a_page_says_stands_in_the_benchmark_that_makes_it(module: str, page: str) -> None:
+    """So that the next measurement does not undo what was written into the page by hand."""
+    text, at = (DOCS / f"{page}.md").read_text(), 0
+    for piece, *_ in Formatter().parse(importlib.import_module(f"benchmarks.{module}").PAGE):
+        found = text.find(piece, at)
+        assert found >= 0, f"docs/{page}.md lacks, or has in another place: {piece}"
+        at = found + len(piece)
+
+
+@pytest.mark.parametrize("name", ["compress", "quantise"])
+def test_a_page_is_the_one_that_its_benchmark_makes_of_the_stored_figures(name: str) -> None:
+    stored = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+    assert importlib.import_module(f"benchmarks.{name}").page(stored) == (DOCS / f"{name}.md").read_text()
 
 
 def test_the_front_shows_what_is_on_record(made: dict[str, str]) -> None:
