@@ -28,7 +28,7 @@ MIXTURE = fewer.GaussianMixture.random((2,), components=1, seed=1)
 SCHEDULE = discrete(betas("scaled_linear"))
 TEACHER = Model.from_mixture(MIXTURE, SCHEDULE, name="teacher")
 OTHER = Model.from_mixture(fewer.GaussianMixture.random((3,), components=1), SCHEDULE)
-FEW: dict[str, Any] = {"trials": 4, "noises": 32, "fresh": 256, "batch": 4096}
+FEW: dict[str, Any] = {"trials": 4, "noises": 32, "fresh": 128, "batch": 4096}
 
 
 def student(shift: float = 0.0, teacher: Model | None = None) -> Model:
@@ -153,7 +153,7 @@ def test_samples_of_one_law_are_not_worse_and_moved_ones_are() -> None:
     model = student()
     judge, by = (
         Evaluator(model, torch.zeros(1024, 2)),
-        ToManySteps().with_samples(MIXTURE.sample(8192, seed=9)[0].float()),
+        ToManySteps().with_samples(MIXTURE.sample(2048, seed=9)[0].float()),
     )
     same = by.decide(judge, Side("a", draws[0], True), Side("b", draws[1], True), 0.2)
     moved = by.decide(judge, Side("a", draws[2] + draws[2].std(0), True), Side("b", draws[1], True), 0.2)
@@ -197,7 +197,7 @@ def test_what_is_for_denoisers_is_refused(given: dict[str, Any], said: str) -> N
 
 def test_a_leaderboard_goes_by_the_distance() -> None:
     plan = fewer.standard("lcm", student(), 3, "logsnr").named("mine")
-    board = fewer.compare(student(), [3], [plan], n=64, margin=0.5)
+    board = fewer.compare(student(), [3], [plan], n=32, margin=0.5)
     assert board.sort == "energy"
     assert {"lcm lcm", "tcd lcm", "ddim lcm", "mine", "its own 4 calls"} <= {row.name for row in board.rows}
     assert all("energy" in row.quality.figures for row in board.rows)
