@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DDIMScheduler
 from pipelines import dit, unet
 from torch import Tensor, nn
 
+from fewer.blocks.find import network_of
 from fewer.models.model import Model
 from fewer.models.pipelines.folder import DiffusersNetwork
 from fewer.models.schedules import betas, discrete
@@ -34,6 +37,14 @@ def small_unet(**config: Any) -> Model:
         up_block_types=("AttnUpBlock2D", "UpBlock2D"), attention_head_dim=4, **config,
     ).eval().requires_grad_(False)  # fmt: skip
     return Model(DiffusersNetwork(network, False), SCHEDULE, "noise", (1, 8, 8), name="unet", hash="unet")
+
+
+def folder(at: Path, model: Model) -> Path:
+    """The model as a folder in diffusers format."""
+    network: Any = network_of(model)
+    network.save_pretrained(at / ("unet" if "UNet" in type(network).__name__ else "transformer"))
+    DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False).save_pretrained(at / "scheduler")
+    return at
 
 
 def of(module: nn.Module, shape: tuple[int, ...] = (2, 4, 4), call: Callable[..., Tensor] | None = None) -> Model:

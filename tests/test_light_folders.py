@@ -5,30 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from refused_commands import check_refused
+from small_networks import folder
 
 import fewer
-from fewer.blocks.find import network_of
 from fewer.cli.main import run
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
-from fewer.models.model import Model
 from fewer.testing.models import transformer, unet
-
-
-def folder(at: Path, model: Model) -> Path:
-    """The model as a folder in diffusers format."""
-    from diffusers import DDIMScheduler
-
-    network = network_of(model)
-    network.save_pretrained(at / ("unet" if "UNet" in type(network).__name__ else "transformer"))
-    DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False).save_pretrained(at / "scheduler")
-    return at
 
 
 @pytest.mark.parametrize(
@@ -71,15 +59,19 @@ def light_unet(tmp_path_factory):
     )
 
 
-def test_a_light_network_can_be_made_lighter(light_unet, tmp_path):
-    again = fewer.compress(light_unet, macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude").save(
-        tmp_path / "two"
-    )
+@pytest.fixture(scope="module")
+def lighter_unet(light_unet):
+    """A lighter one of that."""
+    return fewer.compress(light_unet, macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude")
+
+
+def test_a_light_network_can_be_made_lighter(light_unet, lighter_unet, tmp_path):
+    again = lighter_unet.save(tmp_path / "two")
     assert call_macs(fewer.load(again)) < call_macs(fewer.load(light_unet)) < call_macs(unet())
 
 
 def test_another_run_into_the_folder_leaves_nothing_of_the_first(tmp_path):
-    full = folder(tmp_path / "full", transformer(4))
+    full = folder(tmp_path / "full", transformer(3))
     common = f"--tune-steps 0 --noises 64 --samples 8 --batch 16 --score magnitude --out {tmp_path / 'light'}".split()
     assert run(["compress", str(full), "--macs", "0.8", *common]) == 0
     assert (tmp_path / "light" / "transformer" / "light.json").exists()
@@ -150,7 +142,7 @@ FAILURES = [
 @pytest.mark.parametrize(("writer", "options"), FAILURES, ids=["widths", "bits"])
 @pytest.mark.parametrize(("error", "status"), [(OSError(28, "No space left on device"), 2), (KeyboardInterrupt(), 130)])
 def test_failed_and_interrupted_runs_leave_nothing_behind(writer, options, error, status, tmp_path, monkeypatch):
-    full = folder(tmp_path / "full", unet())
+    full = folder(tmp_path / "full", transformer())
 
     def fails(*given: object, **named: object) -> None:
         raise error
@@ -160,15 +152,14 @@ def test_failed_and_interrupted_runs_leave_nothing_behind(writer, options, error
     assert not (tmp_path / "o").exists()
 
 
-def test_what_others_wrote_is_not_written_over_unless_forced(light_unet, tmp_path):
+def test_what_others_wrote_is_not_written_over_unless_forced(lighter_unet, tmp_path):
     """In Python as by the command."""
     out = tmp_path / "others"
     out.mkdir()
     (out / "thesis.txt").write_text("mine")
-    made = fewer.compress(light_unet, macs=0.9, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude")
     with pytest.raises(InputError, match=r"holds 'thesis.txt', which this command did not write"):
-        made.save(out)
+        lighter_unet.save(out)
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
-    made.save(out, force=True)
+    lighter_unet.save(out, force=True)
     assert (out / "thesis.txt").read_text() == "mine"
-    assert fewer.load(out).parameters == made.model.parameters
+    assert fewer.load(out).parameters == lighter_unet.model.parameters

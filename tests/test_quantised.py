@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import folder
 from torch import Tensor, nn
 
 import fewer
@@ -27,6 +28,7 @@ from fewer.models.quantised.grid import Codes, Format, Grid
 from fewer.models.quantised.inputs import InputGrid
 from fewer.models.quantised.network import Quantised, file_bits, layers_of
 from fewer.models.quantised.packing import packed, unpacked
+from fewer.testing.models import unet
 
 KINDS = ("symmetric", "asymmetric", "half-step")
 
@@ -277,11 +279,8 @@ def test_a_network_that_was_cut_can_be_quantised(digits: fewer.Model, tmp_path: 
 
 
 def test_the_command_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "few"
-    assert (
-        run(["compress", "digits", "--bits", "4", "--group", "32", "--noises", "64", "--batch", "8", "--out", str(out)])
-        == 0
-    )
+    out, full = tmp_path / "few", folder(tmp_path / "full", unet())
+    assert run(["compress", str(full), "--bits", "4", "--group", "32", "--noises", "64", "--out", str(out)]) == 0
     evidence = json.loads((out / "evidence.json").read_text())
     assert 8 * evidence["bytes"]["light"] == _tensor_bits(out / "unet" / file.NAME) == evidence["size"]["bits"]
     assert f"{evidence['size']['share']:.4f}" in capsys.readouterr().out
