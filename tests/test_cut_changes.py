@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import cache
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from benchmarks.fleet.parts import pipeline
 from fewer.models.model import Model
 
 KINDS = ("StableDiffusionSAGPipeline", "StableDiffusionPAGPipeline", "HunyuanDiTPAGPipeline")
+
+
+opened = cache(pipeline)  # whose networks are the same after each test as before
 
 
 def networks(pipe: Any) -> list[nn.Module]:
@@ -32,7 +36,7 @@ def held(pipe: Any) -> list[dict[str, int]]:
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("end", ["closed", "dropped", "raised", "finished"])
 def test_networks_are_the_owners_between_turns_and_whatever_ends_a_call(name: str, end: str) -> None:
-    pipe = pipeline(name)
+    pipe = opened(name)
     given = call(type(pipe), guided=True) | {"generator": torch.Generator().manual_seed(0)}
     given |= {"pag_scale": 3.0} if "PAG" in name else {"sag_scale": 0.5}
     before = held(pipe)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import string
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,12 @@ def flux(folder: Path, guidance_embeds: bool = True, **levels: Any) -> Path:
 
 
 def written(name: str, folder: Path) -> Path:
-    """The folder of one of these pipelines."""
-    MADE[name]().save_pretrained(folder)
-    return folder
+    """The folder of one of these pipelines, which is made once a process."""
+    return shutil.copytree(_once(name).name, folder, dirs_exist_ok=True)
+
+
+@cache
+def _once(name: str) -> tempfile.TemporaryDirectory[str]:
+    made = tempfile.TemporaryDirectory()
+    MADE[name]().save_pretrained(made.name)
+    return made
