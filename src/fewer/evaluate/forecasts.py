@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy import special, stats
+from scipy import special
 from torch import Tensor
 
 from fewer.errors import InputError
@@ -130,8 +130,8 @@ def _legendre(k: int, u: Tensor) -> Tensor:
 def _p_value(moments: Tensor) -> float:
     """Of moments (m, B, values) of ranks: by chi-squared for each value, combined by Cauchy's law over values."""
     squares = moments.shape[1] * moments.mean(1).square().sum(0)
-    each = torch.from_numpy(stats.chi2.sf(squares.numpy(), len(moments))).clamp(1e-15, 1 - 1e-15)
-    return float(stats.cauchy.sf(float(torch.tan((0.5 - each) * math.pi).mean())))
+    each = torch.from_numpy(special.chdtrc(len(moments), squares.numpy())).clamp(1e-15, 1 - 1e-15)
+    return math.atan2(1, float(torch.tan((0.5 - each) * math.pi).mean())) / math.pi
 
 
 def _spread(samples: Tensor, truth: Tensor) -> Interval:

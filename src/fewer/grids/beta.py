@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import beta as beta_distribution
+from scipy.special import betaincinv
 
 from fewer.grids import Levels, Range
 from fewer.registry import part
@@ -14,7 +14,7 @@ SOURCE = "Lee et al. 2024, Beta Sampling is All You Need, arXiv:2407.12173"
 @part("beta", title="beta quantiles in time", source=SOURCE)
 def beta(span: Range, n: int, a: float = 0.6, b: float = 0.6) -> Levels:
     """t_i = t_0 + (t_T - t_0) F^-1(1 - i / n), with F the distribution function of Beta(a, b); ComfyUI's beta."""
-    quantiles = beta_distribution.ppf(1 - np.arange(n) / n, a, b)
+    quantiles = betaincinv(a, b, 1 - np.arange(n) / n)
     return span.at_times(span.t_end + (span.t_start - span.t_end) * quantiles)
 
 
@@ -33,4 +33,4 @@ def beta57(span: Range, n: int) -> Levels:
 def beta_sigma(span: Range, n: int, a: float = 0.6, b: float = 0.6) -> Levels:
     """s_i = s_min + (s_max - s_min) F^-1(1 - i / (n - 1)): both ends included, and few levels where s is small."""
     high, low = span.sigmas
-    return span.at_sigmas(low + (high - low) * beta_distribution.ppf(np.linspace(1, 0, n), a, b))
+    return span.at_sigmas(low + (high - low) * betaincinv(a, b, np.linspace(1, 0, n)))

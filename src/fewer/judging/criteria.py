@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import Decision
@@ -99,7 +99,7 @@ def of_data(sets: Sets, data: torch.Tensor, margin: float, level: float) -> Crit
     along = intervals.difference(along_b, along_a, sets.pairs is not None, level)
     n = min(along.n, len(data))
     value = float(2 * (to_b.mean() - to_a.mean()) - sets.within_b.rows.mean() + sets.within_a.rows.mean())
-    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
+    quantile = float(stdtrit(n - 1, (1 + level) / 2))
     reach = math.hypot(along.high - along.value, quantile * float(of_data.std()) / math.sqrt(len(data)))
     far = max(float(2 * to_a.mean() - sets.within_a.rows.mean() - within.rows.mean()), 0.0)
 

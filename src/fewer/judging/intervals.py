@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy import stats
-from scipy.special import betaincinv
+from scipy.special import betaincinv, ndtri, stdtrit
 from torch import Tensor
 
 from fewer.evaluate.distances.energy import discrepancy
@@ -109,8 +108,8 @@ def as_shift(squared: Interval, spread: float) -> Interval:
 
 
 def _student(n: int, level: float) -> float:
-    return float(stats.t.ppf((1 + level) / 2, n - 1))
+    return float(stdtrit(n - 1, (1 + level) / 2))
 
 
 def _normal(level: float) -> float:
-    return float(stats.norm.ppf((1 + level) / 2))
+    return float(ndtri((1 + level) / 2))

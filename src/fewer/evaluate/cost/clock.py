@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +11,6 @@ from itertools import accumulate
 from time import perf_counter
 
 import torch
-from scipy.stats import binom
 from torch.autograd import DeviceType
 from torch.autograd.profiler import profile
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -160,6 +160,7 @@ def median(values: Sequence[float]) -> Interval:
     n, ordered = len(values), sorted(values)
     if n < LEAST:
         raise InputError(f"values must be at least {LEAST} for a 95 % interval of a median, got {n}")
-    k = int(binom.ppf(0.025, n, 0.5))
+    at_most = accumulate(math.comb(n, i) for i in range(n))  # 2^n P(Binomial(n, 1/2) <= i)
+    k = next(i for i, ways in enumerate(at_most) if 40 * ways >= 2**n)
     middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
     return Interval(middle, ordered[k - 1], ordered[n - k], n)

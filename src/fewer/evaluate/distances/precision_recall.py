@@ -16,7 +16,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 
 from fewer.errors import InputError
@@ -28,7 +28,7 @@ from fewer.registry import part
 ROWS = 1024
 HALVINGS, QUARTERINGS = 40, 20
 FASTEST = 4.0  # growth of n Var(n) from a quarter to half of the rows that is believed
-T = float(student.ppf(0.975, HALVINGS))
+T = float(stdtrit(HALVINGS, 0.975))
 
 
 class PrecisionRecall(NamedTuple):

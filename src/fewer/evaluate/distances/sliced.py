@@ -9,7 +9,7 @@ import math
 from typing import Literal, get_args
 
 import torch
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 
 from fewer.errors import InputError
@@ -155,7 +155,7 @@ def _intercept(costs: Tensor, surplus: Tensor) -> Interval:
     leverage = 1 / count + (centred * inverse.T).sum(1)
     variance = (weights * residual / (1 - leverage)).square().sum()
     value = (weights @ costs).item()
-    reach = float(student.ppf(0.975, count - 1 - columns)) * math.sqrt(variance.item())
+    reach = float(stdtrit(count - 1 - columns, 0.975)) * math.sqrt(variance.item())
     return Interval(value, value - reach, value + reach, count)
 
 

@@ -34,9 +34,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import expit
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import expit, ndtri, stdtrit
 from torch import Tensor
 
 from fewer.errors import InputError
@@ -262,15 +260,13 @@ def trimmed(x: Tensor, alpha: float = ALPHA) -> Interval:
     kept = n - 2 * cut
     winsorised = ordered.clamp(float(ordered[cut]), float(ordered[n - cut - 1]))
     mean = float(ordered[cut : n - cut].mean())
-    reach = (
-        float(student.ppf(1 - alpha / 2, kept - 1)) * float(winsorised.std()) * math.sqrt((n - 1) / (kept * (kept - 1)))
-    )
+    reach = float(stdtrit(kept - 1, 1 - alpha / 2)) * float(winsorised.std()) * math.sqrt((n - 1) / (kept * (kept - 1)))
     return Interval(mean, mean - reach, mean + reach, n)
 
 
 def share(there: Tensor) -> Interval:
     """Share of true values of (n,) bool, with Wilson's 95 % interval."""
-    return wilson(float(there.double().mean()), len(there), float(norm.ppf(1 - ALPHA / 2)), len(there))
+    return wilson(float(there.double().mean()), len(there), float(ndtri(1 - ALPHA / 2)), len(there))
 
 
 def paired_shares(a: Tensor, b: Tensor, alpha: float = ALPHA) -> Interval:
@@ -283,7 +279,7 @@ def paired_shares(a: Tensor, b: Tensor, alpha: float = ALPHA) -> Interval:
     is within the normal quantile, q the most likely share of `only_b` at that difference.
     """
     n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
-    value, z = (only_a - only_b) / n, float(norm.ppf(1 - alpha / 2))
+    value, z = (only_a - only_b) / n, float(ndtri(1 - alpha / 2))
 
     def score(difference: float) -> float:
         linear = -only_a - only_b + (2 * n - only_a + only_b) * difference

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor
 
 from fewer.evaluate.statistics.interval import Interval
@@ -16,7 +16,7 @@ def student(values: Sequence[float], value: float | None = None, alpha: float = 
     """Student's interval of the mean of independent values, about `value` instead of the mean where given, of level 1 - alpha."""
     x = torch.tensor(values, dtype=torch.float64)
     centre = float(x.mean()) if value is None else value
-    reach = float(stats.t.ppf(1 - alpha / 2, len(x) - 1)) * float(x.std()) / math.sqrt(len(x))
+    reach = float(stdtrit(len(x) - 1, 1 - alpha / 2)) * float(x.std()) / math.sqrt(len(x))
     return Interval(centre, centre - reach, centre + reach, len(x))
 
 
@@ -68,7 +68,7 @@ def fieller(a: Sequence[float], b: Sequence[float], alpha: float = 0.05) -> Inte
     """
     x, y = (torch.tensor(values, dtype=torch.float64) for values in (a, b))
     n = len(x)
-    reach = float(stats.t.ppf(1 - alpha / 2, n - 1)) ** 2 / n
+    reach = float(stdtrit(n - 1, 1 - alpha / 2)) ** 2 / n
     mean_a, mean_b, cov = float(x.mean()), float(y.mean()), torch.cov(torch.stack([x, y])) * reach
     square, middle = mean_b**2 - float(cov[1, 1]), mean_a * mean_b - float(cov[0, 1])
     if mean_b <= 0 or square <= 0:

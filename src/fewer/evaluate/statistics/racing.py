@@ -36,8 +36,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtr, stdtrit
 from torch import Tensor
 
 from fewer.errors import InputError
@@ -214,7 +213,7 @@ def _quantile(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     t = (U / V).log().abs() / (square / (n - 1)).sqrt()
     t = torch.where((U > 0) & (V > 0) & (square > 0), t, math.inf)
     q = t.sort(0).values[min(math.ceil((1 - shown) * (resamples + 1)), resamples) - 1]
-    return q * float(student.ppf(1 - alpha / 2, n - 1) / student.ppf(1 - shown / 2, n - 1))
+    return q * float(stdtrit(n - 1, 1 - alpha / 2) / stdtrit(n - 1, 1 - shown / 2))
 
 
 @dataclass(frozen=True)
@@ -253,13 +252,13 @@ class Ahead:
     def _power(self, theta: float, reach: float, bound: float) -> float:
         """Chance that the last look's interval of theta lies on one side of the bound."""
         now, then = (
-            float(student.ppf(1 - level / 2, n - 1)) for level, n in ((self.alpha, self.n), (self.last, self.most))
+            float(stdtrit(n - 1, 1 - level / 2)) for level, n in ((self.alpha, self.n), (self.last, self.most))
         )
         part = self.n / self.most
         reach_then = reach * math.sqrt(part) * then / now
         spread = reach / now * math.sqrt(1 - part)
-        above = norm.sf((bound + reach_then - theta) / spread)
-        return float(above + norm.cdf((bound - reach_then - theta) / spread))
+        above = ndtr(-(bound + reach_then - theta) / spread)
+        return float(above + ndtr((bound - reach_then - theta) / spread))
 
 
 @lru_cache(maxsize=64)

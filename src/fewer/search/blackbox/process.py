@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy import stats
 from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.special import gammaln, ndtr
+from scipy.special import gammaln, ndtr, stdtr
 
 from fewer.search.blackbox.kernels import Kernel
 from fewer.search.blackbox.optimizer import Vector
@@ -121,7 +120,9 @@ class StudentT:
         """E max(best - f, 0) = s (z T(z) + (v + z^2) / (v - 1) t(z)), T and t of v degrees of freedom."""
         mean, scale = self(points)
         z, v = (best - mean) / scale, self.freedom
-        found: Vector = scale * (z * stats.t.cdf(z, v) + (v + z**2) / (v - 1) * stats.t.pdf(z, v))
+        constant = float(gammaln((v + 1) / 2) - gammaln(v / 2)) - 0.5 * math.log(v * math.pi)
+        density = np.exp(constant - (v + 1) / 2 * np.log1p(z**2 / v))
+        found: Vector = scale * (z * stdtr(v, z) + (v + z**2) / (v - 1) * density)
         return found
 
 
