@@ -31,7 +31,7 @@ class _Seen(NamedTuple):
     along: Tensor  # (K, n, r) coordinates of x~ - a mu in the basis
     outside: Tensor | None  # (K, n, d) the rest of x~ - a mu; None where the basis is complete
     variance: Tensor  # (K, n, r) a^2 l + tau^2
-    residual: Tensor  # (K, n) a^2 v + tau^2
+    residual: Tensor | None  # (K, n) a^2 v + tau^2, as `outside`
     a: Tensor  # (n,) 1 - tau
 
 
@@ -122,7 +122,7 @@ class GaussianMixture:
         p = torch.softmax(self._log_joint(seen, self._log_prior(labels, len(x))), dim=0)
         gain = seen.a[:, None] * self.variances[:, None] / self._safe(seen.variance)
         data = p.T @ self.means + ((p[..., None] * gain * seen.along) @ self.basis.transpose(1, 2)).sum(0)
-        if seen.outside is not None:
+        if seen.outside is not None and seen.residual is not None:
             gain = seen.a * self.residual[:, None] / self._safe(seen.residual)
             data = data + torch.einsum("kn,knd->nd", p * gain, seen.outside)
         return data.to(x.dtype).view_as(x)
@@ -259,7 +259,7 @@ class GaussianMixture:
         if not isinstance(tau, Tensor):
             if not 0 <= tau <= 1:
                 raise InputError(f"tau is {tau}; expected a level in [0, 1]")
-            tau = torch.tensor(tau, dtype=torch.float64)
+            return self.means.new_tensor([1 - float(tau)]), self.means.new_tensor([float(tau)])
         if tau.ndim > 1 or (tau.ndim == 1 and tau.shape[0] != n):
             raise InputError(f"tau has shape {tuple(tau.shape)}; expected () or ({n},)")
         return (1 - tau).to(self.means).reshape(-1), tau.to(self.means).reshape(-1)
@@ -269,18 +269,19 @@ class GaussianMixture:
         flat = self._flat(x)
         a, t = self._level(tau, len(x))
         variance = a[:, None] ** 2 * self.variances[:, None] + t[:, None] ** 2
-        residual = a**2 * self.residual[:, None] + t**2
         centred = flat - a[:, None] * self.means[:, None]
         along = centred @ self.basis
+        if self.rank == self.dim:
+            return _Seen(along, None, variance, None, a)
         # Taken away image by image: a difference of two squared lengths would cancel in float32 at small tau.
-        outside = centred - along @ self.basis.transpose(1, 2) if self.rank < self.dim else None
-        return _Seen(along, outside, variance, residual, a)
+        outside = centred - along @ self.basis.transpose(1, 2)
+        return _Seen(along, outside, variance, a**2 * self.residual[:, None] + t**2, a)
 
     def _log_joint(self, seen: _Seen, prior: Tensor) -> Tensor:
         """Log w_k + log N(x~; a mu_k, a^2 C_k + tau^2 I), (K, n)."""
         variance = self._safe(seen.variance)
         energy = (seen.along**2 / variance).sum(-1) + variance.log().sum(-1)
-        if seen.outside is not None:
+        if seen.outside is not None and seen.residual is not None:
             residual = self._safe(seen.residual)
             energy = energy + (seen.outside**2).sum(-1) / residual + (self.dim - self.rank) * residual.log()
         return prior - 0.5 * (energy + self.dim * math.log(2 * math.pi))
