@@ -24,7 +24,6 @@ from fewer.calibrate.block_cache import BlockCache, repaired
 from fewer.calibrate.block_trajectories import branches, change
 from fewer.calibrate.first_block_cache import FirstBlock
 from fewer.calibrate.fitted_forecast import FittedForecast, grams, weights
-from fewer.engine import sample
 from fewer.errors import InputError
 from fewer.evaluate.cost.latency import LatencyTable, fit, latency_table, sides
 from fewer.evaluate.cost.price import call_macs, plan_macs
@@ -33,7 +32,6 @@ from fewer.guidance.cfg import ClassifierFree
 from fewer.models.model import Model
 from fewer.plan import Plan, Shortcut
 from fewer.registry import find, parts
-from fewer.samplers import standard
 from fewer.solvers.integrals import lagrange
 
 NAMES = [part.name for part in parts("blocks") if part.role == "block policy" and part.name != "small-network"]
@@ -51,15 +49,14 @@ def left_out(plan: Plan) -> list[set[str]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_part(name: str) -> None:
-    """Its plans can be played, cost less, keep the rest of the table, and run the first row in full."""
+    """Its plans cost less, keep the rest of the table, and run the first row in full: what it promises besides, the suite tests."""
     for model in models_for(name):
         generous = {"first-block": {"threshold": 9.0}, "block-cache": {"delta": 9.0}}.get(name, {})
-        for plan in (standard("ipndm", model, 6), a_plan(5)):
-            made = find("blocks", name).make(**generous).apply(plan, model).check(tuple(model.shape))
-            assert not made.rows[0].blocks
-            assert [replace(row, blocks={}) for row in made.rows] == list(plan.rows)
-            assert plan_macs(model, made) < plan_macs(model, plan)
-            assert sample(model, made, 2).isfinite().all()
+        plan = a_plan(5)
+        made = find("blocks", name).make(**generous).apply(plan, model).check(tuple(model.shape))
+        assert not made.rows[0].blocks
+        assert [replace(row, blocks={}) for row in made.rows] == list(plan.rows)
+        assert plan_macs(model, made) < plan_macs(model, plan)
 
 
 def test_settings_that_run_everything() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 from fewer.blocks import BlockPolicy
 from fewer.engine import sample
 from fewer.errors import InputError
-from fewer.evaluate.cost.price import plan_macs
+from fewer.evaluate.cost.price import call_macs, plan_macs
 from fewer.guidance.cfg import ClassifierFree
 from fewer.models.model import Model
 from fewer.plan import Plan
@@ -40,10 +41,15 @@ def check_plan(policy: BlockPolicy, plan: Plan, model: Model) -> None:
     rows = [replace(row, blocks={}, network=0, t=own.t) for row, own in zip(new.rows, plan.rows, strict=True)]
     demand(rows == list(plan.rows), f"{policy} changes more than the blocks and networks of rows")
     demand(not new.rows[0].blocks, f"{policy} leaves out blocks of the first row, which none has run before")
-    costs = plan_macs(model, new), plan_macs(model, plan)
+    costs = [plan_macs(model, each, _macs(model)) for each in (new, plan)]
     demand(costs[0] <= costs[1], f"{policy} makes a plan of {costs[0]:g} MACs from one of {costs[1]:g}")
     kept_by_a_file(new)
     demand(bool(sample(model, new, 3).isfinite().all()), f"{policy}: samples are not finite")
+
+
+@cache
+def _macs(model: Model) -> int:
+    return call_macs(model)
 
 
 def _plans(model: Model) -> list[Plan]:

@@ -23,7 +23,7 @@ from fewer.noise import unit_noise
 from fewer.testing import demand
 from fewer.testing.models import transformer, unet
 
-SHARES = (0.8, 0.6)
+SHARE = 0.6  # of the multiply-adds that may stay
 
 
 def check_score(score: Score) -> None:
@@ -104,13 +104,7 @@ def check_allocator(allocator: Allocator) -> None:
 
 
 def _check_numbers(allocator: Allocator, subject: Subject) -> None:
-    for share in SHARES:
-        _check_share(allocator, subject, share)
-
-
-def _check_share(allocator: Allocator, subject: Subject, share: float) -> None:
-    importance = Magnitude().rate(subject)
-    costs = costs_of(subject, share)
+    importance, costs = Magnitude().rate(subject), costs_of(subject, SHARE)
     kept = allocator.allocate(subject, importance, costs)
     for group in subject.groups:
         number = kept[group.name]
@@ -157,8 +151,13 @@ def check_recovery(recovery: Recovery) -> None:
 
 def costs_of(subject: Subject, share: float) -> Costs:
     """Multiply-adds, of which this share may stay."""
-    whole = float(call_macs(subject.model))
+    whole = _macs(subject.model)
     return counted_costs(subject.groups, "multiply-adds", whole, share * whole)
+
+
+@cache
+def _macs(model: Model) -> float:
+    return float(call_macs(model))
 
 
 def with_weights() -> list[Subject]:
