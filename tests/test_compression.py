@@ -20,6 +20,7 @@ from fewer.compression.allocate.erdos_renyi import ErdosRenyi
 from fewer.compression.allocate.knapsack import Global, Knapsack, Uniform, removed
 from fewer.compression.calibration import Calibration
 from fewer.compression.clocked import allotted_within, clocked_costs
+from fewer.compression.compress import lightened
 from fewer.compression.costs import Costs, counted_costs
 from fewer.compression.cut import cut
 from fewer.compression.quantise.compress import compress_bits
@@ -277,12 +278,11 @@ def test_a_recovery_that_does_harm_is_taken_back(harm):
                     parameter.mul_(harm)
             return 3
 
-    made = fewer.compress(
-        transformer(), macs=0.8, recovery=[Harmful()], noises=64, samples=8, batch=16, score="magnitude"
-    )
-    assert made.steps == 3
-    assert made.loss[0] == made.loss[1] < math.inf
-    assert all(bool(parameter.isfinite().all()) for parameter in network_of(made.model).parameters())
+    subject = subject_of(transformer(), WIDTHS)
+    light, _, (before, after), steps = lightened(subject, Magnitude(), Knapsack(), [Harmful()], costs_of(subject, 0.8))
+    assert steps == 3
+    assert before == after < math.inf
+    assert all(bool(parameter.isfinite().all()) for parameter in light.parameters())
 
 
 def test_single_weights_become_zeros_that_stay_zeros():

@@ -84,11 +84,11 @@ def test_levels_are_shifted_by_the_resolution(tokens: int, low: float, high: flo
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_pipeline_as_it_is(name: str, folders: dict[str, Path]) -> None:
-    """Its own levels and its own guidance, at its own number of steps and at another, from equal noise."""
+    """Its own levels and its own guidance, at another number of steps than its own and, of one, at that too, from equal noise."""
     model, pipe = fewer.load(folders[name], prompts=TEXTS), opened(folders[name])
     assert (model.shape, model.classes, model.empty_label) == ((4, 8, 8), 3, None)
     noise, labels = unit_noise(0, range(3), model.shape), torch.tensor([2, 0, 1])
-    for nfe in (None, 5):
+    for nfe in (None, 5) if name == "dev" else (5,):
         own = as_it_is(model, nfe)
         assert own is not None
         assert own.steps == (nfe or 28)

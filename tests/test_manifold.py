@@ -31,7 +31,7 @@ def draw(seed, *shape):
 def in_balls(points, centres, k):
     """By definition: [i, j] says that point i is no further from centre j than j's k-th nearest other centre."""
     own = (centres[:, None] - centres[None]).norm(dim=2)
-    radii = torch.stack([own[j].sort().values[k] for j in range(len(centres))])  # the 0-th is j itself
+    radii = own.sort(1).values[:, k]  # the 0-th is j itself
     return (points[:, None] - centres[None]).norm(dim=2) <= radii
 
 

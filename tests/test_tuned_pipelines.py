@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,13 @@ SET: dict[str, dict[str, Any]] = {
 LONG = [kind if kind == "experts" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 
 pytestmark = pytest.mark.usefixtures("few_standards")
+
+
+@cache
+def refiner() -> tuple[Any, dict[str, Any], Model]:
+    """The pipeline, its call and the model of both, for tests that leave them as they are."""
+    pipe, call = made.refiner()
+    return pipe, call, Model.from_pipeline(pipe, call)
 
 
 def noise_of(model: Model, call: dict[str, Any]) -> Tensor:
@@ -179,8 +187,8 @@ def test_a_refiner_begins_where_the_other_pipeline_leaves_off() -> None:
     ],
 )
 def test_a_refiners_plan_is_not_played_from_elsewhere(changed: dict[str, Any], said: str) -> None:
-    pipe, call = made.refiner()
-    fewer.apply(fewer.standard("ddim", Model.from_pipeline(pipe, call), nfe=2), pipe)
+    pipe, call, model = refiner()
+    fewer.apply(fewer.standard("ddim", model, nfe=2), pipe)
     with pytest.raises(InputError, match=said):
         pipe(**call | changed)
     fewer.unapply(pipe)
@@ -194,13 +202,13 @@ def test_a_refiners_plan_is_not_played_from_elsewhere(changed: dict[str, Any], s
     ],
 )
 def test_shares_that_leave_nothing_are_refused(changed: dict[str, Any], said: str) -> None:
-    pipe, call = made.refiner()
+    pipe, call, _ = refiner()
     with pytest.raises(InputError, match=said):
         Model.from_pipeline(pipe, call | changed)
 
 
 def test_a_plan_of_another_level_is_not_sampled() -> None:
     """Samples that are handed on are at one level: none are at another."""
-    model = Model.from_pipeline(*made.refiner())
+    _, _, model = refiner()
     with pytest.raises(InputError, match="goes on with are at level"):
         fewer.sample(model, fewer.standard("ddim", model, nfe=2, steps=[0.3, 0.1]), n=2)
