@@ -123,6 +123,7 @@ class Trace:
         self.start = Vector({("x", 0): 1.0})
         self.states: list[Vector] = []
         self._levels: list[Level] = []
+        self._noisy = False
 
     def call(self, x: Vector, level: Level) -> Output:
         """A network call on state x at a level."""
@@ -133,6 +134,7 @@ class Trace:
 
     def noise(self) -> Vector:
         """Fresh unit noise, added after the latest call."""
+        self._noisy = True
         return Vector({("z", len(self.states) - 1): 1.0})
 
     def plan(self, last: Vector, name: str, end: float = 0.0) -> Plan:
@@ -145,20 +147,27 @@ class Trace:
         rows = []
         for n, level in enumerate(self._levels):
             after = states[n + 1]
-            a = _named_states(states[: n + 1], after)
+            a = _named_states(states[: n + 1], after) if self._noisy else {n: _of_start(after, states[n])}
             if a is None:
                 raise ValueError(
                     f"{name}: row {n} would need more than {MOST_STATES} states: its history reaches across noise"
                 )
-            change = after
+            change = dict(after.weights)
             for j, weight in a.items():
-                change = change - weight * states[j]
-            b = {j: w for j, w in sorted(change.part("u").items()) if size(w) > _TINY or j == n}
-            c, d = change.weights.get(("z", n), 0.0), change.weights.get(("1", 0), 0.0)
+                for key, w in states[j].weights.items():
+                    change[key] = change.get(key, 0.0) - weight * w
+            b = {j: w for (kind, j), w in change.items() if kind == "u" and (j == n or size(w) > _TINY)}
+            b = dict(sorted(b.items()))
+            c, d = change.get(("z", n), 0.0), change.get(("1", 0), 0.0)
             keeps_state = list(a) == [n] and size(a[n] - 1) < _TINY
             rows.append(Row(level.tau, b, None if keeps_state else a, c, offset=d, t=level.t))
         first = self._levels[0].tau
         return Plan(Start(first, first), tuple(rows), end, name)
+
+
+def _of_start(after: Vector, state: Vector) -> Coefficient:
+    """The ratio of two states' weights on the start."""
+    return after.weights["x", 0] / state.weights["x", 0]
 
 
 def _named_states(states: list[Vector], after: Vector) -> dict[int, Coefficient] | None:
@@ -167,7 +176,7 @@ def _named_states(states: list[Vector], after: Vector) -> dict[int, Coefficient]
     Of several choices the one with the latest states. None where `MOST_STATES` do not suffice.
     """
     n = len(states) - 1
-    a = after.weights["x", 0] / states[n].weights["x", 0]
+    a = _of_start(after, states[n])
     here, there = states[n].part("z"), after.part("z")
     if all(size(there.get(k, 0.0) - a * here.get(k, 0.0)) < _TINY for k in {**here, **there} if k != n):
         return {n: a}
@@ -201,4 +210,6 @@ def _earlier_states(n: int) -> Iterator[tuple[int, ...]]:
 
 def size(weight: Coefficient) -> float:
     """The largest absolute value."""
+    if isinstance(weight, float):  # which is told sooner than a tensor
+        return abs(weight)
     return float(weight.abs().max()) if isinstance(weight, Tensor) else abs(weight)
