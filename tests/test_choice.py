@@ -87,7 +87,7 @@ def outcomes(draw: st.DrawFn) -> tuple[dict[str, torch.Tensor], list[str]]:
 
 
 @given(st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_no_table_beats_the_plan_that_is_taken(data: st.DataObject) -> None:
     errors, (tuned, *standards) = data.draw(st.composite(outcomes)())
     plan = fewer.standard("ddim", mixture(0), 2, "logsnr")

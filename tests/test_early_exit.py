@@ -39,7 +39,7 @@ def test_nobody_leaves() -> None:
 
 
 @given(st.lists(st.lists(st.integers(1, 3), min_size=N, max_size=N), min_size=4, max_size=4))
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 def test_each_sample_is_what_it_is_alone_with_its_blocks_skipped(depths: list[list[int]]) -> None:
     """Row by row, the plan of one sample that skips the blocks after its exit, by the blocks column."""
     told = torch.tensor(depths)

@@ -21,7 +21,7 @@ from fewer.images import Pixels
 # equal quality
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     images=st.integers(8, 10).flatmap(
         lambda n: st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from((1, 3))).flatmap(
@@ -106,7 +106,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("spoil", FAULTS)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(i=st.integers(0, 49), seed=st.integers(0, 50))
 def test_one_broken_image_is_named(spoil: Callable[[Pixels, int], Pixels], i: int, seed: int) -> None:
     images = scenes(50, seed=seed)

@@ -43,7 +43,7 @@ def test_it_scales_as_the_cost_and_ignores_shifts(seed: int, scale: float) -> No
 
 
 @given(SEEDS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_the_entropic_estimate_lies_below_by_at_most_eps_log_n(seed: int) -> None:
     x, y = normal(80, 2, seed), normal(80, 2, seed + 1)
     exact, entropic = monge_gap(x, y, 20).value, monge_gap(x, y, 20, eps=0.1).value

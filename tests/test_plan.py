@@ -70,7 +70,7 @@ def assert_equal(x: Plan, y: Plan) -> None:
 
 
 @given(plan=plans())
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_round_trip(plan: Plan, tmp_path: Path) -> None:
     """Floats come back bit for bit, float32 tensors too."""
     path = plan.save(tmp_path / "plan.json")

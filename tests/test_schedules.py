@@ -176,7 +176,7 @@ def network_output(predicts: str, schedule: Schedule, tau: float, data: Tensor, 
 @pytest.mark.parametrize("predicts", OF_ANY_PROCESS)
 @pytest.mark.parametrize("name", ["linear", "ve", "flow"])
 @given(part=st.floats(0.001, 0.999), sd=st.floats(0.1, 2.0))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_every_prediction_gives_the_same_output(predicts: str, name: str, part: float, sd: float) -> None:
     schedule = SCHEDULES[name]
     tau = schedule.tau_min + part * (schedule.tau_max - schedule.tau_min)

@@ -31,7 +31,7 @@ def representation(seed: int, d: int = 3) -> torch.Tensor:
 
 @pytest.mark.parametrize("form", FORMS)
 @given(SEEDS)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 def test_it_is_a_distance_up_to_rotations(form: str, seed: int) -> None:
     a, b, c = (representation(seed + 10 * k) for k in range(3))
     turn = nearest(normal(3, 3, seed=seed))
@@ -46,7 +46,7 @@ def test_it_is_a_distance_up_to_rotations(form: str, seed: int) -> None:
 
 
 @given(SEEDS, st.floats(0.1, 10))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_wider_noise_is_as_far_as_it_is_wider(seed: int, factor: float) -> None:
     """No rotation leaves less than the difference of the roots' norms: |1 - factor| sqrt(tr S)."""
     means, e = normal(8, 1, 3, seed=seed), normal(8, 30, 3, seed=seed + 1)

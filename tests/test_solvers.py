@@ -107,7 +107,7 @@ def falling_levels(draw: Any) -> list[float]:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(taus=falling_levels())
-@settings(deadline=None, max_examples=20)  # besides those of the conformance suite
+@settings(deadline=None, max_examples=10)  # besides those of the conformance suite
 def test_point_mass_and_straight_lines(name: str, taus: list[float]) -> None:
     """Exact where the data are one point; for deterministic solvers a = 1 and a row's weights sum to the step in tau."""
     solver = find("solvers", name).make()
