@@ -30,6 +30,8 @@ HALVINGS, QUARTERINGS = 40, 20
 FASTEST = 4.0  # growth of n Var(n) from a quarter to half of the rows that is believed
 T = float(stdtrit(HALVINGS, 0.975))
 
+Partitions = list[list[Tensor]]  # into blocks, by the numbers of their rows
+
 
 class PrecisionRecall(NamedTuple):
     """Shares of [0, 1]: of x among y's neighbours, and of y among x's."""
@@ -99,10 +101,10 @@ def expected_coverage(n: int, m: int, k: int) -> float:
     return 1 - math.prod((m - 1 - i) / (m + n - 1 - i) for i in range(k))
 
 
-def _prepared(x: Tensor, y: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-    """Both samples around y's mean (distances come from products, which cancel far from 0), and their blocks.
+def _prepared(x: Tensor, y: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor, Partitions, Partitions]:
+    """Both samples around y's mean (distances come from products, which cancel far from 0), and their partitions.
 
-    Blocks, as a number for each row: first all rows in one, then random halvings, then random quarterings.
+    First all rows in one block, then random halvings, then random quarterings.
     """
     if k < 1:
         raise InputError(f"k must be at least 1 neighbour, got {k}")
@@ -111,65 +113,71 @@ def _prepared(x: Tensor, y: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor, 
     check_varies(y, "y")
     generator = torch.Generator().manual_seed(seed)
     parts = [1] + [2] * HALVINGS + [4] * QUARTERINGS
-    of_x, of_y = ([torch.randperm(len(z), generator=generator).to(z.device) % p for p in parts] for z in (x, y))
+    of_x, of_y = ([_blocks(torch.randperm(len(z), generator=generator).to(z.device), p) for p in parts] for z in (x, y))
     origin = y.mean(0)
     return x - origin, y - origin, of_x, of_y
 
 
-def _radii(z: Tensor, blocks: list[Tensor], k: int) -> Tensor:
+def _blocks(order: Tensor, count: int) -> list[Tensor]:
+    """The numbers of the rows of each of `count` blocks, to which a permutation (n,) deals them."""
+    return [(order % count == number).nonzero().squeeze(1) for number in range(count)]
+
+
+def _radii(z: Tensor, partitions: Partitions, k: int) -> Tensor:
     """Distance of every row to its k-th nearest other row of its own block, for all partitions: (partitions, n)."""
-    radii = z.new_empty(len(blocks), len(z))
+    radii = z.new_empty(len(partitions), len(z))
     for start in range(0, len(z), ROWS):
         apart = torch.cdist(z[start : start + ROWS], z)
         apart.diagonal(offset=start).fill_(math.inf)
-        for partition, block in enumerate(blocks):
-            for number in range(int(block.max()) + 1):
-                here, all_of = _rows(block[start : start + ROWS], number), _rows(block, number)
-                radii[partition, start + here] = apart[here][:, all_of].kthvalue(k, dim=1).values
+        for partition, blocks in enumerate(partitions):
+            for rows in blocks:
+                here = _some(rows, start, len(z))
+                radii[partition, start + here] = apart[here][:, rows].kthvalue(k, dim=1).values
     return radii
 
 
 def _balls(
-    points: Tensor, centres: Tensor, blocks: list[Tensor], blocks_of_centres: list[Tensor], k: int
+    points: Tensor, centres: Tensor, of_points: Partitions, of_centres: Partitions, k: int
 ) -> tuple[Tensor, Tensor]:
     """How many balls of its block hold each point (partitions, n), and whether each ball holds one (partitions, m)."""
-    radii = _radii(centres, blocks_of_centres, k)
-    holders = points.new_zeros(len(blocks), len(points))
-    hit = torch.zeros(len(blocks), len(centres), dtype=torch.bool, device=points.device)
+    radii = _radii(centres, of_centres, k)
+    holders = points.new_zeros(len(of_points), len(points))
+    hit = torch.zeros(len(of_points), len(centres), dtype=torch.bool, device=points.device)
     for start in range(0, len(points), ROWS):
         apart = torch.cdist(points[start : start + ROWS], centres)
-        for partition, (block, of_centres) in enumerate(zip(blocks, blocks_of_centres, strict=True)):
-            for number in range(int(block.max()) + 1):
-                here, there = _rows(block[start : start + ROWS], number), _rows(of_centres, number)
+        for partition, blocks in enumerate(zip(of_points, of_centres, strict=True)):
+            for rows, there in zip(*blocks, strict=True):
+                here = _some(rows, start, len(points))
                 inside = apart[here][:, there] <= radii[partition, there]
                 holders[partition, start + here] = inside.sum(1).to(holders.dtype)
                 hit[partition, there] |= inside.any(0)
     return holders, hit
 
 
-def _rows(block: Tensor, number: int) -> Tensor:
-    return (block == number).nonzero().squeeze(1)
+def _some(rows: Tensor, start: int, n: int) -> Tensor:
+    """Those of the rows' numbers that are among the `ROWS` of n from `start` on, counted from there."""
+    return rows if n <= ROWS else rows[(rows >= start) & (rows < start + ROWS)] - start
 
 
-def _share(rows: Tensor, blocks: list[Tensor], n: int) -> Interval:
+def _share(rows: Tensor, partitions: Partitions, n: int) -> Interval:
     """The share of rows (partitions, rows) that are true, with Wilson's interval at the rows' effective number.
 
     That is e = q (1 - q) / Var, q the share in halves, or the number of rows where q is 0 or 1.
     Source: Kish 1965 (effective number).
     """
-    p, in_halves, variance = _moments(rows, blocks)
+    p, in_halves, variance = _moments(rows, partitions)
     effective = in_halves * (1 - in_halves) / variance if variance > 0 else float(rows.shape[1])
     return wilson(p, effective, T, n)
 
 
-def _mean(rows: Tensor, blocks: list[Tensor], n: int) -> Interval:
+def _mean(rows: Tensor, partitions: Partitions, n: int) -> Interval:
     """The mean +- t sd of rows (partitions, rows) that are nowhere negative."""
-    mean, _, variance = _moments(rows, blocks)
+    mean, _, variance = _moments(rows, partitions)
     reach = T * math.sqrt(variance)
     return Interval(mean, max(0.0, mean - reach), mean + reach, n)
 
 
-def _moments(rows: Tensor, blocks: list[Tensor]) -> tuple[float, float, float]:
+def _moments(rows: Tensor, partitions: Partitions) -> tuple[float, float, float]:
     """The mean over all rows, its mean over halves, and its variance.
 
     Rows hang together through the balls, but those of two blocks share nothing: the variance among b blocks, over b,
@@ -178,8 +186,8 @@ def _moments(rows: Tensor, blocks: list[Tensor]) -> tuple[float, float, float]:
     carry the figure), so V_1 is extrapolated as V_2 (V_2 / V_4), where that is more than V_2.
     """
     figures = [
-        torch.stack([row[block == number].to(torch.float64).mean() for number in range(int(block.max()) + 1)])
-        for row, block in zip(rows, blocks, strict=True)
+        torch.stack([row[block].to(torch.float64).mean() for block in blocks])
+        for row, blocks in zip(rows, partitions, strict=True)
     ]
     halves, quarters = torch.stack(figures[1 : HALVINGS + 1]), torch.stack(figures[HALVINGS + 1 :])
     of_halves, of_quarters = halves.var(1).mean().item() / 2, quarters.var(1).mean().item() / 4
