@@ -14,6 +14,7 @@ from fewer.compression.quantise.states import states_of
 from fewer.errors import InputError
 from fewer.models.quantised.grid import Codes, Format
 from fewer.models.quantised.network import layers_of
+from fewer.noise import unit_noise
 from fewer.testing import demand, models
 
 FOUR = Format(4, "asymmetric", group=5)
@@ -69,7 +70,8 @@ def check_allocation(allocation: BitAllocation) -> None:
 def _task(format: Format) -> Task:
     model = models.transformer()
     names = [name for name in layers_of(network_of(model)) if "transformer_blocks.0.attn1" in name]
-    return Task(model, dict.fromkeys(names, format), states_of(model, 2, 3))
+    data = unit_noise(1, range(16), model.shape)  # samples of the model would do, and take longer
+    return Task(model, dict.fromkeys(names, format), states_of(model, 2, 3), data=data, labels=model.labels(16))
 
 
 def _same(one: Mapping[str, Codes], other: Mapping[str, Codes]) -> None:
