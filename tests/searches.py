@@ -23,8 +23,10 @@ from typing import Any
 
 from few_standards import keep_few
 
+import fewer
 import fewer.cli.progress
 import fewer.registry
+from fewer.models.schedules import Flow
 
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
 OWN_MOUNTS = (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"])
@@ -169,6 +171,13 @@ def disk(place: str, kilobytes: int) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", place], check=True)
 
 
+def _warm_up() -> None:
+    """Search once, so that what a search reads and makes at its first time is there in every child."""
+    model = fewer.Model.from_mixture(fewer.GaussianMixture.random(2, components=2), Flow(), hash="warm")
+    with tempfile.TemporaryDirectory() as out:
+        fewer.tune(model, nfe=1, trials=1, noises=8, fresh=8, out=out)
+
+
 def serve() -> None:
     """Answer requests until stdin ends."""
     for name in ("cli.commands", "claims", "models.load", "search", "report"):  # read before the first child begins
@@ -178,6 +187,7 @@ def serve() -> None:
     for room in fewer.registry.ROOMS:  # of fewer alone: each child reads the packages that it finds in its folder
         fewer.registry._read(room)
 
+    _warm_up()
     gc.freeze()  # children need not look through it, nor copy it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     print(json.dumps("ready"), flush=True)
