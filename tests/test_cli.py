@@ -226,7 +226,7 @@ def test_a_reader_that_leaves_and_a_full_disk() -> None:
     assert left.wait(60) == 0
     assert left.stderr.read() == ""
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*fewer_, "methods"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run([*fewer_, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "fewer: output: No space left on device\n"
 

@@ -109,6 +109,7 @@ def test_a_search_ends_in_its_evaluations_and_has_a_plan(nfe: int | list[int], e
     assert sum(foretold.values()) <= evaluations
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_the_pipeline_as_it_is_takes_nothing_from_the_search_and_the_comparison() -> None:
     """It decides nothing, so that it is played last, on what is left, and left out where that is too little."""
     results = []
@@ -252,6 +253,7 @@ def test_evaluations_are_foreseen_within_a_factor_of_two(nfe: int | list[int], o
     assert result.results["evaluations"] / 2 <= foretold <= 2 * result.results["evaluations"]
 
 
+@pytest.mark.usefixtures("few_standards")
 def test_what_is_told_of_the_whole_run_rises_to_its_end() -> None:
     slow, told = Slow(), []
     request = Arguments(3, noises=16, fresh=16, trials=2).request(slow.model)
