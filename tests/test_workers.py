@@ -66,7 +66,7 @@ def deadly():
     import os
     return fewer.Model.from_denoiser(lambda x, t, y: os._exit(9), Flow(), (1, 4, 4), name="deadly", hash="deadly")
 """
-BRIEF: dict[str, Any] = {"nfe": 3, "noises": 16, "fresh": 16, "batch": 4, "trials": 5, "seed": 0}
+BRIEF: dict[str, Any] = {"nfe": 3, "noises": 16, "fresh": 16, "batch": 8, "trials": 5, "seed": 0}
 
 
 @pytest.fixture(scope="module")
