@@ -25,7 +25,7 @@ from fewer.testing.models import transformer, unet
 def test_a_light_folder_comes_back(model, units, tmp_path):
     source = fewer.load(folder(tmp_path / "full", model))
     made = fewer.compress(
-        source, macs=0.8, units=units, tune_steps=1, noises=64, samples=8, batch=16, score="magnitude"
+        source, macs=0.8, units=units, tune_steps=1, noises=64, samples=8, batch=32, score="magnitude"
     )
     out = made.save(tmp_path / "light")
     again = fewer.load(out)
@@ -54,7 +54,7 @@ def light_unet(tmp_path_factory):
     """The folder of a light UNet."""
     at = tmp_path_factory.mktemp("light")
     source = fewer.load(folder(at / "full", unet()))
-    return fewer.compress(source, macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude").save(
+    return fewer.compress(source, macs=0.8, tune_steps=0, noises=64, samples=8, batch=32, score="magnitude").save(
         at / "one"
     )
 
@@ -62,7 +62,7 @@ def light_unet(tmp_path_factory):
 @pytest.fixture(scope="module")
 def lighter_unet(light_unet):
     """A lighter one of that."""
-    return fewer.compress(light_unet, macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude")
+    return fewer.compress(light_unet, macs=0.8, tune_steps=0, noises=64, samples=8, batch=32, score="magnitude")
 
 
 def test_a_light_network_can_be_made_lighter(light_unet, lighter_unet, tmp_path):
@@ -72,7 +72,7 @@ def test_a_light_network_can_be_made_lighter(light_unet, lighter_unet, tmp_path)
 
 def test_another_run_into_the_folder_leaves_nothing_of_the_first(tmp_path):
     full = folder(tmp_path / "full", transformer(3))
-    common = f"--tune-steps 0 --noises 64 --samples 8 --batch 16 --score magnitude --out {tmp_path / 'light'}".split()
+    common = f"--tune-steps 0 --noises 64 --samples 8 --batch 32 --score magnitude --out {tmp_path / 'light'}".split()
     assert run(["compress", str(full), "--macs", "0.8", *common]) == 0
     assert (tmp_path / "light" / "transformer" / "light.json").exists()
     assert run(["compress", str(full), "--macs", "0.8", "--units", "blocks", *common]) == 0
@@ -111,7 +111,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(options, says, tmp_path, c
 
 
 def test_models_that_come_from_no_folder_cannot_be_written(tmp_path):
-    made = fewer.compress(transformer(), macs=0.8, tune_steps=0, noises=64, samples=8, batch=16, score="magnitude")
+    made = fewer.compress(transformer(), macs=0.8, tune_steps=0, noises=64, samples=8, batch=32, score="magnitude")
     with pytest.raises(InputError, match="not loaded from a folder"):
         made.save(tmp_path / "light")
     assert not (tmp_path / "light").exists()
