@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from fewer.evaluate.posteriors import energy_scores
 from fewer.evaluate.statistics.interval import Interval
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.registry import parts
+from fewer.search.deadline import Deadline
+from fewer.search.posterior_arguments import arguments, cases
 from fewer.search.posterior_pairs import Case, made_pairs
 from fewer.search.posterior_space import PosteriorSpace, levels_alone
-from fewer.search.posteriors import decided, tune_posterior
+from fewer.search.posteriors import decided, search, tune_posterior
+from fewer.search.study import Study
 from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.given_operators import as_operator
 from fewer.tasks.inverse.methods.diffpir import DiffPIR
@@ -157,6 +161,40 @@ def test_samples_that_are_not_finite_lose() -> None:
     )  # fmt: skip
     assert math.isinf(max(found.searched))
     assert math.isfinite(found.score.value)
+
+
+@pytest.mark.parametrize("stopped", [0, 1, 2, 4, 9], ids="candidate {} is stopped".format)
+def test_the_time_is_that_of_all_sittings_whatever_stage_they_were_stopped_in(
+    stopped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which every score of a candidate or a baseline takes a second; two methods and a baseline come first."""
+    now, made = [0.0], [0]
+    methods = {"mmps": MMPS(), "diffpir": DiffPIR()}
+    asked = arguments(
+        model(), torch.tensor([[1.0, 0.5]]), nfe=3, method="mmps", noise=0.3, data=None, pairs=8, each=2, trials=30,
+        baseline_calls=4, baselines=methods, exact=True, margin=0.02, time=1e9, evaluations=None, seed=0, batch=64,
+    )  # fmt: skip
+    asked = replace(asked, methods=methods, time=15.0)
+
+    def second(case: Case, *given: object) -> torch.Tensor:
+        now[0] += 1
+        made[0] += 1
+        if made[0] == stopped + 1:
+            raise KeyboardInterrupt
+        return torch.ones(8, dtype=torch.float64)
+
+    def sitting(study: Study) -> None:
+        search(asked, *cases(asked), study, deadline=Deadline(asked.time, lambda: now[0]))
+
+    monkeypatch.setattr(Case, "scores", second)
+    study = Study("interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        sitting(study)
+    sitting(study)
+    interrupted, now[0], made[0] = now[0], 0.0, 1000
+    sitting(Study("undisturbed"))
+    assert now[0] < 25  # the time, the least of candidates, and what comes after them
+    assert interrupted <= now[0] + 1  # the one that was lost
 
 
 def test_what_is_refused() -> None:

@@ -124,6 +124,30 @@ def test_an_interrupted_search_goes_on_to_the_same_plan(
     assert (folder / "resumed" / "plan.json").read_text() == (tuned / "plan.json").read_text()
 
 
+def test_a_search_in_a_time_goes_on_as_it_was_begun_on_a_machine_that_is_faster_by_now(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many pairs and candidates a time allows depends on the network's pace, which is timed anew in each sitting."""
+    from fewer.search import posterior_arguments
+
+    own, pace, played = Case.scores, [150.0], [0]
+
+    def second(case: Case, *given: Any) -> Tensor:
+        played[0] += 1
+        if played[0] == 2:
+            raise KeyboardInterrupt
+        return own(case, *given)
+
+    monkeypatch.setattr(posterior_arguments, "timed_pace", lambda *_, **__: pace[0])
+    monkeypatch.setattr(Case, "scores", second)
+    command = [*TUNE.replace("--evaluations 8000", "--time 60").split(), "--out", str(folder / "faster")]
+    assert run(command) == 130
+    pace[0] = 1500.0
+    assert run([*command, "--resume"]) == 0
+    assert "as it was begun" in capsys.readouterr().out
+    assert json.loads((folder / "faster" / "results.json").read_text())["evaluations"] <= 150 * 60 / 3
+
+
 def test_a_measurement_is_sampled_with_its_mean_and_spread(
     tuned: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

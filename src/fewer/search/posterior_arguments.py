@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from fewer.registry import name_of
 from fewer.search.posterior_effort import (
     DERIVATIVES,
     FINALISTS,
+    LEAST,
     LEAST_EACH,
     LEAST_PAIRS,
     LEAST_TRIALS,
@@ -37,7 +38,11 @@ BASELINE_CALLS = 100
 
 @dataclass(frozen=True)
 class Asked:
-    """The checked arguments of a search."""
+    """The checked arguments of a search.
+
+    effort       its size, that of `whole` where no bound makes it smaller
+    time         most seconds, and `evaluations` most evaluations; None for as many as it takes
+    """
 
     model: Model
     operator: Operator
@@ -45,7 +50,9 @@ class Asked:
     methods: Mapping[str, PosteriorSampler]
     baselines: Mapping[str, PosteriorSampler]
     effort: Effort
+    whole: Effort
     time: float | None
+    evaluations: int | None
     margin: float
     seed: int
     batch: int
@@ -78,8 +85,9 @@ def arguments(
     effort = Effort(
         nfe, pairs, each, trials, len(methods), finalists, len(others), variants, baseline_calls, own, len(chosen) + len(usual)
     )  # fmt: skip
-    notes: list[str] = []
-    bounds: dict[str, float | None] = {f"evaluations of {evaluations}": as_count_or_none(evaluations, "evaluations")}
+    whole, notes = effort, list[str]()
+    evaluations = as_count_or_none(evaluations, "evaluations")
+    bounds: dict[str, float | None] = {f"evaluations of {evaluations}": evaluations}
     seconds = as_number_or_none(time, "time")
     if seconds is not None:
         bounds[f"a time of {seconds:g} s"] = seconds * timed_pace(model, None, batch) / DERIVATIVES
@@ -87,14 +95,32 @@ def arguments(
         if most is not None:
             fewer = effort.within(most, what)
             if fewer != effort:
-                notes.append(
-                    f"in {what}: {fewer.trials} candidates of a solver on {fewer.pairs} pairs; more makes it surer"
-                )
+                notes.append(_smaller(f"in {what}", fewer))
             effort = fewer
     return Asked(
-        model, measured, noise, methods, others, effort, seconds, margin, seed, batch, data,
+        model, measured, noise, methods, others, effort, whole, seconds, evaluations, margin, seed, batch, data,
         exact and data is None and is_exact(model, measured), tuple(notes),
     )  # fmt: skip
+
+
+def _smaller(why: str, effort: Effort) -> str:
+    return f"{why}: {effort.trials} candidates of a solver on {effort.pairs} pairs; more makes it surer"
+
+
+def as_begun(asked: Asked, noted: Any) -> Asked:
+    """With the sizes that an interrupted search was begun with, as `noted`, where they came of a bound in time: they depend on how
+    fast the network was then.
+    """
+    if asked.time is None or not isinstance(noted, dict):
+        return asked
+    sizes = {name: noted.get(name) for name in LEAST}
+    whole = asked.whole
+    if not all(isinstance(size, int) and LEAST[name] <= size <= getattr(whole, name) for name, size in sizes.items()):
+        return asked
+    effort = replace(whole, **sizes)
+    if asked.evaluations is not None and effort.total > asked.evaluations:
+        return asked
+    return replace(asked, effort=effort, notes=() if effort == whole else (_smaller("as it was begun", effort),))
 
 
 def _named(method: Any) -> dict[str, PosteriorSampler]:

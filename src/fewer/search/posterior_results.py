@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,19 @@ from fewer.report.folder import RESULTS, Folder
 from fewer.report.html import write_page
 from fewer.report.task_words import task_summary
 from fewer.results import Results, Score
+from fewer.search.deadline import Deadline
 from fewer.search.outfolder import BASELINE, earlier_plans, own_folder
 from fewer.search.pictures import save_pictures
-from fewer.search.posterior_arguments import Asked, cases
+from fewer.search.posterior_arguments import Asked, as_begun, cases
 from fewer.search.posterior_pairs import DISTANCE, SCORE, Case
 from fewer.search.posteriors import TunedPosterior, search
 from fewer.search.request import check_resumable
-from fewer.search.study import STUDY, Study
+from fewer.search.study import STUDY, Study, noted_in
 from fewer.tasks.inverse.named import method_of
 from fewer.versions import versions
 
 KEYS = {SCORE: "energy_score", DISTANCE: "energy_distance"}
+EFFORT = "effort"  # what a study knows of the sizes that its search was begun with
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,19 @@ def tune_task(
 
     Raises InputError as `tune_posterior` does, and for folders that cannot be written.
     """
-    began = time.monotonic()
+    deadline, name = Deadline(asked.time), f"task-{asked.effort.nfe}"
     if resume:
         check_resumable(asked.model)
+        asked = as_begun(asked, noted_in(out / STUDY, name, EFFORT))
     seen, held_out = cases(asked)
-    name = f"task-{asked.effort.nfe}"
     definition = _definition(asked, task, seen, held_out)
     with own_folder(out, {name: definition}, resume, force) as folder:
         study = Study(name, folder / STUDY, definition, resume)
-        found = search(asked, seen, held_out, study, progress)
+        if study.noted(EFFORT) is None:
+            study.note(EFFORT, asdict(asked.effort))
+        found = search(asked, seen, held_out, study, progress, deadline)
         plan = _kept(asked, found, task)
-        record = _results(asked, found, plan, task, time.monotonic() - began, command)
+        record = _results(asked, found, plan, task, deadline.spent, command)
         _save(folder, asked, found, plan, record, task)
     return TunedTask(found, record)
 

@@ -31,7 +31,7 @@ from fewer.search.study import INFINITE, Study
 from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.named import is_named, method_of
 
-SPENT, BEFORE = "seconds", "seconds before the search"  # what a study knows of the runs before
+SPENT, BEFORE = "seconds", "seconds before the search"  # what a study knows of the sittings before this one
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,17 @@ def tune_posterior(
         baseline_calls=baseline_calls, baselines=baselines, exact=exact, margin=margin, time=time, evaluations=evaluations,
         seed=seed, batch=batch,
     )  # fmt: skip
-    return search(asked, *cases(asked), progress=progress)
+    deadline = Deadline(asked.time)
+    return search(asked, *cases(asked), progress=progress, deadline=deadline)
 
 
 class _Scored:
     """Scores on the search's pairs, of which a study keeps all, so that a search goes on where it was interrupted."""
 
-    def __init__(self, case: Case, study: Study, total: int, progress: Callable[[int, int], Any] | None) -> None:
-        self.case, self.study, self.total, self.progress = case, study, total, progress
+    def __init__(
+        self, case: Case, study: Study, deadline: Deadline, total: int, progress: Callable[[int, int], Any] | None
+    ) -> None:
+        self.case, self.study, self.deadline, self.total, self.progress = case, study, deadline, total, progress
         self.done, self.known = 0, dict[str, list[Candidate]]()
 
     def kept(self, key: str) -> list[Candidate]:
@@ -159,6 +162,7 @@ class _Scored:
         else:
             error = float((case or self.case).scores(plan, method).mean())
             self.study.add(Candidate(with_method(plan, method), error, key))
+            self.study.note(SPENT, self.deadline.spent)
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total)
@@ -174,11 +178,18 @@ def search(
     held_out: Case,
     study: Study | None = None,
     progress: Callable[[int, int], Any] | None = None,
+    deadline: Deadline | None = None,
 ) -> TunedPosterior:
-    """The search with checked arguments, on its pairs and its held-out ones."""
-    effort, model, deadline = asked.effort, asked.model, Deadline(asked.time)
-    study = study or Study("posteriors")
-    scored = _Scored(seen, study, effort.candidates, progress)
+    """The search with checked arguments, on its pairs and its held-out ones.
+
+    study     of candidates, from which it goes on, and of the seconds that earlier sittings took, which count as if this one
+              had taken them, whatever stage they were stopped in
+    deadline  begun before the pairs were made
+    """
+    effort, model = asked.effort, asked.model
+    study, deadline = study or Study("posteriors"), deadline or Deadline(asked.time)
+    deadline.began -= _seconds(study.noted(SPENT)) or 0.0
+    scored = _Scored(seen, study, deadline, effort.candidates, progress)
 
     def usual(name: str, method: PosteriorSampler, calls: int) -> Found:
         plan = method.usual(model, calls)
@@ -187,13 +198,10 @@ def search(
     found = [usual(name, method, effort.nfe) for name, method in asked.methods.items()]
     finalists = [method for *_, method in sorted(found, key=lambda entry: entry[0])[: effort.finalists]]
     baselines = _baselines(asked, usual)
-    last = _went_on(study, deadline) * effort.last / effort.first  # seconds of what comes after the search
+    last = _before(study, deadline) * effort.last / effort.first  # seconds of what comes after the search
 
     def late() -> bool:
-        if asked.time is None:
-            return False
-        study.note(SPENT, deadline.spent)
-        return deadline.spent + last > asked.time
+        return asked.time is not None and deadline.spent + last > asked.time
 
     searched: list[Found] = []
     for method in finalists:
@@ -219,14 +227,17 @@ def search(
     )  # fmt: skip
 
 
-def _went_on(study: Study, deadline: Deadline) -> float:
-    """Seconds that the stages before the search took when they were played; what an earlier run took is counted as this one's."""
-    before, spent = study.noted(BEFORE), study.noted(SPENT)
-    if not isinstance(before, float):
+def _before(study: Study, deadline: Deadline) -> float:
+    """Seconds that the stages before the search took when they were played, which is now where the study does not know it."""
+    before = _seconds(study.noted(BEFORE))
+    if before is None:
         study.note(BEFORE, before := deadline.spent)
-    if isinstance(spent, float):
-        deadline.began -= max(0.0, spent - deadline.spent)
     return before
+
+
+def _seconds(noted: Any) -> float | None:
+    """Seconds that a study noted; None for what are none."""
+    return float(noted) if isinstance(noted, int | float) and math.isfinite(noted) and noted >= 0 else None
 
 
 def _nearest(found: Sequence[Found], finals: int, scored: _Scored) -> Found:

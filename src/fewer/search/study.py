@@ -25,7 +25,7 @@ from fewer.files import checked
 from fewer.plan.file import from_json, migrate, to_json
 from fewer.search import optuna_form
 from fewer.search.known_studies import Definitions, check_same, message, noises_in, opening, searches_in
-from fewer.search.ledger import Entry, Ledger
+from fewer.search.ledger import NAMES, Entry, Ledger
 from fewer.search.shared import Shared
 from fewer.search.strategy import Candidate
 
@@ -234,6 +234,16 @@ def is_study(path: Path) -> bool:
     except InputError:
         return False
     return path.exists()
+
+
+def noted_in(path: Path, search: str, name: str) -> Any:
+    """A finding that the study in a file keeps of a search, unchecked; None where there is none. Raises InputError for no study."""
+    if not path.exists():
+        return None
+    with opening(path):
+        ledger = Ledger.in_file(path)
+        found = ledger.noted(search, name) if search in searches_in(path, ledger) and ledger.names() >= NAMES else None
+        return None if found is None else json.loads(found)
 
 
 def noises_of(path: Path) -> int | None:
