@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -23,12 +24,19 @@ from fewer.plan import Plan
 from fewer.search.arguments import Arguments
 from fewer.search.deadline import Deadline
 from fewer.search.forecast import LEAST_TIME, foreseen, least, least_held_out, probes, within
+from fewer.search.objective import Objective
 from fewer.search.request import Request, notes_for_large
 from fewer.search.stages.references import affordable, references
 from fewer.search.stages.run import Run, Task
+from fewer.search.space import Space
+from fewer.search.strategies.regression import Regression
 from fewer.search.strategies.standards import likely_standards
+from fewer.search.strategy import NUMBERS, Candidate, Strategy
+from fewer.search.study import Study
 from fewer.search.trajectory import reference_trajectories
 from fewer.search.tune import searched, timed
+from fewer.testing.models import mixture
+from fewer.testing.strategies import task
 
 COST = 1e-3  # seconds of an evaluation
 
@@ -182,6 +190,42 @@ def run_request(model: Model, nfe: int | list[int], evaluations: int) -> Request
 
 
 @pytest.mark.slow
+@dataclass(frozen=True)
+class Numbered(Strategy):
+    """Plays the space's plan, as often as it has candidates."""
+
+    name: str = "numbered"
+    candidates: int = 3
+    columns = NUMBERS
+    by_objective = True
+
+    def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
+        for _ in range(self.candidates - len(done)):
+            yield Candidate(space.base, objective.score(space.base), self.name)
+
+
+def test_what_strategies_took_is_counted_once_though_they_share_a_name_and_a_share() -> None:
+    """In the sitting that makes their candidates, and in one that finds all of them in the study."""
+    make, study = task(mixture()), Study("nfe-3")
+    of = Task(mixture(), Arguments(3, evaluations=10**6).request(mixture()), Scoring(), MICRO_BATCH)
+    counts = []
+    for _ in range(3):
+        objective, space = make()
+        run = Run(deadline=Deadline(evaluations=10**6))
+        objective.counter = run.counter
+        for candidates in (2, 3):
+            run.follow(of, study, objective, Numbered(candidates=candidates), space)
+        counts.append(run.evaluations)
+    assert counts == [3 * space.base.nfe * len(objective)] * 3
+
+
+def test_strategies_of_one_name_and_other_settings_are_refused() -> None:
+    """Their candidates could not be told apart in the study."""
+    Arguments(3, strategy="fitted-noise", objective="energy", start_from=[Regression()]).request(mixture())
+    with pytest.raises(InputError, match="start_from has 'regression' with settings of its own"):
+        Arguments(3, strategy="fitted-noise", objective="energy", start_from=[Regression(enough=0.2)]).request(mixture())
+
+
 def test_more_evaluations_leave_a_smaller_error() -> None:
     """On one model, between 4,000 and 40,000."""
     errors = [

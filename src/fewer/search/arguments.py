@@ -15,6 +15,7 @@ from fewer.evaluate.features import Features
 from fewer.evaluate.objectives import Judging, check_objective, judging_of
 from fewer.evaluate.scoring import scoring_of
 from fewer.models.model import Model
+from fewer.search.columns import check_names
 from fewer.search.distilled import criterion_of_distilled, strategy_for, with_teacher
 from fewer.search.playable import check_playable, playable_request, whole_rows
 from fewer.search.request import (
@@ -155,6 +156,7 @@ class Arguments:
                 evaluations=for_large(model, budgets, scale) if self._unbounded else self.evaluations,
             )  # fmt: skip
             check(request, model)
+            check_names(request, model)
             if playable_by is not None:
                 check_playable(playable_by, (request.strategy, *strategies), scale, [budget.nfe for budget in budgets])
             check_starts(request, model)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fewer.errors import InputError
 from fewer.models.model import Model
 from fewer.search.objective import Objective
 from fewer.search.request import DEFAULT, Request
@@ -40,6 +41,20 @@ def strategies(request: Request, model: Model) -> tuple[Strategy, Strategy | Non
         return requested, cheaper
     usual = WHOLE if cheaper is None and "solver" in request.free else SCALED
     return next(each for each in usual if each.columns - request.free <= NUMBERS), cheaper
+
+
+def check_names(request: Request, model: Model) -> None:
+    """Raise InputError where a strategy to start from has the name of another one that is followed after it: a study keeps
+    candidates by their strategy's name.
+    """
+    moving, saving = strategies(request, model)
+    after = [each for each in (moving.begins_with, moving, saving) if each is not None]
+    for first in request.start_from:
+        if any(each.name == first.name and each != first for each in after):
+            raise InputError(
+                f"start_from has {first.name!r} with settings of its own, and {request.strategy.name} goes on with another "
+                "strategy of that name: give the one that is to begin another name"
+            )
 
 
 def steps_share(saving: Strategy | None) -> float:

@@ -60,7 +60,7 @@ class Study:
         `definition` is what defines the search; resuming with another raises InputError, as does a file that is no study.
         """
         definition = json.loads(json.dumps(definition or {}))
-        self._name, self._path, self._shared = name, path, shared
+        self.name, self._path, self._shared = name, path, shared
         self._ledger = Ledger.in_memory() if path is None else Ledger.in_file(path)
         text = json.dumps(definition)
         with opening(path):
@@ -84,9 +84,9 @@ class Study:
 
     def _exchange(self, shared: Shared) -> None:
         """Send what an earlier run could not send, and take what others have made."""
-        theirs = {(e.strategy, e.number): e for e in shared.patiently(lambda: shared.ledger.entries(self._name))}
+        theirs = {(e.strategy, e.number): e for e in shared.patiently(lambda: shared.ledger.entries(self.name))}
         with self._stored():
-            ours = {(e.strategy, e.number): e for e in self._ledger.entries(self._name)}
+            ours = {(e.strategy, e.number): e for e in self._ledger.entries(self.name)}
         for place in sorted(ours.keys() - theirs.keys()):
             self._send(shared, ours[place])
         for place in sorted(theirs.keys() - ours.keys()):
@@ -116,7 +116,7 @@ class Study:
         if shared is None:
             yield None
             return
-        place = (self._name, strategy, number)
+        place = (self.name, strategy, number)
         if (entry := shared.awaited(place, late)) is not None:
             yield self._take(shared, entry)
             return
@@ -133,9 +133,9 @@ class Study:
         keys = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         error = candidate.error if candidate.error < float("inf") else INFINITE
         with self._stored():
-            number = self._ledger.next_number(self._name, candidate.strategy)
+            number = self._ledger.next_number(self.name, candidate.strategy)
             entry = Entry(
-                self._name, candidate.strategy, number, error, plan, json.dumps(candidate.state), json.dumps(keys)
+                self.name, candidate.strategy, number, error, plan, json.dumps(candidate.state), json.dumps(keys)
             )
             self._ledger.add(entry, {keys[name]: content for name, content in contents.items()})
         if self._shared is not None:
@@ -157,7 +157,7 @@ class Study:
     def candidates(self, strategy: str) -> list[Candidate]:
         """The finished candidates of a strategy, in order. Raises InputError where the file is damaged or cannot be read."""
         with self._stored(), opening(self._path, UNWRITTEN):
-            entries = [entry for entry in self._ledger.entries(self._name) if entry.strategy == strategy]
+            entries = [entry for entry in self._ledger.entries(self.name) if entry.strategy == strategy]
             rows = [_read(entry) for entry in entries]
             tensors = self._ledger.tensors(key for row in rows for key in row.tensors.values())
         return [_candidate(entry, tensors) for entry in entries]
@@ -165,12 +165,12 @@ class Study:
     def note(self, name: str, finding: Any) -> None:
         """Keep a finding that is no candidate, of what JSON has. Raises InputError where the file cannot take it."""
         with self._stored():
-            self._ledger.note(self._name, name, json.dumps(finding))
+            self._ledger.note(self.name, name, json.dumps(finding))
 
     def noted(self, name: str) -> Any:
         """A finding that was kept, unchecked; None where there is none."""
         with self._stored(), opening(self._path, UNWRITTEN):
-            found = self._ledger.noted(self._name, name)
+            found = self._ledger.noted(self.name, name)
             return None if found is None else json.loads(found)
 
 

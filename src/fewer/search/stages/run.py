@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter as Counted
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -64,6 +65,8 @@ class Run:
     expected  evaluations of the stages, as foreseen, which `overall` is called with: overall(made, made and to come)
     pace      evaluations a second, as timed before the run
     searched  candidates that this run has made, beside those that the study held
+    followed  how often a study's strategies were followed, by the study's name, theirs and their share: each time has spent of
+              its own
     """
 
     report: Progress = lambda stage, done, total: None
@@ -77,6 +80,7 @@ class Run:
     overall: Overall = lambda made, whole: None
     pace: float = math.inf
     searched: int = 0
+    followed: Counted[tuple[str, str]] = field(default_factory=Counted)
     _stage: str = ""
 
     def __post_init__(self) -> None:
@@ -146,7 +150,7 @@ class Run:
         least  candidates that are made even where that is over
         """
         request, done = task.request, study.candidates(strategy.name)
-        key, before = f"spent by {strategy.name} in {share}", (self.evaluations, self.seconds)
+        key, before = self._place(study, f"spent by {strategy.name} in {share}"), (self.evaluations, self.seconds)
         self._went_on(study, key)
         most = strategy.candidates if share is None else min(request.trials or strategy.candidates, strategy.candidates)
         until = RANKED if share is None else RANKED + share * (SEARCHED - RANKED)
@@ -182,6 +186,12 @@ class Run:
             self.progress(f"{space.base.nfe} evaluations: {strategy.name}", len(done), most)
         self._keep(study, key, *before)
         return done
+
+    def _place(self, study: Study, key: str) -> str:
+        """The key of this time among those at which strategies of the same name are followed in the same share."""
+        self.followed[study.name, key] += 1
+        times = self.followed[study.name, key]
+        return key if times == 1 else f"{key}, time {times}"
 
     def _keep(self, study: Study, key: str, evaluations: int, seconds: float) -> None:
         """Keep in the study what a strategy has taken in a bounded run, since it had taken so much."""
