@@ -26,9 +26,9 @@ from fewer.search.deadline import Deadline
 from fewer.search.forecast import LEAST_TIME, foreseen, least, least_held_out, probes, within
 from fewer.search.objective import Objective
 from fewer.search.request import Request, notes_for_large
+from fewer.search.space import Space
 from fewer.search.stages.references import affordable, references
 from fewer.search.stages.run import Run, Task
-from fewer.search.space import Space
 from fewer.search.strategies.regression import Regression
 from fewer.search.strategies.standards import likely_standards
 from fewer.search.strategy import NUMBERS, Candidate, Strategy
@@ -223,7 +223,9 @@ def test_strategies_of_one_name_and_other_settings_are_refused() -> None:
     """Their candidates could not be told apart in the study."""
     Arguments(3, strategy="fitted-noise", objective="energy", start_from=[Regression()]).request(mixture())
     with pytest.raises(InputError, match="start_from has 'regression' with settings of its own"):
-        Arguments(3, strategy="fitted-noise", objective="energy", start_from=[Regression(enough=0.2)]).request(mixture())
+        Arguments(3, strategy="fitted-noise", objective="energy", start_from=[Regression(enough=0.2)]).request(
+            mixture()
+        )
 
 
 def test_more_evaluations_leave_a_smaller_error() -> None:

@@ -70,13 +70,14 @@ def test_identity_maps_leave_values_as_they_are(model: Model) -> None:
     twin = copy.deepcopy(network(model))
     attention = layers(twin)[0]
     attention = getattr(attention, "attn1", attention)
+    weak = PerturbedAttention(0.0, (0,))
+    other = replace(model, network=type(model.network)(twin, model.classes is not None))  # type: ignore[call-arg]
+    played(other, weak, rows=1)  # the first time it is seen whether the layer heeds masks
     seen: list[Tensor] = []
     handles = [
         attention.to_v.register_forward_hook(lambda module, args, out: seen.append(out)),
         attention.to_out[0].register_forward_pre_hook(lambda module, args: seen.append(args[0])),
     ]
-    weak = PerturbedAttention(0.0, (0,))
-    other = replace(model, network=type(model.network)(twin, model.classes is not None))  # type: ignore[call-arg]
     played(other, weak, rows=1)
     for handle in handles:
         handle.remove()

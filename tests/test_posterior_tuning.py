@@ -18,7 +18,8 @@ from fewer.evaluate.statistics.interval import Interval
 from fewer.models.schedules import Flow, VarianceExploding, betas, discrete
 from fewer.registry import parts
 from fewer.search.deadline import Deadline
-from fewer.search.posterior_arguments import arguments, cases
+from fewer.search.posterior_arguments import arguments as arguments_of
+from fewer.search.posterior_arguments import cases
 from fewer.search.posterior_pairs import Case, made_pairs
 from fewer.search.posterior_space import PosteriorSpace, levels_alone
 from fewer.search.posteriors import decided, search, tune_posterior
@@ -170,7 +171,7 @@ def test_the_time_is_that_of_all_sittings_whatever_stage_they_were_stopped_in(
     """By a clock on which every score of a candidate or a baseline takes a second; two methods and a baseline come first."""
     now, made = [0.0], [0]
     methods = {"mmps": MMPS(), "diffpir": DiffPIR()}
-    asked = arguments(
+    asked = arguments_of(
         model(), torch.tensor([[1.0, 0.5]]), nfe=3, method="mmps", noise=0.3, data=None, pairs=8, each=2, trials=30,
         baseline_calls=4, baselines=methods, exact=True, margin=0.02, time=1e9, evaluations=None, seed=0, batch=64,
     )  # fmt: skip

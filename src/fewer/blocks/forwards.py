@@ -72,6 +72,26 @@ def replaced(module: nn.Module, forward: Forward) -> Iterator[None]:
         restore()
 
 
+@dataclass
+class Ran:
+    """Whether a module has run since another forward was put in its place."""
+
+    yes: bool = False
+
+
+@contextmanager
+def watched(module: nn.Module, forward: Forward) -> Iterator[Ran]:
+    """As `replaced`, and tells whether the module has run: where it has not, the other forward was without effect."""
+    ran = Ran()
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        ran.yes = True
+        return forward(*args, **kwargs)
+
+    with replaced(module, noted):
+        yield ran
+
+
 def untraced(forward: Forward) -> Forward:
     """Kept out of compiled graphs, which would freeze one row's decision; the module's own forward is compiled."""
     if "torch._dynamo" not in sys.modules:  # nothing is compiled; importing it takes seconds

@@ -152,6 +152,10 @@ def _logits(model: Model, attentions: list[Any], x: Tensor, tau: float, labels: 
                 project = attention.get_submodule(name)
                 stack.enter_context(replaced(project, kept(forward_of(project), (number, name))))
         model.velocity(x, tau, labels)
+    if len(seen) < 2 * len(attentions):
+        raise InputError(
+            f"attention-uncertainty cannot be used with {model.name}: its attention layers do not ask to_q and to_k"
+        )
     found = []
     for number, attention in enumerate(attentions):
         q, k = (

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fewer.batch import per_sample
 from fewer.blocks.find import is_module, network_of
-from fewer.blocks.forwards import forward_of, replaced
+from fewer.blocks.forwards import forward_of, watched
 from fewer.engine import MICRO_BATCH, sample
 from fewer.errors import InputError, whole
 from fewer.guidance.pag import layers
@@ -85,11 +85,12 @@ class NegativeMerging:
             raise InputError(f"n is {n}; expected a multiple of the group, {self.group}")
         size = batch if m else max(self.group, batch - batch % self.group)
         with ExitStack() as stack:
-            for layer in self._chosen(model):
-                attention = getattr(layer, "attn1", layer)
-                stack.enter_context(replaced(attention, self._pushing(forward_of(attention), m)))
+            attentions = [getattr(layer, "attn1", layer) for layer in self._chosen(model)]
+            ran = [stack.enter_context(watched(each, self._pushing(forward_of(each), m))) for each in attentions]
             played = self._beside(model, seed) if m else model
             x = sample(played, self.plan, n, seed=seed, noise=noise, labels=labels, batch=size)
+        if not all(each.yes for each in ran):
+            raise InputError(f"negative-merging cannot be used with {model.name}: it does not run its attention layers")
         calls = len(self.plan.rows) * -(-n // size)
         return Merged(x, self.plan.nfe + calls * m / n)
 

@@ -88,9 +88,10 @@ def embeddings_changed(passes: Passes, change: Any) -> Iterator[None]:
         )
     if passes.fresh is None:
         raise InputError("cads draws noise in its rows: play the plan by fewer.sample")
-    fresh, samples = passes.fresh, len(passes.x)
+    fresh, samples, ran = passes.fresh, len(passes.x), list[nn.Module]()
 
     def hook(module: nn.Module, args: tuple[Any, ...], embedded: Tensor) -> Tensor:
+        ran.append(module)
         label, rest = embedded[:samples], embedded[samples:]
         return torch.cat([change(label, fresh(label.shape[1:]).to(label)), rest])
 
@@ -100,6 +101,8 @@ def embeddings_changed(passes: Passes, change: Any) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+    if not ran:
+        raise InputError("cads cannot be used with this network: its passes do not run the embedding of its labels")
 
 
 def embeddings(network: nn.Module | None) -> list[nn.Module]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from fewer.blocks.forwards import forward_of, replaced
+from fewer.blocks.attention import masked, named
+from fewer.blocks.forwards import Ran, watched
 from fewer.blocks.playing import Played
 from fewer.errors import InputError
 from fewer.guidance.passes import Passes
@@ -31,7 +31,8 @@ class Weakened(Rule):
     cfg     scale of classifier-free guidance besides, for a third pass unless it is 1
 
     The weak pass is a separate call, after which the network is as before. Raises InputError for networks other than
-    diffusers' DiTTransformer2DModel and UNet2DModel, for layers that the network has not, and in rows that leave out blocks.
+    diffusers' DiTTransformer2DModel and UNet2DModel, for layers that the network has not or that cannot be weakened (attention
+    processors that heed no mask, or take their queries elsewhere), and in rows that leave out blocks.
     """
 
     scale: float
@@ -67,17 +68,22 @@ class Weakened(Rule):
         chosen = self._chosen(passes.module)
         strong, *others = passes.outputs(*self.conditions)
         with ExitStack() as stack:
-            for layer in chosen:
-                stack.enter_context(self.weakened(layer))
+            ran = [stack.enter_context(self.weakened(layer)) for layer in chosen]
             weak = passes.u(passes.call(passes.x_in, passes.t, passes.labels))
+        for n, layer, each in zip(self.layers, chosen, ran, strict=True):
+            if not each.yes:
+                raise InputError(
+                    f"{self.rule} cannot be used with this network: its passes do not run what is weakened of layer {n}, "
+                    f"{named(getattr(layer, 'attn1', layer))}"
+                )
         u = strong + (self.scale - 1) * (strong - weak)
         for without in others:
             u = u + (self.cfg - 1) * (strong - without)
         return u
 
     @abstractmethod
-    def weakened(self, layer: nn.Module) -> Any:
-        """A context in which the layer is weakened."""
+    def weakened(self, layer: nn.Module) -> AbstractContextManager[Ran]:
+        """A context in which the layer is weakened, and which tells whether what is weakened has run."""
 
     def _chosen(self, network: nn.Module | None) -> list[nn.Module]:
         known = [] if network is None else layers(network)
@@ -104,9 +110,9 @@ class SkipLayer(Weakened):
 
     rule: ClassVar[str] = "skip-layer"
 
-    def weakened(self, layer: nn.Module) -> Any:
+    def weakened(self, layer: nn.Module) -> AbstractContextManager[Ran]:
         """The layer gives its input."""
-        return replaced(layer, _passing_by)
+        return watched(layer, _passing_by)
 
 
 @part(
@@ -123,10 +129,10 @@ class PerturbedAttention(Weakened):
 
     rule: ClassVar[str] = "perturbed-attention"
 
-    def weakened(self, layer: nn.Module) -> Any:
+    def weakened(self, layer: nn.Module) -> AbstractContextManager[Ran]:
         """The layer's self-attention sees each place alone."""
         attention = getattr(layer, "attn1", layer)
-        return replaced(attention, _alone(forward_of(attention)))
+        return watched(attention, masked(attention, _alone, self.rule))
 
 
 def layers(network: nn.Module) -> list[nn.Module]:
@@ -144,13 +150,7 @@ def _passing_by(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return hidden_states
 
 
-def _alone(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Attention (n, places, d) or (n, d, H, W) under a mask that leaves each place itself."""
-
-    def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        n = len(hidden_states)
-        places = hidden_states[0, 0].numel() if hidden_states.ndim == 4 else hidden_states.shape[1]
-        mask = hidden_states.new_full((places, places), float("-inf")).fill_diagonal_(0)
-        return own(hidden_states, **kwargs | {"attention_mask": mask.expand(n, -1, -1)})
-
-    return forward
+def _alone(hidden_states: Tensor, places: int) -> Tensor:
+    """The mask that leaves each place itself."""
+    mask = hidden_states.new_full((places, places), float("-inf")).fill_diagonal_(0)
+    return mask.expand(len(hidden_states), -1, -1)

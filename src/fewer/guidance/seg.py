@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from fewer.blocks.forwards import forward_of, replaced
+from fewer.blocks.forwards import Ran, forward_of, watched
 from fewer.errors import InputError
 from fewer.guidance.pag import Weakened
 from fewer.registry import part
@@ -43,7 +44,7 @@ class SmoothedEnergy(Weakened):
     rule: ClassVar[str] = "smoothed-energy"
     ranges: ClassVar = {"blur": (0, math.inf)}
 
-    def weakened(self, layer: nn.Module) -> Any:
+    def weakened(self, layer: nn.Module) -> AbstractContextManager[Ran]:
         """The layer's queries are blurred."""
         attention = getattr(layer, "attn1", layer)
         if getattr(attention, "fused_projections", False):
@@ -51,7 +52,7 @@ class SmoothedEnergy(Weakened):
                 "smoothed-energy blurs queries, and this network's are fused with keys and values: unfuse them"
             )
         project = attention.get_submodule("to_q")
-        return replaced(project, _blurred(forward_of(project), self.blur))
+        return watched(project, _blurred(forward_of(project), self.blur))
 
 
 def kernel(side: int, blur: float) -> Tensor:

@@ -10,7 +10,13 @@ from fewer.errors import InputError
 
 SEARCHES = 2  # of a method, each of so many candidates: one for each solver
 LEAST_PAIRS, LEAST_EACH, LEAST_TRIALS = 8, 2, 2
-LEAST = {"pairs": LEAST_PAIRS, "each": LEAST_EACH, "trials": LEAST_TRIALS, "finals": 0, "variants": 0}  # what a bound may lower
+LEAST = {
+    "pairs": LEAST_PAIRS,
+    "each": LEAST_EACH,
+    "trials": LEAST_TRIALS,
+    "finals": 0,
+    "variants": 0,
+}  # what a bound may lower
 FEW_TRIALS = 8  # candidates of a solver, before pairs are given up
 FINALISTS = 2  # methods that are searched where all may be, and baselines whose settings are tried
 VARIANTS = 2  # further settings of those

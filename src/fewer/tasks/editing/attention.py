@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewer.blocks.forwards import forward_of, replaced
+from fewer.blocks.attention import Bias, masked, named
+from fewer.blocks.forwards import Ran, forward_of, watched
 from fewer.errors import InputError
+
+METHOD = "attentive-eraser"
 
 
 def self_attentions(network: nn.Module) -> list[nn.Module]:
@@ -28,17 +30,30 @@ def _joint(module: nn.Module) -> bool:
     return getattr(module, "added_kv_proj_dim", None) is not None
 
 
-def redirected(layers: list[nn.Module], mask: Tensor, similarity: float) -> ExitStack:
+@contextmanager
+def redirected(layers: list[nn.Module], mask: Tensor, similarity: float) -> Iterator[None]:
     """A context in which no place attends to places under the mask (n, 1, H, W), 1 for these, in these layers.
 
     similarity  factor on the similarities of places under the mask: below 1 they attend more evenly to all others
+
+    Raises InputError for layers that heed no mask or do not ask `to_q` for their queries, and where the network ran none of them.
     """
+    ran: list[tuple[nn.Module, Ran, Ran | None]] = []
     with ExitStack() as stack:
         for layer in layers:
-            stack.enter_context(replaced(layer, _masked(forward_of(layer), mask)))
-            if similarity != 1:
-                stack.enter_context(replaced(layer.get_submodule("to_q"), _scaled(layer, mask, similarity)))
-        return stack.pop_all()
+            run = stack.enter_context(watched(layer, masked(layer, _bias(mask), METHOD)))
+            to_q = layer.get_submodule("to_q")
+            asked = stack.enter_context(watched(to_q, _scaled(layer, mask, similarity))) if similarity != 1 else None
+            ran.append((layer, run, asked))
+        yield
+    if not any(run.yes for _, run, _ in ran):
+        raise InputError(f"{METHOD} cannot be used with this network: it does not run its self-attention layers")
+    for layer, run, asked in ran:
+        if run.yes and asked is not None and not asked.yes:
+            raise InputError(
+                f"{METHOD} cannot be used with this network: {named(layer)} has queries that it does not ask to_q for; "
+                "similarity=1 leaves them as they are"
+            )
 
 
 def places_of(mask: Tensor, places: int) -> Tensor:
@@ -53,17 +68,16 @@ def places_of(mask: Tensor, places: int) -> Tensor:
     return F.adaptive_max_pool2d(mask, (rows, along)).flatten(1) > 0
 
 
-def _masked(own: Callable[..., Tensor], mask: Tensor) -> Callable[..., Tensor]:
-    """Attention (n, places, d) or (n, d, H, W) under a bias that leaves out keys under the mask."""
+def _bias(mask: Tensor) -> Bias:
+    """What leaves out keys under the mask, unless all are."""
 
-    def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        places = math.prod(hidden_states.shape[2:]) if hidden_states.ndim == 4 else hidden_states.shape[1]
+    def bias(hidden_states: Tensor, places: int) -> Tensor:
         under = _of_batch(places_of(mask, places), len(hidden_states))
-        bias = torch.zeros(under.shape, dtype=hidden_states.dtype, device=under.device)
-        bias = bias.masked_fill(under & ~under.all(1, keepdim=True), -math.inf)
-        return own(hidden_states, **kwargs | {"attention_mask": bias[:, None].expand(-1, places, -1)})
+        left_out = torch.zeros(under.shape, dtype=hidden_states.dtype, device=under.device)
+        left_out = left_out.masked_fill(under & ~under.all(1, keepdim=True), -math.inf)
+        return left_out[:, None].expand(-1, places, -1)
 
-    return forward
+    return bias
 
 
 def _scaled(layer: nn.Module, mask: Tensor, similarity: float) -> Callable[[Tensor], Tensor]:

@@ -38,7 +38,8 @@ class AttentiveEraser:
     first       number of the first layer that is redirected, of the network's self-attentions; the paper leaves out the first ones
 
     The way up costs a call a level, and each row one more than the plan's. Raises InputError for networks that have no
-    self-attention of diffusers' kind over the image's places alone, and for layers that there are not.
+    self-attention of diffusers' kind over the image's places alone, for those whose attention processors heed no mask, and for
+    layers that there are not.
     """
 
     scale: float = 6.0
