@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
+from fewer.arrays import arrays_in, read_array
 from fewer.errors import InputError
 from fewer.files import write_atomically
 from fewer.models.model import Model
@@ -47,15 +48,16 @@ def check_picture(model: Model) -> None:
 def pixels(model: Model, samples: Tensor) -> Pixels:
     """uint8 (n, H, W, C) of samples, decoded where the model has a decoder, clamped to the model's data range."""
     check_picture(model)
-    low, high = model.data_range
-
-    def bytes_of(images: Tensor) -> Tensor:
-        scaled = (images.float().cpu().clamp(low, high) - low) / (high - low) * 255
-        return scaled.round().to(torch.uint8).permute(0, 2, 3, 1)
-
     if model.decode is None:
-        return bytes_of(samples).numpy()
-    return torch.cat([bytes_of(model.decode(some)) for some in samples.split(at_once(samples))]).numpy()
+        return bytes_of(samples, model.data_range)
+    return np.concatenate([bytes_of(model.decode(some), model.data_range) for some in samples.split(at_once(samples))])
+
+
+def bytes_of(images: Tensor, data_range: tuple[float, float]) -> Pixels:
+    """uint8 (n, H, W, C) of images (n, C, H, W), clamped to a range whose ends are 0 and 255."""
+    low, high = data_range
+    scaled = (images.float().cpu().clamp(low, high) - low) / (high - low) * 255
+    return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def at_once(latents: Tensor) -> int:
@@ -97,37 +99,77 @@ def is_sheet(file: Path) -> bool:
 def read_images(path: str | Path, model: Model, fewest: int = FEWEST) -> Tensor:
     """A user's images (N, *shape) in the model's data range, on its device.
 
-    `path` is a folder of images (sub-folders are classes; sheets of many images, as `fewer sample` writes, are left out) or an
-    `.npz` with `x` (N, H, W, C) uint8, or an image where one is enough. Raises InputError for anything else, for fewer images
-    than `fewest`, and for images of another size than the model's.
+    `path` is a folder of images (sub-folders are classes; sheets of many images, as `fewer sample` writes, are left out), an
+    `.npz` or `.npy` of samples (`_of_arrays`) or a folder that holds samples.npz or samples.npy and no images, or an image where
+    one is enough. Raises InputError for anything else, for fewer images than `fewest`, and for another shape than the model's.
     """
     path = Path(path)
-    if model.decode is not None:
-        raise InputError(f"data for {model.name}, which works on latents, is not supported yet")
-    check_picture(model)
+    files = _image_files(path) if path.is_dir() else []
+    arrays = None if files else arrays_in(path)
+    x = _of_pictures(path, files, model, fewest) if arrays is None else _of_arrays(arrays, model)
+    if len(x) < fewest:
+        raise InputError(
+            f"data {path} has {len(x)} images; {'' if fewest == 1 else 'distances '}need at least {fewest}"
+        )
+    return x.to(device=model.device, dtype=torch.float32)
+
+
+def _of_pictures(path: Path, files: list[Path], model: Model, fewest: int) -> Tensor:
+    """Of the files in a folder, or of the single one that the path is where one is enough."""
+    _check_pixels(model)
     channels, height, width = model.shape
-    if path.is_dir():
-        files = _image_files(path)
-        if not files:
-            raise InputError(f"data folder {path} holds no images ({', '.join(SUFFIXES)})")
-        array = np.stack([_read_image(file, (height, width, channels)) for file in files])
-    elif path.suffix.lower() == ".npz" and path.is_file():
-        array = _read_npz(path)
-    elif fewest == 1 and path.is_file():
-        array = np.stack([_read_image(path, (height, width, channels))])
-    else:
-        raise InputError(f"data {path} is neither a folder of images nor an .npz file")
+    if path.is_dir() and not files:
+        raise InputError(
+            f"data folder {path} holds no images ({', '.join(SUFFIXES)}), and no samples.npz or samples.npy"
+        )
+    if not path.is_dir() and not (fewest == 1 and path.is_file()):
+        raise InputError(f"data {path} is neither a folder of images nor an .npz or .npy file")
+    return _of_pixels(np.stack([_read_image(file, (height, width, channels)) for file in files or [path]]), model)
+
+
+def _of_arrays(path: Path, model: Model) -> Tensor:
+    """Of an array x, or of an .npy file: pixels (N, H, W, C) uint8, or samples (N, *shape) of any model in real numbers, in its
+    data range, as `fewer sample` writes them.
+    """
+    array = read_array(path, "data", largest=None)
+    if array.dtype.kind == "f":
+        if array.shape[1:] != tuple(model.shape):
+            raise InputError(
+                f"data {path} has samples of shape {array.shape[1:]}; {model.name} makes {tuple(model.shape)} (real numbers in its "
+                "data range), or uint8 (N, H, W, C)"
+            )
+        with np.errstate(over="ignore"):
+            x = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+        if not bool(x.isfinite().all()):
+            raise InputError(f"data {path} holds {int((~x.isfinite()).sum())} values that are not finite")
+        return x
+    _check_pixels(model)
+    channels, height, width = model.shape
+    if array.ndim != 4 or array.dtype != np.uint8:
+        raise InputError(
+            f"data {path}: x is {array.dtype} of shape {array.shape}; expected uint8 (N, H, W, C), or samples in real numbers"
+        )
     if array.shape[1:] != (height, width, channels):
         raise InputError(
             f"data {path} has images of {array.shape[1:]} (H, W, C); {model.name} makes {(height, width, channels)}"
         )
-    if len(array) < fewest:
+    return _of_pixels(np.ascontiguousarray(array), model)
+
+
+def _check_pixels(model: Model) -> None:
+    """InputError where pixels are no samples of the model."""
+    if model.decode is not None:
         raise InputError(
-            f"data {path} has {len(array)} images; {'' if fewest == 1 else 'distances '}need at least {fewest}"
+            f"data for {model.name}, which works on latents, is not supported yet as images; latents in real numbers are "
+            "(fewer sample --format npz)"
         )
+    check_picture(model)
+
+
+def _of_pixels(array: Pixels, model: Model) -> Tensor:
+    """Images (N, C, H, W) in the model's data range of pixels (N, H, W, C)."""
     low, high = model.data_range
-    x = torch.from_numpy(array).permute(0, 3, 1, 2).to(device=model.device, dtype=torch.float32)
-    return x / 255 * (high - low) + low
+    return torch.from_numpy(array).permute(0, 3, 1, 2).float() / 255 * (high - low) + low
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -138,19 +180,6 @@ def _image_files(folder: Path) -> list[Path]:
         raise InputError(f"data folder {folder} cannot be read: {error.strerror}") from error
     seen = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
     return [path for path in seen if path.is_file() and not is_sheet(path)]
-
-
-def _read_npz(path: Path) -> Pixels:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            array = archive["x"]
-    except Exception as error:  # numpy and zipfile raise many types for damaged files
-        raise InputError(
-            f"data {path} is no .npz with an array x (pickled arrays are never read): {_reason(error)}"
-        ) from error
-    if array.ndim != 4 or array.dtype != np.uint8:
-        raise InputError(f"data {path}: x is {array.dtype} of shape {array.shape}; expected uint8 (N, H, W, C)")
-    return np.ascontiguousarray(array)
 
 
 def _reason(error: Exception) -> str:

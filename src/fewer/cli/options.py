@@ -41,6 +41,7 @@ Batch = Annotated[int | None, typer.Option(min=1, max=100_000, help="Samples per
 EmptyLabel = Annotated[
     int | None, typer.Option(help="The label trained as 'no class', for guidance, where the folder does not say.")
 ]
+IMAGES = "folder of images, .npz with x (N, H, W, C) uint8, or what fewer sample writes: samples.npz, samples.npy"
 SCALE = "Scale of classifier-free guidance, or what a network takes as its input for it"
 Guidance = Annotated[str | None, typer.Option(metavar="SCALE", help=f"{SCALE}.")]
 GuidanceOrAuto = Annotated[
@@ -72,7 +73,7 @@ NegativePrompt = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    path_option(metavar="PATH", help="Folder of images, or .npz with x (N, H, W, C) uint8."),
+    path_option(metavar="PATH", help=f"Images: {IMAGES}."),
 ]
 Features = Annotated[
     str | None,
@@ -225,7 +226,8 @@ class Format(StrEnum):
 SampleFormat = Annotated[
     Format | None,
     typer.Option(
-        "--format", help="Pictures (the default for images), samples.npz with x, labels and seed, or samples.npy: x."
+        "--format",
+        help="Pictures (the default for images), samples.npz with x, labels, seed and range, or samples.npy: x.",
     ),
 ]
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewer.arrays import RANGE
 from fewer.cli.options import Format
 from fewer.epistemic.gate.gate import Gated
 from fewer.epistemic.uncertainty import Uncertainty
@@ -58,13 +59,16 @@ def write_samples(
     """Write samples (n, *shape) into a folder; the files' paths.
 
     png  00000.png, .. and grid.png, decoded where the model has a decoder
-    npz  samples.npz with x (n, *shape) float32, as `fewer.sample` gives them, with labels (n,) where there are any, and seed
+    npz  samples.npz with x (n, *shape) float32, as `fewer.sample` gives them, with labels (n,) where there are any, seed, and of
+         images their range, the values of black and white
     npy  samples.npy, which is x alone
     """
     if form is not Format.PNG:
         arrays: dict[str, Any] = {"x": samples.float().cpu().numpy(), "seed": np.int64(seed)}
         if labels is not None:
             arrays["labels"] = labels.cpu().numpy()
+        if is_picture(model) and model.decode is None:
+            arrays[RANGE] = np.array(model.data_range, np.float64)
         path = folder / f"samples.{form.value}"
         if form is Format.NPZ:
             return [write_arrays(path, arrays)]

@@ -1,7 +1,7 @@
 """Sets of images that are read one at a time: folders, .npz files and arrays, and which of two sets belong together.
 
 An image's name is its path below the folder without the extension, in natural order (2 before 10); that of the i-th image
-of an .npz or an array is `i` with five digits, as `fewer sample` names files.
+of a file of arrays or of an array is `i` with five digits, as `fewer sample` names files.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
+from fewer.arrays import RANGE, X, arrays_in, read_array
 from fewer.errors import InputError, first_line
-from fewer.images import FEWEST, MODES, SUFFIXES, Pixels, is_sheet, opened
+from fewer.images import FEWEST, MODES, SUFFIXES, Pixels, bytes_of, is_sheet, opened
 from fewer.judging.notes import Notes
 
 LARGEST = 2**26  # pixels of one image
@@ -39,7 +41,8 @@ class Source(Protocol):
 
 
 def open_source(given: Any, label: str, notes: Notes) -> Source:
-    """The images of a folder, of an .npz with x (N, H, W, C) uint8, or of such an array.
+    """The images of a folder; of an .npz with x, or an .npy, (N, H, W, C) uint8 or (N, C, H, W) real numbers as `fewer sample`
+    writes them, or a folder that holds such samples and no images; or of an array (N, H, W, C) uint8.
 
     label  what messages call it, such as "reference"
 
@@ -47,11 +50,12 @@ def open_source(given: Any, label: str, notes: Notes) -> Source:
     """
     if isinstance(given, str | Path):
         path = Path(given)
+        arrays = arrays_in(path)
+        if arrays is not None and not (path.is_dir() and _holds_images(path)):
+            return Stored(arrays, label, notes)
         if path.is_dir():
             return Folder(path, label, notes)
-        if path.suffix.lower() == ".npz" and path.is_file():
-            return Npz(path, label)
-        raise InputError(f"{label} {path} is neither a folder of images nor an .npz file")
+        raise InputError(f"{label} {path} is neither a folder of images nor an .npz or .npy file")
     return Array(given, label)
 
 
@@ -113,6 +117,11 @@ def _files(path: Path, label: str, notes: Notes) -> dict[str, Path]:
     return found
 
 
+def _holds_images(path: Path) -> bool:
+    """Whether there are images below a folder, besides sheets."""
+    return any(file.suffix.lower() in SUFFIXES and not is_sheet(file) for file in path.rglob("*"))
+
+
 def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(word), word) if word.isdecimal() else (0, word) for word in re.split(r"(\d+)", name)]
 
@@ -127,30 +136,31 @@ def _grey(file: Path) -> bool:
     return MODES[mode] == "L"
 
 
-class Npz:
-    """The array x (N, H, W, C) uint8 of an .npz, read image by image. Nothing is unpickled."""
+class Stored:
+    """The array x of an .npz, or that of an .npy, read image by image: pixels (N, H, W, C) uint8, or samples (N, C, H, W) in real
+    numbers, whose black and white an .npz's `range` tells, and are -1 and 1 where nothing does. Nothing is unpickled.
+    """
 
-    def __init__(self, path: Path, label: str) -> None:
+    def __init__(self, path: Path, label: str, notes: Notes) -> None:
         self.label, self.path = label, path
+        self.stream, data_range = _opened(path, label)
         try:
-            archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise InputError(f"{label} {path} is no .npz file: {first_line(error)}") from error
-        if "x.npy" not in archive.namelist():
-            inside = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:5]) or "nothing"
-            raise InputError(f"{label} {path} has no array x (N, H, W, C) uint8; it holds {inside[:200]}")
-        try:
-            self.stream: IO[bytes] = archive.open("x.npy")
             version = np.lib.format.read_magic(self.stream)
             header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, by_column, dtype = header[version](self.stream)
+            shape, by_column, self.dtype = header[version](self.stream)
         except Exception as error:  # numpy and zipfile raise many types for damaged files
             raise InputError(f"{label} {path}: its array x cannot be read: {first_line(error)[:200]}") from error
         if by_column:
             raise InputError(f"{label} {path}: x is stored column by column; save np.ascontiguousarray(x)")
-        _check_shape(f"{label} {path}: x", dtype, shape)
+        self.data_range = (-1.0, 1.0) if data_range is None else data_range
+        self.real = self.dtype.kind == "f"
+        channels = _check_shape(f"{label} {path}: x", self.dtype, shape, self.real)
+        if self.real and data_range is None:
+            notes.add(
+                f"samples of the {label} do not say their range: -1 is taken for black and 1 for white", path.name
+            )
         self.shape, self.start = shape[1:], self.stream.tell()
-        self.names, self.grey = _numbers(shape[0]), shape[3] == 1
+        self.names, self.grey = _numbers(shape[0]), channels == 1
 
     def place(self, i: int) -> str:
         """`image 12`."""
@@ -158,7 +168,7 @@ class Npz:
 
     def read(self, i: int) -> Pixels:
         """Image i; one after another in order is quick."""
-        size = math.prod(self.shape)
+        size = math.prod(self.shape) * self.dtype.itemsize
         try:
             if self.stream.tell() != self.start + i * size:
                 self.stream.seek(self.start + i * size)
@@ -167,7 +177,43 @@ class Npz:
             raise InputError(f"{self.label} {self.path}: image {i} cannot be read: {first_line(error)}") from error
         if len(content) != size:
             raise InputError(f"{self.label} {self.path} ends within image {i}")
-        return np.frombuffer(content, np.uint8).reshape(self.shape)
+        found = np.frombuffer(content, self.dtype).reshape(self.shape)
+        if not self.real:
+            return found
+        with np.errstate(over="ignore"):
+            values = found.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise InputError(f"{self.label} {self.path}: image {i} holds values that are not finite")
+        return bytes_of(torch.from_numpy(values)[None], self.data_range)[0]
+
+
+def _opened(path: Path, label: str) -> tuple[IO[bytes], tuple[float, float] | None]:
+    """The stream of the array, and what an .npz says its black and white are."""
+    if path.suffix.lower() == ".npy":
+        try:
+            return path.open("rb"), None
+        except OSError as error:
+            raise InputError(f"{label} {path} cannot be read: {error.strerror}") from error
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{label} {path} is no .npz file: {first_line(error)}") from error
+    held = [name.removesuffix(".npy") for name in archive.namelist()]
+    if X not in held:
+        inside = ", ".join(held[:5]) or "nothing"
+        raise InputError(f"{label} {path} has no array x (N, H, W, C) uint8; it holds {inside[:200]}")
+    data_range = None
+    if RANGE in held:
+        low, high = (float(value) for value in np.resize(read_array(path, label, (RANGE,), largest=None), 2))
+        if not (math.isfinite(high - low) and low < high):
+            raise InputError(
+                f"{label} {path}: its range is {low:g} .. {high:g}; expected what stands for black and white"
+            )
+        data_range = low, high
+    try:
+        return archive.open(f"{X}.npy"), data_range
+    except Exception as error:  # zipfile raises several types for damaged files
+        raise InputError(f"{label} {path}: its array x cannot be read: {first_line(error)[:200]}") from error
 
 
 class Array:
@@ -191,11 +237,16 @@ class Array:
         return self.x[i]
 
 
-def _check_shape(what: str, dtype: np.dtype, shape: Sequence[int]) -> None:
-    if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or min(shape) < 1:
-        raise InputError(f"{what} is {dtype} of shape {tuple(shape)}; expected uint8 (N, H, W, C) with C = 1 or 3")
-    if shape[1] * shape[2] > LARGEST:
-        raise InputError(f"{what} has {shape[2]} x {shape[1]} pixels an image; at most {LARGEST} are read")
+def _check_shape(what: str, dtype: np.dtype, shape: Sequence[int], real: bool = False) -> int:
+    """The number of channels. Raises InputError unless x is (N, H, W, C) uint8, or (N, C, H, W) where it is `real`."""
+    channels = 1 if real else 3
+    if not (real or dtype == np.uint8) or len(shape) != 4 or shape[channels] not in (1, 3) or min(shape) < 1:
+        expected = "(N, C, H, W)" if real else "uint8 (N, H, W, C)"
+        raise InputError(f"{what} is {dtype} of shape {tuple(shape)}; expected {expected} with C = 1 or 3")
+    width, height = (shape[3], shape[2]) if real else (shape[2], shape[1])
+    if height * width > LARGEST:
+        raise InputError(f"{what} has {width} x {height} pixels an image; at most {LARGEST} are read")
+    return shape[channels]
 
 
 def _numbers(n: int) -> list[str]:

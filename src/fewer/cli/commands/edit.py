@@ -30,7 +30,7 @@ def edit(
     common: opt.Guided,
     images: Annotated[
         Path,
-        typer.Argument(metavar="IMAGES", help="An image, a folder of images, or an .npz with x (N, H, W, C) uint8."),
+        typer.Argument(metavar="IMAGES", help=f"An image, a {opt.IMAGES}."),
     ],
     to: Annotated[int | None, typer.Option(help="Class that they become (default: any).")] = None,
     source: Annotated[int | None, typer.Option("--from", help="Class that they are (default: any).")] = None,

@@ -38,7 +38,7 @@ def forecast(
         opt.path_option(
             metavar="FILE",
             help="The last observed times, .npy: (times, channels) or (times, height, width) as the model's windows, or several of "
-            "these.",
+            "these; or the samples of an .npz that fewer wrote.",
         ),
     ],
     steps: Annotated[
@@ -78,6 +78,7 @@ def forecast(
         raise InputError("--nfe goes with the method's usual plan; a plan file has its own")
     if not 0 <= noise < float("inf"):
         raise InputError(f"--noise is {noise:g}; expected a standard deviation of at least 0 in the data's unit")
+    from fewer.arrays import DRAWS, X
     from fewer.cli.loading import load_model
     from fewer.evaluate.cost.pace import foreseen
     from fewer.outfolder import check_own, filled, written
@@ -94,7 +95,7 @@ def forecast(
     loaded = None if plan is None else Plan.load(plan)
     solver = sampler_of(method or (None if loaded is None else loaded.method) or USUAL)
     network, _ = load_model(common, None, [] if loaded is None else [loaded])
-    y, axis = read_numbers(past, "past"), axis_of(network, time)
+    y, axis = read_numbers(past, "past", (X, DRAWS)), axis_of(network, time)
     pasts, _ = pasts_of(network, y, axis)
     table, warnings = (nfe or CALLS, list[str]()) if loaded is None else transferred(network, loaded)
     if dry_run:

@@ -37,7 +37,7 @@ EXAMPLES = opt.examples(
 def judge(
     reference: Annotated[
         Path,
-        typer.Argument(parser=opt.path_of, metavar="A", help="The reference: folder of images, or .npz with x."),
+        typer.Argument(parser=opt.path_of, metavar="A", help=f"The reference: {opt.IMAGES}."),
     ],
     candidate: Annotated[
         Path,
@@ -45,7 +45,9 @@ def judge(
     ],
     data: Annotated[
         Path | None,
-        opt.path_option(metavar="PATH", help="Real images, folder or .npz: B may be better by its distance to them."),
+        opt.path_option(
+            metavar="PATH", help="Real images, in one of these forms: B may be better by its distance to them."
+        ),
     ] = None,
     features: Annotated[
         str | None,

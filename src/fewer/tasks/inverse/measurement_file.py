@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewer.arrays import SUFFIXES
 from fewer.errors import InputError
 from fewer.images import MODES, opened
 from fewer.models.model import Model
@@ -17,14 +18,17 @@ from fewer.tasks.inverse.words import read_numbers
 
 
 def read_measurement(path: Path, operator: Operator, model: Model) -> Tensor:
-    """One measurement (*measured), float32, of an .npy file, in the unit that the operator gives, or of an image, whose pixels
-    from 0 to 255 are the model's data range from end to end.
+    """One measurement (*measured), float32, of an .npy file or of the array x of an .npz, in the unit that the operator gives, also
+    as the only one of several (1, *measured), or of an image, whose pixels from 0 to 255 are the model's data range from end to
+    end.
 
     Of an inpainting it may be the whole image or array (*shape), of which the known places are taken; what the others hold, nan
     too, plays no part. Raises InputError for files of other kinds or shapes, and for values that are not finite.
     """
     measured = tuple(operator.measured)
-    y = read_numbers(path, "measurement") if path.suffix.lower() == ".npy" else _image(path, model)
+    y = read_numbers(path, "measurement") if path.suffix.lower() in SUFFIXES else _image(path, model)
+    if y.ndim > 1 and len(y) == 1 and tuple(y.shape[1:]) in (measured, tuple(getattr(operator, "shape", measured))):
+        y = y[0]
     if isinstance(operator, Inpainting) and tuple(y.shape) == tuple(operator.shape) and tuple(y.shape) != measured:
         y = operator(y[None])[0]
     if tuple(y.shape) != measured:

@@ -15,6 +15,7 @@ import torch
 from PIL import ImageOps
 from torch import Tensor
 
+from fewer.arrays import X, read_array
 from fewer.errors import InputError, did_you_mean
 from fewer.images import MODES, opened
 from fewer.tasks.inverse.operators import (
@@ -28,7 +29,6 @@ from fewer.tasks.inverse.operators import (
 )
 
 Shape = tuple[int, ...]
-LARGEST = 2**28  # bytes of a mask's file
 
 
 def inpainting(shape: Shape, share: float | None = None, seed: int = 0, mask: str | None = None) -> Inpainting:
@@ -126,23 +126,7 @@ def read_mask(path: str | Path, shape: Sequence[int]) -> Tensor:
         raise InputError(f"mask {path} has shape {tuple(known.shape)}; samples are {tuple(shape)}") from error
 
 
-def read_array(path: Path, what: str) -> np.ndarray:
-    """The numbers of an .npy file; nothing is unpickled. Raises InputError for files of other kinds."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{what} {path} is larger than {LARGEST >> 20} MiB")
-        found = np.load(path, allow_pickle=False)
-        if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
-            raise InputError(f"{what} {path} holds no array of numbers")
-        return found
-    except InputError:
-        raise
-    except Exception as error:  # numpy raises many types for damaged files
-        said = " ".join(str(error).split())[:200]
-        raise InputError(f"{what} {path} is no .npy file that can be read: {said}") from error
-
-
-def read_numbers(path: Path, what: str) -> Tensor:
-    """Likewise as float32; numbers that it does not hold are infinite."""
+def read_numbers(path: Path, what: str, names: Sequence[str] = (X,)) -> Tensor:
+    """The numbers of `fewer.arrays.read_array` as float32; numbers that it does not hold are infinite."""
     with np.errstate(over="ignore"):
-        return torch.from_numpy(np.ascontiguousarray(read_array(path, what), np.float32))
+        return torch.from_numpy(np.ascontiguousarray(read_array(path, what, names), np.float32))

@@ -1,0 +1,57 @@
+"""The arrays that commands write for each other, in .npz and .npy files; nothing is unpickled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewer.errors import InputError
+
+SUFFIXES = (".npz", ".npy")
+SAMPLES = "samples"  # the file's name without its suffix, in a folder of fewer's
+# names of arrays of samples: that of samples.npz, in which RANGE tells what stands for black and white, and that of forecast.npz
+X, RANGE, DRAWS = "x", "range", "samples"
+LARGEST = 2**28  # bytes of a file of which one array is read whole
+
+Array = NDArray[Any]
+
+
+def arrays_in(path: Path) -> Path | None:
+    """The file of arrays that a path stands for: itself, or that of a folder of samples; None where there is none."""
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        return path
+    inside = (path / f"{SAMPLES}{suffix}" for suffix in SUFFIXES)
+    return next((file for file in inside if file.is_file()), None)
+
+
+def read_array(path: Path, what: str, names: Sequence[str] = (X,), largest: int | None = LARGEST) -> Array:
+    """The numbers of an .npy file, or of the first of these arrays that an .npz holds.
+
+    Raises InputError, which says `what` they were read as, for other files, and for files of more bytes than `largest`.
+    """
+    try:
+        if largest is not None and path.stat().st_size > largest:
+            raise InputError(f"{what} {path} is larger than {largest >> 20} MiB")
+        found = _one_of(path, names) if path.suffix.lower() == ".npz" else np.load(path, allow_pickle=False)
+        if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
+            raise InputError(f"{what} {path} holds no array of numbers")
+        return found
+    except InputError:
+        raise
+    except Exception as error:  # numpy and zipfile raise many types for damaged files
+        kind = f".npz with an array {' or '.join(names)}" if path.suffix.lower() == ".npz" else ".npy file"
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{what} {path} is no {kind} that can be read: {said}") from error
+
+
+def _one_of(path: Path, names: Sequence[str]) -> Array:
+    with np.load(path, allow_pickle=False) as archive:
+        name = next((name for name in names if name in archive.files), None)
+        if name is None:
+            raise ValueError(f"it holds {', '.join(archive.files[:5])[:200] or 'nothing'}")
+        found: Array = archive[name]
+    return found
