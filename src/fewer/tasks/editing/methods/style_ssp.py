@@ -32,17 +32,17 @@ class StyleSSP:
     which shall not leak into the image. The paper does this before pipelines whose conditions (a style's image, edges) belong to
     the model here.
 
-    guidance  1 leaves out the pass of `avoid`. The paper's is above 1 (1.5 in its code): `avoid` is a negative prompt of the
-              inversion. The default has the other sign. On the way up dx/dtau = eps - D, so that a D pushed away from `avoid`
-              leaves more of it in the start: with an exact model more leaks then than without guidance. Below 1 the way up goes
-              as if the image were in part what it shall avoid, and less leaks (see the claim `style-ssp/leakage`)
+    guidance  above 1, as in the paper, `avoid` is a negative prompt of the inversion (1.5 is its code's); 1 leaves out the pass
+              of `avoid`. On the way up dx/dtau = eps - D, so that a D pushed away from `avoid` leaves more of it in the start: with
+              an exact model more leaks than without guidance (the claim `style-ssp/leakage` is not confirmed). Below 1 the way up
+              goes as if the image were in part what it shall avoid, and less leaks there (`style-ssp/below-one`, at 0.75)
     low       share of the lowest frequencies that is left: 1 filters none
     cutoff    deviation of the Gaussian low-pass, above 0
 
     Raises InputError for numbers out of range, and for samples that are no pictures (.., H, W).
     """
 
-    guidance: float = 0.75
+    guidance: float = 1.5
     low: float = 0.7
     cutoff: float = 0.3
     reach: ClassVar[float] = 1.0
