@@ -246,7 +246,7 @@ def test_standard_plans_that_were_not_ranked_are_told_of(nfe: int, cut: bool) ->
 @pytest.mark.parametrize(("nfe", "evaluations"), [(5, 1_000), ([5, 10], 2_000), (10_000, 100_000)])
 def test_evaluations_in_which_nothing_can_be_done_are_refused(nfe: int | list[int], evaluations: int) -> None:
     slow = Slow()
-    with pytest.raises(InputError, match=r"evaluations is [\d,]+; .* take at least [\d,]+ evaluations in all"):
+    with pytest.raises(InputError, match=r"evaluations is [\d,]+; .* takes? at least [\d,]+ evaluations in all"):
         slow.run(nfe, None, evaluations=evaluations)
     assert slow.evaluations == 0
 

@@ -90,7 +90,7 @@ def test_another_run_into_the_folder_leaves_nothing_of_the_first(tmp_path):
         ("--macs 0.5 --size 0.5", "macs and size given"),
         ("--macs 0.01", "cannot be cut to 0.01 of its multiply-adds"),
         ("--macs 0.5 --units rows", "units is 'rows'"), ("--macs 0.5 --units blocks", "has no blocks"),
-        ("--macs 0.5 --score nothing", "compress has no 'nothing'"),
+        ("--macs 0.5 --score nothing", "'nothing' is no method of compress"),
         ("--macs 0.5 --score knapsack", "score is 'knapsack'"), ("--macs 0.5 --allocator magnitude", "allocator is 'magnitude'"),
         ("--macs 0.5 --data {folder}/large.npz", "large.npz"), ("--macs 0.5 --features pixels", "give --data too"),
         ("--macs 0.5 --tune-steps -1", "tune-steps"), ("--macs 0.5 --dtype float16", "made lighter in float32"),

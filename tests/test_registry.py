@@ -105,7 +105,7 @@ def test_names_are_those_of_the_register():
 @pytest.mark.parametrize(
     ("room", "given", "says"),
     [
-        ("solvers", "nobody", "solvers has no 'nobody'; there are: ancestral, consistency"),
+        ("solvers", "nobody", "'nobody' is no method of solvers; there are: ancestral, consistency"),
         ("solvers", Halfway, "Halfway is a class; expected an object"),
         ("solvers", 7, "got an object of int (a solver needs order, steps, run)"),
         ("grids", lambda a, b: [], r"a grid needs a call with (span, n)"),

@@ -89,7 +89,7 @@ guide(fewer.standard("their-ab2", transformer(), nfe=3, steps="their-cosine"), T
     shutil.copy(site / "guided.json", tmp_path)
     alone = run(tmp_path, "-m", "fewer", "sample", "mixture16", "--plan", "guided.json")
     assert alone.returncode == 2
-    assert "guidance has no 'their-damped'; there are: adaptive-guidance" in alone.stderr
+    assert "'their-damped' is no method of guidance; there are: adaptive-guidance" in alone.stderr
     assert len(alone.stderr.splitlines()) == 1
 
 

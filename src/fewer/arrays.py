@@ -15,6 +15,7 @@ SUFFIXES = (".npz", ".npy")
 SAMPLES = "samples"  # the file's name without its suffix, in a folder of fewer's
 # names of arrays of samples: that of samples.npz, in which RANGE tells what stands for black and white, and that of forecast.npz
 X, RANGE, DRAWS = "x", "range", "samples"
+MAGIC = b"\x93NUMPY"
 LARGEST = 2**28  # bytes of a file of which one array is read whole
 
 Array = NDArray[Any]
@@ -33,17 +34,20 @@ def read_array(path: Path, what: str, names: Sequence[str] = (X,), largest: int 
 
     Raises InputError, which says `what` they were read as, for other files, and for files of more bytes than `largest`.
     """
+    archived = path.suffix.lower() == ".npz"
     try:
         if largest is not None and path.stat().st_size > largest:
             raise InputError(f"{what} {path} is larger than {largest >> 20} MiB")
-        found = _one_of(path, names) if path.suffix.lower() == ".npz" else np.load(path, allow_pickle=False)
+        found = _one_of(path, names) if archived else _alone(path)
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
             raise InputError(f"{what} {path} holds no array of numbers")
         return found
     except InputError:
         raise
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # numpy and zipfile raise many types for damaged files
-        kind = f".npz with an array {' or '.join(names)}" if path.suffix.lower() == ".npz" else ".npy file"
+        kind = f".npz with an array {' or '.join(names)}" if archived else ".npy file"
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{what} {path} is no {kind} that can be read: {said}") from error
 
@@ -54,4 +58,12 @@ def _one_of(path: Path, names: Sequence[str]) -> Array:
         if name is None:
             raise ValueError(f"it holds {', '.join(archive.files[:5])[:200] or 'nothing'}")
         found: Array = archive[name]
+    return found
+
+
+def _alone(path: Path) -> Array:
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise ValueError("it does not begin as one")
+    found: Array = np.load(path, allow_pickle=False)
     return found

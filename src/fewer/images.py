@@ -106,62 +106,66 @@ def read_images(path: str | Path, model: Model, fewest: int = FEWEST) -> Tensor:
     path = Path(path)
     files = _image_files(path) if path.is_dir() else []
     arrays = None if files else arrays_in(path)
-    x = _of_pictures(path, files, model, fewest) if arrays is None else _of_arrays(arrays, model)
-    if len(x) < fewest:
+    what = "images" if fewest == 1 else "data"
+    if arrays is not None:
+        x = _of_arrays(arrays, model, what)
+    elif files or (fewest == 1 and path.is_file()):
+        x = _of_pictures(files or [path], model, what)
+    else:
+        _check_pixels(model, what)
         raise InputError(
-            f"data {path} has {len(x)} images; {'' if fewest == 1 else 'distances '}need at least {fewest}"
+            f"{what} folder {path} holds no images ({', '.join(SUFFIXES)}), and no samples.npz or samples.npy"
+            if path.is_dir()
+            else f"{what} {path} is neither a folder of images nor an .npz or .npy file"
         )
+    if len(x) < fewest:
+        needed = "expected at least 1" if fewest == 1 else f"distances need at least {fewest}"
+        raise InputError(f"{what} {path} has {len(x)} images; {needed}")
     return x.to(device=model.device, dtype=torch.float32)
 
 
-def _of_pictures(path: Path, files: list[Path], model: Model, fewest: int) -> Tensor:
-    """Of the files in a folder, or of the single one that the path is where one is enough."""
-    _check_pixels(model)
+def _of_pictures(files: list[Path], model: Model, what: str) -> Tensor:
+    """Of files of pictures."""
+    _check_pixels(model, what)
     channels, height, width = model.shape
-    if path.is_dir() and not files:
-        raise InputError(
-            f"data folder {path} holds no images ({', '.join(SUFFIXES)}), and no samples.npz or samples.npy"
-        )
-    if not path.is_dir() and not (fewest == 1 and path.is_file()):
-        raise InputError(f"data {path} is neither a folder of images nor an .npz or .npy file")
-    return _of_pixels(np.stack([_read_image(file, (height, width, channels)) for file in files or [path]]), model)
+    return _of_pixels(np.stack([_read_image(file, (height, width, channels)) for file in files]), model)
 
 
-def _of_arrays(path: Path, model: Model) -> Tensor:
+def _of_arrays(path: Path, model: Model, what: str) -> Tensor:
     """Of an array x, or of an .npy file: pixels (N, H, W, C) uint8, or samples (N, *shape) of any model in real numbers, in its
     data range, as `fewer sample` writes them.
     """
-    array = read_array(path, "data", largest=None)
+    array = read_array(path, what, largest=None)
     if array.dtype.kind == "f":
         if array.shape[1:] != tuple(model.shape):
             raise InputError(
-                f"data {path} has samples of shape {array.shape[1:]}; {model.name} makes {tuple(model.shape)} (real numbers in its "
-                "data range), or uint8 (N, H, W, C)"
+                f"{what} {path} has samples of shape {array.shape[1:]}; {model.name} makes {tuple(model.shape)} (real numbers "
+                "in its data range), or uint8 (N, H, W, C)"
             )
         with np.errstate(over="ignore"):
             x = torch.from_numpy(np.ascontiguousarray(array, np.float32))
         if not bool(x.isfinite().all()):
-            raise InputError(f"data {path} holds {int((~x.isfinite()).sum())} values that are not finite")
+            raise InputError(f"{what} {path} holds {int((~x.isfinite()).sum())} values that are not finite")
         return x
-    _check_pixels(model)
+    _check_pixels(model, what)
     channels, height, width = model.shape
     if array.ndim != 4 or array.dtype != np.uint8:
         raise InputError(
-            f"data {path}: x is {array.dtype} of shape {array.shape}; expected uint8 (N, H, W, C), or samples in real numbers"
+            f"{what} {path}: x is {array.dtype} of shape {array.shape}; expected uint8 (N, H, W, C), or samples in real numbers"
         )
     if array.shape[1:] != (height, width, channels):
         raise InputError(
-            f"data {path} has images of {array.shape[1:]} (H, W, C); {model.name} makes {(height, width, channels)}"
+            f"{what} {path} has images of {array.shape[1:]} (H, W, C); {model.name} makes {(height, width, channels)}"
         )
     return _of_pixels(np.ascontiguousarray(array), model)
 
 
-def _check_pixels(model: Model) -> None:
+def _check_pixels(model: Model, what: str) -> None:
     """InputError where pixels are no samples of the model."""
     if model.decode is not None:
         raise InputError(
-            f"data for {model.name}, which works on latents, is not supported yet as images; latents in real numbers are "
-            "(fewer sample --format npz)"
+            f"{what} for {model.name}, which works on latents, cannot be read from pictures yet, only from latents in real "
+            "numbers (fewer sample --format npz)"
         )
     check_picture(model)
 
@@ -194,6 +198,8 @@ def opened(file: Path) -> Iterator[Image.Image]:
             yield image
     except InputError:
         raise
+    except FileNotFoundError as error:
+        raise InputError(f"there is no image {file}") from error
     except Exception as error:  # Pillow raises many types for damaged files
         raise InputError(f"{file} is not an image that can be read: {_reason(error)}") from error
 

@@ -283,7 +283,7 @@ def find(room: str, name: str) -> Part:
         rest = f", .. ({len(known)} in all: fewer methods --room {room})" if len(known) > LISTED else ""
         first = difflib.get_close_matches(str(name), known, LISTED, 0.6) if rest else []
         listed = [*first, *(each for each in known if each not in first)][:LISTED]
-        raise InputError(f"{room} has no {name!r}; there are: {', '.join(listed)}{rest}")
+        raise InputError(f"{name!r} is no method of {room}; there are: {', '.join(listed)}{rest}")
     return _register[room, name]
 
 

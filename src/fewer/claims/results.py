@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fewer.claims.claim import Claim, Tier, registered
 from fewer.claims.region import Region, Status
-from fewer.errors import InputError
+from fewer.errors import InputError, did_you_mean
 from fewer.evaluate.statistics.interval import Interval
 from fewer.files import Record, checked, read_as
 from fewer.registry import read_entry_points
@@ -63,8 +63,9 @@ def chosen(names: list[str]) -> list[Claim]:
     for name in names:
         some = {key: claim for key, claim in known.items() if key == name or key.startswith(f"{name}/")}
         if not some:
-            families = sorted({key.split("/")[0] for key in known})
-            raise InputError(f"no claim is called {name!r}; there are: {', '.join(families)}")
+            families = sorted({key.split("/")[0] for key in known} | known.keys())
+            near = did_you_mean(name, families, 3, 0.5)
+            raise InputError(f"no claim is called {name!r}{near} fewer methods lists what has claims")
         found |= some
     return list(found.values())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from fewer.cli.call_values import values_of
-from fewer.cli.options import Figures, Guided, prompts_of
+from fewer.cli.options import Figures, Guided, Network, Prompted, prompts_of
 from fewer.errors import InputError
 from fewer.evaluate.distances.own_metric import OwnMetric
 from fewer.evaluate.features import read_features
@@ -26,7 +26,7 @@ Scale = TypeVar("Scale", float | None, float | Literal["auto"] | None)
 
 
 def load_model(
-    options: Guided, scale: Scale, plans: list[Plan] | None = None, prompt: str | None = None
+    options: Network, scale: Scale, plans: list[Plan] | None = None, prompt: str | None = None
 ) -> tuple[Model, Scale]:
     """The model, with the second network if there is one, and the guidance scale that is left for second passes.
 
@@ -34,23 +34,25 @@ def load_model(
     row of `plans` guides, and where just one of --with and the rows of `plans` calls a second network.
     """
     unguided = scale is None and not any("empty" in row.conditions for plan in plans or [] for row in plan.rows)
-    if options.negative_prompt is not None and unguided:
+    negative = options.negative_prompt if isinstance(options, Prompted) else None
+    other = options.other if isinstance(options, Guided) else None
+    if negative is not None and unguided:
         raise InputError("--negative-prompt is what guidance leads away from, and nothing guides: give --guidance too")
     model = load(
         options.model, options.device, options.dtype, empty_label=options.empty_label,
-        prompts=prompts_of(options.prompts, prompt), negative_prompt=options.negative_prompt,
+        prompts=prompts_of(options.prompts, prompt), negative_prompt=negative,
         call=values_of(options.values),
     )  # fmt: skip
-    if options.other is not None:
+    if other is not None:
         if plans is not None and all(plan.networks == [0] for plan in plans):
-            raise InputError(f"--with is {options.other!r}, and no row of a given plan calls a second model")
+            raise InputError(f"--with is {other!r}, and no row of a given plan calls a second model")
         texts: dict[str, Any] = {}
         if model.prompts:
             texts = {"prompts": model.prompts, "negative_prompt": model.negative_prompt}
         call = values_of(options.values)
         if call is not None:  # a pipeline that is called as the first one is
             texts = {"prompts": model.prompts or None, "call": call}
-        model = replace(model, others=(load(options.other, model.device, model.dtype, **texts),))
+        model = replace(model, others=(load(other, model.device, model.dtype, **texts),))
     for plan in plans or []:
         model.called(max(plan.networks))
     if model.embedded_guidance is None or scale is None or isinstance(scale, str):

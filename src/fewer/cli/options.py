@@ -172,10 +172,16 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Guided(Network):
-    """The model of a command that samples: also with a negative prompt and a second network."""
+class Prompted(Network):
+    """The model of a command that samples: also with a negative prompt."""
 
     negative_prompt: NegativePrompt = None
+
+
+@dataclass(frozen=True)
+class Guided(Prompted):
+    """The model of a command whose plans may also call a second network."""
+
     other: With = None
 
 
@@ -245,6 +251,8 @@ def budgets(text: str) -> list[int]:
         if match is None:
             raise InputError(f"nfe is {text!r}; expected whole numbers such as 5, 5,10 or 4-8")
         low, high = int(match[1]), int(match[2] or match[1])
+        if low > high:
+            raise InputError(f"nfe is {text!r}, which falls; expected the lower number first, such as {high}-{low}")
         if not 1 <= low <= high <= MOST:
             raise InputError(f"nfe is {text!r}; expected numbers of network evaluations from 1 to {MOST}")
         found += range(low, high + 1)

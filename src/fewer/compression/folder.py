@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 
-from fewer.blocks.find import network_of
+from fewer.blocks.find import is_module, network_of
 from fewer.errors import InputError
 from fewer.files import write_json
 from fewer.models.load import folder_of_name
@@ -33,9 +33,9 @@ DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 def source_of(model: Model) -> Path:
     """The folder that a model was loaded from. Raises InputError where there is none, of which a light one could be written."""
     folder = None if model.loaded is None else folder_of_name(model.loaded.model)
-    if folder is None:
+    if folder is None or not is_module(model):
         raise InputError(
-            f"{model.name} was not loaded from a folder in diffusers format, so no light one can be written of it"
+            f"{model.name} is no network from a folder in diffusers format, so no light one can be written of it"
         )
     network_folder(folder)
     return folder

@@ -113,7 +113,7 @@ def _files(path: Path, label: str, notes: Notes) -> dict[str, Path]:
             raise InputError(f"{label} {path} has both {found[name].name} and {short}: which belongs to the other set?")
         found[name] = path / short
     if not found:
-        raise InputError(f"{label} {path} holds no images ({', '.join(SUFFIXES)})")
+        raise InputError(f"{label} {path} holds no images ({', '.join(SUFFIXES)}), and no samples.npz or samples.npy")
     return found
 
 

@@ -231,10 +231,11 @@ def check_room(request: Request, model: Model, pace: float) -> None:
     pace  evaluations a second of 16 samples at a time, as that run has them
     """
     needed = least(request, model)
-    take = (
-        f"{len(request.budgets)} budget{'s' if len(request.budgets) > 1 else ''} of up to {request.budgets[-1].nfe} evaluations "
-        f"take at least {needed:,} evaluations"
+    most, many = request.budgets[-1].nfe, len(request.budgets)
+    budgets = (
+        f"a budget of {most} evaluations takes" if many == 1 else f"{many} budgets of up to {most} evaluations take"
     )
+    take = f"{budgets} at least {needed:,} evaluations"
     if request.time is not None and needed / pace > LEAST_TIME * request.time:
         about = in_words(needed / pace)
         raise InputError(f"time is {request.time:g} s; {take}, about {about} here: give more time, or fewer budgets")

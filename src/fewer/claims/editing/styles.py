@@ -136,8 +136,8 @@ def by_ssp(pictures: Pictures, guidance: float, low: float, seed: int) -> Tensor
 
 @claim(
     "style-ssp/leakage",
-    statement="Fewer edits show the layout that comes with the asked style, with that layout as a negative prompt of the inversion: "
-    "difference of the shares, guidance 1.5.",
+    statement="Fewer edits show the layout that comes with the asked style, with that layout as a negative prompt of the "
+    "inversion: difference of the shares, guidance 1.5.",
     baseline=f"DDIM inversion, no guidance and no filter; {BED}",
     below=0.0,
 )
@@ -148,8 +148,8 @@ def leakage(seed: int, sabotage: bool) -> Measured:
 
 @claim(
     "style-ssp/below-one",
-    statement="Fewer edits show the layout that comes with the asked style, with the inversion's guidance on the other side of 1 than "
-    "the paper's: difference of the shares, guidance 0.75.",
+    statement="Fewer edits show the layout that comes with the asked style, with the inversion's guidance on the other side of 1 "
+    "than the paper's: difference of the shares, guidance 0.75.",
     baseline=f"DDIM inversion, no guidance and no filter; {BED}",
     below=0.0,
 )

@@ -27,12 +27,14 @@ KEYS = ("files", "model", "plan")
 @app.command(epilog=EXAMPLES)
 @opt.grouped
 def edit(
-    common: opt.Guided,
+    common: opt.Prompted,
     images: Annotated[
         Path,
         typer.Argument(metavar="IMAGES", help=f"An image, a {opt.IMAGES}."),
     ],
-    to: Annotated[int | None, typer.Option(help="Class that they become (default: any).")] = None,
+    to: Annotated[
+        int | None, typer.Option(help="Class, or number of the prompt, that they become (default: any).")
+    ] = None,
     source: Annotated[int | None, typer.Option("--from", help="Class that they are (default: any).")] = None,
     avoid: Annotated[
         int | None, typer.Option(help="Class to keep away from, for methods that guide against it.")
@@ -40,7 +42,8 @@ def edit(
     mask: Annotated[
         Path | None,
         opt.path_option(
-            metavar="FILE", help="A picture, white where the images may change and black where they are kept."
+            metavar="FILE",
+            help="A picture, white where the images may change and black where they are kept; or .npy, not 0 and 0.",
         ),
     ] = None,
     method: Annotated[
@@ -64,8 +67,6 @@ def edit(
     scale = opt.scale(guidance)
     if plan is not None and nfe is not None:
         raise InputError("--nfe goes with DDIM's rows; a plan file has its own")
-    if common.other:
-        raise InputError("--with does not go with edits: leave it out")
     from fewer.cli import sample_files
     from fewer.cli.loading import load_model
     from fewer.evaluate.cost.pace import foreseen

@@ -32,7 +32,7 @@ LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the quantiles that are written
 @app.command(epilog=EXAMPLES)
 @opt.grouped
 def forecast(
-    common: opt.Guided,
+    common: opt.Network,
     past: Annotated[
         Path,
         opt.path_option(
@@ -46,9 +46,7 @@ def forecast(
         typer.Option(min=1, max=opt.MOST_SAMPLES, help="How many times to come (default: the rest of the window)."),
     ] = None,
     members: Annotated[int, typer.Option(min=1, max=opt.MOST_SAMPLES, help="Draws of each past.")] = 100,
-    plan: Annotated[
-        Path | None, opt.path_option(metavar="FILE", help="A plan file, such as one of tune_posterior.")
-    ] = None,
+    plan: Annotated[Path | None, opt.path_option(metavar="FILE", help="A plan file, of any tuning.")] = None,
     nfe: Annotated[
         int | None,
         typer.Option(min=1, help="Network evaluations of the method's usual plan without --plan (default 20)."),
@@ -71,9 +69,6 @@ def forecast(
 
     Writes forecast.npz: samples (members, steps, ..), their mean and spread, and quantiles at their levels.
     """
-    for name, given in {"--negative-prompt": common.negative_prompt, "--with": common.other}.items():
-        if given:
-            raise InputError(f"{name} does not go with a forecast: leave it out")
     if plan is not None and nfe is not None:
         raise InputError("--nfe goes with the method's usual plan; a plan file has its own")
     if not 0 <= noise < float("inf"):

@@ -90,15 +90,19 @@ def gate(
     opt.writable(json_file, KEYS)
     tidy = check_own(out, written(out, "gate") is not None, force, NAMES)
     from fewer.cli.loading import load_model
+    from fewer.epistemic.gate.calibrate import check_cheaper
     from fewer.epistemic.gate.calibrate import gate as made
+    from fewer.epistemic.gate.gate import check_predictor
     from fewer.evaluate.cost.pace import foreseen
     from fewer.plan import Plan
 
+    check_predictor(predictor)
     loaded = [Plan.load(each) if isinstance(each, Path) else each for each in [*given, *its]]
     model, scale = load_model(common, scale, [each for each in loaded if isinstance(each, Plan)])
     if scale is not None and all(isinstance(each, Plan) for each in loaded):
         raise InputError("--guidance goes with a standard plan; a plan file has its own")
     plans = [_plan(model, each, scale) for each in loaded]
+    check_cheaper(plans[:-1], plans[-1])
     if dry_run:
         took = {in_full(plan): noises * plan.nfe for plan in plans}
         print_forecast(foreseen(model, took, scale, common.batch), [out / name for name in NAMES[:3]])

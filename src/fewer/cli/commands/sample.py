@@ -34,12 +34,12 @@ def sample(
     common: opt.Guided,
     plan: Annotated[
         Path | None,
-        opt.path_option(metavar="FILE", help="A plan file (default: the pipeline's best standard plan)."),
+        opt.path_option(metavar="FILE", help="A plan file (default: DPM-Solver++ 2M on levels even in log-SNR)."),
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, max=opt.MOST_SAMPLES, help="How many.")] = 16,
     label: Annotated[int | None, typer.Option(help="Class of all samples (default: all classes in turn).")] = None,
     nfe: Annotated[
-        int | None, typer.Option(min=1, help="Network evaluations of the standard plan without --plan (default 20).")
+        int | None, typer.Option(min=1, help="Network evaluations of the plan without --plan (default 20).")
     ] = None,
     sigmas: opt.Sigmas = None,
     solver: opt.Solver = None,
@@ -96,7 +96,8 @@ def sample(
         Path | None,
         opt.path_option(
             metavar="FILE",
-            help="A measurement y = A(x) + noise, .npy or an image: samples of what x may be, their mean and spread are written.",
+            help="A measurement y = A(x) + noise, .npy, an image or the single sample of a samples.npz: samples of what x may be, "
+            "their mean and spread are written.",
         ),
     ] = None,
     task: opt.Task = None,

@@ -12,7 +12,7 @@ from fewer.arguments import as_count, as_model, as_number, as_plan, as_plans
 from fewer.dynamic.escalation import Escalation, sample_with_trail
 from fewer.engine import sample
 from fewer.epistemic.gate import ErrorPredictor
-from fewer.epistemic.gate.gate import Gate, Origin, Pairs, distances, features_of
+from fewer.epistemic.gate.gate import Gate, Origin, Pairs, check_predictor, distances, features_of
 from fewer.epistemic.gate.promise import Promise
 from fewer.errors import InputError
 from fewer.models.edge import in_own_precision
@@ -52,7 +52,8 @@ def gate(
     label       the class of all samples that it is for; None draws them evenly where the model has classes
     progress    called during long work: (stage, done, total)
 
-    Raises InputError for plans that add noise, a cheap plan of one row, and too few noises for the promise.
+    Raises InputError for plans that add noise, a cheap plan of one row or of as many evaluations as the dear one, and too few
+    noises for the promise.
     """
     model, plans, dear = as_model(model), as_plans(cheap), as_plan(dear, "dear")
     if not plans:
@@ -61,6 +62,8 @@ def gate(
         as_number(error, "error"), as_number(share, "share"), as_number(confidence, "confidence"), len(plans)
     )
     teach = check_noises(promise, as_count(noises, "noises"))
+    check_cheaper(plans, dear)
+    check_predictor(predictor)
     for plan in plans:
         Escalation(plan, dear, 0.0)
     report = progress or (lambda stage, done, total: None)
@@ -75,6 +78,15 @@ def gate(
         learnt, held_out = pairs.split(teach)
         made.append(Gate(plan, dear, promise, learnt, held_out, predictor, of=Origin.of(model), label=label))
     return min(made, key=lambda gate: gate.nfe)
+
+
+def check_cheaper(cheap: Sequence[Plan], dear: Plan) -> None:
+    """Raise InputError for a cheap plan that saves no evaluation, whatever the gate does."""
+    for plan in cheap:
+        if plan.nfe >= dear.nfe:
+            raise InputError(
+                f"cheap plan {plan.name!r} takes {plan.nfe} evaluations and the dear one {dear.nfe}: there is nothing to save"
+            )
 
 
 def known_pairs(

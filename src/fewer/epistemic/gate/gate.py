@@ -87,6 +87,12 @@ class Gated:
     evaluations: int
 
 
+def check_predictor(given: str | ErrorPredictor) -> None:
+    """Raise InputError for what is no part of the role `error predictor`, nor the name of one."""
+    if missing := ROLES["error predictor"].missing(resolve("uncertainty", given)):
+        raise InputError(f"predictor {given!r} is no error predictor: it lacks {missing}")
+
+
 @part(
     "gate",
     title="A cheap plan, and a dear one where the cheap one is not to be trusted, under a promise",
@@ -121,8 +127,7 @@ class Gate:
 
     def __post_init__(self) -> None:
         Escalation(self.cheap, self.dear, 0.0)
-        if missing := ROLES["error predictor"].missing(resolve("uncertainty", self.predictor)):
-            raise InputError(f"predictor {self.predictor!r} is no error predictor: it lacks {missing}")
+        check_predictor(self.predictor)
         self.promise.check(len(self.held_out))
 
     @cached_property

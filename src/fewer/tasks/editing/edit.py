@@ -146,9 +146,9 @@ def asked(
     known = target if source is None and model.empty_label is None else _labels(model, n, source, "source")
     against = None if avoid is None else _labels(model, n, avoid, "avoid")
     where = None if mask is None else _mask(model, n, mask, single)
-    for need, there, what in (("mask", where, "a mask"), ("avoid", against, "a label")):
+    for need, there, what in (("mask", where, "a mask"), ("avoid", against, "a label to keep away from")):
         if need in editor.needs and there is None:
-            raise InputError(f"method {name!r} needs {need}: {what}")
+            raise InputError(f"method {name!r} needs {what}: give {need} (--{need})")
     with guarded("tasks", editor):
         nfe = editor.cost(table)
     return Asked(model, given, single, target, known, against, where, table, editor, name, nfe)
