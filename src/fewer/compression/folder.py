@@ -33,10 +33,12 @@ DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 def source_of(model: Model) -> Path:
     """The folder that a model was loaded from. Raises InputError where there is none, of which a light one could be written."""
     folder = None if model.loaded is None else folder_of_name(model.loaded.model)
-    if folder is None or not is_module(model):
+    if folder is None:
         raise InputError(
-            f"{model.name} is no network from a folder in diffusers format, so no light one can be written of it"
+            f"{model.name} was not loaded from a folder in diffusers format, so no light one can be written of it"
         )
+    if not is_module(model):
+        raise InputError(f"{model.name} has no network that could be made lighter: its denoiser is known by a formula")
     network_folder(folder)
     return folder
 
