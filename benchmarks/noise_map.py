@@ -206,7 +206,7 @@ nothing at many; where the network errs, noise may also wash out what its errors
 **How to read it.** Each cell compares two plans of as many calls, on the same levels and from the same starting noises: DDIM with
 the share of noise that eta names (1 is ancestral sampling, DDPM's posterior) against DDIM, or against DPM-Solver++ 2M. The number
 is the energy distance of {n:,} samples to the data, with noise less without, times 1000: negative where noise is better. Blue and
-orange cells are those whose 95 % interval lies on one side of 0; grey ones cannot be told. Rows are networks that err by a known
+orange cells are those whose 95 % interval lies on one side of 0; grey ones are undecided. Rows are networks that err by a known
 amount: in brackets the root of the mean squared error of their noise prediction, over all levels.
 
 | error | what the network does |
