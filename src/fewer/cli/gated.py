@@ -62,6 +62,6 @@ def sample_gated(
     }  # fmt: skip
     if not wrote_json(record, places.json_file):
         typer.echo(
-            f"{n} samples of {found.evaluations / n:.3g} network evaluations each in {out}: "
+            f"{sample_files.number_of(n, 'sample')} of {found.evaluations / n:.3g} network evaluations each in {out}: "
             f"{sample_files.in_words(files)}; {again} of them by {gate.dear.name}"
         )

@@ -95,7 +95,7 @@ def of_measurement(common: opt.Guided, asked: Measured, places: SamplePlaces, ot
     if wrote_json(record, places.json_file):
         return
     typer.echo(
-        f"{asked.n} samples by {found.method} of {found.nfe} network evaluations each in {places.out}: "
+        f"{sample_files.number_of(asked.n, 'sample')} by {found.method} of {found.nfe} network evaluations each in {places.out}: "
         f"{sample_files.in_words(made)}, {sample_files.in_words(also)}"
     )
     typer.echo(f"misfit {found.misfit:.3g}: near 1 where samples explain the measurement as well as its noise allows")

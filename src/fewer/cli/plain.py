@@ -104,7 +104,8 @@ def sample_plain(common: Guided, asked: Drawn, places: SamplePlaces) -> None:
         return
     each = "" if asked.larger is None else f" of {windows_of(model)} windows"
     typer.echo(
-        f"{asked.n} samples of {plan.nfe} network evaluations{each} each in {places.out}: {sample_files.in_words(made)}"
+        f"{sample_files.number_of(asked.n, 'sample')} of {plan.nfe} network evaluations{each} each in {places.out}: "
+        f"{sample_files.in_words(made)}"
     )
     if doubt is not None:
         typer.echo(f"the least certain samples are {', '.join(map(str, doubt.doubtful[:LISTED]))} (uncertainty.npz)")

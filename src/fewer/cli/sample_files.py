@@ -121,6 +121,11 @@ def write_gated(found: Gated, folder: Path) -> Path:
     return write_arrays(folder / GATED, {"again": found.again.numpy(), "score": found.score.float().numpy()})
 
 
+def number_of(n: int, what: str) -> str:
+    """ "1 sample", "16 samples"."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 def in_words(files: list[Path]) -> str:
     """Which files there are: "00000.png .. 00015.png, grid.png"."""
     *single, last = [file.name for file in files]

@@ -119,5 +119,5 @@ def edit(
         "warnings": warnings,
     }  # fmt: skip
     if not wrote_json(record, json_file):
-        told = f"{len(given)} images by {made.method}, {made.nfe} network evaluations each"
+        told = f"{sample_files.number_of(len(given), 'image')} by {made.method}, {made.nfe} network evaluations each"
         typer.echo(f"{told}, in {out}: {sample_files.in_words(files)}")
