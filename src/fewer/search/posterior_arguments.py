@@ -113,9 +113,8 @@ def as_begun(asked: Asked, noted: Any) -> Asked:
     """
     if asked.time is None or not isinstance(noted, dict):
         return asked
-    sizes = {name: noted.get(name) for name in LEAST}
-    whole = asked.whole
-    if not all(isinstance(size, int) and LEAST[name] <= size <= getattr(whole, name) for name, size in sizes.items()):
+    whole, sizes = asked.whole, {name: size for name in LEAST if isinstance(size := noted.get(name), int)}
+    if sizes.keys() != LEAST.keys() or not all(LEAST[name] <= sizes[name] <= getattr(whole, name) for name in LEAST):
         return asked
     effort = replace(whole, **sizes)
     if asked.evaluations is not None and effort.total > asked.evaluations:
