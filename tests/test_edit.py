@@ -238,7 +238,7 @@ def bad(value: float) -> Tensor:
         ({"source": -1}, "source: label -1"), ({"avoid": 9}, "avoid: label 9"),
         ({"strength": 0.0}, "strength is 0"), ({"strength": 1.5}, "strength is 1.5"), ({"strength": math.nan}, "strength"),
         ({"strength": 1e-9}, "larger strength"), ({"method": "sdedt"}, "sdedit"), ({"method": "mmps"}, "methods of editing"),
-        ({"method": "cyclic-one-way"}, "needs mask: a mask"), ({"method": "style-ssp"}, "needs avoid: a label"),
+        ({"method": "cyclic-one-way"}, "needs a mask: give mask"), ({"method": "style-ssp"}, "needs a label to keep away from: give avoid"),
         ({"method": "attentive-eraser", "mask": HALF}, "self-attention"), ({"mask": torch.ones(3, 3)}, "mask has shape"),
         ({"mask": 2 * HALF}, r"outside of \[0, 1\]"), ({"mask": HALF * math.nan}, "nan"), ({"mask": "x"}, "mask is"),
         ({"plan": 0}, "plan is 0"), ({"batch": 0}, "batch is 0"), ({"seed": -1}, "seed is -1"),

@@ -43,7 +43,7 @@ def edit(
         Path | None,
         opt.path_option(
             metavar="FILE",
-            help="A picture, white where the images may change and black where they are kept; or .npy, not 0 and 0.",
+            help="A picture, white where the images may change and black where they are kept; or .npy, 0 where they are kept.",
         ),
     ] = None,
     method: Annotated[
