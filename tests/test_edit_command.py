@@ -108,7 +108,7 @@ def test_masks_of_files_of_any_kind(here: Path, kind: str) -> None:
         ("digits one.png --to 11", "labels: label 11"), ("digits one.png --to 8 --from 12", "source: label 12"),
         ("digits nowhere.png --to 8", "nowhere.png"), ("digits mask.png --to 8 --mask photos", "photos"),
         ("digits large.png --to 8", "the model makes"), ("digits one.png --to 8 --method mmps", "methods of editing"),
-        ("digits one.png --to 8 --method attentive-eraser", "needs a mask"), ("digits one.png --to 8 --strength 2", "strength is 2"),
+        ("digits one.png --to 8 --method attentive-eraser", "a mask"), ("digits one.png --to 8 --strength 2", "strength is 2"),
         ("digits one.png --to 8 --plan no.json --nfe 3", "--nfe goes with"), ("digits one.png --to 8 --plan no.json", "no.json"),
         ("digits one.png --to 8 --with dit-digits", "--with"), ("digits one.png --to 8 --nfe 0", "--nfe"), ("digits", "IMAGES"),
         ("digits one.png --to 8 --json photos", "photos"), ("digits one.png --to eight", "--to"),
