@@ -114,7 +114,7 @@ REFUSED = {
     f"{FORECAST} --plan absent.json": "has its own",
     "forecast fm:series --past one.npy --plan absent.json": "absent.json",
     f"{FORECAST} --label 3": "label",
-    f"{FORECAST} --negative-prompt bad": "--negative-prompt does not go",
+    f"{FORECAST} --negative-prompt bad": "No such option: --negative-prompt",
     f"{FORECAST} --out .": "did not write",
     f"{FORECAST} --json one.npy": "something else",
 }
