@@ -190,7 +190,7 @@ def test_learned_masks_leave_weights_as_they_are_and_exchange_the_best_pairs():
 
 def test_gradual_repairs_are_for_single_weights():
     subject, kept, light = without_all(transformer())
-    with pytest.raises(InputError, match="SoftShrinkage is for single weights"):
+    with pytest.raises(InputError, match="soft-shrinkage is for single weights"):
         SoftShrinkage(STEPS, 8).recover(subject, light, kept)
 
 

@@ -101,6 +101,10 @@ def test_another_run_into_the_folder_leaves_nothing_of_the_first(tmp_path):
         ("--units 2:4 --score transport --samples 8", "N:M leaves nothing to learn"),
         ("--macs 0.5 --recovery taylor", "recovery is 'taylor'"),
         ("--macs 0.5 --recovery distillation --tune-steps 0", "steps is 0"),
+        ("--units 2:4 --allocator knapsack", "allocator is given"),
+        ("--macs 0.5 --recovery least-squares --tune-steps 100", "tune_steps is 100"),
+        ("--macs 0.5 --units weights --recovery least-squares", "least-squares is for channels"),
+        ("--bits 4 --rounding reste", "reste makes one bit"), ("--bits 8 --rounding ofq --group 8", "scale for each channel"),
         ("--bits 8 --units blocks", "--bits remove none"), ("--bits 8 --tune-steps 7", "--bits remove none"),
     ],
 )  # fmt: skip

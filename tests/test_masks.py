@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fewer
-from fewer.compression import compress as compress_module
+from fewer.compression.asked import recoveries
 from fewer.compression.cut import cut
 from fewer.compression.gated import Gated
 from fewer.compression.masks.budget import Budget, shift
@@ -224,6 +224,8 @@ def test_steps_of_named_recoveries_reach_those_that_have_them(monkeypatch: pytes
             return 0
 
     plain = Plain()
-    monkeypatch.setattr(compress_module, "resolve_as", lambda name, role: plain if name == "plain" else Distillation())
-    assert compress_module._recoveries(["plain", "distillation"], 3, 4) == [plain, Distillation(3, 4)]
+    monkeypatch.setattr(
+        "fewer.compression.asked.resolve_as", lambda name, role: plain if name == "plain" else Distillation()
+    )
+    assert recoveries(["plain", "distillation"], 3, 4, True) == [plain, Distillation(3, 4)]
     assert plain.steps == 7

@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from fewer.arguments import as_count, as_data, as_model, as_number_or_none
+from fewer.arguments import as_count, as_count_or_none, as_data, as_model, as_number_or_none
 from fewer.compression import Allocator, Recovery, Score
+from fewer.compression.asked import check_read, check_suited, named_as, recoveries, resolve_as
 from fewer.compression.calibration import SAMPLES, Calibration, calibration_of
 from fewer.compression.clocked import allotted_within, clocked_costs
 from fewer.compression.costs import Costs, Unit, counted_costs
@@ -21,8 +22,6 @@ from fewer.compression.cut import cut, narrowing
 from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import narrowed_before, save, stored_dtype
 from fewer.compression.masks import MaskLearner
-from fewer.compression.recover.distillation import Distillation
-from fewer.compression.recover.least_squares import LeastSquares
 from fewer.compression.subject import Subject, check_called, with_network
 from fewer.compression.units import WIDTHS, Group, Kind, find_patterns, find_units
 from fewer.errors import InputError
@@ -33,12 +32,11 @@ from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.models.pipelines.narrow import Light
 from fewer.models.pipelines.network_files import hashes_of
-from fewer.registry import ROLES, guarded, name_of, resolve
+from fewer.registry import ROLES, guarded, name_of
 from fewer.versions import versions
 
 UNITS: dict[str, tuple[Kind, ...]] = {"widths": WIDTHS, "blocks": ("blocks",), "weights": ("weights",)}
-TUNE_STEPS = 100
-NOISES = 512  # that the evidence is from
+BATCH, NOISES = 64, 512  # NOISES: that the evidence is from
 FEWEST, FEWEST_SAMPLES = 64, 8
 LONGEST = 64  # M of N:M
 
@@ -99,14 +97,14 @@ def compress(
     *,
     units: str = "widths",
     score: str | Score | MaskLearner = "taylor",
-    allocator: str | Allocator = "knapsack",
+    allocator: str | Allocator | None = None,
     recovery: Sequence[str | Recovery] | None = None,
-    tune_steps: int = TUNE_STEPS,
+    tune_steps: int | None = None,
     data: Tensor | str | Path | None = None,
-    samples: int = SAMPLES,
+    samples: int | None = None,
     features: Any = None,
     noises: int = NOISES,
-    batch: int = 64,
+    batch: int | None = None,
     seed: int = 0,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> Compressed:
@@ -118,40 +116,49 @@ def compress(
     units       widths: channels, heads and hidden neurons inside of blocks; blocks: whole ones of a transformer; weights:
                 single ones, which become 0 and save nothing on the clock; N:M, such as 2:4: of every M neighbouring weights N stay
     score       what a unit is worth, or a mask learner, which learns that in gradient steps of its own, with the weights;
-                `allocator` how many of each group stay (`fewer methods --room compress`)
-    recovery    what is done after the cut, one after another; by default least squares, then distillation where there are
-                `tune_steps`. Those given by name make as many gradient steps, if they make any. One after which the outputs
-                are farther from the full network's is taken back
+                `allocator` how many of each group stay, by default the exact knapsack (`fewer methods --room compress`)
+    recovery    what is done after the cut, one after another; by default least squares, of widths, then distillation where there
+                are `tune_steps`. Those given by name make as many gradient steps (by default 100), if they make any. One after
+                which the outputs are farther from the full network's is taken back
     data        (N, *shape) or a path: clean samples that states are made of, by default the model's own samples; the Frechet
                 distance of the evidence is to them
-    samples     of the model itself, where no data is given
+    samples     of the model itself, where no data is given; by default 512
     features    that distance's, as `fewer.measure` has them
     noises      held-out ones that both networks sample from for the evidence
-    batch       states of a batch, and samples of a timed call
+    batch       states of a batch, those of parts given by name too, and samples of a timed call; by default 64, and of a part
+                its own number
 
-    The given model is not changed. Raises InputError for shares out of range, networks that have no such units, whose layers
-    share weights or that do not run in float32, and budgets below what is left without all units that can go.
+    The given model is not changed. Raises InputError, before anything is computed, for shares out of range, networks that have no
+    such units, whose layers share weights or that do not run in float32, budgets below what is left without all units that can
+    go, parts that are not for the units, and options that nothing would read.
     """
     model = as_model(model)
     unit, share = _budget(macs, size, ms, pattern_of(units) is not None)
-    size_of_batch = as_count(batch, "batch")
-    count, steps = as_count(noises, "noises", FEWEST), as_count(tune_steps, "tune_steps", 0)
+    own_batch, steps = as_count_or_none(batch, "batch"), as_count_or_none(tune_steps, "tune_steps", 0)
+    count, size_of_batch = as_count(noises, "noises", FEWEST), own_batch or BATCH
+    number = SAMPLES if samples is None else as_count(samples, "samples", FEWEST_SAMPLES)
     images = as_data(data, model)
     scoring = scoring_of(model, images, features, None)
     scoring.check(count)
-    rated, allotted = resolve_as(score, "score", "mask learner"), resolve_as(allocator, "allocator")
-    repairs = _recoveries(recovery, steps, size_of_batch)
+    if images is not None:
+        check_read({"samples": samples}, "states are made of the data")
+    if share is None:
+        check_read({"allocator": allocator}, f"without a budget all layers have {units}")
+    rated = named_as(score, "score", "mask learner", batch=own_batch)
+    allotted = resolve_as("knapsack" if allocator is None else allocator, "allocator")
+    repairs = recoveries(recovery, steps, own_batch, units == "widths")
     if model.dtype != torch.float32:
         raise InputError(
             f"dtype of {model.name} is {str(model.dtype).removeprefix('torch.')}; networks are made lighter in float32"
         )
     check_called(model)
     groups = _groups(model, units)
+    check_suited((rated, allotted, *repairs), groups)
     report = progress or (lambda stage, done, total: None)
     bare = Subject(model, tuple(groups), Calibration(model, torch.empty(0), None, seed), size_of_batch, progress=report)
     costs = _costs(bare, unit, share)
     report("calibration states", 0, 1)
-    states = calibration_of(model, images, seed, as_count(samples, "samples", FEWEST_SAMPLES))
+    states = calibration_of(model, images, seed, number)
     subject = replace(bare, calibration=states)
     light, kept, loss, made = lightened(subject, rated, allotted, repairs, costs)
     named = light_model(model, light, stored_dtype(model))
@@ -220,17 +227,6 @@ def light_model(model: Model, network: nn.Module, dtype: torch.dtype) -> Model:
     )  # fmt: skip
 
 
-def resolve_as(given: Any, *roles: str) -> Any:
-    """The part of this room that a name or object stands for, in one of the roles. Raises InputError for one of another role."""
-    part = resolve("compress", given)
-    lacks = [ROLES[role].missing(part) for role in roles]
-    if all(lacks):
-        raise InputError(
-            f"{roles[0]} is {given!r:.80}, which is none: it lacks {lacks[0]} (fewer methods --room compress)"
-        )
-    return part
-
-
 def _budget(macs: float | None, size: float | None, ms: float | None, optional: bool) -> tuple[Unit, float | None]:
     """Of what how much may stay: a share of multiply-adds or weights, or milliseconds; None: as little as can be."""
     given = {name: value for name, value in (("macs", macs), ("size", size), ("ms", ms)) if value is not None}
@@ -288,21 +284,3 @@ def _groups(model: Model, units: str) -> list[Group]:
     if units not in UNITS:
         raise InputError(f"units is {units!r:.80}; expected one of {', '.join(UNITS)}, or N:M such as 2:4")
     return find_units(model, UNITS[units])
-
-
-def _recoveries(given: Sequence[str | Recovery] | None, steps: int, batch: int) -> list[Recovery]:
-    if given is None:
-        return [LeastSquares(), *([Distillation(steps, batch)] if steps else [])]
-    if isinstance(given, str):
-        raise InputError(f"recovery is {given!r:.80}; expected a list of recoveries (fewer methods --room compress)")
-    return [_of_steps(resolve_as(each, "recovery"), steps, batch) if isinstance(each, str) else resolve_as(each, "recovery")
-            for each in given]  # fmt: skip
-
-
-def _of_steps(recovery: Recovery, steps: int, batch: int) -> Any:
-    """A recovery with so many gradient steps of so many states, where it has settings of these names."""
-    own: Any = recovery
-    if not is_dataclass(own) or isinstance(own, type):
-        return own
-    given = {"steps": steps, "batch": batch}
-    return replace(own, **{f.name: given[f.name] for f in fields(own) if f.name in given})

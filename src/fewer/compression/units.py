@@ -132,6 +132,18 @@ def refuse_single_weights(groups: Sequence[Group], what: str) -> None:
         raise InputError(f"{what}, too many of single weights: --units widths or blocks")
 
 
+def require_widths(groups: Sequence[Group], name: str) -> None:
+    """Raise InputError for blocks and single weights, for a part that needs layers which read units: its `name`."""
+    if any(not group.spans for group in groups):
+        raise InputError(f"{name} is for channels, heads and neurons: --units widths")
+
+
+def require_single_weights(groups: Sequence[Group], name: str) -> None:
+    """Raise InputError for units that are no single weights, for a part that is for these: its `name`."""
+    if any(group.kind != "weights" for group in groups):
+        raise InputError(f"{name} is for single weights: --units weights, or N:M")
+
+
 def find_patterns(model: Model, n: int, m: int) -> list[Group]:
     """Every layer's matrix or kernel whose rows are whole runs of m entries, in the order of the call: as it is, or with n of each.
 

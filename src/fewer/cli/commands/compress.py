@@ -59,22 +59,31 @@ def compress(
         str,
         typer.Option(help="What a unit is worth, or a learner of masks; see `fewer methods --room compress`."),
     ] = "taylor",
-    allocator: Annotated[str, typer.Option(help="How many units of each group stay.")] = "knapsack",
+    allocator: Annotated[
+        str | None, typer.Option(help="How many units of each group stay; by default knapsack.", show_default=False)
+    ] = None,
     recovery: Annotated[
         list[str] | None,
         typer.Option(
-            help="What is done after the cut; give it again for what follows. By default least-squares, then distillation.",
+            help="What is done after the cut; give it again for what follows. By default least-squares (of widths), then "
+            "distillation.",
             show_default=False,
         ),
     ] = None,
-    tune_steps: Annotated[int, typer.Option(min=0, max=10_000_000, help="Gradient steps of the recovery.")] = 100,
+    tune_steps: Annotated[
+        int | None,
+        typer.Option(min=0, max=10_000_000, help="Gradient steps of the recovery; by default 100.", show_default=False),
+    ] = None,
     data: opt.Data = None,
     samples: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=8, max=opt.MOST_SAMPLES, help="Samples of the model, on which units are rated without --data."
+            min=8,
+            max=opt.MOST_SAMPLES,
+            show_default=False,
+            help="Samples of the model, on which units are rated without --data; by default 512.",
         ),
-    ] = 512,
+    ] = None,
     features: opt.Features = None,
     noises: Annotated[
         int, typer.Option(min=64, max=opt.MOST_SAMPLES, help="Held-out noises that both networks sample from.")
@@ -113,7 +122,7 @@ def compress(
     with if_interrupted(lambda: "nothing was written"):
         with progress() as report:
             same: dict[str, Any] = {
-                "data": data, "features": features, "noises": noises, "batch": common.batch or 64, "seed": common.seed,
+                "data": data, "features": features, "noises": noises, "batch": common.batch, "seed": common.seed,
                 "progress": report,
             }  # fmt: skip
             made: Compressed | FewerBits

@@ -14,7 +14,7 @@ from fewer.compression.costs import Costs
 from fewer.compression.cut import cut
 from fewer.compression.recover.least_squares import LeastSquares
 from fewer.compression.subject import Subject
-from fewer.compression.units import Group
+from fewer.compression.units import Group, require_widths
 from fewer.registry import part, variant
 
 
@@ -38,8 +38,14 @@ class Distortion:
     points: int = 5
     repaired: bool = False
 
+    def check_units(self, groups: Sequence[Group]) -> None:
+        """Raise InputError for units that least squares do not repair, where they are to be measured repaired."""
+        if self.repaired:
+            require_widths(groups, "repaired-distortion")
+
     def allocate(self, subject: Subject, importance: Mapping[str, Tensor], costs: Costs) -> dict[str, int]:
-        """Raises InputError where not even the fewest units fit."""
+        """Raises InputError where not even the fewest units fit, and as `check_units`."""
+        self.check_units(subject.groups)
         costs.check(subject.model.name)
         losses = {}
         for number, group in enumerate(subject.groups):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewer.compression.costs import Costs
 from fewer.compression.subject import Subject
-from fewer.compression.units import Group
+from fewer.compression.units import Group, require_single_weights
 from fewer.errors import InputError
 from fewer.registry import part
 
@@ -37,10 +37,13 @@ class ErdosRenyi:
         if self.densities not in ("er", "balanced"):
             raise InputError(f"densities is {self.densities!r:.80}; expected er or balanced")
 
+    def check_units(self, groups: Sequence[Group]) -> None:
+        """Raise InputError for units that are no single weights."""
+        require_single_weights(groups, "erdos-renyi")
+
     def allocate(self, subject: Subject, importance: Mapping[str, Tensor], costs: Costs) -> dict[str, int]:
         """Raises InputError for units that are no single weights, and where not even the fewest fit."""
-        if any(group.kind != "weights" for group in subject.groups):
-            raise InputError("erdos-renyi is for single weights: --units weights")
+        self.check_units(subject.groups)
         costs.check(subject.model.name)
         shapes = {g.name: subject.network.get_parameter(f"{g.module}.weight").shape for g in subject.groups}
         raw = {name: self._density(shape) for name, shape in shapes.items()}

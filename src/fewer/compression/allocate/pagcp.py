@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,9 +45,13 @@ class PAGCP:
         as_count(self.bins, "bins", 1)
         as_count(self.batches, "batches", 1)
 
+    def check_units(self, groups: Sequence[Group]) -> None:
+        """Raise InputError for single weights."""
+        refuse_single_weights(groups, "pagcp tries every step of units")
+
     def allocate(self, subject: Subject, importance: Mapping[str, Tensor], costs: Costs) -> dict[str, int]:
         """Raises InputError for single weights, and where not even the fewest units fit."""
-        refuse_single_weights(subject.groups, "pagcp tries every step of units")
+        self.check_units(subject.groups)
         costs.check(subject.model.name)
         kept, tolerance = {g.name: g.size for g in subject.groups}, FIRST
         bins = Bins(subject, self.batches, self.bins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,8 +85,12 @@ class GumbelSubnetworks(Learning):
         """After a share of the steps."""
         return self.hot * (self.cold / self.hot) ** done
 
-    def masks(self, subject: Subject, budget: Budget) -> Topologies:
-        """All units as probable as each other. Raises InputError for whole blocks, whose sums no layer has."""
-        if any(group.members for group in subject.groups):
+    def check_units(self, groups: Sequence[Group]) -> None:
+        """Raise InputError for N:M, and for whole blocks, whose sums no layer has."""
+        super().check_units(groups)
+        if any(group.members for group in groups):
             raise InputError("gumbel-subnetworks scales layers that read units: --units widths or weights")
+
+    def masks(self, subject: Subject, budget: Budget) -> Topologies:
+        """All units as probable as each other."""
         return Topologies(budget, self, subject.calibration.seed)

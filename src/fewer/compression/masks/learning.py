@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,9 @@ from fewer.compression.masks import Learnt
 from fewer.compression.masks.budget import Budget
 from fewer.compression.recover.distillation import relative
 from fewer.compression.subject import Subject
+from fewer.compression.units import Group
 from fewer.errors import InputError
+from fewer.registry import name_of
 from fewer.settings import positive, share
 
 FIRST = 1 << 18  # the number of the first batch, which no recovery sees
@@ -67,13 +69,22 @@ class Learning(ABC):
 
     @abstractmethod
     def masks(self, subject: Subject, budget: Budget) -> Masks:
-        """The masks as they begin. Raises InputError for kinds of units that the method is not for."""
+        """The masks as they begin."""
+
+    def check_units(self, groups: Sequence[Group]) -> None:
+        """Raise InputError for N:M, and for kinds of units that the method is not for."""
+        if any(group.kind == "weights" and group.parts > 1 for group in groups):
+            raise InputError(
+                f"{name_of('compress', self)} shares a budget out, of which N:M leaves nothing to learn: --units widths"
+            )
 
     def learn(self, subject: Subject, costs: Costs) -> Learnt:
-        """As many gradient steps as there are `steps`, or fewer where the loss is no longer finite."""
+        """As many gradient steps as there are `steps`, or fewer where the loss is no longer finite.
+
+        Raises InputError as `check_units`, and for a limit that cannot be kept.
+        """
         costs.check(subject.model.name)
-        if any(group.kind == "weights" and group.parts > 1 for group in subject.groups):
-            raise InputError(f"{type(self).__name__} shares a budget out, of which N:M leaves nothing to learn")
+        self.check_units(subject.groups)
         with torch.inference_mode(False), torch.enable_grad():
             masks = self.masks(subject, Budget(subject.groups, costs))
             network = copy.deepcopy(subject.network).requires_grad_(self.lr > 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from fewer.compression.gated import Gated
 from fewer.compression.masks.budget import Budget
 from fewer.compression.masks.learning import Learning, Masks
 from fewer.compression.subject import Subject, watched
-from fewer.compression.units import refuse_single_weights
+from fewer.compression.units import Group, refuse_single_weights
 from fewer.registry import part
 from fewer.settings import share
 
@@ -110,7 +110,10 @@ class PolarisedGates(Learning):
         share("polarity", self.polarity, float("inf"))
         share("activity", self.activity, float("inf"))
 
+    def check_units(self, groups: Sequence[Group]) -> None:
+        """Raise InputError for single weights, which have no input of their own."""
+        refuse_single_weights(groups, "polarised-gates see what units are given")
+
     def masks(self, subject: Subject, budget: Budget) -> Agreeing:
-        """Open gates. Raises InputError for single weights, which have no input of their own."""
-        refuse_single_weights(subject.groups, "polarised gates see what units are given")
+        """Open gates."""
         return Agreeing(subject, budget, self.polarity, self.activity)

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from fewer.arguments import as_count, as_data, as_model
-from fewer.compression.compress import FEWEST, NOISES, resolve_as
+from fewer.arguments import as_count, as_count_or_none, as_data, as_model
+from fewer.compression.asked import named_as
+from fewer.compression.compress import BATCH, FEWEST, NOISES
 from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import EVIDENCE, source_of
 from fewer.compression.quantise.quantise import QuantisedModel, full_bits, quantised
@@ -78,7 +79,7 @@ class FewerBits:
 def compress_bits(
     model: Model | str | Path, bits: Any = 8, size: float | None = None, *, rounding: Any = "nearest", inputs: int | None = None,
     group: int | None = None, data: Tensor | str | Path | None = None, features: Any = None, noises: int = NOISES,
-    batch: int = 64, seed: int = 0, progress: Callable[[str, int, int], object] | None = None,
+    batch: int | None = None, seed: int = 0, progress: Callable[[str, int, int], object] | None = None,
 ) -> FewerBits:  # fmt: skip
     """A model with fewer bits for its weights, and for what its layers are given where asked, with its evidence.
 
@@ -93,19 +94,19 @@ def compress_bits(
     The given model is not changed. Raises InputError as `quantised` does.
     """
     model, count = as_model(model), as_count(noises, "noises", FEWEST)
-    images, size_of_batch = as_data(data, model), as_count(batch, "batch")
+    images, own_batch = as_data(data, model), as_count_or_none(batch, "batch")
     scoring = scoring_of(model, images, features, None)
     scoring.check(count)
+    chooser = named_as(rounding, "rounding", batch=own_batch)
     report = progress or (lambda stage, done, total: None)
     report("calibration states", 0, 1)
-    chooser = resolve_as(rounding, "rounding")
     kind: Kind = getattr(chooser, "kind", "symmetric" if group is None and bits != 1 else "asymmetric")
     made = quantised(
         model, bits, size=size, kind=kind, group=group, rounding=chooser, inputs=inputs,
         data=images, seed=seed,
     )  # fmt: skip
     report("samples of both networks", 0, 1)
-    evidence = evidence_of(model, made.model, scoring, count, size_of_batch, seed)
+    evidence = evidence_of(model, made.model, scoring, count, own_batch or BATCH, seed)
     evidence = replace(evidence, bytes=(full_bits(model) // 8, made.bits // 8))
     choice = {
         "bits": bits, "size": size, "rounding": name_of("compress", chooser), "inputs": inputs, "group": group, "kind": kind,

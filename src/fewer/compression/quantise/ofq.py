@@ -95,14 +95,18 @@ class OFQ:
         """What says how far grids reach."""
         return Scales()
 
+    def check_formats(self, formats: Mapping[str, Format]) -> None:
+        """Raise InputError for grids of other kinds, and scales of groups or of the whole tensor: a row has one."""
+        for name, how in formats.items():
+            if how.kind != self.kind or how.group is not None or how.per != "channel":
+                raise InputError(f"{name} is to have {how}; ofq makes half-step grids, with a scale for each channel")
+
     def rounded(self, task: Task) -> Quantised:
         """Codes on half-step grids, and the other parameters as trained.
 
         Raises InputError for grids of other kinds, and scales of groups or of the whole tensor: a row has one.
         """
-        for name, how in task.formats.items():
-            if how.kind != self.kind or how.group is not None or how.per != "channel":
-                raise InputError(f"{name} is to have {how}; ofq makes half-step grids, with a scale for each channel")
+        self.check_formats(task.formats)
         network = copy.deepcopy(task.network)
         names = mergeable(network, task.formats) if self.merged else ()
         merge(network, names)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fewer.blocks.find import network_of
-from fewer.compression.compress import resolve_as
+from fewer.compression.asked import ForSomeFormats, resolve_as
 from fewer.compression.folder import light_folder
 from fewer.compression.quantise import Task
 from fewer.compression.quantise.inputs import Per as InputPer
@@ -113,14 +113,17 @@ def quantised(
         raise InputError(
             f"bits are {bits!r:.80} and size is {size}; expected a size with 'mixed' bits, and with those alone"
         )
+    budget = None if size is None else code_budget(model, formats, size)
+    chooser, spread = resolve_as(rounding, "rounding"), resolve_as(allocation, "bit allocation")
+    if isinstance(chooser, ForSomeFormats):
+        chooser.check_formats(formats)
     given = states or states_of(model, LEVELS, EACH, seed, data, labels)
     images = data if states is None else None
     task = Task(model, formats, given, seed, images, labels if images is not None else None)
-    chooser, spread = resolve_as(rounding, "rounding"), resolve_as(allocation, "bit allocation")
     with torch.inference_mode(False), torch.enable_grad():  # whatever is on around
-        if size is not None:
+        if budget is not None:
             with guarded("compress", allocation):
-                task = replace(task, formats=spread.formats(task, code_budget(task, size)))
+                task = replace(task, formats=spread.formats(task, budget))
         with guarded("compress", rounding):
             found: Quantised = chooser.rounded(task)
     lighter = made(model, found)
@@ -146,14 +149,14 @@ def made(model: Model, found: Quantised) -> Model:
     return replace(lighter, hash=digest, known_as=tuple, loaded=None)
 
 
-def code_budget(task: Task, size: float) -> int:
-    """Bits for the codes of the task's weights where all tensors may take a share `size` of their float32 size.
+def code_budget(model: Model, formats: Mapping[str, Format], size: float) -> int:
+    """Bits for the codes of the weights that have formats where all tensors may take a share `size` of their float32 size.
 
     Raises InputError for a share outside of (0, 1), and one that the tensors which are not quantised exceed.
     """
     if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size < 1:
         raise InputError(f"size is {size!r:.80}; expected a share between 0 and 1")
-    others, full = file_bits(task.network, dict.fromkeys(task.formats, 0)), full_bits(task.model)
+    others, full = file_bits(network_of(model), dict.fromkeys(formats, 0)), full_bits(model)
     if others >= size * full:
         raise InputError(f"size is {size}; what is not quantised takes {others / full:.4f} of the network already")
     return int(size * full) - others

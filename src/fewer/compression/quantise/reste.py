@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -83,16 +84,20 @@ class ReSTE:
         if not (1 <= self.power < math.inf and 0 < self.lr < math.inf):
             raise InputError(f"power, lr are {self.power}, {self.lr}; expected at least 1, and above 0")
 
+    def check_formats(self, formats: Mapping[str, Format]) -> None:
+        """Raise InputError for more bits, grids of other kinds, and scales of groups or of the whole tensor: a row has one."""
+        for name, how in formats.items():
+            if how.bits != 1 or how.kind != "half-step" or how.group is not None or how.per != "channel":
+                raise InputError(
+                    f"{name} is to have {how}; reste makes one bit on half-step grids, with a scale for each channel"
+                )
+
     def rounded(self, task: Task) -> Quantised:
         """Codes of one bit on half-step grids, whatever bits the task's formats have, and the other parameters as trained.
 
         Raises InputError for formats with scales of groups or of the whole tensor: a row has one.
         """
-        for name, how in task.formats.items():
-            if how.bits != 1 or how.kind != "half-step" or how.group is not None or how.per != "channel":
-                raise InputError(
-                    f"{name} is to have {how}; reste makes one bit on half-step grids, with a scale for each channel"
-                )
+        self.check_formats(task.formats)
         network = copy.deepcopy(task.network).requires_grad_(True)
         parameters = dict(network.named_parameters())
         weights: dict[str, Tensor] = {}

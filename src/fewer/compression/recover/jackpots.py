@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from fewer.compression.cut import masked
 from fewer.compression.recover.distillation import relative
 from fewer.compression.recover.sparse import Layer, Multiplied, layers_of
 from fewer.compression.subject import Subject
+from fewer.compression.units import Group, require_single_weights
 from fewer.registry import part
 from fewer.settings import positive, share
 
@@ -65,10 +66,14 @@ class LotteryJackpots:
         positive("swaps", self.swaps)
         share("swaps", self.swaps)
 
+    def check_units(self, groups: Sequence[Group]) -> None:
+        """Raise InputError for units that are no single weights."""
+        require_single_weights(groups, "lottery-jackpots")
+
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`. Raises InputError for units that are no single weights."""
         before = subject.loss(light)
-        layers = layers_of(subject, light, kept, type(self).__name__)
+        layers = layers_of(subject, light, kept, "lottery-jackpots")
         own = {name: light.get_parameter(name).detach().clone() for name in layers}
         masks = {name: layer.kept(light.get_parameter(name)) for name, layer in layers.items()}
         scores = {name: (1 - GAP * ~mask).float().requires_grad_(True) for name, mask in masks.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewer.compression.subject import Subject, watched
-from fewer.compression.units import Group
+from fewer.compression.units import Group, require_widths
 from fewer.models.pipelines.narrow import Bare, divisor
 from fewer.registry import part
 
@@ -39,10 +39,15 @@ class LeastSquares:
     ridge: float = 1e-4
     batches: int = 4
 
+    def check_units(self, groups: Sequence[Group]) -> None:
+        """Raise InputError for blocks and single weights, which no layer reads."""
+        require_widths(groups, "least-squares")
+
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
-        """No gradient steps."""
+        """No gradient steps. Raises InputError for blocks and single weights."""
+        self.check_units(subject.groups)
         for group in subject.groups:
-            if group.spans and group.name in kept and len(kept[group.name]) < group.size:
+            if group.name in kept and len(kept[group.name]) < group.size:
                 self._refit(subject, light, group.module, fitted(light, group, kept))
         return 0
 

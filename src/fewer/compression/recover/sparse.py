@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -17,9 +17,9 @@ from fewer.arguments import as_count
 from fewer.compression.cut import masked
 from fewer.compression.recover.distillation import relative, trained
 from fewer.compression.subject import Subject
-from fewer.compression.units import Group
+from fewer.compression.units import Group, require_single_weights
 from fewer.errors import InputError
-from fewer.registry import part
+from fewer.registry import name_of, part
 
 Factors = dict[str, Tensor]
 """weight -> what each entry is multiplied by in a call"""
@@ -71,9 +71,8 @@ def layers_of(subject: Subject, light: nn.Module, kept: Mapping[str, Tensor], wh
 
     whose  name of a repair. Raises InputError for units that are no single weights.
     """
-    groups = [group for group in subject.groups if group.kind == "weights" and group.name in kept]
-    if not groups:
-        raise InputError(f"{whose} is for single weights: --units weights, or N:M")
+    require_single_weights(subject.groups, whose)
+    groups = [group for group in subject.groups if group.name in kept]
     layers = {f"{group.module}.weight": Layer(group, kept[group.name]) for group in groups}
     for name in layers:
         weight = light.get_parameter(name)
@@ -100,9 +99,13 @@ class Gradual(ABC):
         if not 0 < self.lr < math.inf:
             raise InputError(f"lr is {self.lr}; expected a rate above 0")
 
+    def check_units(self, groups: Sequence[Group]) -> None:
+        """Raise InputError for units that are no single weights."""
+        require_single_weights(groups, name_of("compress", self))
+
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`. Raises InputError for units that are no single weights."""
-        layers = layers_of(subject, light, kept, type(self).__name__)
+        layers = layers_of(subject, light, kept, name_of("compress", self))
         generator, turn = torch.Generator().manual_seed(subject.calibration.seed), count(1)
 
         def loss(number: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from fewer.arguments import as_count
 from fewer.compression.gated import Gated
 from fewer.compression.subject import Subject
+from fewer.compression.units import Group, require_widths
 from fewer.engine.bind import bind
 from fewer.engine.play import begun, play
 from fewer.errors import InputError
@@ -68,10 +70,13 @@ class EcoDiff:
         if not (0 < self.lr < math.inf and 0 <= self.sparsity < math.inf):
             raise InputError(f"lr and sparsity are {self.lr} and {self.sparsity}; expected above 0, and at least 0")
 
+    def check_units(self, groups: Sequence[Group]) -> None:
+        """Raise InputError for blocks and single weights."""
+        require_widths(groups, "ecodiff")
+
     def rate(self, subject: Subject) -> dict[str, Tensor]:
         """Of all units, on one scale, from 0 to 1. Raises InputError for blocks and single weights."""
-        if any(not group.spans for group in subject.groups):
-            raise InputError("ecodiff is for channels, heads and neurons: --units widths")
+        self.check_units(subject.groups)
         with torch.inference_mode(False), torch.enable_grad():
             levels = {g.name: torch.full((g.size,), 2.0, requires_grad=True) for g in subject.groups}
             optimizer = torch.optim.Adam(levels.values(), self.lr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from fewer.compression.cut import cut
 from fewer.compression.subject import Subject
-from fewer.compression.units import refuse_single_weights
+from fewer.compression.units import Group, refuse_single_weights
 from fewer.registry import part
 
 
@@ -31,9 +32,13 @@ class OutputLoss:
 
     batches: int = 1
 
+    def check_units(self, groups: Sequence[Group]) -> None:
+        """Raise InputError for single weights."""
+        refuse_single_weights(groups, "output-loss leaves out each unit alone")
+
     def rate(self, subject: Subject) -> dict[str, Tensor]:
         """Of all units, on one scale. Raises InputError for single weights."""
-        refuse_single_weights(subject.groups, "output-loss leaves out each unit alone")
+        self.check_units(subject.groups)
         few, rated = replace(subject, batches=min(self.batches, subject.batches)), {}
         for number, group in enumerate(subject.groups):
             subject.progress("output loss of units", number, len(subject.groups))

@@ -1,0 +1,97 @@
+"""What `compress` is asked for: the parts by name or object, and refusal of what they would not take or nothing would read.
+
+All of it comes before the first state of the network is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from fewer.compression import Recovery
+from fewer.compression.units import Group
+from fewer.errors import InputError
+from fewer.models.quantised.grid import Format
+from fewer.registry import ROLES, name_of, resolve
+
+TUNE_STEPS = 100
+
+
+@runtime_checkable
+class ForSomeUnits(Protocol):
+    """A score, mask learner, allocator or recovery that is not for all kinds of units."""
+
+    def check_units(self, groups: Sequence[Group]) -> None:
+        """Raise InputError for units that the part is not for."""
+
+
+@runtime_checkable
+class ForSomeFormats(Protocol):
+    """A rounding that is not for all formats."""
+
+    def check_formats(self, formats: Mapping[str, Format]) -> None:
+        """Raise InputError for formats of weights that the rounding does not make."""
+
+
+def check_suited(parts: Sequence[object], groups: Sequence[Group]) -> None:
+    """Raise InputError where one of the parts is not for the units."""
+    for part in parts:
+        if isinstance(part, ForSomeUnits):
+            part.check_units(groups)
+
+
+def resolve_as(given: Any, *roles: str) -> Any:
+    """The part of this room that a name or object stands for, in one of the roles. Raises InputError for one of another role."""
+    part = resolve("compress", given)
+    lacks = [ROLES[role].missing(part) for role in roles]
+    if all(lacks):
+        raise InputError(
+            f"{roles[0]} is {given!r:.80}, which is none: it lacks {lacks[0]} (fewer methods --room compress)"
+        )
+    return part
+
+
+def named_as(given: Any, *roles: str, **settings: int | None) -> Any:
+    """As `resolve_as`; a part that is given by name has those of the settings that it knows and that are not None."""
+    part = resolve_as(given, *roles)
+    if not isinstance(given, str):
+        return part
+    return replace(part, **{name: value for name, value in settings.items() if value is not None and knows(part, name)})
+
+
+def knows(part: object, setting: str) -> bool:
+    """Whether a part has a setting of this name. One of another package need be no dataclass."""
+    return is_dataclass(part) and any(field.name == setting and field.init for field in fields(part))
+
+
+def recoveries(
+    given: Sequence[str | Recovery] | None, steps: int | None, batch: int | None, widths: bool
+) -> list[Recovery]:  # fmt: skip
+    """The recoveries that were asked for, those given by name with so many gradient steps of so many states.
+
+    By default least squares, of units that layers read (`widths`), then distillation where there are steps. Raises InputError for
+    steps above 0 that none of them would make.
+    """
+    makes = TUNE_STEPS if steps is None else steps
+    if given is None:
+        given = [*(["least-squares"] if widths else []), *(["distillation"] if makes else [])]
+        steps = None
+    if isinstance(given, str):
+        raise InputError(f"recovery is {given!r:.80}; expected a list of recoveries (fewer methods --room compress)")
+    made = [named_as(each, "recovery", steps=makes, batch=batch) for each in given]
+    if steps and not any(
+        isinstance(each, str) and knows(part, "steps") for each, part in zip(given, made, strict=True)
+    ):
+        names = " and ".join(name_of("compress", each) for each in made) or "no recovery"
+        raise InputError(
+            f"tune_steps is {steps}, and {names} would make none: leave it out, or add distillation by name"
+        )
+    return made
+
+
+def check_read(given: Mapping[str, object], reason: str) -> None:
+    """Raise InputError for options that were given, though nothing would read them: the reason is what was given beside."""
+    said = [name for name, value in given.items() if value is not None]
+    if said:
+        raise InputError(f"{said[0]} is given, and nothing would read it: {reason}")
