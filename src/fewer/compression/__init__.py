@@ -10,7 +10,7 @@ The package is not called like the function, `fewer.compress`, which would be hi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -44,3 +44,11 @@ class Recovery(Protocol):
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """Change the light network in place, which has the `kept` units of the subject's; the number of gradient steps made."""
+
+
+@runtime_checkable
+class WithLoss(Protocol):
+    """A recovery that lowers another loss than the mean squared difference of outputs, or a share of it."""
+
+    def own_loss(self, subject: Subject, light: nn.Module) -> float:
+        """On the calibration states; of the light network as it is."""

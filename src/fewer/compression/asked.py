@@ -55,9 +55,8 @@ def resolve_as(given: Any, *roles: str) -> Any:
 def named_as(given: Any, *roles: str, **settings: int | None) -> Any:
     """As `resolve_as`; a part that is given by name has those of the settings that it knows and that are not None."""
     part = resolve_as(given, *roles)
-    if not isinstance(given, str):
-        return part
-    return replace(part, **{name: value for name, value in settings.items() if value is not None and knows(part, name)})
+    own = {name: value for name, value in settings.items() if value is not None and knows(part, name)}
+    return replace(part, **own) if own and isinstance(given, str) else part
 
 
 def knows(part: object, setting: str) -> bool:

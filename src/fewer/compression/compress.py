@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fewer.arguments import as_count, as_count_or_none, as_data, as_model, as_number_or_none
-from fewer.compression import Allocator, Recovery, Score
+from fewer.compression import Allocator, Recovery, Score, WithLoss
 from fewer.compression.asked import check_read, check_suited, named_as, recoveries, resolve_as
 from fewer.compression.calibration import SAMPLES, Calibration, calibration_of
 from fewer.compression.clocked import allotted_within, clocked_costs
@@ -118,8 +118,8 @@ def compress(
     score       what a unit is worth, or a mask learner, which learns that in gradient steps of its own, with the weights;
                 `allocator` how many of each group stay, by default the exact knapsack (`fewer methods --room compress`)
     recovery    what is done after the cut, one after another; by default least squares, of widths, then distillation where there
-                are `tune_steps`. Those given by name make as many gradient steps (by default 100), if they make any. One after
-                which the outputs are farther from the full network's is taken back
+                are `tune_steps`. Those given by name make as many gradient steps (by default 100), if they make any. One that
+                raises the loss that it is to lower is taken back
     data        (N, *shape) or a path: clean samples that states are made of, by default the model's own samples; the Frechet
                 distance of the evidence is to them
     samples     of the model itself, where no data is given; by default 512
@@ -190,17 +190,21 @@ def lightened(
             numbers = allocator.allocate(subject, importance, costs)
     kept = {g.name: g.kept(importance[g.name], numbers[g.name]) for g in subject.groups}
     light = cut(network, subject.groups, kept)
-    before = loss = subject.loss(light)
+    before = subject.loss(light)
     for repair in repairs:
-        earlier = copy.deepcopy(light.state_dict())
+        earlier, loss = copy.deepcopy(light.state_dict()), lowered(subject, repair, light)
         with guarded("compress", repair), torch.inference_mode(False), torch.enable_grad():
             made += repair.recover(subject, light, kept)
-        after = subject.loss(light)
-        if not after <= loss:  # as a few steps at a high rate can do, and one that is not finite does
+        if (
+            not lowered(subject, repair, light) <= loss
+        ):  # as a few steps at a high rate can do, and one that is not finite does
             light.load_state_dict(earlier)
-        else:
-            loss = after
-    return light.eval(), kept, (before, loss), made
+    return light.eval(), kept, (before, subject.loss(light)), made
+
+
+def lowered(subject: Subject, repair: Recovery, light: nn.Module) -> float:
+    """What a recovery is to lower: its own loss, where it has one, else the mean squared difference of outputs."""
+    return repair.own_loss(subject, light) if isinstance(repair, WithLoss) else subject.loss(light)
 
 
 def rated(subject: Subject, score: Score | MaskLearner, costs: Costs) -> tuple[nn.Module, dict[str, Tensor], int]:

@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from fewer.arguments import as_count
 from fewer.compression.cut import masked, zeros_of
+from fewer.compression.recover.ends import Ends
 from fewer.compression.recover.least_squares import reader
 from fewer.compression.subject import Subject, watched
-from fewer.registry import part
+from fewer.registry import part, variant
 from fewer.settings import positive, share
 
+Error = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""of outputs (n, *shape), the full network's and times (n,)"""
 ROUGH = 0.02  # the relative loss from which on the rate is not lowered
 
 
@@ -38,12 +41,14 @@ class Distillation:
 
     steps     gradient steps, of `batch` fresh states each; `lr` the highest rate
     features  weight of the features; 0 for outputs alone
+    ends      whether errors of the output count as they do at the end of sampling (`Ends`), or over pixels and levels alike
     """
 
     steps: int = 100
     batch: int = 64
     lr: float = 3e-3
     features: float = 1.0
+    ends: bool = False
 
     def __post_init__(self) -> None:
         as_count(self.steps, "steps", 1)
@@ -53,33 +58,57 @@ class Distillation:
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`, or fewer where the loss is no longer finite."""
-        rate = self.lr * min(1.0, relative_loss(subject, light) / ROUGH)
+        rate = self.lr * min(1.0, self.own_loss(subject, light) / ROUGH)
         stay = zeros_of(light, subject.groups)
-        return trained(subject, light, self.steps, rate, self._loss(subject, light, kept), lambda: masked(light, stay))
+        return trained(subject, light, self.steps, rate, self._terms(subject, light, kept), lambda: masked(light, stay))
 
-    def _loss(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> Callable[[int], Tensor]:
+    @torch.no_grad()
+    def own_loss(self, subject: Subject, light: nn.Module) -> float:
+        """The first term, of all calibration states together."""
+        states = subject.states
+        outputs, targets, t = (
+            torch.cat(each) for each in zip(*((subject.call(light, b), b.target, b.t) for b in states), strict=True)
+        )
+        return float(self._error(subject)(outputs, targets, t))
+
+    def _error(self, subject: Subject) -> Error:
+        return (
+            Ends.of(subject.calibration).relative if self.ends else lambda output, target, t: relative(output, target)
+        )
+
+    def _terms(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> Callable[[int], Tensor]:
         groups = [g for g in subject.groups if g.spans and g.name in kept and self.features]
         names = [reader(g) if len(kept[g.name]) else g.module for g in groups]
+        error = self._error(subject)
 
         def loss(number: int) -> Tensor:
             with watched(subject.network, names) as full, watched(light, names) as own:
                 batch = subject.fresh(self.batch, number)
-                total = relative(subject.call(light, batch), batch.target)
+                total = error(subject.call(light, batch), batch.target, batch.t)
             terms = [relative(own[name].float(), full[name].float()) for name in names]
             return total + self.features * torch.stack(terms).mean() if terms else total
 
         return loss
 
 
+EndDistillation = variant(
+    Distillation,
+    "end-distillation",
+    "Distillation of outputs, whose errors count as they do at the end of sampling, and of normalised features",
+    """AdamW on    sum_k w_k |F_k - F'_k|^2 / sum_k w_k |F_k|^2 + features / L sum_l |f_l - f'_l|^2 / |f_l|^2
+
+    F_k are the output's Fourier coefficients, and w_k what an error of them at the state's level counts where samples end, by the
+    spectrum of the calibration's samples (`fewer.compression.recover.ends.Ends`). Else it is `distillation`.
+    """,
+    source="this package, by the flow of Gaussian data; features after Zhang et al. 2024, LAPTOP-Diff, arXiv:2404.11098",
+    papers=(),
+    ends=True,
+)
+
+
 def relative(output: Tensor, target: Tensor) -> Tensor:
     """|output - target|^2 / |target|^2."""
     return (output - target).square().mean() / target.square().mean().clamp(min=1e-12)
-
-
-def relative_loss(subject: Subject, light: nn.Module) -> float:
-    """Mean square by which outputs are off, over the mean square of the full network's, on the calibration states."""
-    targets = torch.cat([batch.target for batch in subject.states])
-    return subject.loss(light) / max(float(targets.square().mean()), 1e-12)
 
 
 def trained(
