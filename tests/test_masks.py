@@ -227,5 +227,5 @@ def test_steps_of_named_recoveries_reach_those_that_have_them(monkeypatch: pytes
     monkeypatch.setattr(
         "fewer.compression.asked.resolve_as", lambda name, role: plain if name == "plain" else Distillation()
     )
-    assert recoveries(["plain", "distillation"], 3, 4, True) == [plain, Distillation(3, 4)]
+    assert recoveries(["plain", "distillation"], 3, 4) == [plain, Distillation(3, 4)]
     assert plain.steps == 7

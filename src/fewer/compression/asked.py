@@ -16,6 +16,7 @@ from fewer.models.quantised.grid import Format
 from fewer.registry import ROLES, name_of, resolve
 
 TUNE_STEPS = 100
+MULTIPLIED = ("noise", "score")  # what networks may predict whose errors at high levels are multiplied in the data
 
 
 @runtime_checkable
@@ -64,21 +65,23 @@ def knows(part: object, setting: str) -> bool:
     return is_dataclass(part) and any(field.name == setting and field.init for field in fields(part))
 
 
-def recoveries(
-    given: Sequence[str | Recovery] | None, steps: int | None, batch: int | None, widths: bool
-) -> list[Recovery]:  # fmt: skip
+def default_recoveries(predicts: str, widths: bool, steps: int | None) -> list[str]:
+    """Least squares, of units that layers read (`widths`), then distillation, unless steps are 0.
+
+    Of networks whose error is multiplied by sigma / alpha in the data, it is by errors as they are at the end of sampling.
+    """
+    taught = "end-distillation" if predicts in MULTIPLIED else "distillation"
+    return [*(["least-squares"] if widths else []), *([] if steps == 0 else [taught])]
+
+
+def recoveries(given: Sequence[str | Recovery], steps: int | None, batch: int | None) -> list[Recovery]:
     """The recoveries that were asked for, those given by name with so many gradient steps of so many states.
 
-    By default least squares, of units that layers read (`widths`), then distillation where there are steps. Raises InputError for
-    steps above 0 that none of them would make.
+    Raises InputError for steps above 0 that none of them would make.
     """
-    makes = TUNE_STEPS if steps is None else steps
-    if given is None:
-        given = [*(["least-squares"] if widths else []), *(["distillation"] if makes else [])]
-        steps = None
     if isinstance(given, str):
         raise InputError(f"recovery is {given!r:.80}; expected a list of recoveries (fewer methods --room compress)")
-    made = [named_as(each, "recovery", steps=makes, batch=batch) for each in given]
+    made = [named_as(each, "recovery", steps=TUNE_STEPS if steps is None else steps, batch=batch) for each in given]
     if steps and not any(
         isinstance(each, str) and knows(part, "steps") for each, part in zip(given, made, strict=True)
     ):

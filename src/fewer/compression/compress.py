@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fewer.arguments import as_count, as_count_or_none, as_data, as_model, as_number_or_none
 from fewer.compression import Allocator, Recovery, Score, WithLoss
-from fewer.compression.asked import check_read, check_suited, named_as, recoveries, resolve_as
+from fewer.compression.asked import check_read, check_suited, default_recoveries, named_as, recoveries, resolve_as
 from fewer.compression.calibration import SAMPLES, Calibration, calibration_of
 from fewer.compression.clocked import allotted_within, clocked_costs
 from fewer.compression.costs import Costs, Unit, counted_costs
@@ -146,7 +146,8 @@ def compress(
         check_read({"allocator": allocator}, f"without a budget all layers have {units}")
     rated = named_as(score, "score", "mask learner", batch=own_batch)
     allotted = resolve_as("knapsack" if allocator is None else allocator, "allocator")
-    repairs = recoveries(recovery, steps, own_batch, units == "widths")
+    listed = default_recoveries(model.predicts, units == "widths", steps) if recovery is None else recovery
+    repairs = recoveries(listed, steps, own_batch)
     if model.dtype != torch.float32:
         raise InputError(
             f"dtype of {model.name} is {str(model.dtype).removeprefix('torch.')}; networks are made lighter in float32"

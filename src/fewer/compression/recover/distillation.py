@@ -36,8 +36,8 @@ class Distillation:
     F is the full network's output, F' the light one's, f_l and f'_l the outputs of the layers that read removed units, or of
     blocks that lost all of theirs. Each term is divided by the full network's own mean square, so that none of large numbers
     decides alone. The rate warms up over a tenth of the steps and falls to 0 along a cosine. Its highest value is
-    lr min(1, e / 0.02), with e the first term before the first step: AdamW's steps are as long as their rate whatever the loss,
-    and long ones undo a cut that is nearly repaired.
+    lr min(1, e / 0.02), with e = |F - F'|^2 / |F|^2 before the first step: AdamW's steps are as long as their rate whatever the
+    loss, and long ones undo a cut that is nearly repaired.
 
     steps     gradient steps, of `batch` fresh states each; `lr` the highest rate
     features  weight of the features; 0 for outputs alone
@@ -58,23 +58,24 @@ class Distillation:
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`, or fewer where the loss is no longer finite."""
-        rate = self.lr * min(1.0, self.own_loss(subject, light) / ROUGH)
+        rate = self.lr * min(1.0, self._loss(subject, light, alike) / ROUGH)
         stay = zeros_of(light, subject.groups)
         return trained(subject, light, self.steps, rate, self._terms(subject, light, kept), lambda: masked(light, stay))
 
-    @torch.no_grad()
     def own_loss(self, subject: Subject, light: nn.Module) -> float:
         """The first term, of all calibration states together."""
+        return self._loss(subject, light, self._error(subject))
+
+    @torch.no_grad()
+    def _loss(self, subject: Subject, light: nn.Module, error: Error) -> float:
         states = subject.states
         outputs, targets, t = (
             torch.cat(each) for each in zip(*((subject.call(light, b), b.target, b.t) for b in states), strict=True)
         )
-        return float(self._error(subject)(outputs, targets, t))
+        return float(error(outputs, targets, t))
 
     def _error(self, subject: Subject) -> Error:
-        return (
-            Ends.of(subject.calibration).relative if self.ends else lambda output, target, t: relative(output, target)
-        )
+        return Ends.of(subject.calibration).relative if self.ends else alike
 
     def _terms(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> Callable[[int], Tensor]:
         groups = [g for g in subject.groups if g.spans and g.name in kept and self.features]
@@ -94,16 +95,24 @@ class Distillation:
 EndDistillation = variant(
     Distillation,
     "end-distillation",
-    "Distillation of outputs, whose errors count as they do at the end of sampling, and of normalised features",
-    """AdamW on    sum_k w_k |F_k - F'_k|^2 / sum_k w_k |F_k|^2 + features / L sum_l |f_l - f'_l|^2 / |f_l|^2
+    "Distillation of outputs whose errors count as they do at the end of sampling",
+    """AdamW on    sum_k w_k |F_k - F'_k|^2 / sum_k w_k |F_k|^2
 
     F_k are the output's Fourier coefficients, and w_k what an error of them at the state's level counts where samples end, by the
-    spectrum of the calibration's samples (`fewer.compression.recover.ends.Ends`). Else it is `distillation`.
+    spectrum of the calibration's samples (`fewer.compression.recover.ends.Ends`). Features are left out: they are compared over
+    places and levels alike, and of a cut that is nearly repaired they would decide alone. Rate and steps are as of
+    `distillation`.
     """,
-    source="this package, by the flow of Gaussian data; features after Zhang et al. 2024, LAPTOP-Diff, arXiv:2404.11098",
+    source="this package, by the flow of Gaussian data; the steps as of Zhang et al. 2024, LAPTOP-Diff, arXiv:2404.11098",
     papers=(),
     ends=True,
+    features=0.0,
 )
+
+
+def alike(output: Tensor, target: Tensor, t: Tensor) -> Tensor:
+    """`relative`, whatever the times."""
+    return relative(output, target)
 
 
 def relative(output: Tensor, target: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from fewer.compression.calibration import Calibration
 from fewer.models.model import Model
 
 FLOOR = 1e-6  # of a frequency's power, as a share of the mean: errors count there, too, though the samples have nothing
+NOISIEST = 1 - 1e-6  # at tau = 1 some times have no derivative; what is off there moves no sample
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,13 @@ class Ends:
     def of(cls, calibration: Calibration) -> Ends:
         """By the spectrum of the calibration's clean samples."""
         power = waves((calibration.samples - calibration.samples.mean(0)).double()).abs().square().mean(0)
-        return cls(calibration.model, power.clamp(min=FLOOR * float(power.mean()) or 1.0).to(calibration.model.device))
+        least = FLOOR * float(power.mean()) or 1.0  # of constant data: all frequencies alike
+        return cls(calibration.model, power.clamp(min=least).to(calibration.model.device))
 
     def weights(self, tau: Tensor) -> Tensor:
         """What |e|^2 counts at levels tau (n,) of times spread evenly (n, channels, *frequencies), float64."""
         with torch.inference_mode(False), torch.enable_grad():
-            level = tau.detach().double().clone().requires_grad_(True)
+            level = tau.detach().double().clamp(max=NOISIEST).requires_grad_(True)
             (pace,) = torch.autograd.grad(self.model.schedule.time(level).sum(), level)
         level = level.detach()
         gain = level * self.model.affine(level).q.square() * (1 - level) / pace.abs()
