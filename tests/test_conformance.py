@@ -101,7 +101,8 @@ def test_block_policies(part):
 
 # settings of parts that play or train a network again and again, for seconds
 FEW: dict[str, dict[str, int]] = {
-    "distillation": {"steps": 6, "batch": 8}, "end-distillation": {"steps": 6, "batch": 8}, "distortion": {"points": 1}, "repaired-distortion": {"points": 1},
+    "distillation": {"steps": 6, "batch": 8}, "end-distillation": {"steps": 6, "batch": 8},
+    "distortion": {"points": 1}, "repaired-distortion": {"points": 1},
     "annealed-masks": {"steps": 10, "batch": 8}, "soft-shrinkage": {"steps": 10, "batch": 8},
     "decayed-masks": {"steps": 10, "batch": 8}, "lottery-jackpots": {"steps": 4, "batch": 8},
     "eva": {"steps": 6, "batch": 8}, "ecodiff": {"steps": 2, "batch": 4, "calls": 2},
