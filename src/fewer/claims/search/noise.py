@@ -249,7 +249,8 @@ for name, calls in product(BENCHES, (5, 8)):
         f"fitted-noise/{name}-{calls}",
         statement=f"Of {name} at {calls} calls fitted noise brings samples of the tuned plan nearer to the data, or none is added: "
         f"difference of the {bench.says}.",
-        baseline=f"the best deterministic plan of {calls} calls that {bench.spent:,} evaluations find, same {fresh(name, calls)} noises",
+        baseline=f"the best deterministic plan of {calls} calls that {bench.spent:,} evaluations find, same "
+        f"{fresh(name, calls)} noises",
         below=0.0,
         tier="full",
     )(partial(against_tuned, name, calls))
