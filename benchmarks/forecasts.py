@@ -200,7 +200,7 @@ The past is a measurement of the window, so `method=` takes every [posterior sam
 steps and calls are tuned as any other. Models with channels first give `time=1`; what was observed with noise gives `noise=`.
 A past that leaves nothing to forecast, has gaps, or other channels than the model is refused in a line.
 
-From the command line, with what was observed in a file (`.npy`):
+From the command line, with what was observed in a file (`.npy`, or the samples of an `.npz` that fewer wrote):
 
 ```sh
 fewer forecast my_models:weather --past past.npy --steps 24 --members 50 --nfe 5 --out tomorrow

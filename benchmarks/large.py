@@ -192,7 +192,7 @@ y = operator @ law.sample(1, seed=5)[0].flatten().float()  # measured in these a
 fewer.solve(model, chosen.operator, y[list(chosen.channels)], plan=10, noise=0.1).mean
 ```
 
-`target=` is what is to be told, a function of samples, by default all of them. `method=` takes `greedy-measurements` (forward
+`target=` is what is to be predicted, a function of samples, by default all of them. `method=` takes `greedy-measurements` (forward
 selection, the default), `lasso-measurements`, and `tadred` (paper 100), which learns scores of channels together with the task.
 On linear problems, where the best set is known, and on signals that decay twice, forward selection is nearer to the best set than
 TADRED at some hundreds of examples ([figures](rooms/tasks.md)), and takes no training.

@@ -197,7 +197,7 @@ intervals a quarter wider: 64 stay.
 ## Differences to one side or to both
 
 Gauss-Newton takes differences along levels to both sides, which costs a third more evaluations a Jacobian at 5 calls. At 8,000
-in all, of which three to five Jacobians are made, that is a twentieth of the run, and neither side is told from the other: the
+in all, of which three to five Jacobians are made, that is a twentieth of the run, and neither is better beyond its interval: the
 typical error with both over that with one is 1.01 [0.96, 1.07] on the full image mixture (10 seeds), 0.94 [0.72, 1.24] on
 mixture16 and 0.96 [0.79, 1.17] on digits (3 seeds each). Nor does the curvature that a Jacobian shows say where one side would
 do: rated by both sides' linear model of the end error, the step from one side keeps 92, 93 and 65 % of the gain of the step

@@ -320,7 +320,7 @@ def test_a_search_starts_from_the_best_of_what_was_fitted(model: fewer.Model, tm
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["luck"], "no 'luck'"),
+        (["luck"], "'luck' is no method of search"),
         (["standard"], "every search begins with"),
         (["ays", "ays"], "each strategy once"),
         (["regression"], "regression not"),
