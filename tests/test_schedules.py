@@ -108,6 +108,14 @@ def test_tensors_and_floats_agree(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
+def test_times_and_levels_of_another_device_stay_there(name: str) -> None:
+    schedule, given = SCHEDULES[name], torch.empty(3, device="meta")
+    for function in (schedule.tau, schedule.time, schedule.scale):
+        found = function(given)
+        assert (found.device.type, found.shape, found.dtype) == ("meta", given.shape, torch.float64)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_derivatives(name: str) -> None:
     """time and tau are differentiable, backward and forward, inside the intervals of a table and at pure noise."""
     schedule = SCHEDULES[name]

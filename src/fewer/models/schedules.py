@@ -80,6 +80,10 @@ class Discrete:
     def _log_s(self) -> Tensor:
         return log_s(self._levels)
 
+    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Levels and log s of all times, where the times or levels are that are asked for."""
+        return self._levels.to(device), self._log_s.to(device)
+
     @property
     def tau_max(self) -> float:
         """The level of time N - 1."""
@@ -98,29 +102,31 @@ class Discrete:
     def tau(self, t: Number) -> Tensor:
         """The level at time t in [0, N - 1]; times outside are held at the ends."""
         t = torch.as_tensor(t, dtype=torch.float64).clamp(0, self.steps - 1)
+        levels, log_levels = self._tables(t.device)
         below = t.detach().floor().long().clamp(max=self.steps - 2)
         part = t - below
         if self.alpha_bar[-1] > 0:
-            return tau_of_log_s(torch.lerp(self._log_s[below], self._log_s[below + 1], part))
+            return tau_of_log_s(torch.lerp(log_levels[below], log_levels[below + 1], part))
         last = below == self.steps - 2
         inner = below.clamp(max=self.steps - 3)
-        smooth = tau_of_log_s(torch.lerp(self._log_s[inner], self._log_s[inner + 1], torch.where(last, 0.0, part)))
-        straight = torch.lerp(self._levels[below], self._levels[below + 1], part)
+        smooth = tau_of_log_s(torch.lerp(log_levels[inner], log_levels[inner + 1], torch.where(last, 0.0, part)))
+        straight = torch.lerp(levels[below], levels[below + 1], part)
         return torch.where(last, straight, smooth)
 
     def time(self, tau: Number) -> Tensor:
         """The float time of a level, held at 0 and N - 1 outside the trained range."""
         tau = torch.as_tensor(tau, dtype=torch.float64)
-        above = torch.searchsorted(self._levels, tau.detach().contiguous()).clamp(1, self.steps - 1)
+        levels, log_levels = self._tables(tau.device)
+        above = torch.searchsorted(levels, tau.detach().contiguous()).clamp(1, self.steps - 1)
         below = above - 1
         tau = tau.clamp(self.tau_min, self.tau_max)
-        straight = (tau - self._levels[below]) / (self._levels[above] - self._levels[below])
+        straight = (tau - levels[below]) / (levels[above] - levels[below])
         if self.alpha_bar[-1] > 0:
-            return below + (log_s(tau) - self._log_s[below]) / (self._log_s[above] - self._log_s[below])
+            return below + (log_s(tau) - log_levels[below]) / (log_levels[above] - log_levels[below])
         last = above == self.steps - 1
         inner = above.clamp(max=self.steps - 2)
         safe = torch.where(last, 0.5, tau)
-        smooth = (log_s(safe) - self._log_s[inner - 1]) / (self._log_s[inner] - self._log_s[inner - 1])
+        smooth = (log_s(safe) - log_levels[inner - 1]) / (log_levels[inner] - log_levels[inner - 1])
         return below + torch.where(last, straight, smooth)
 
     def scale(self, tau: Number) -> Tensor:
