@@ -116,6 +116,29 @@ def test_it_is_finite_for_data_of_any_shape_and_at_the_noisiest_level(
     assert bool(output.grad.isfinite().all())
 
 
+@pytest.mark.parametrize("name", sorted({*MODELS} - {"noise"}))  # whose levels are looked at, which this device cannot
+def test_it_is_computed_where_the_outputs_are(name: str) -> None:
+    model = MODELS[name]
+    ends = Ends(model, torch.ones(model.shape, dtype=torch.float64, device="meta"))
+    output, target = torch.empty(2, 3, *model.shape, device="meta")
+    assert ends.relative(output, target, torch.empty(3, device="meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize("n", [2, 7])
+def test_the_power_is_without_bias_of_how_few_samples_there_are(n: int) -> None:
+    """White noise of deviation 0.3 around an image has 0.09 at every frequency, and what is constant has no spectrum."""
+    model = unet()
+    draw = torch.Generator().manual_seed(4)
+    image = torch.full(model.shape, 0.1)
+    runs = [
+        Ends.of(Calibration(model, image + 0.3 * torch.randn(n, *model.shape, generator=draw), None))
+        for _ in range(200)
+    ]
+    assert float(torch.stack([each.power for each in runs]).mean()) == pytest.approx(0.09, rel=0.03)
+    constant = Ends.of(Calibration(model, image.expand(n, *model.shape), None))
+    assert bool((constant.power == 1).all())
+
+
 def test_steps_lower_what_they_are_to_lower() -> None:
     subject = subject_of(unet(), WIDTHS)
     importance = Magnitude().rate(subject)

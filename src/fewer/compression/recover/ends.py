@@ -34,7 +34,7 @@ class Ends:
     for |e|^2 at each frequency. This derivation is our own; images are no Gaussians, and the weights are those of their spectrum.
 
     model  whose schedule and kind of prediction these are
-    power  c^2 (channels, *frequencies), float64: mean square of the orthonormal Fourier coefficients of the data less their mean
+    power  c^2 (channels, *frequencies), float64: variance of the orthonormal Fourier coefficients of the data
     """
 
     model: Model
@@ -42,8 +42,9 @@ class Ends:
 
     @classmethod
     def of(cls, calibration: Calibration) -> Ends:
-        """By the spectrum of the calibration's clean samples."""
-        power = waves((calibration.samples - calibration.samples.mean(0)).double()).abs().square().mean(0)
+        """By the spectrum of the calibration's clean samples, without bias of how many there are."""
+        samples = calibration.samples.double()
+        power = waves(samples - samples.mean(0)).abs().square().sum(0) / max(len(samples) - 1, 1)
         least = FLOOR * float(power.mean()) or 1.0  # of constant data: all frequencies alike
         return cls(calibration.model, power.clamp(min=least).to(calibration.model.device))
 
