@@ -64,6 +64,12 @@ def test_the_hash_follows_what_was_fitted(images):
     assert len(hashes) == 3
 
 
+def test_one_image_has_no_axes():
+    """Whatever is asked for, `pca-N` or the default, the line says what is missing."""
+    with pytest.raises(InputError, match=r"at least 2 images, got 1$"):
+        PCA.fit(torch.zeros(1, 3, 4, 4), 1)
+
+
 @pytest.mark.parametrize("dim", [0, 40])
 def test_too_many_components_are_refused(images, dim):
     with pytest.raises(InputError, match="1 to 39"):

@@ -49,6 +49,8 @@ class PCA:
         """Fit to images (n, C, H, W); raises InputError unless 1 <= dim <= min(n - 1, C H W)."""
         pixels = check_images(images).flatten(1).to(torch.float64)
         most = min(len(pixels) - 1, pixels.shape[1])
+        if most < 1:
+            raise InputError(f"pca is fitted to at least 2 images, got {len(pixels)}")
         if not 1 <= dim <= most:
             raise InputError(f"dim must be 1 to {most} for images {tuple(images.shape)}, got {dim}")
         mean = pixels.mean(0)
