@@ -66,7 +66,7 @@ def compress(
         list[str] | None,
         typer.Option(
             help="What is done after the cut; give it again for what follows. By default least-squares (of widths), then "
-            "distillation, or end-distillation of networks that predict noise.",
+            "distillation, or end-distillation of networks that predict noise or score.",
             show_default=False,
         ),
     ] = None,
