@@ -118,8 +118,8 @@ def compress(
     score       what a unit is worth, or a mask learner, which learns that in gradient steps of its own, with the weights;
                 `allocator` how many of each group stay, by default the exact knapsack (`fewer methods --room compress`)
     recovery    what is done after the cut, one after another; by default least squares, of widths, then distillation where there
-                are `tune_steps`, of networks that predict noise or score `end-distillation`. Those given by name make as many gradient
-                steps (by default 100), if they make any. One that raises the loss that it is to lower is taken back
+                are `tune_steps`, of networks that predict noise or score `end-distillation`. Those given by name make as many
+                gradient steps (by default 100), if they make any. One that raises the loss that it is to lower is taken back
     data        (N, *shape) or a path: clean samples that states are made of, by default the model's own samples; the Frechet
                 distance of the evidence is to them
     samples     of the model itself, where no data is given; by default 512
