@@ -103,6 +103,27 @@ def test_all_forms_of_one_sample_are_the_same_pictures(folder: Path) -> None:
     torch.testing.assert_close(x, real.clamp(-2, 3), atol=5 / 255 / 2 + 1e-6, rtol=0)
 
 
+def test_black_and_white_of_another_model_are_those_of_the_model_that_reads(folder: Path, tmp_path: Path) -> None:
+    """As pictures of both are; where nothing tells the range, samples are taken as they are."""
+    model = fewer.load("between:image")
+    theirs = 2 * torch.rand(9, 1, 4, 4, generator=torch.Generator().manual_seed(0)) - 1
+    np.savez(tmp_path / "x.npz", x=theirs.numpy(), range=np.array([-1.0, 1.0]))
+    np.savez(tmp_path / "untold.npz", x=theirs.numpy())
+    torch.testing.assert_close(read_images(tmp_path / "x.npz", model), (theirs + 1) / 2 * 5 - 2)
+    assert torch.equal(read_images(tmp_path / "untold.npz", model), theirs)
+
+
+@pytest.mark.parametrize("limits", [[1.0, -1.0], [0.0, np.nan], [], ["a", "b"]], ids=["falls", "nan", "none", "words"])
+@pytest.mark.parametrize("consumer", ["edit", "judge"])
+def test_a_range_that_is_none_is_one_line(
+    limits: list[float], consumer: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((9, 1, 4, 4)), range=np.array(limits))
+    command = CONSUMERS[consumer]
+    assert called(command, tmp_path / "out", MODEL="between:image", FILES=str(tmp_path / "x.npz")) == 2
+    assert "\n" not in capsys.readouterr().err.strip()
+
+
 @pytest.mark.parametrize("form", ["npz", "npy"])
 def test_what_is_no_picture_is_read_as_the_model_makes_it(form: str, folder: Path, tmp_path: Path) -> None:
     """Windows of a series and latents: as data, as pasts to forecast from, and to be edited."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewer.errors import InputError
+from fewer.errors import InputError, first_line
 
 SUFFIXES = (".npz", ".npy")
 SAMPLES = "samples"  # the file's name without its suffix, in a folder of fewer's
@@ -50,6 +52,25 @@ def read_array(path: Path, what: str, names: Sequence[str] = (X,), largest: int 
         kind = f".npz with an array {' or '.join(names)}" if archived else ".npy file"
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{what} {path} is no {kind} that can be read: {said}") from error
+
+
+def range_in(path: Path, what: str) -> tuple[float, float] | None:
+    """The values of black and white in the samples of an .npz; None where it does not say, and for an .npy.
+
+    Raises InputError, which says `what` they are of, for files that cannot be read and where black is not below white.
+    """
+    if path.suffix.lower() != ".npz":
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if f"{RANGE}.npy" not in archive.namelist():
+                return None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{what} {path} cannot be read: {first_line(error)}") from error
+    low, high = (float(value) for value in np.resize(read_array(path, what, (RANGE,), largest=None), 2))
+    if not (math.isfinite(high - low) and low < high):
+        raise InputError(f"{what} {path}: its range is {low:g} .. {high:g}; expected what stands for black and white")
+    return low, high
 
 
 def _one_of(path: Path, names: Sequence[str]) -> Array:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from fewer.arrays import arrays_in, read_array
+from fewer.arrays import arrays_in, range_in, read_array
 from fewer.errors import InputError
 from fewer.files import write_atomically
 from fewer.models.model import Model
@@ -133,7 +133,7 @@ def _of_pictures(files: list[Path], model: Model, what: str) -> Tensor:
 
 def _of_arrays(path: Path, model: Model, what: str) -> Tensor:
     """Of an array x, or of an .npy file: pixels (N, H, W, C) uint8, or samples (N, *shape) of any model in real numbers, in its
-    data range, as `fewer sample` writes them.
+    data range, as `fewer sample` writes them, or in that which an .npz of images says.
     """
     array = read_array(path, what, largest=None)
     if array.dtype.kind == "f":
@@ -146,7 +146,8 @@ def _of_arrays(path: Path, model: Model, what: str) -> Tensor:
             x = torch.from_numpy(np.ascontiguousarray(array, np.float32))
         if not bool(x.isfinite().all()):
             raise InputError(f"{what} {path} holds {int((~x.isfinite()).sum())} values that are not finite")
-        return x
+        theirs = None if model.decode is not None else range_in(path, what)
+        return x if theirs is None else _between(x, theirs, model.data_range)
     _check_pixels(model, what)
     channels, height, width = model.shape
     if array.ndim != 4 or array.dtype != np.uint8:
@@ -158,6 +159,13 @@ def _of_arrays(path: Path, model: Model, what: str) -> Tensor:
             f"{what} {path} has images of {array.shape[1:]} (H, W, C); {model.name} makes {(height, width, channels)}"
         )
     return _of_pixels(np.ascontiguousarray(array), model)
+
+
+def _between(x: Tensor, theirs: tuple[float, float], ours: tuple[float, float]) -> Tensor:
+    """Samples whose black and white are theirs, brought to ours; as they are, to the bit, where both are the same."""
+    if theirs == tuple(ours):
+        return x
+    return (x - theirs[0]) / (theirs[1] - theirs[0]) * (ours[1] - ours[0]) + ours[0]
 
 
 def _check_pixels(model: Model, what: str) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from fewer.arrays import RANGE, X, arrays_in, read_array
+from fewer.arrays import X, arrays_in, range_in
 from fewer.errors import InputError, first_line
 from fewer.images import FEWEST, MODES, SUFFIXES, Pixels, bytes_of, is_sheet, opened
 from fewer.judging.notes import Notes
@@ -202,14 +202,7 @@ def _opened(path: Path, label: str) -> tuple[IO[bytes], tuple[float, float] | No
     if X not in held:
         inside = ", ".join(held[:5]) or "nothing"
         raise InputError(f"{label} {path} has no array x (N, H, W, C) uint8; it holds {inside[:200]}")
-    data_range = None
-    if RANGE in held:
-        low, high = (float(value) for value in np.resize(read_array(path, label, (RANGE,), largest=None), 2))
-        if not (math.isfinite(high - low) and low < high):
-            raise InputError(
-                f"{label} {path}: its range is {low:g} .. {high:g}; expected what stands for black and white"
-            )
-        data_range = low, high
+    data_range = range_in(path, label)
     try:
         return archive.open(f"{X}.npy"), data_range
     except Exception as error:  # zipfile raises several types for damaged files
