@@ -71,3 +71,23 @@ def test_what_is_left_after_a_change_is_the_sum_of_those_to_come(r: float) -> No
     assert remaining(r) == pytest.approx(sum(r**k for k in range(1, 200)))
     assert remaining(0.01) == remaining(0.25)
     assert remaining(0.9) == remaining(2.0) == 1.0
+
+
+def test_errors_that_do_not_fall_yet_at_few_calls_end_no_doubling() -> None:
+    """Under strong guidance samples of 8, 16 and 32 calls may lie equally far from each other."""
+
+    def play(plan: Plan, first: int, last: int) -> Tensor:
+        calls = len(plan.rows)
+        off = math.log2(calls) if calls <= 32 else 5 + 1 / calls**2
+        return torch.full((last - first, 2), off, dtype=torch.float64)
+
+    asked = Doubling(share=0.1, probe=PROBE, frugal=True)
+    assert reference_solution(MODEL, play, PROBE, [CANDIDATE], doubling=asked).calls > 32
+
+
+def test_an_error_is_extrapolated_only_where_that_ended_the_doubling() -> None:
+    """Where the time allows no further doubling, the error is the whole change."""
+    asked = Doubling(share=1e-9, probe=PROBE, may=lambda evaluations: evaluations <= 64 * 2 * PROBE, frugal=True)
+    found = reference_solution(MODEL, solution(2, 1.0), PROBE, [CANDIDATE], doubling=asked)
+    assert found.calls == 64
+    assert found.error == pytest.approx(32**-2 - 64**-2, rel=1e-6)

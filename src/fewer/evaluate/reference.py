@@ -124,8 +124,9 @@ def reference_solution(
     """The reference solution from n noises: calls are doubled until the samples change by less than a share of the
     candidates' own error.
 
-    They are doubled no further than 512, nor when that lowers the change by less than 15 %: then only samples at
-    the border of two modes still move, and `error` tells by how much.
+    They are doubled no further than 512, nor from 64 on when that lowers the change by less than 15 %: then only samples at
+    the border of two modes still move, and `error` tells by how much. With fewer calls it may be that errors do not fall yet,
+    as under strong guidance.
 
     play        play(plan, first, last): a plan's samples from the noises of numbers first .. last - 1
     candidates  samples of known plans from the first noises, at least `doubling.probe` of them
@@ -147,7 +148,8 @@ def reference_solution(
         changes.append(doubling.error(fine, coarse))
         left = doubling.left(changes[1:])
         least = doubling.share * doubling.improved * _least(doubling, candidates, fine)
-        if left <= least or calls >= MOST or changes[-1] > STALLED * changes[-2]:
+        stalled = calls > FEWEST and changes[-1] > STALLED * changes[-2]
+        if left <= least or calls >= MOST or stalled:
             break
         if not doubling.may(2 * calls * (probe + n) * passes_at(guidance)):
             break
@@ -156,7 +158,7 @@ def reference_solution(
     samples = torch.cat([fine, play(plan, probe, n)]) if n > probe else fine
     evaluations = (spent + calls * (n - probe)) * (plan.nfe // calls)
     error, half = math.sqrt(float(squared_errors(fine, coarse).mean())), max(left, changes[-1]) <= least
-    extrapolated = left / changes[-1] if left < changes[-1] and not half else 1.0
+    extrapolated = left / changes[-1] if left <= least and not half else 1.0
     return Reference(samples, calls, plan.nfe, error * extrapolated, evaluations, calls // 2 if half else calls)
 
 

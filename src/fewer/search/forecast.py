@@ -24,7 +24,9 @@ from fewer.search.deadline import RANKED as RANKED_BY
 from fewer.search.request import DEFAULT, Budget, Request, enough_noises
 from fewer.search.strategies.regression import RowsByRegression
 
-LEAST_CALLS = 64  # of a reference solution, the fewest that tell its error
+LEAST_CALLS = (
+    64  # that a reference solution comes to at least where evaluations are few, mostly; on smooth models 32 are enough
+)
 LIKELY = 4  # standard plans that tell how fine it must be
 NOISY = 32  # solvers that add noise
 RANKED = 12  # noises that a standard plan is ranked on, on average
