@@ -12,6 +12,7 @@ from small_networks import a_plan, reuse, small_dit, with_blocks
 from torch import Tensor
 
 import fewer
+from fewer.blocks.forwards import watched
 from fewer.evaluate.leaderboard import compare
 from fewer.models.denoiser import Network
 from fewer.models.model import Model
@@ -73,3 +74,19 @@ def test_tuning_and_comparing(fast: Model) -> None:
     boards = [compare(each, [2], [known.plan], n=8) for each in (fast, model)]
     one, other = ({row["name"]: row["quality"]["paired_rmse"]["value"] for row in board["rows"]} for board in boards)
     assert one == pytest.approx(other, rel=1e-3)
+
+
+def test_a_forward_that_is_watched_is_no_part_of_a_graph() -> None:
+    """It may decide by row or by layer, which a graph would freeze."""
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    network.compile(backend=backend)
+    traced: list[bool] = []
+
+    def forward(x: Tensor) -> Tensor:
+        traced.append(torch.compiler.is_compiling())
+        return x
+
+    with watched(network[0], forward) as ran:
+        network(torch.zeros(1, 2))
+    assert ran.yes
+    assert traced == [False]

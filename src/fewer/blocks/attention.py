@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from fewer.blocks.forwards import Forward, forward_of
+from fewer.blocks.forwards import Forward, forward_of, untraced
 from fewer.errors import InputError
 
 Bias = Callable[[Tensor, int], Tensor]
@@ -37,7 +37,7 @@ def masked(layer: nn.Module, bias: Bias, method: str) -> Forward:
             return given
 
         given = under(mask)
-        if not _heeds(layer, under, mask, given):
+        if not untraced(_heeds)(layer, under, mask, given):
             raise InputError(
                 f"{method} cannot be used with this network: {named(layer)} takes no notice of attention masks"
             )
@@ -59,7 +59,8 @@ def _heeds(layer: nn.Module, under: Callable[[Tensor], Tensor], mask: Tensor, gi
     processor = getattr(layer, "processor", None)
     known = _heeding.get(layer)
     if known is None or known[0] is not processor:
-        heeds = not torch.equal(given, under(torch.zeros_like(mask)))
-        known = processor, heeds or bool(under(torch.full_like(mask, math.nan)).isnan().any())
+        zero, nan = (mask.new_full((), value).expand_as(mask) for value in (0.0, math.nan))
+        heeds = not torch.equal(given, under(zero))
+        known = processor, heeds or bool(under(nan).isnan().any())
         _heeding[layer] = known
     return known[1]

@@ -82,11 +82,11 @@ class Ran:
 @contextmanager
 def watched(module: nn.Module, forward: Forward) -> Iterator[Ran]:
     """As `replaced`, and tells whether the module has run: where it has not, the other forward was without effect."""
-    ran = Ran()
+    ran, other = Ran(), untraced(forward)
 
     def noted(*args: Any, **kwargs: Any) -> Any:
         ran.yes = True
-        return forward(*args, **kwargs)
+        return other(*args, **kwargs)
 
     with replaced(module, noted):
         yield ran
