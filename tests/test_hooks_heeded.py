@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, SlicedAttnProcessor
-from small_networks import small_dit, small_unet
+from small_networks import small_dit, small_unet, with_blocks
 from torch import Tensor
 
 import fewer
@@ -22,6 +22,7 @@ from fewer.guidance import guide
 from fewer.guidance.cads import ConditionAnnealed
 from fewer.guidance.pag import PerturbedAttention, SkipLayer, Weakened
 from fewer.guidance.seg import SmoothedEnergy
+from fewer.plan import Shortcut
 from fewer.tasks.editing.attention import redirected, self_attentions
 from fewer.tasks.editing.methods.attentive_eraser import AttentiveEraser
 
@@ -122,6 +123,21 @@ def test_a_layer_with_weights_of_zero_heeds_masks_though_they_change_nothing() -
     for layer in self_attentions(model.network.module):  # type: ignore[attr-defined]
         layer.to_out[0].weight.zero_()  # type: ignore[index,union-attr]
     assert METHODS["perturbed-attention"](model).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [PerturbedAttention, SkipLayer, SmoothedEnergy])
+def test_a_layer_that_is_named_twice_is_weakened_once(kind: type[Weakened]) -> None:
+    assert torch.equal(guided(lambda scale: kind(scale, (0, 0)))(small_dit()), weakened(kind)(small_dit()))
+
+
+def test_a_block_that_rows_leave_out_is_not_missed() -> None:
+    """All other layers are pushed apart; a plan that runs none of them is refused."""
+    model = small_dit(2)
+    plan = fewer.standard("ddim", model, 2, "logsnr")
+    skipped = with_blocks(plan, {n: {"block.0": Shortcut({})} for n in range(2)})
+    assert NegativeMerging(skipped, group=2).sample(model, 2).x.isfinite().all()
+    with pytest.raises(InputError, match="does not run"):
+        NegativeMerging(skipped, group=2, layers=(0,)).sample(model, 2)
 
 
 def test_queries_are_scaled_only_where_the_layer_asks_for_them() -> None:

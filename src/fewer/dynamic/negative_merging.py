@@ -15,6 +15,7 @@ from fewer.batch import per_sample
 from fewer.blocks.find import is_module, network_of
 from fewer.blocks.forwards import forward_of, watched
 from fewer.engine import MICRO_BATCH, sample
+from fewer.engine.bind import bind
 from fewer.errors import InputError, whole
 from fewer.guidance.pag import layers
 from fewer.models.model import Model
@@ -84,12 +85,14 @@ class NegativeMerging:
         if not m and n % self.group:
             raise InputError(f"n is {n}; expected a multiple of the group, {self.group}")
         size = batch if m else max(self.group, batch - batch % self.group)
+        bind(model, self.plan)  # which looks for the blocks that rows leave out in a call of one sample, no whole group
         with ExitStack() as stack:
             attentions = [getattr(layer, "attn1", layer) for layer in self._chosen(model)]
             ran = [stack.enter_context(watched(each, self._pushing(forward_of(each), m))) for each in attentions]
             played = self._beside(model, seed) if m else model
             x = sample(played, self.plan, n, seed=seed, noise=noise, labels=labels, batch=size)
-        if not all(each.yes for each in ran):
+        enough = any if any(row.blocks for row in self.plan.rows) else all  # rows may leave out a layer's block
+        if not enough(each.yes for each in ran):
             raise InputError(f"negative-merging cannot be used with {model.name}: it does not run its attention layers")
         calls = len(self.plan.rows) * -(-n // size)
         return Merged(x, self.plan.nfe + calls * m / n)

@@ -27,7 +27,8 @@ class Weakened(Rule):
     with u(weak) a conditional pass of the same network in which some layers are weakened.
 
     scale   1 is the conditional network
-    layers  numbers of those layers: of a transformer's blocks, or of a UNet's attention layers, from 0, as they are run
+    layers  numbers of those layers: of a transformer's blocks, or of a UNet's attention layers, from 0, as they are run,
+            each of which counts once
     cfg     scale of classifier-free guidance besides, for a third pass unless it is 1
 
     The weak pass is a separate call, after which the network is as before. Raises InputError for networks other than
@@ -47,7 +48,7 @@ class Weakened(Rule):
         )
         if not whole or not numbers:
             raise InputError(f"guidance layers is {numbers!r}; expected numbers of layers such as (2, 3), from 0")
-        object.__setattr__(self, "layers", tuple(int(n) for n in numbers))
+        object.__setattr__(self, "layers", tuple(dict.fromkeys(int(n) for n in numbers)))
 
     @property
     def passes(self) -> int:
