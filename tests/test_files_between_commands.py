@@ -190,3 +190,14 @@ def test_arrays_that_are_no_samples_are_one_line(
     if consumer != "judge":
         assert says in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["._x.png", ".thumbnails/0.png", "grid.png"])
+def test_hidden_pictures_and_sheets_beside_samples_leave_these_what_a_folder_holds(name: str, tmp_path: Path) -> None:
+    """To both readers of folders."""
+    np.savez(tmp_path / "samples.npz", x=np.zeros((16, 8, 8, 3), np.uint8))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"no picture")
+    model = fewer.Model.from_denoiser(lambda x, t, y: x / 2, fewer.load("mixture16").schedule, (3, 8, 8), name="any")
+    assert len(read_images(tmp_path, model)) == 16
+    assert len(open_source(tmp_path, "candidate", Notes()).names) == 16

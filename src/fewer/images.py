@@ -104,7 +104,7 @@ def read_images(path: str | Path, model: Model, fewest: int = FEWEST) -> Tensor:
     one is enough. Raises InputError for anything else, for fewer images than `fewest`, and for another shape than the model's.
     """
     path = Path(path)
-    files = _image_files(path) if path.is_dir() else []
+    files = image_files(path) if path.is_dir() else []
     arrays = None if files else arrays_in(path)
     what = "images" if fewest == 1 else "data"
     if arrays is not None:
@@ -184,7 +184,7 @@ def _of_pixels(array: Pixels, model: Model) -> Tensor:
     return torch.from_numpy(array).permute(0, 3, 1, 2).float() / 255 * (high - low) + low
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """The images in a folder and below, sorted, without sheets of many images and what is hidden, such as the ._* of macOS."""
     try:
         found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)

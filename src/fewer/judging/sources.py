@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from fewer.arrays import X, arrays_in, range_in
 from fewer.errors import InputError, first_line
-from fewer.images import FEWEST, MODES, SUFFIXES, Pixels, bytes_of, is_sheet, opened
+from fewer.images import FEWEST, MODES, SUFFIXES, Pixels, bytes_of, image_files, is_sheet, opened
 from fewer.judging.notes import Notes
 
 LARGEST = 2**26  # pixels of one image
@@ -51,7 +51,7 @@ def open_source(given: Any, label: str, notes: Notes) -> Source:
     if isinstance(given, str | Path):
         path = Path(given)
         arrays = arrays_in(path)
-        if arrays is not None and not (path.is_dir() and _holds_images(path)):
+        if arrays is not None and not (path.is_dir() and image_files(path)):
             return Stored(arrays, label, notes)
         if path.is_dir():
             return Folder(path, label, notes)
@@ -115,11 +115,6 @@ def _files(path: Path, label: str, notes: Notes) -> dict[str, Path]:
     if not found:
         raise InputError(f"{label} {path} holds no images ({', '.join(SUFFIXES)}), and no samples.npz or samples.npy")
     return found
-
-
-def _holds_images(path: Path) -> bool:
-    """Whether there are images below a folder, besides sheets."""
-    return any(file.suffix.lower() in SUFFIXES and not is_sheet(file) for file in path.rglob("*"))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
