@@ -152,9 +152,7 @@ def _network(path: Path, title: str) -> str:
         name, method, calls = key.split("/")
         figures = cell["figures"]
         shown = " | ".join(
-            "{:.{places}f} [{:.{places}f}, {:.{places}f}]".format(*figures[each], places=places)
-            if figures
-            else "not finite"
+            _ends(*figures[each], places) if figures else "not finite"
             for each, places in (("psnr", 1), ("energy score", 3), ("coverage 0.8", 2), ("features", 3))
         )
         lines.append(f"| {name}, {calls} | `{method}` | {shown} |")
@@ -170,8 +168,13 @@ def _entry(cell: Cell | None, figure: str) -> str:
     if cell is None:
         return ""
     value, low, high = cell.figures[figure]
-    form = ".3f" if abs(value) < LARGE else ".2g"
-    return "not finite" if math.isinf(value) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    return "not finite" if math.isinf(value) else _ends(value, low, high)
+
+
+def _ends(value: float, low: float, high: float, places: int = 3) -> str:
+    """A figure with its interval, of so many decimal places or, where it is large, of two digits."""
+    form = f".{places}f" if abs(value) < LARGE else ".2g"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def draw(cells: Sequence[Cell], svg: Path) -> None:
@@ -293,6 +296,8 @@ and a derivative costs about two calls' time and keeps the network's activations
   from calls; at few calls the first two have not arrived.
 - `pigdm` is safe in between in few dimensions; in 768, at 20 calls, it ends far off on three of five. `tmpd` fails where measured
   values depend on each other, as in a blur or in compressed sensing. `red-diff` finds one point: its spread says nothing.
+- On a trained network of digits, at 20 and 50 calls, `lanpaint` has the lowest energy score on held-out images or one within the
+  interval of the lowest. `pigdm` and `tmpd` are far off or not finite there.
 - The marginals of a wrong sampler may still hold the truth as often as they should, and a narrow one may lie in the densest part of
   the posterior: no figure alone says that a sampler is right.
 
