@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewer.errors import InputError, first_line
+from fewer.errors import InputError, first_line, in_one_line
 
 SUFFIXES = (".npz", ".npy")
 SAMPLES = "samples"  # the file's name without its suffix, in a folder of fewer's
@@ -50,8 +50,7 @@ def read_array(path: Path, what: str, names: Sequence[str] = (X,), largest: int 
         raise InputError(f"{what} {path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # numpy and zipfile raise many types for damaged files
         kind = f".npz with an array {' or '.join(names)}" if archived else ".npy file"
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{what} {path} is no {kind} that can be read: {said}") from error
+        raise InputError(f"{what} {path} is no {kind} that can be read: {in_one_line(error)}") from error
 
 
 def range_in(path: Path, what: str) -> tuple[float, float] | None:

@@ -101,6 +101,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def in_one_line(error: BaseException, most: int = 200) -> str:
+    """An error's whole message in one line of at most so many characters, or the name of its type."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def reason(error: BaseException) -> str:
     """`RuntimeError: what it says`, in one line; TorchScript puts its traceback first and the reason last."""
     lines = str(error).strip().splitlines()

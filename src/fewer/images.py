@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from fewer.arrays import arrays_in, range_in, read_array
-from fewer.errors import InputError
+from fewer.errors import InputError, in_one_line
 from fewer.files import write_atomically
 from fewer.models.model import Model
 
@@ -194,10 +194,6 @@ def image_files(folder: Path) -> list[Path]:
     return [path for path in seen if path.is_file() and not is_sheet(path)]
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 @contextmanager
 def opened(file: Path) -> Iterator[Image.Image]:
     """The picture of a file. Raises InputError for what cannot be read, then or while it is used."""
@@ -209,7 +205,7 @@ def opened(file: Path) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise InputError(f"there is no image {file}") from error
     except Exception as error:  # Pillow raises many types for damaged files
-        raise InputError(f"{file} is not an image that can be read: {_reason(error)}") from error
+        raise InputError(f"{file} is not an image that can be read: {in_one_line(error)}") from error
 
 
 def _read_image(file: Path, shape: tuple[int, int, int]) -> Pixels:

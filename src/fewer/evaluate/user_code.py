@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from fewer.errors import InputError, first_line, foreign
+from fewer.errors import InputError, first_line, foreign, in_one_line
 from fewer.functions import user_function
 
 
@@ -34,7 +34,7 @@ def load_weights(module: nn.Module, file: Path, maker: str) -> None:
     try:
         module.load_state_dict(stored)
     except RuntimeError as error:
-        said = " ".join(str(error).split())[:300]
+        said = in_one_line(error, 300)
         raise InputError(f"features file {file} does not fit what {maker} returns: {said}") from error
 
 

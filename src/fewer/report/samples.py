@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fewer.errors import InputError
+from fewer.errors import InputError, in_one_line
 
 LARGEST_FILE = 512 * 2**20
 MOST_SAMPLES = 16
@@ -49,8 +49,7 @@ def read_sheets(path: Path, names: set[str]) -> dict[str, Sheet]:
     except InputError:
         raise
     except Exception as error:  # numpy and zipfile raise many types for damaged files
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is not an npz file of uint8 images: {reason}") from error
+        raise InputError(f"{path} is not an npz file of uint8 images: {in_one_line(error)}") from error
     return {name: sheet(images) for name, images in (arrays | _differences(arrays)).items()}
 
 
