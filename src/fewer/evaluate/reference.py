@@ -90,13 +90,13 @@ class Doubling:
         errors = squared_errors(x, target)
         return math.sqrt(float(errors.median() if self.frugal else errors.mean()))
 
-    def left(self, changes: Sequence[float]) -> float:
-        """Error of the finest solution, from its change and the one before it, and no more than that change: infinite from one
-        change; without `frugal` the change, which is the error of the coarser one.
+    def left(self, change: float, before: float) -> float:
+        """Error of the finest solution, from its change and the one before it (infinite where there is none, as the error is then),
+        and no more than that change; without `frugal` the change, which is the error of the coarser one.
         """
         if not self.frugal:
-            return changes[-1]
-        return math.inf if len(changes) < 2 else changes[-1] * remaining(changes[-1] / max(changes[-2], 1e-300))
+            return change
+        return math.inf if before == math.inf else change * remaining(change / max(before, 1e-300))
 
 
 USUAL_DOUBLING = Doubling()
@@ -138,17 +138,17 @@ def reference_solution(
         plan = reference_plan(model, calls, guidance)
         return plan, play(plan, 0, probe)
 
-    calls, changes = FIRST if doubling.frugal else FEWEST, [math.inf]
+    calls, change = FIRST if doubling.frugal else FEWEST, math.inf
     _, coarse = probed(calls)
     spent = calls * probe
     while True:
         calls *= 2
         plan, fine = probed(calls)
         spent += calls * probe
-        changes.append(doubling.error(fine, coarse))
-        left = doubling.left(changes[1:])
+        before, change = change, doubling.error(fine, coarse)
+        left = doubling.left(change, before)
         least = doubling.share * doubling.improved * _least(doubling, candidates, fine)
-        stalled = calls > FEWEST and changes[-1] > STALLED * changes[-2]
+        stalled = calls > FEWEST and change > STALLED * before
         if left <= least or calls >= MOST or stalled:
             break
         if not doubling.may(2 * calls * (probe + n) * passes_at(guidance)):
@@ -157,8 +157,8 @@ def reference_solution(
     progress(f"reference solution, {calls} calls, all noises")
     samples = torch.cat([fine, play(plan, probe, n)]) if n > probe else fine
     evaluations = (spent + calls * (n - probe)) * (plan.nfe // calls)
-    error, half = math.sqrt(float(squared_errors(fine, coarse).mean())), max(left, changes[-1]) <= least
-    extrapolated = left / changes[-1] if left <= least and not half else 1.0
+    error, half = math.sqrt(float(squared_errors(fine, coarse).mean())), max(left, change) <= least
+    extrapolated = left / change if left <= least and not half else 1.0
     return Reference(samples, calls, plan.nfe, error * extrapolated, evaluations, calls // 2 if half else calls)
 
 
