@@ -196,9 +196,10 @@ def lightened(
         earlier, loss = copy.deepcopy(light.state_dict()), lowered(subject, repair, light)
         with guarded("compress", repair), torch.inference_mode(False), torch.enable_grad():
             made += repair.recover(subject, light, kept)
-        if (
+        raised = (
             not lowered(subject, repair, light) <= loss
-        ):  # as a few steps at a high rate can do, and one that is not finite does
+        )  # as by few steps at a high rate, and where it is not finite
+        if raised:
             light.load_state_dict(earlier)
     return light.eval(), kept, (before, subject.loss(light)), made
 
