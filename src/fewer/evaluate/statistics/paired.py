@@ -22,6 +22,8 @@ Source: Efron 1979 and Hall 1988 on the bootstrap-t; the symmetric quantile afte
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -98,19 +100,57 @@ def _ratio(a: Tensor, b: Tensor) -> Interval:
     if not a.any():
         return Interval(0.0, 0.0, 0.0, n)
     theta, error = (figure.item() for figure in log_ratio(a, b))
-    reach = _quantile(a, b, theta) * error if error > 0 else 0.0
+    reach = _quantile(a, b) * error if error > 0 else 0.0
     return exponential(Interval(theta, theta - reach, theta + reach, n))
 
 
-def _quantile(a: Tensor, b: Tensor, theta: float) -> float:
-    """95 % quantile of the studentised distance from theta over `RESAMPLES` resamples of the pairs (a_i, b_i)."""
+def _quantile(a: Tensor, b: Tensor) -> float:
+    """95 % quantile of the studentised distance over `RESAMPLES` resamples of the pairs (a_i, b_i)."""
+    found = distances(a[None], b[None], _resamples(len(a)))[:, 0]
+    return float(found.kthvalue(math.ceil(0.95 * (RESAMPLES + 1))).values)
+
+
+def distances(a: Tensor, b: Tensor, counts: Iterable[Tensor]) -> Tensor:
+    """|theta* - theta| / se* (resamples, R) of R pairs of plans from squared errors (R, n) float64; inf where there is no error.
+
+    counts  how often each of the n samples is in each resample, some resamples (some, n) at a time
+
+    With u = a / mean a, v = b / mean b, d = u - v and U, V, D their resampled means, theta* - theta is log(U / V) / 2. The
+    resampled difference u / U - v / V is d / U + g v, g = 1 / U - 1 / V = -D / (U V): its mean square needs the resampled
+    means of d d, d v and v v alone, and nothing cancels where the plans are nearly equal.
+    """
+    n = a.shape[1]
+    v = b / b.mean(1, keepdim=True)
+    d = a / a.mean(1, keepdim=True).clamp(min=torch.finfo(a.dtype).tiny) - v
+    columns = torch.cat([d, v, d * d, d * v, v * v]).T
+    means = torch.cat([some.double() @ columns / n for some in counts])
+    D, V, dd, dv, vv = means.chunk(5, 1)
+    U = V + D
+    g = -D / (U * V)
+    square = dd / U**2 + 2 * dv * g / U + vv * g**2
+    t = (U / V).log().abs() / (square / (n - 1)).sqrt()
+    return torch.where((U > 0) & (V > 0) & (square > 0), t, math.inf)
+
+
+def _resamples(n: int) -> Iterator[Tensor]:
+    """How often each of n samples is in each of `RESAMPLES` resamples, `AT_ONCE` numbers at a time, the same each time."""
+    if RESAMPLES * n <= AT_ONCE:
+        yield _few_resamples(n)
+        return
     generator = torch.Generator().manual_seed(0)
-    t = []
-    for rows in torch.arange(RESAMPLES).split(max(1, AT_ONCE // len(a))):
-        pairs = torch.randint(len(a), (len(rows), len(a)), generator=generator)
-        theta_star, error_star = log_ratio(a[pairs], b[pairs])
-        t.append(torch.where(error_star > 0, (theta_star - theta).abs() / error_star, math.inf))
-    return torch.cat(t).sort().values[math.ceil(0.95 * (RESAMPLES + 1)) - 1].item()
+    for rows in torch.arange(RESAMPLES).split(max(1, AT_ONCE // n)):
+        yield counted(torch.randint(n, (len(rows), n), generator=generator), n)
+
+
+@lru_cache(maxsize=16)
+def _few_resamples(n: int) -> Tensor:
+    return counted(torch.randint(n, (RESAMPLES, n), generator=torch.Generator().manual_seed(0)), n)
+
+
+def counted(rows: Tensor, n: int) -> Tensor:
+    """How often each number below n is in each row of numbers (R, k): (R, n) uint8."""
+    ones = torch.ones(1, 1, dtype=torch.uint8).expand_as(rows)
+    return torch.zeros(len(rows), n, dtype=torch.uint8).scatter_add_(1, rows, ones)
 
 
 def log_ratio(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

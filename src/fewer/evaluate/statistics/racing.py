@@ -42,7 +42,16 @@ from torch import Tensor
 from fewer.errors import InputError
 from fewer.evaluate.statistics.endings import Endings
 from fewer.evaluate.statistics.interval import Interval
-from fewer.evaluate.statistics.paired import LEAST, RESAMPLES, Decision, checked, decide, log_ratio
+from fewer.evaluate.statistics.paired import (
+    LEAST,
+    RESAMPLES,
+    Decision,
+    checked,
+    counted,
+    decide,
+    distances,
+    log_ratio,
+)
 from fewer.evaluate.statistics.spending import levels
 from fewer.registry import part
 
@@ -193,26 +202,12 @@ def ratios(a: Tensor, b: Tensor, alpha: float) -> list[Interval]:
 
 
 def _quantile(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    """1 - alpha quantile (R,) of |log(U / V)| / 2 over its standard error, U and V the resampled means of u and v.
-
-    With u = a / mean a, v = b / mean b and d = u - v the resampled difference u / U - v / V is d / U + g v,
-    g = 1 / U - 1 / V = -D / (U V): its mean square needs the resampled means of d d, d v and v v alone, and nothing
-    cancels where the plans are nearly equal.
-    """
+    """1 - alpha quantile (R,) of the distances of R pairs; beyond what the resamples show, stretched."""
     n = a.shape[1]
     resamples = min(max(RESAMPLES, DRAWN // n), math.ceil(BEYOND / alpha))
     shown = max(alpha, BEYOND / resamples)
-    v = b / b.mean(1, keepdim=True)
-    d = a / a.mean(1, keepdim=True).clamp(min=torch.finfo(a.dtype).tiny) - v
-    columns = torch.cat([d, v, d * d, d * v, v * v]).T
-    means = torch.cat([counts.double() @ columns / n for counts in _counts(n, resamples).split(1 + 2**20 // n)])
-    D, V, dd, dv, vv = means.chunk(5, 1)
-    U = V + D
-    g = -D / (U * V)
-    square = dd / U**2 + 2 * dv * g / U + vv * g**2
-    t = (U / V).log().abs() / (square / (n - 1)).sqrt()
-    t = torch.where((U > 0) & (V > 0) & (square > 0), t, math.inf)
-    q = t.sort(0).values[min(math.ceil((1 - shown) * (resamples + 1)), resamples) - 1]
+    t = distances(a, b, _counts(n, resamples).split(1 + 2**20 // n))
+    q = t.kthvalue(min(math.ceil((1 - shown) * (resamples + 1)), resamples), 0).values
     return q * float(stdtrit(n - 1, 1 - alpha / 2) / stdtrit(n - 1, 1 - shown / 2))
 
 
@@ -264,10 +259,7 @@ class Ahead:
 @lru_cache(maxsize=64)
 def _counts(n: int, resamples: int) -> Tensor:
     """How often each of n samples is in each resample, (resamples, n) uint8: the same in every race."""
-    rows = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(0))
-    return torch.zeros(resamples, n, dtype=torch.uint8).scatter_add_(
-        1, rows, torch.ones(1, 1, dtype=torch.uint8).expand_as(rows)
-    )
+    return counted(torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(0)), n)
 
 
 def _checked(e: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
