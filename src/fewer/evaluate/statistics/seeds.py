@@ -86,7 +86,7 @@ def seed_scan(errors: Tensor, margin: float = 0.05) -> SeedScan:
     resampled = scores[rows]
     middle = scores.median().item()
     return SeedScan(
-        _around(scores.std() / scores.mean(), torch.stack([row.std() / row.mean() for row in resampled]), seeds),
+        _around(scores.std() / scores.mean(), resampled.std(1) / resampled.mean(1), seeds),
         1 - scores.min().item() / middle,
         scores.max().item() / middle - 1,
         _around(_wins(scores[None], margin)[0], _wins(resampled, margin, rows), seeds),
