@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal, Protocol, get_args
 
 import torch
@@ -141,8 +141,12 @@ class Gaussian:
         (mu, nu), (a, b) = self.means, self.roots
         cross = b @ nearest(b @ q @ a) @ a
         towards = (nu.T @ mu + cross.sum(0)) / len(mu)
-        sizes = sum(float(z.square().sum()) for z in (mu, nu, a, b)) / len(mu)
-        return sizes - 2 * float((q * towards).sum()), towards
+        return self._sizes - 2 * float((q * towards).sum()), towards
+
+    @cached_property
+    def _sizes(self) -> float:
+        """What does not depend on the rotation."""
+        return sum(float(z.square().sum()) for z in (*self.means, *self.roots)) / len(self.means[0])
 
 
 def _root(x: Tensor) -> Tensor:
