@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import IO
@@ -32,6 +33,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    gc.set_threshold(20_000, 10, 10)  # as the command's own
     from fewer.workers.answer import answer
 
     write(answers, READY)
