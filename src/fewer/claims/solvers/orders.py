@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -169,7 +168,8 @@ def variance_errors(solver: Solver, n: int, seed: int, broken: bool = False) -> 
     """Error of the variance of one Gaussian direction after n steps, for each of some random directions."""
     plan = compiled(solver, in_log_s(n))
     plan = overshooting(plan) if broken else plan
-    return [_wrong(plan, v) for v in np.random.default_rng(seed).uniform(0.1, 0.6, GROUPS)]
+    found: list[float] = _wrong(plan, np.random.default_rng(seed).uniform(0.1, 0.6, GROUPS)).tolist()
+    return found
 
 
 def weak_order(solver: Solver, seed: int, broken: bool = False) -> Interval:
@@ -178,21 +178,23 @@ def weak_order(solver: Solver, seed: int, broken: bool = False) -> Interval:
     return mean([float(np.log2(one / two)) for one, two in zip(once, twice, strict=True)])
 
 
-def _wrong(plan: Plan, v: float) -> float:
-    """How far the variance of a direction, v in the data, is off at the last row's level."""
+def _wrong(plan: Plan, v: Taus) -> Taus:
+    """How far the variance of each of some directions, v (n,) in the data, is off at the last row's level."""
     tau = float(plan.start.tau)
     draws = np.eye(len(plan.rows))  # the starting state's and each row's noise
-    states = [math.sqrt((1 - tau) ** 2 * v + tau**2) * draws[0]]
-    outputs = []
+    states = [np.sqrt((1 - tau) ** 2 * v + tau**2)[:, None] * draws[0]]
+    outputs: list[Taus] = []
     for k, row in enumerate(plan.rows[:-1]):
-        a = (1 - float(row.tau)) ** 2 * v + float(row.tau) ** 2
-        outputs.append((1 - (1 - float(row.tau)) * v / a) / float(row.tau) * states[k])  # u of x is linear
+        tau = float(row.tau)
+        slope = (1 - (1 - tau) * v / ((1 - tau) ** 2 * v + tau**2)) / tau  # u of x is linear
+        outputs.append(slope[:, None] * states[k])
         new = float(row.noise) * draws[k + 1]
         new = new + sum(float(weight) * states[j] for j, weight in (row.a or {k: 1.0}).items())
         states.append(new + sum(float(weight) * outputs[j] for j, weight in row.b.items()))
-    variance = float(states[-1] @ states[-1])
+    variance = np.array([state @ state for state in states[-1]])
     end = float(plan.rows[-1].tau)
-    return abs(variance - (1 - end) ** 2 * v - end**2)
+    wrong: Taus = np.abs(variance - (1 - end) ** 2 * v - end**2)
+    return wrong
 
 
 def of_a_point(plan: Plan) -> list[Taus]:

@@ -102,11 +102,10 @@ class AlignYourSteps(LevelStrategy):
         at = list(at)
         for i in range(1, len(at) - 1):
             low, here, high = at[i - 1 : i + 2]
-            tried = range(
-                min(here, max(low + 1, here - max(1, int(self.reach * (here - low))))),
-                max(here, min(high - 1, here + max(1, int(self.reach * (high - here))))) + 1,
-            )
-            at[i] = min(tried, key=lambda j: costs[low, j] + costs[j, high])
+            first = min(here, max(low + 1, here - max(1, int(self.reach * (here - low)))))
+            last = max(here, min(high - 1, here + max(1, int(self.reach * (high - here)))))
+            both = costs[low, first : last + 1] + costs[first : last + 1, high]
+            at[i] = first + int(both.argmin())
         return at
 
 
