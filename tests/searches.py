@@ -181,6 +181,7 @@ def _warm_up() -> None:
 
 def serve() -> None:
     """Answer requests until stdin ends."""
+    gc.set_threshold(20_000, 10, 10)  # as the command's own
     for name in ("cli.commands", "claims", "models.load", "search", "report"):  # read before the first child begins
         importlib.import_module(f"fewer.{name}")
     keep_few()
