@@ -7,9 +7,11 @@ does not say otherwise. The lines run one after another in a folder of `bad_inpu
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -300,34 +302,40 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
-Tree = dict[str, tuple[int, int, int]]
-AFTER: dict[Path, Tree] = {}  # what a folder holds after the last line that ran in it, and so before the next
+State = list[object]
+AFTER: dict[Path, State] = {}  # that of a folder after the last line that ran in it, and so before the next
 
 
-def tree(folder: Path) -> Tree:
-    """Every file and link with its kind, size and time of change, and every folder."""
-    found, folders = Tree(), [str(folder)]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    found[entry.path] = (0, 0, 0)
-                    folders.append(entry.path)
-                else:
-                    at = entry.stat(follow_symlinks=False)
-                    found[entry.path] = (at.st_mode, at.st_size, at.st_mtime_ns)
-    return found
+@cache
+def places(folder: Path) -> list[str]:
+    """The folder and all that is in it before the first line."""
+    return [str(folder), *map(str, folder.rglob("*"))]
+
+
+@cache
+def names(folder: str, changed: int) -> list[str]:
+    """What is in a folder that was changed then."""
+    return sorted(os.listdir(folder))
+
+
+def state(folder: Path) -> State:
+    """Kind, size and time of change of every file and link, and what is in every folder."""
+    found = ((place, os.lstat(place)) for place in places(folder))
+    return [
+        names(place, at.st_mtime_ns) if stat.S_ISDIR(at.st_mode) else (at.st_mode, at.st_size, at.st_mtime_ns)
+        for place, at in found
+    ]
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_bad_input(world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], row: Bad) -> None:
     """Status 2, or 3 for what the user's own code raises; one line on stderr, none on stdout, no file touched."""
     monkeypatch.chdir(world)
-    before = AFTER.get(world) or tree(world)
+    before = AFTER.get(world) or state(world)
     capfd.readouterr()
     status = run(row.arguments)
     out, err = capfd.readouterr()
-    AFTER[world] = tree(world)
+    AFTER[world] = state(world)
     assert (status, out) == (row.status, ""), err
     assert err.startswith("fewer: ")
     assert err.endswith("\n")
