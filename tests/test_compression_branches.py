@@ -63,6 +63,7 @@ def test_a_block_that_halves_or_doubles_the_resolution_keeps_its_branch():
         bare_of(block)
 
 
+@pytest.mark.usefixtures("short_evidence")
 def test_folders_with_blocks_without_branches_come_back(tmp_path):
     model = transformer()
     source = fewer.load(folder(tmp_path / "full", model))
@@ -127,6 +128,7 @@ def test_of_every_run_the_best_stay(n, seed):
         assert torch.equal(scores.topk(n, 1).indices.sort(1).values, kept[group.name].view(-1, n) % 4)
 
 
+@pytest.mark.usefixtures("short_evidence")
 def test_patterns_by_the_command_and_those_that_there_are_not(tmp_path):
     source = fewer.load(folder(tmp_path / "full", transformer()))
     made = fewer.compress(source, units="2:4", tune_steps=1, noises=64, samples=8, batch=16, score="magnitude")

@@ -197,6 +197,7 @@ def test_kinds_that_a_method_is_not_for_are_refused() -> None:
         PolarisedGates(steps=1).learn(weights, costs_of(weights, 0.7))
 
 
+@pytest.mark.usefixtures("short_evidence")
 def test_mask_learners_are_asked_for_as_scores_and_all_steps_are_counted() -> None:
     """Recoveries by name make the steps that are given."""
     made = fewer.compress(

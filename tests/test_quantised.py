@@ -278,6 +278,7 @@ def test_a_network_that_was_cut_can_be_quantised(digits: fewer.Model, tmp_path: 
     assert torch.equal(fewer.sample(fewer.load(tmp_path / "both"), plan, 2), fewer.sample(made.model, plan, 2))
 
 
+@pytest.mark.usefixtures("short_evidence")
 def test_the_command_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, full = tmp_path / "few", folder(tmp_path / "full", unet())
     assert run(["compress", str(full), "--bits", "4", "--group", "32", "--noises", "64", "--out", str(out)]) == 0
