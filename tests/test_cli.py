@@ -194,7 +194,8 @@ def test_a_model_without_a_pipeline_is_tuned_without_diffusers_and_torchs_compil
     search = (
         "fewer.tune(fewer.Model.from_mixture(fewer.GaussianMixture.random(2), bundled.schedule), 1, evaluations=2000)"
     )
-    code = f"import few_standards, sys, fewer; few_standards.keep_few(); bundled = fewer.load('mixture16'); {search}; "
+    code = "import few_standards, fewer, gc, sys; gc.disable(); few_standards.keep_few(); "
+    code += f"bundled = fewer.load('mixture16'); {search}; "
     code += "sys.exit(bool({'diffusers', 'torch._dynamo'} & set(sys.modules)))"
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True)

@@ -92,9 +92,11 @@ def test_the_pipeline_as_it_is(name: str, folders: dict[str, Path]) -> None:
         own = as_it_is(model, nfe)
         assert own is not None
         assert own.steps == (nfe or 28)
-        asked = {} if nfe is None else {"num_inference_steps": nfe}
-        found = latents_of(pipe, [TEXTS[k] for k in labels], noise, **asked)
-        torch.testing.assert_close(own.samples(model, noise, labels, 0, None), found, atol=1e-4, rtol=1e-4)
+        asked, some = ({}, 1) if nfe is None else ({"num_inference_steps": nfe}, 3)
+        found = latents_of(pipe, [TEXTS[k] for k in labels[:some]], noise[:some], **asked)
+        torch.testing.assert_close(
+            own.samples(model, noise[:some], labels[:some], 0, None), found, atol=1e-4, rtol=1e-4
+        )
         read = Case.of_pipeline(model, own.steps)  # what is audited
         assert [float(row.tau) for row in read.plan.rows] == pipe.scheduler.sigmas[:-1].tolist()
         audit(read)

@@ -38,7 +38,7 @@ def is_stochastic(name: str) -> bool:
 @pytest.mark.parametrize("name", [name for name in NAMES if not is_stochastic(name)])
 def test_order(name: str, mixture: GaussianMixture) -> None:
     solver = find("solvers", name).make()
-    coarse = 180 if one_call_a_step(solver) else 60
+    coarse = 144 if one_call_a_step(solver) else 48
     assert measured_order(solver, mixture, coarse=coarse).value >= solver.order - 0.15
 
 

@@ -22,7 +22,7 @@ def check(estimator: Estimator) -> None:
     for model in (transformer(), unet()):
         samples = unit_noise(1, range(16), model.shape)
         training = Calibration(model, samples, model.labels(16))
-        question = Question(model, standard("ddim", model, 3, "logsnr"), training, 4, model.labels(4), batch=4)
+        question = Question(model, standard("ddim", model, 2, "logsnr"), training, 4, model.labels(4), batch=4)
         own = {name: weight.clone() for name, weight in network_of(model).state_dict().items()}
         with counted(model) as calls:
             found = estimator.variance(question)
