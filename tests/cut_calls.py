@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import threading
 from typing import Any
@@ -69,7 +70,8 @@ def same(a: Tensor, b: Tensor) -> bool:
 
 
 def threads() -> list[threading.Thread]:
-    """Of pipelines that wait for a question."""
+    """Of pipelines that wait for a question; those of models that are gone have ended, as soon as they are collected."""
+    gc.collect()
     return [each for each in threading.enumerate() if each.name.startswith("fewer")]
 
 

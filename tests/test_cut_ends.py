@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import signal
 import threading
 import time
@@ -95,7 +94,6 @@ def test_a_model_that_is_dropped_takes_its_thread_with_it() -> None:
     model = Model.from_pipeline(case.pipe, call_of(case))
     assert len(threads()) == 1
     del model
-    gc.collect()
     assert not threads()
     assert parts(case) == before
 
