@@ -189,18 +189,6 @@ def test_importing_fewer_imports_neither_torch_nor_diffusers() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
-def test_a_model_without_a_pipeline_is_tuned_without_diffusers_and_torchs_compiler() -> None:
-    """Whose imports would take as long as a small search."""
-    search = (
-        "fewer.tune(fewer.Model.from_mixture(fewer.GaussianMixture.random(2), bundled.schedule), 1, evaluations=2000)"
-    )
-    code = "import few_standards, fewer, gc, sys; gc.disable(); few_standards.keep_few(); "
-    code += f"bundled = fewer.load('mixture16'); {search}; "
-    code += "sys.exit(bool({'diffusers', 'torch._dynamo'} & set(sys.modules)))"
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True)
-
-
 @pytest.mark.slow
 def test_interrupted_and_resumed(searches: Searches, here: Path) -> None:
     """SIGINT while the search runs: status 130, and --resume ends it."""
