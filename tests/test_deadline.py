@@ -229,9 +229,9 @@ def test_strategies_of_one_name_and_other_settings_are_refused() -> None:
 
 
 def test_more_evaluations_leave_a_smaller_error() -> None:
-    """On one model, between 4,000 and 40,000."""
+    """On one model, between 4,000 and 20,000."""
     errors = [
-        Slow(2).run(5, None, evaluations=n)[1].results["quality"]["typical_error"]["value"] for n in (4_000, 40_000)
+        Slow(2).run(5, None, evaluations=n)[1].results["quality"]["typical_error"]["value"] for n in (4_000, 20_000)
     ]
     assert errors[1] < errors[0]
 
