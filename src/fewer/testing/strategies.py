@@ -34,7 +34,7 @@ def task(model: Model, guidance: float | None = None, noises: int = NOISES) -> T
 def check(strategy: Strategy, of: Task | None = None, candidates: int = 12, seed: int = 0) -> None:
     """The first candidates are the same each time and after an interruption, can be played, and are paid for."""
     of, name = of or task(mixture()), type(strategy).__name__
-    before = list(islice(strategy.search(*of(), [], seed), candidates))
+    before = list(islice(strategy.search(*of(), [], seed), candidates // 2))
     objective, space = of()
     with counted(space.model, *space.model.others) as calls:
         whole = list(islice(strategy.search(objective, space, [], seed), candidates))
@@ -43,8 +43,8 @@ def check(strategy: Strategy, of: Task | None = None, candidates: int = 12, seed
     said = objective.evaluations
     demand(made <= said <= 3 * made, f"{name} makes {made} evaluations and counts {said}; a derivative counts as two")
     demand(len(whole) <= strategy.candidates, f"{name} makes more than its {strategy.candidates} candidates")
-    _demand_same(name, before, whole, "the second time")
-    half = len(whole) // 2
+    _demand_same(name, before, whole[: len(before)], "the second time")
+    half = len(whole) // 2  # the others are made a second time from here on
     resumed = list(islice(strategy.search(*of(), whole[:half], seed), len(whole) - half))
     _demand_same(name, whole[half:], resumed, f"when it goes on after {half}")
     for candidate in whole:
