@@ -87,9 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     _spin_less()
-    gc.set_threshold(
-        20_000, 10, 10
-    )  # what imports make stays: looking through it after each 700 takes a fifth of their time
+    # what imports make stays: looking through it after each 700 new objects takes a fifth of their time
+    gc.set_threshold(20_000, 10, 10)
     if (here := _working_folder()) is not None:
         sys.path.append(here)  # for models that are functions of the user's; last, so that it shadows nothing
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # a request to end is an interrupt
