@@ -11,6 +11,7 @@ from fewer.models.schedules import betas, discrete
 from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.methods.diffpir import DiffPIR
 from fewer.tasks.inverse.methods.mmps import MMPS
+from fewer.tasks.inverse.methods.pigdm import PiGDM
 from fewer.tasks.inverse.methods.tmpd import TMPD
 from fewer.tasks.inverse.operators import Matrix
 from fewer.tasks.inverse.problem import Likelihood, Problem
@@ -87,3 +88,22 @@ def test_guided_data_predictions(method: PosteriorSampler, other: object, tau: f
         same = (seen.covariance(MATRIX.sum(0).expand(N, D)) @ MATRIX.T >= 0).all(1)
         assert bool(same.any())
     assert torch.allclose(ours(method, x, tau)[same], found[same], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("solver", "eta"), [("ddim", 0.0), ("ancestral", 1.0)])
+def test_pigdm_by_the_released_weighting(solver: str, eta: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the steps, from equal noise, of measurements without noise, which azula's is for."""
+    x, fresh = (torch.randn(N, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (3, 5))
+    plan = standard(solver, MODEL, len(TAUS), TAUS)
+    given = Likelihood(Matrix(MATRIX, (D,)), Y, 0.0)
+    with torch.no_grad():
+        ours = PiGDM(weighting="released").draw(Problem(MODEL, plan, given, None, lambda draw, shape: fresh), x)
+    monkeypatch.setattr(torch, "randn_like", lambda like: fresh)
+    inverse = torch.linalg.pinv(MATRIX)
+    sampler = guidance.PGDMSampler(Exact(), Y, lambda v: v @ MATRIX.T, lambda v: v @ inverse.T, eta=eta)
+    levels = torch.tensor([*TAUS, 0.0], dtype=torch.float64)
+    alpha, sigma = Exact.schedule(levels[0])
+    state = (alpha + sigma) * x
+    for t, s in zip(levels[:-1], levels[1:], strict=True):
+        state = sampler.step(state, t, s)
+    assert torch.allclose(ours, state, rtol=1e-6, atol=1e-8)

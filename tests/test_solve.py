@@ -58,10 +58,10 @@ def test_steps_with_the_exact_data_prediction_tend_to_the_exact_posterior() -> N
     ("method", "isotropic", "operator"),
     [
         (MMPS(), None, A),
-        (PiGDM(variance=0.3), 0.3, A),
+        (PiGDM(variance=0.3, weighting="formula"), 0.3, A),
         (TMPD(), 0.3, torch.tensor([[0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])),
     ],
-    ids=["mmps", "pigdm, isotropic data", "tmpd, orthogonal rows"],
+    ids=["mmps", "pigdm's formula, isotropic data", "tmpd, orthogonal rows"],
 )
 def test_of_a_gaussian_these_are_exact_at_every_level(
     schedule: Schedule, method: object, isotropic: float | None, operator: Tensor

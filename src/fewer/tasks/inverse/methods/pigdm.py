@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from fewer.errors import InputError
+from fewer.levels import unit_variance_scale
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.registry import part
 from fewer.settings import positive
-from fewer.tasks.inverse.methods.plans import ddim
+from fewer.tasks.inverse.methods.plans import ancestral, ddim
 from fewer.tasks.inverse.problem import Problem, Seen
 from fewer.tasks.inverse.ranges import Ranges
+
+WEIGHTINGS = ("algorithm", "released", "formula")
 
 
 @part(
@@ -24,16 +29,23 @@ from fewer.tasks.inverse.ranges import Ranges
 )
 @dataclass(frozen=True)
 class PiGDM:
-    """D + strength s^2 J' A' (r^2 A A' + noise^2)^-1 (y - A D), r^2 = variance s^2 / (variance + s^2), J = dD / dX.
+    """G = J' A' (r^2 A A' + noise^2)^-1 (y - A D), r^2 = variance s^2 / (variance + s^2), J = dD / dX, X = D + s eps.
 
-    variance  of the data, in their unit squared (1 in the paper): for data N(m, variance I) it is the exact E[D | x, y]
-    strength  1 is the formula
+    variance   of the data, in their unit squared (1 in the paper)
+    strength   by which g is multiplied; 1 is the paper's
+    weighting  what g does. `algorithm`: r^2 g is added to the next state of the variance-preserving process (the paper's
+               algorithm 1, whose gradient is by x = alpha X and which multiplies it by alpha). `released`: it is added to the
+               next state times that state's alpha, as in code that the authors released later. `formula`: D becomes D + s^2 g,
+               which is E[D | x, y] exactly for data N(m, variance I); Pokle et al. 2023 take it for flows, unweighted
 
-    One derivative through the network a call.
+    The formula overshoots where the data vary along a seen direction by more than `variance`: of data with variance c there it
+    moves A D by up to c (1 + s^2 / variance) / (c + s^2) times what is missing, without bound as c grows. r^2 g never moves it
+    by more than what is missing. One derivative through the network a call.
     """
 
     variance: float = 1.0
     strength: float = 1.0
+    weighting: str = "algorithm"
     derivative: ClassVar[bool] = True
     linear: ClassVar[bool] = True
     ranges: ClassVar[Ranges] = {"variance": (0.01, 10.0), "strength": (0.2, 5.0)}
@@ -41,18 +53,29 @@ class PiGDM:
     def __post_init__(self) -> None:
         positive("variance", self.variance)
         positive("strength", self.strength)
+        if self.weighting not in WEIGHTINGS:
+            raise InputError(f"weighting is {self.weighting!r:.60}; expected {', '.join(WEIGHTINGS)}")
 
     def usual(self, model: Model, nfe: int) -> Plan:
-        """DDIM."""
-        return ddim(model, nfe)
+        """Ancestral sampling, DDIM with eta = 1, as the paper's; DDIM for the formula."""
+        return ddim(model, nfe) if self.weighting == "formula" else ancestral(model, nfe)
 
     def draw(self, problem: Problem, x: Tensor) -> Tensor:
         """Of the states at the plan's start."""
-        given = problem.given
+        given, levels = problem.given, problem.levels
 
-        def change(seen: Seen) -> Tensor:
-            r2 = self.variance * seen.s**2 / (self.variance + seen.s**2)
-            weighted = given.linear.solve(given.residual(seen.data), r2, given.noise**2)
+        def r2(seen: Seen) -> float:
+            return self.variance * seen.s**2 / (self.variance + seen.s**2)
+
+        def guided(seen: Seen) -> Tensor:
+            weighted = given.linear.solve(given.residual(seen.data), r2(seen), given.noise**2)
             return self.strength * seen.covariance(given.linear.adjoint(weighted))
 
-        return problem.play(x, True, change)
+        def ahead(seen: Seen, n: int) -> Tensor:
+            end = levels[n + 1]
+            scale = 1 - end if self.weighting == "released" else 1 / float(unit_variance_scale(end))
+            return scale * r2(seen) / seen.s**2 * guided(seen)
+
+        if self.weighting == "formula":
+            return problem.play(x, True, guided)
+        return problem.play(x, True, lambda seen: torch.zeros_like(seen.x), ahead)
