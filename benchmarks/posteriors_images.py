@@ -1,10 +1,11 @@
 """Which sampler on a trained network: methods on held-out images, of which no posterior is known.
 
     python -m benchmarks.posteriors_images --out benchmarks/results/posteriors-digits.json     # half an hour on one core
-    python -m benchmarks.posteriors_images --model cifar16-unet --data cifar10-test.zip --images 24 --calls 20 \\
-        --out benchmarks/results/posteriors-cifar16-unet.json                                  # hours
+    python -m benchmarks.posteriors_images --model cifar16-unet --data cifar10-test.zip --images 24 --draws 8 --choose-by 6 \\
+        --calls 20 --out benchmarks/results/posteriors-cifar16-unet.json                       # 35 minutes on one core
 
-Of each method the best of its settings, by the energy score of other images: peak signal-to-noise ratio of the mean of its samples,
+Of each method the best of its settings, by the energy score of other images (`--choose-by` of them, all settings on the same
+measurements and from the same noise, half as many samples an image): peak signal-to-noise ratio of the mean of its samples,
 energy score, coverage of true pixels by the central 50, 80 and 95 % of its samples, and the energy distance of its samples, one an
 image, to all held-out images in the features of a classifier that the network has not seen. What the file has is not made again.
 """
@@ -51,12 +52,14 @@ class Bed:
     """A network with held-out images, whose order is shuffled once: the first are measured, the last choose settings.
 
     images, draws  that are measured, and samples of each
+    choosing       other images, by which settings are chosen
     data           zip of CIFAR-10's test images, for the 16x16 networks
     """
 
     model_name: str
     images: int
     draws: int
+    choosing: int
     data: Path | None = None
 
     @cached_property
@@ -73,8 +76,9 @@ class Bed:
             raise InputError(f"{self.model_name} needs --data, a zip of CIFAR-10's test images")
         else:
             found = images16(self.data)[0]
-        if len(found) < 2 * self.images:
-            raise InputError(f"there are {len(found)} held-out images; {2 * self.images} are needed, half to choose by")
+        needed = self.images + self.choosing
+        if len(found) < needed:
+            raise InputError(f"there are {len(found)} held-out images; {needed} are needed, {self.choosing} to choose by")
         return found[torch.randperm(len(found), generator=torch.Generator().manual_seed(0))]
 
     @property
@@ -85,7 +89,7 @@ class Bed:
     @property
     def others(self) -> Tensor:
         """The images by which settings are chosen."""
-        return self.held_out[-(self.images // 2) :]
+        return self.held_out[-self.choosing :]
 
     def features(self, x: Tensor) -> Tensor:
         """Of the classifier of such images."""
@@ -107,7 +111,7 @@ class Bed:
         scores = [self._score(name, method, each, calls, few) for each in (settings if len(settings) > 1 else ())]
         best = settings[scores.index(min(scores))] if scores else settings[0]
         began = time.process_time()
-        cell = {"settings": dict(best), "images": self.images, "draws": self.draws}
+        cell = {"settings": dict(best), "images": self.images, "draws": self.draws, "chosen by": self.choosing}
         try:
             x = self.samples(self.truth, name, method, best, calls, self.draws)
         except NotFinite:
@@ -133,7 +137,7 @@ class Bed:
     def cost(self, method: str, calls: int) -> float:
         """Of a cell, in network evaluations; a derivative through the network is two more."""
         settings = len(METHODS[method])
-        choice = settings * (self.images // 2) * max(2, self.draws // 2) if settings > 1 else 0
+        choice = settings * self.choosing * max(2, self.draws // 2) if settings > 1 else 0
         return calls * (self.images * self.draws + choice) * (1 + 2 * find("tasks", method).make().derivative)
 
 
@@ -154,11 +158,13 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=OWN, default=list(OWN))
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--choose-by", type=int, help="other images, to choose settings by (default: half as many as measured)")
     given = parser.parse_args()
-    if given.images < LEAST_IMAGES or given.draws < LEAST:
-        parser.error(f"expected at least {LEAST_IMAGES} images and {LEAST} draws")
+    choosing = given.images // 2 if given.choose_by is None else given.choose_by
+    if given.images < LEAST_IMAGES or given.draws < LEAST or choosing < 1:
+        parser.error(f"expected at least {LEAST_IMAGES} images, {LEAST} draws, and 1 image to choose by")
     torch.set_num_threads(1)
-    bed = Bed(given.model, given.images, given.draws, given.data)
+    bed = Bed(given.model, given.images, given.draws, choosing, given.data)
     costs = {f"{p}/{m}/{n}": bed.cost(m, n) for n in given.calls for p in given.problems for m in given.methods}
 
     def make(key: str) -> dict[str, Any]:
