@@ -78,7 +78,9 @@ class Bed:
             found = images16(self.data)[0]
         needed = self.images + self.choosing
         if len(found) < needed:
-            raise InputError(f"there are {len(found)} held-out images; {needed} are needed, {self.choosing} to choose by")
+            raise InputError(
+                f"there are {len(found)} held-out images; {needed} are needed, {self.choosing} to choose by"
+            )
         return found[torch.randperm(len(found), generator=torch.Generator().manual_seed(0))]
 
     @property
@@ -158,7 +160,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=OWN, default=list(OWN))
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--draws", type=int, default=DRAWS)
-    parser.add_argument("--choose-by", type=int, help="other images, to choose settings by (default: half as many as measured)")
+    parser.add_argument(
+        "--choose-by", type=int, help="other images, to choose settings by (default: half as many as measured)"
+    )
     given = parser.parse_args()
     choosing = given.images // 2 if given.choose_by is None else given.choose_by
     if given.images < LEAST_IMAGES or given.draws < LEAST or choosing < 1:

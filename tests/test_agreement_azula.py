@@ -93,7 +93,9 @@ def test_guided_data_predictions(method: PosteriorSampler, other: object, tau: f
 @pytest.mark.parametrize(("solver", "eta"), [("ddim", 0.0), ("ancestral", 1.0)])
 def test_pigdm_by_the_released_weighting(solver: str, eta: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of the steps, from equal noise, of measurements without noise, which azula's is for."""
-    x, fresh = (torch.randn(N, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (3, 5))
+    x, fresh = (
+        torch.randn(N, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (3, 5)
+    )
     plan = standard(solver, MODEL, len(TAUS), TAUS)
     given = Likelihood(Matrix(MATRIX, (D,)), Y, 0.0)
     with torch.no_grad():

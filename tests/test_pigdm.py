@@ -59,7 +59,11 @@ def test_it_is_algorithm_1(variance: float, noise: float) -> None:
 def test_it_does_not_overshoot_where_the_data_vary_more_than_it_is_told(weighting: str) -> None:
     """Values that vary by 400 times its variance: the formula moves A D by up to 400 times what is missing."""
     wide = replace(GaussianMixture.random(3, 1, seed=2), variances=torch.full((1, 3), 400.0, dtype=torch.float64))
-    model, operator, y = Model.from_mixture(wide, discrete(betas("linear"))), torch.eye(3)[:2], torch.tensor([9.0, -7.0])
+    model, operator, y = (
+        Model.from_mixture(wide, discrete(betas("linear"))),
+        torch.eye(3)[:2],
+        torch.tensor([9.0, -7.0]),
+    )
 
     def away(method: PiGDM) -> float:
         found = solve(model, operator, y, plan=20, method=method, noise=0.1, n=8).samples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -153,6 +154,24 @@ def test_a_function_is_linearised() -> None:
             assert torch.allclose(of_matrix, of_function, atol=1e-4)
     found = solve(model, lambda x: x.square().sum(1, keepdim=True), torch.tensor([4.0]), plan=40, noise=0.2, n=64)
     assert float((found.samples.square().sum(1) - 4).abs().median()) < 0.5
+
+
+@pytest.mark.parametrize("method", ["mmps", "tmpd", PiGDM(weighting="formula")])
+@pytest.mark.parametrize("ends", [(-1.0, 1.0), (0.0, 1.0)])
+def test_a_network_of_images_whose_derivative_is_no_covariance_leaves_their_range_by_a_width_at_most(
+    method: object, ends: tuple[float, float]
+) -> None:
+    low, high = ends
+    middle, width = (low + high) / 2, high - low
+    rough = Model.from_denoiser(
+        lambda x, t, y: middle + 0.3 * width * torch.sin(50 * x), Flow(), (1, 2, 2), hash="rough", data_range=ends
+    )
+    drawn = partial(solve, y=torch.full((1, 1, 1), middle), plan=1, method=method, noise=0.1, n=16)
+    samples = drawn(rough, SuperResolution((1, 2, 2))).samples
+    reach = 1.01 * width  # a plan of one row adds a thousandth of its state
+    assert low - reach <= float(samples.min()) <= float(samples.max()) <= high + reach
+    latents = replace(rough, decode=lambda z: z)  # of which no range is known
+    assert float(drawn(latents, SuperResolution((1, 2, 2))).samples.abs().max()) > high + reach
 
 
 class NoDerivative(torch.nn.Module):

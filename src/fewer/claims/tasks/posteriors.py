@@ -77,7 +77,11 @@ def exact_claim(name: str, method: PosteriorSampler, data: str, isotropic: float
 
 exact_claim("mmps", MMPS(), "any Gaussian under any linear measurement", None, False)
 exact_claim(
-    "pigdm", PiGDM(variance=0.3, weighting="formula"), "N(m, 0.3 I), told its variance, under any linear measurement", 0.3, False
+    "pigdm",
+    PiGDM(variance=0.3, weighting="formula"),
+    "N(m, 0.3 I), told its variance, under any linear measurement",
+    0.3,
+    False,
 )
 exact_claim("tmpd", TMPD(), "N(m, v I) under measurements of orthonormal rows", 0.3, True)
 
