@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -106,6 +108,6 @@ def test_pigdm_by_the_released_weighting(solver: str, eta: float, monkeypatch: p
     levels = torch.tensor([*TAUS, 0.0], dtype=torch.float64)
     alpha, sigma = Exact.schedule(levels[0])
     state = (alpha + sigma) * x
-    for t, s in zip(levels[:-1], levels[1:], strict=True):
+    for t, s in pairwise(levels):
         state = sampler.step(state, t, s)
     assert torch.allclose(ours, state, rtol=1e-6, atol=1e-8)

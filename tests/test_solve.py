@@ -166,7 +166,7 @@ def test_a_network_of_images_whose_derivative_is_no_covariance_leaves_their_rang
     rough = Model.from_denoiser(
         lambda x, t, y: middle + 0.3 * width * torch.sin(50 * x), Flow(), (1, 2, 2), hash="rough", data_range=ends
     )
-    drawn = partial(solve, y=torch.full((1, 1, 1), middle), plan=1, method=method, noise=0.1, n=16)
+    drawn = partial(solve, y=torch.full((1, 1, 1), high), plan=1, method=method, noise=0.1, n=64)
     samples = drawn(rough, SuperResolution((1, 2, 2))).samples
     reach = 1.01 * width  # a plan of one row adds a thousandth of its state
     assert low - reach <= float(samples.min()) <= float(samples.max()) <= high + reach
