@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,17 +48,23 @@ class Cell:
 def write_page(cells: Sequence[Cell], page: Path, results: Path) -> None:
     """The page, with its picture beside it; `results` is the folder of what was measured on networks."""
     cells, svg = whole(cells), page.with_suffix(".svg")
+    networks = {
+        name: json.loads(path.read_text())
+        for name in NETWORKS
+        if (path := results / f"posteriors-{name}.json").exists()
+    }
     draw(cells, svg)
     dims = sorted({cell.dim for cell in cells})
     tables = "\n\n".join(_tables([cell for cell in cells if cell.dim == dim], dim) for dim in dims)
     text = PAGE.format(
         svg=svg.name,
+        short=short(cells, networks),
         noise=NOISE,
         says=says(cells),
         problems=_problems(),
         costs=_costs(),
         tables=tables,
-        networks="".join(_network(results / f"posteriors-{name}.json", title) for name, title in NETWORKS.items()),
+        networks="".join(_network(found, NETWORKS[name]) for name, found in networks.items()),
     )
     page.write_text(text)
 
@@ -67,6 +73,41 @@ def whole(cells: Sequence[Cell]) -> list[Cell]:
     """Those of dimensions and calls at which every method has been measured on every problem."""
     counts = Counter((cell.dim, cell.calls) for cell in cells)
     return [cell for cell in cells if counts[cell.dim, cell.calls] == len(PROBLEMS) * len(COLOURS)]
+
+
+def short(cells: Sequence[Cell], networks: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of the nearest methods on each problem: at few and at many calls in most dimensions, and on trained networks."""
+    few, many = min(cell.calls for cell in cells), SHOWN
+    dims = {calls: max(cell.dim for cell in cells if cell.calls == calls) for calls in (few, many)}
+    heads = [f"{calls} calls ({dim} dimensions)" for calls, dim in dims.items()]
+    lines = [
+        f"| your measurement | {' | '.join(heads)} | {few} calls, trained networks |",
+        "|---|---|---|---|",
+    ]
+    for name, seen in PROBLEMS.items():
+        found = [
+            _nearest({cell.method: cell.figures["energy"] for cell in _group(cells, dim, name, calls)})
+            for calls, dim in dims.items()
+        ]
+        own = [(title, _scores(networks[key], name, few)) for key, title in NETWORKS.items() if key in networks]
+        said = "; ".join(f"{_nearest(scores)} ({title[0].lower()}{title[1:]})" for title, scores in own if scores)
+        lines.append(f"| `{name}`: {seen} | {' | '.join(found)} | {said or 'not measured'} |")
+    return "\n".join(lines)
+
+
+def _scores(cells: Mapping[str, Any], name: str, calls: int) -> dict[str, tuple[float, float, float]]:
+    """The energy scores of a network's methods on a problem, of those that were finite."""
+    return {
+        key.split("/")[1]: cell["figures"]["energy score"] for key, cell in cells.items()
+        if cell["figures"] and (key.split("/")[0], key.split("/")[2]) == (name, str(calls))
+    }  # fmt: skip
+
+
+def _nearest(figures: Mapping[str, tuple[float, float, float]]) -> str:
+    """The method of the least figure, and the next ones, up to two, that lie within its interval."""
+    ranked = sorted(figures, key=lambda name: figures[name][0])
+    close = [name for name in ranked[1:3] if figures[name][0] <= figures[ranked[0]][2]]
+    return ", ".join(f"`{name}`" for name in (ranked[0], *close))
 
 
 def says(cells: Sequence[Cell]) -> str:
@@ -132,11 +173,8 @@ def _tables(cells: Sequence[Cell], dim: int) -> str:
     return "\n".join(lines)
 
 
-def _network(path: Path, title: str) -> str:
-    """What was measured on a network's held-out images, where there is a file of it."""
-    if not path.exists():
-        return ""
-    cells = json.loads(path.read_text())
+def _network(cells: Mapping[str, Any], title: str) -> str:
+    """What was measured on a network's held-out images."""
     images, draws = ({cell[key] for cell in cells.values()} for key in ("images", "draws"))
     choosing = {cell.get("chosen by", cell["images"] // 2) for cell in cells.values()}  # once half as many as measured
     lines = [
@@ -224,8 +262,16 @@ def draw(cells: Sequence[Cell], svg: Path) -> None:
 
 PAGE = """# Which sampler for my inverse problem
 
-You have a measurement y = A(x) + noise of an image x, and a diffusion or flow model of such images. `fewer.solve` draws from what x
-may be, p(x | y), by any of the methods below, on any plan and under any process:
+You have a measurement y = A(x) + noise of an image x, and a diffusion or flow model of such images. These came nearest to the
+posterior p(x | y), the nearest first, then those that are within its interval:
+
+{short}
+
+Begin with `mmps`, the default: it takes any differentiable A, few calls, and no setting that has to be found first. Where a network's
+derivative is too dear, take `lanpaint`; for A that only gives values, see [below](#an-operator-that-gives-values-alone). On data of
+your own, [`fewer tune`](#tuned-for-few-calls) compares them all.
+
+`fewer.solve` draws by any of them, on any plan and under any process:
 
 ```python
 import torch
@@ -287,19 +333,23 @@ and a derivative costs about two calls' time and keeps the network's activations
   given a noisy state, which is far from Gaussian where there are several modes.
 - `mmps` is the one to begin with: at 20 calls it is the nearest or close to it on every problem, also where measurements mix many
   values, and in 768 dimensions the nearest on all five. More calls bring it little, so spend them on tuning.
-- `lanpaint` takes no derivative, and is the one to take where 100 calls can be paid for: in 16 dimensions it is then the nearest of
-  all methods on four of the five problems, and second on compressed sensing; at 200 calls it is the nearest on nine of the ten in
-  2 and 16 dimensions, and within 0.02 of the exact posterior but for super-resolution and compressed sensing. At 20 calls it
-  is behind `mmps`.
+- `lanpaint` takes no derivative, and gains most from calls: at 200 it is within 0.02 of the exact posterior but for
+  super-resolution and compressed sensing. At 20 calls it is behind `mmps`.
 - `dps` needs a strength of its own for every problem and number of calls, and many calls: at 20 most of its samples lie outside of
-  the densest part of the posterior, and at 100 it is among the nearest in inpainting, super-resolution and compressed sensing, but
-  far off in a blur and in denoising.
+  the densest part of the posterior, and at 100 it is near in inpainting, super-resolution and compressed sensing, but far off in a
+  blur and in denoising.
 - `lanpaint`, `split-gibbs` and `diffpir` take no derivative, so that a call costs a third to a ninth of the others'. They gain most
   from calls; at few calls the first two have not arrived.
-- `pigdm` is safe in between in few dimensions; in 768, at 20 calls, it ends far off on three of five. `tmpd` fails where measured
-  values depend on each other, as in a blur or in compressed sensing. `red-diff` finds one point: its spread says nothing.
-- On a trained network of digits, at 20 and 50 calls, `lanpaint` has the lowest energy score on held-out images or one within the
-  interval of the lowest. `pigdm` and `tmpd` are far off or not finite there.
+- `pigdm` adds its correction after every step, however short the step is: it holds where few values are seen, and the more calls the
+  better there, but where all values are seen, as in a blur or in denoising, more calls count the measurement more than once. It is
+  weighted as in the paper's algorithm; the paper's formula itself (`PiGDM(weighting="formula")`) moves data predictions too far
+  wherever the data vary along a seen direction by more than the variance that it is told, as far as to infinity on networks.
+- `tmpd` puts the row sums of the covariance of measured values in the place of that matrix, as its authors do. That is safe where
+  those values vary in the same direction, as the pixels of a blur do. Where sums cancel, as under the random signs of compressed
+  sensing, it goes too far: in 768 dimensions, at nine parts of noise to one of data, by a factor of 338.
+- `red-diff` finds one point: its spread says nothing.
+- A trained network's derivative is no covariance at the highest levels, so that `mmps` and `tmpd` may ask for images far out of their
+  range: of networks whose samples are pixels, changed data predictions are kept within one width of the range.
 - The marginals of a wrong sampler may still hold the truth as often as they should, and a narrow one may lie in the densest part of
   the posterior: no figure alone says that a sampler is right.
 
