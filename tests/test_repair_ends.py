@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import fewer.compression.recover.ends as ends_module
 from fewer.compression.allocate.knapsack import Uniform
 from fewer.compression.calibration import Calibration
 from fewer.compression.compress import lightened
 from fewer.compression.cut import cut
 from fewer.compression.recover.distillation import EndDistillation, relative
-from fewer.compression.recover.ends import Ends
+from fewer.compression.recover.ends import Ends, waves
 from fewer.compression.scores.magnitude import Magnitude
 from fewer.compression.subject import Subject
 from fewer.compression.units import WIDTHS
@@ -137,6 +138,22 @@ def test_the_power_is_without_bias_of_how_few_samples_there_are(n: int) -> None:
     assert float(torch.stack([each.power for each in runs]).mean()) == pytest.approx(0.09, rel=0.03)
     constant = Ends.of(Calibration(model, image.expand(n, *model.shape), None))
     assert bool((constant.power == 1).all())
+
+
+def test_the_power_is_the_same_by_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more samples than are transformed at once."""
+    model = unet()
+    samples = 5 + torch.randn(150, *model.shape, generator=torch.Generator().manual_seed(1))
+    whole = waves(samples.double()).var(0)
+    most: list[int] = []
+
+    def counted(x: Tensor) -> Tensor:
+        most.append(len(x))
+        return waves(x)
+
+    monkeypatch.setattr(ends_module, "waves", counted)
+    torch.testing.assert_close(Ends.of(Calibration(model, samples, None)).power, whole, rtol=1e-10, atol=0)
+    assert max(most) < len(samples)
 
 
 def test_steps_lower_what_they_are_to_lower() -> None:

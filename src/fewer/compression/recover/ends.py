@@ -11,6 +11,7 @@ from fewer.compression.calibration import Calibration
 from fewer.models.model import Model
 
 FLOOR = 1e-6  # of a frequency's power, as a share of the mean: errors count there, too, though the samples have nothing
+BATCH = 64  # samples whose coefficients are held at once
 NOISIEST = 1 - 1e-6  # at tau = 1 some times have no derivative; what is off there moves no sample
 
 
@@ -43,8 +44,10 @@ class Ends:
     @classmethod
     def of(cls, calibration: Calibration) -> Ends:
         """By the spectrum of the calibration's clean samples, without bias of how many there are."""
-        samples = calibration.samples.double()
-        power = waves(samples - samples.mean(0)).abs().square().sum(0) / max(len(samples) - 1, 1)
+        samples = calibration.samples
+        mean = samples.mean(0, dtype=torch.float64)
+        squares = (waves(some.double() - mean).abs().square().sum(0) for some in samples.split(BATCH))
+        power = sum(squares, torch.zeros_like(mean)) / max(len(samples) - 1, 1)
         least = FLOOR * float(power.mean()) or 1.0  # of constant data: all frequencies alike
         return cls(calibration.model, power.clamp(min=least).to(calibration.model.device))
 
