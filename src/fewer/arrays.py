@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewer.errors import InputError, first_line, in_one_line
+from fewer.errors import InputError, in_one_line
 
 SUFFIXES = (".npz", ".npy")
 SAMPLES = "samples"  # the file's name without its suffix, in a folder of fewer's
@@ -61,22 +60,26 @@ def range_in(path: Path, what: str) -> tuple[float, float] | None:
     if path.suffix.lower() != ".npz":
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            if f"{RANGE}.npy" not in archive.namelist():
-                return None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{what} {path} cannot be read: {first_line(error)}") from error
-    low, high = (float(value) for value in np.resize(read_array(path, what, (RANGE,), largest=None), 2))
+        ends = read_array(path, what, (RANGE,), largest=None)
+    except InputError as error:
+        if isinstance(error.__cause__, _Missing):
+            return None
+        raise
+    low, high = (float(value) for value in np.resize(ends, 2))
     if not (math.isfinite(high - low) and low < high):
         raise InputError(f"{what} {path}: its range is {low:g} .. {high:g}; expected what stands for black and white")
     return low, high
+
+
+class _Missing(ValueError):
+    """An .npz holds none of the arrays that were asked for."""
 
 
 def _one_of(path: Path, names: Sequence[str]) -> Array:
     with np.load(path, allow_pickle=False) as archive:
         name = next((name for name in names if name in archive.files), None)
         if name is None:
-            raise ValueError(f"it holds {', '.join(archive.files[:5])[:200] or 'nothing'}")
+            raise _Missing(f"it holds {', '.join(archive.files[:5])[:200] or 'nothing'}")
         found: Array = archive[name]
     return found
 
