@@ -267,9 +267,9 @@ posterior p(x | y), the nearest first, then those that are within its interval:
 
 {short}
 
-Begin with `mmps`, the default: it takes any differentiable A, few calls, and no setting that has to be found first. Where a network's
-derivative is too dear, take `lanpaint`; for A that only gives values, see [below](#an-operator-that-gives-values-alone). On data of
-your own, [`fewer tune`](#tuned-for-few-calls) compares them all.
+Begin with `mmps`, the default: it takes any differentiable A, few calls, and no setting that has to be found first. Where a
+network's derivative is too dear, take `lanpaint`; for A that only gives values, see [below](#an-operator-that-gives-values-alone).
+On data of your own, [`fewer tune`](#tuned-for-few-calls) compares them all.
 
 `fewer.solve` draws by any of them, on any plan and under any process:
 
@@ -340,16 +340,16 @@ and a derivative costs about two calls' time and keeps the network's activations
   blur and in denoising.
 - `lanpaint`, `split-gibbs` and `diffpir` take no derivative, so that a call costs a third to a ninth of the others'. They gain most
   from calls; at few calls the first two have not arrived.
-- `pigdm` adds its correction after every step, however short the step is: it holds where few values are seen, and the more calls the
-  better there, but where all values are seen, as in a blur or in denoising, more calls count the measurement more than once. It is
+- `pigdm` adds its correction after every step, however short the step is: it holds where few values are seen, the better the more
+  calls, but where all values are seen, as in a blur or in denoising, more calls count the measurement more than once. It is
   weighted as in the paper's algorithm; the paper's formula itself (`PiGDM(weighting="formula")`) moves data predictions too far
-  wherever the data vary along a seen direction by more than the variance that it is told, as far as to infinity on networks.
+  wherever the data vary along a seen direction by more than the variance that it is told.
 - `tmpd` puts the row sums of the covariance of measured values in the place of that matrix, as its authors do. That is safe where
   those values vary in the same direction, as the pixels of a blur do. Where sums cancel, as under the random signs of compressed
   sensing, it goes too far: in 768 dimensions, at nine parts of noise to one of data, by a factor of 338.
 - `red-diff` finds one point: its spread says nothing.
-- A trained network's derivative is no covariance at the highest levels, so that `mmps` and `tmpd` may ask for images far out of their
-  range: of networks whose samples are pixels, changed data predictions are kept within one width of the range.
+- A trained network's derivative is no covariance at the highest levels, so that `mmps` and `tmpd` may ask for images far out of
+  their range: of networks whose samples are pixels, changed data predictions are kept within one width of the range.
 - The marginals of a wrong sampler may still hold the truth as often as they should, and a narrow one may lie in the densest part of
   the posterior: no figure alone says that a sampler is right.
 
