@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -172,6 +173,33 @@ def test_a_network_of_images_whose_derivative_is_no_covariance_leaves_their_rang
     assert low - reach <= float(samples.min()) <= float(samples.max()) <= high + reach
     latents = replace(rough, decode=lambda z: z)  # of which no range is known
     assert float(drawn(latents, SuperResolution((1, 2, 2))).samples.abs().max()) > high + reach
+
+
+@pytest.mark.parametrize("method", ["mmps", "tmpd", "dps", "red-diff"])
+@pytest.mark.parametrize(
+    "function", [torch.round, torch.sign, lambda x: (x > 0).to(x) + 0 * x], ids=["round", "sign", "compare"]
+)
+def test_a_function_whose_derivative_says_nothing_is_refused(method: str, function: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(InputError, match=r"derivative that is 0.*solve_black_box"):
+        solve(gaussian(), function, torch.zeros(3), plan=2, method=method, n=2)
+
+
+def test_a_function_that_is_flat_in_places_is_followed() -> None:
+    found = solve(gaussian(), lambda x: x.clamp(-3, 3), torch.zeros(3), plan=20, noise=0.1, n=8)
+    assert float(found.samples.abs().median()) < 0.3
+
+
+def test_tmpd_without_noise_leaves_out_values_whose_row_sums_are_not_positive() -> None:
+    """Two values that vary against each other: the sums of their covariance cancel, or nearly do."""
+    against = GaussianMixture(
+        torch.ones(1, dtype=torch.float64), torch.zeros(1, 2).double(), torch.eye(2).double()[None],
+        torch.tensor([[1.0, 1.0]], dtype=torch.float64), torch.zeros(1).double(), (2,),
+    )  # fmt: skip
+    operator = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    found = solve(
+        Model.from_mixture(against, VP), operator, torch.tensor([1.0, -1.0]), plan=8, method="tmpd", noise=0.0, n=4
+    )
+    assert bool(found.samples.isfinite().all())
 
 
 class NoDerivative(torch.nn.Module):

@@ -36,6 +36,16 @@ class Function:
         with torch.no_grad():
             return tuple(self(torch.zeros(2, *self.shape)).shape[1:])
 
+    @cached_property
+    def flat(self) -> bool:
+        """Whether its derivative is 0 at random samples of three sizes, as that of functions that round, count or compare."""
+        draw = torch.Generator().manual_seed(0)
+        sizes = torch.tensor([0.1, 1.0, 10.0]).repeat(2).view(-1, *[1] * len(self.shape))
+        with torch.enable_grad():
+            x = (sizes * torch.randn(len(sizes), *self.shape, generator=draw)).requires_grad_()
+            y = self(x)
+            return not bool(pulled(y, x, torch.randn(y.shape, generator=draw).to(y), self.name).any())
+
     def __call__(self, x: Tensor) -> Tensor:
         """The function's values."""
         with foreign(f"the {self.name}"):
@@ -99,6 +109,15 @@ def pulled(value: Tensor, x: Tensor, v: Tensor, name: str, keep: bool = False) -
     if found is None:
         raise InputError(f"the {name} has no derivative by its input, which this method needs")
     return found
+
+
+def check_derivative(operator: Operator) -> None:
+    """Raises InputError for functions without derivative, and for those whose derivative is 0 and says nothing."""
+    if isinstance(operator, Function) and operator.flat:
+        raise InputError(
+            f"the {operator.name} has a derivative that is 0, as of functions that round, count or compare; "
+            "fewer.tasks.black_box.solve_black_box takes values alone"
+        )
 
 
 def linear(function: Callable[[Tensor], Tensor], shape: Sequence[int], adjoint: Any = None) -> Linear:

@@ -17,7 +17,7 @@ from fewer.levels import s_of_tau
 from fewer.models.model import Model
 from fewer.noise import Draw, DrawNumber
 from fewer.plan import Plan
-from fewer.tasks.inverse.given_operators import pulled
+from fewer.tasks.inverse.given_operators import check_derivative, pulled
 from fewer.tasks.inverse.operators import Linear, Operator
 
 TOP = 0.999  # states above this level are seen as if they lay at it: at level 1 they tell nothing of the data
@@ -43,6 +43,7 @@ class Likelihood:
         operator = self.operator
         if isinstance(operator, Linear):
             return Near(self.residual(data), operator, operator.adjoint)
+        check_derivative(operator)
         with torch.enable_grad():
             at = data.detach().requires_grad_()
             value = operator(at)

@@ -14,7 +14,7 @@ from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.registry import part
 from fewer.settings import positive
-from fewer.tasks.inverse.given_operators import pulled
+from fewer.tasks.inverse.given_operators import check_derivative, pulled
 from fewer.tasks.inverse.methods.plans import ancestral
 from fewer.tasks.inverse.problem import Problem, Seen
 from fewer.tasks.inverse.ranges import Ranges
@@ -51,6 +51,7 @@ class DPS:
     def draw(self, problem: Problem, x: Tensor) -> Tensor:
         """Of the states at the plan's start."""
         levels = problem.levels
+        check_derivative(problem.given.operator)
 
         def down(seen: Seen, n: int) -> Tensor:
             with torch.enable_grad():

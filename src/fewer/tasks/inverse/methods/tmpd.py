@@ -29,7 +29,8 @@ class TMPD:
     strength  1 is the formula
 
     It is exact where A V A' is diagonal, and so for data N(m, v I) seen by an A with orthogonal rows. Row sums below 0, which no
-    variance has, count as 0. Two derivatives through the network a call.
+    variance has, count as 0; a value whose variance is then 0, without noise, is left out. Two derivatives through the network a
+    call.
     """
 
     strength: float = 1.0
@@ -50,7 +51,8 @@ class TMPD:
         def change(seen: Seen) -> Tensor:
             near = problem.given.linearised(seen.data)
             sums = near.push(seen.covariance(near.pull(torch.ones_like(near.residual))))
-            variance = (sums.clamp_min(0) + problem.given.noise**2).clamp_min(torch.finfo(sums.dtype).tiny)
-            return self.strength * seen.covariance(near.pull(near.residual / variance))
+            variance = sums.clamp_min(0) + problem.given.noise**2
+            known = variance > torch.finfo(sums.dtype).eps * variance.max()
+            return self.strength * seen.covariance(near.pull(torch.where(known, near.residual / variance, 0.0)))
 
         return problem.play(x, True, change)
