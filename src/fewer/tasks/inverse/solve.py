@@ -99,6 +99,8 @@ def solve(
     batch     samples per micro-batch (default 64); halved and tried again where memory is too small
     progress  progress(done samples, all samples) after each micro-batch
 
+    Of networks of pictures in pixels, changed data predictions stay within one width of `model.data_range` (`Problem.held`).
+
     Raises InputError for an operator of another shape, one that is not linear or has no derivative where the method needs it, y
     of another shape or not finite, noise below 0, plans that do not fit or leave out blocks, and samples that are not finite.
     """
