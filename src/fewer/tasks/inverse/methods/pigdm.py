@@ -39,8 +39,8 @@ class PiGDM:
                which is E[D | x, y] exactly for data N(m, variance I); Pokle et al. 2023 take it for flows, unweighted
 
     The formula overshoots where the data vary along a seen direction by more than `variance`: of data with variance c there it
-    moves A D by up to c (1 + s^2 / variance) / (c + s^2) times what is missing, without bound as c grows. r^2 g never moves it
-    by more than what is missing. One derivative through the network a call.
+    moves A D by c (1 + s^2 / variance) / (c + s^2) times what is missing, c / variance at high levels. r^2 g never moves it by
+    more than what is missing. One derivative through the network a call.
     """
 
     variance: float = 1.0
