@@ -31,7 +31,7 @@ from fewer.evaluate.posteriors import LEVELS, energy_scores, fidelity
 from fewer.registry import find
 
 DIMS = (*SHAPES, IMAGES)
-METHODS: Mapping[str, Sequence[Mapping[str, float]]] = {
+METHODS: Mapping[str, Sequence[Mapping[str, float | str]]] = {
     "exact-guidance": [{}], **{name: each for name, each in SETTINGS.items() if name != "tsdiff"},  # which is for forecasts
 }  # fmt: skip
 CALLS = (20, 100, 50, 200)  # in the order in which they are measured
@@ -42,7 +42,7 @@ FIGURES = ("energy", "mean error", "stein", *(f"{name} {p:g}" for name in ("cove
 JUDGED = 12_000  # evaluations that last as long as the figures of one measurement in 768 dimensions
 
 
-def chosen(case: Problem, method: str, calls: int) -> Mapping[str, float]:
+def chosen(case: Problem, method: str, calls: int) -> Mapping[str, float | str]:
     """The settings with the least energy score on measurements of another seed."""
     settings = METHODS[method]
     if len(settings) == 1:

@@ -98,7 +98,7 @@ class Bed:
         return (digits_classifier() if "digits" in self.model_name else cifar_classifier()).features(x)
 
     def samples(
-        self, truth: Tensor, name: str, method: str, settings: Mapping[str, float], calls: int, n: int
+        self, truth: Tensor, name: str, method: str, settings: Mapping[str, float | str], calls: int, n: int
     ) -> Tensor:
         """N samples of each image's posterior by its measurement, (B, n, *shape)."""
         operator = as_operator(name, self.model.shape)
@@ -128,7 +128,7 @@ class Bed:
         ends = {figure: (each.value, each.low, each.high) for figure, each in figures.items()}
         return cell | {"seconds": round(seconds, 2), "figures": ends}
 
-    def _score(self, name: str, method: str, settings: Mapping[str, float], calls: int, n: int) -> float:
+    def _score(self, name: str, method: str, settings: Mapping[str, float | str], calls: int, n: int) -> float:
         """The mean energy score of the images by which settings are chosen; infinite where samples are not finite."""
         try:
             samples = self.samples(self.others, name, method, settings, calls, n)

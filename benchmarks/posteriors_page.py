@@ -35,7 +35,7 @@ class Cell:
     problem: str
     method: str
     calls: int
-    settings: dict[str, float]
+    settings: dict[str, float | str]
     figures: dict[str, tuple[float, float, float]]
     seconds: float
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,9 @@ from torch import Tensor
 from fewer import GaussianMixture, InputError, Model, solve, standard
 from fewer.levels import unit_variance_scale
 from fewer.models.schedules import betas, discrete
+from fewer.plan.file import read, write
 from fewer.tasks.inverse.methods.pigdm import PiGDM
+from fewer.tasks.inverse.named import method_of, sampler_of
 from fewer.tasks.inverse.operators import Matrix
 from fewer.tasks.inverse.problem import Likelihood, Problem
 
@@ -76,3 +80,15 @@ def test_it_does_not_overshoot_where_the_data_vary_more_than_it_is_told(weightin
 def test_a_weighting_that_is_none_is_named() -> None:
     with pytest.raises(InputError, match="weighting is 'best'; expected algorithm, released, formula"):
         PiGDM(weighting="best")
+
+
+def test_a_plan_from_before_there_was_a_weighting_is_of_the_formula(tmp_path: Path) -> None:
+    plan = replace(standard("ddim", MODEL, 2), method=method_of(PiGDM()))
+    content = json.loads(write(plan, tmp_path / "plan.json").read_text())
+    for settings, weighting in (
+        (content["method"]["settings"], "algorithm"),
+        ({"variance": 0.3, "strength": 2.0}, "formula"),
+    ):
+        content["method"]["settings"] = settings
+        (tmp_path / "plan.json").write_text(json.dumps(content))
+        assert sampler_of(read(tmp_path / "plan.json").method) == PiGDM(**{**settings, "weighting": weighting})

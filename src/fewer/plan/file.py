@@ -118,14 +118,22 @@ def migrate(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
     Schema 1 had no blocks: all of them were run, which a row without the key still says. Schema 2 had one network. Up to 3
     each row has a time, which stays the row's own: under the schedule that the file names it is given as it was.
-    Nor have they a recipe: nobody knows where such plans are from. Schema 4 has no method.
+    Nor have they a recipe: nobody knows where such plans are from. Schema 4 has no method. Before `pigdm` had a
+    weighting it was its formula.
     """
     schema = content.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise InputError(f"plan {path} has no schema version")
     if schema > SCHEMA:
         raise InputError(f"plan {path} has schema {schema}, this version of fewer reads up to {SCHEMA}: upgrade fewer")
-    return content | {"schema": SCHEMA}
+    return content | {"schema": SCHEMA} | _weighted(content.get("method"))
+
+
+def _weighted(method: object) -> dict[str, Any]:
+    """The method of `pigdm` plans that were written before it had a weighting, whose settings were all in the file."""
+    if not isinstance(method, dict) or method.get("name") != "pigdm" or not isinstance(method.get("settings"), dict):
+        return {}
+    return {"method": method | {"settings": {"weighting": "formula"} | method["settings"]}}
 
 
 def from_json(content: dict[str, Any], path: Path, tensors: Mapping[str, Tensor] | None = None) -> Plan:

@@ -24,10 +24,10 @@ PROBLEMS: Mapping[str, str] = {
     "inpaint": "half of the pixels", "super-resolution": "means of 2 x 2 pixels", "deblur": "a Gaussian blur of one pixel",
     "compressed-sensing": "a quarter of the values, mixed at random", "denoise": "all values, under noise from 0.2 to 1",
 }  # fmt: skip
-SETTINGS: Mapping[str, Sequence[Mapping[str, float]]] = {  # of every method that users have, those that are tried
+SETTINGS: Mapping[str, Sequence[Mapping[str, float | str]]] = {  # of every method that users have, those that are tried
     "mmps": [{"iterations": 1}, {"iterations": 3}],
     "tmpd": [{}],
-    "pigdm": [{"variance": 0.3}, {"variance": 1.0}],
+    "pigdm": [{"weighting": how, "variance": each} for how in ("algorithm", "formula") for each in (0.3, 1.0)],
     "diffpir": [{"weight": 1.0}, {"weight": 3.0}, {"weight": 8.0}],
     "dps": [{"strength": 0.1}, {"strength": 0.3}, {"strength": 1.0}, {"strength": 3.0}],
     "lanpaint": [{"inner": 1}, {"inner": 2}, {"inner": 5}, {"inner": 10}],

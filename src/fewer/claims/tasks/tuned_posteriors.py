@@ -22,7 +22,7 @@ CLOSE = {"denoise": 768, "deblur": 1800}  # of it, where two samplers are close
 def baselines() -> Mapping[str, PosteriorSampler]:
     """Every registered method in each of its settings, by both."""
     return {
-        " ".join([name, *(f"{key} {value:g}" for key, value in each.items())]): find("tasks", name).make(**each)
+        " ".join([name, *(f"{key} {value}" for key, value in each.items())]): find("tasks", name).make(**each)
         for name, settings in SETTINGS.items()
         for each in settings
     }
