@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from fewer.search.posterior_arguments import arguments as arguments_of
 from fewer.search.posterior_arguments import cases
 from fewer.search.posterior_pairs import Case, made_pairs
 from fewer.search.posterior_space import PosteriorSpace, levels_alone
-from fewer.search.posteriors import decided, search, tune_posterior
+from fewer.search.posteriors import SPENT, decided, search, tune_posterior
 from fewer.search.study import Study
 from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.given_operators import as_operator
@@ -196,6 +197,31 @@ def test_the_time_is_that_of_all_sittings_whatever_stage_they_were_stopped_in(
     sitting(Study("undisturbed"))
     assert now[0] < 25  # the time, the least of candidates, and what comes after them
     assert interrupted <= now[0] + 1  # the one that was lost
+
+
+@pytest.mark.parametrize("whose", [0, 1], ids=["its own samples", "the baseline's samples"])
+def test_a_sitting_that_is_stopped_in_its_comparison_is_counted(whose: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock on which samples of the comparison take a second."""
+    now, asked = [0.0], arguments_of(
+        model(), torch.tensor([[1.0, 0.5]]), nfe=3, method="mmps", noise=0.3, data=None, pairs=8, each=2, trials=2,
+        baseline_calls=4, baselines={"mmps": MMPS()}, exact=True, margin=0.02, time=1e9, evaluations=None, seed=0, batch=64,
+    )  # fmt: skip
+    study, plain = Study("stopped"), Case.samples
+
+    def second(case: Case, *given: Any) -> torch.Tensor:
+        now[0] += 1
+        if now[0] == whose + 1:
+            raise KeyboardInterrupt
+        return plain(case, *given)
+
+    monkeypatch.setattr(Case, "scores", lambda *given: torch.ones(8, dtype=torch.float64))
+    monkeypatch.setattr(Case, "samples", second)
+    with pytest.raises(KeyboardInterrupt):
+        search(asked, *cases(asked), study, deadline=Deadline(asked.time, lambda: now[0]))
+    assert study.noted(SPENT) == now[0] == whose + 1
+    began = now[0]
+    search(asked, *cases(asked), study, deadline=Deadline(asked.time, lambda: now[0] - began))
+    assert study.noted(SPENT) == now[0]
 
 
 def test_what_is_refused() -> None:

@@ -162,11 +162,15 @@ class _Scored:
         else:
             error = float((case or self.case).scores(plan, method).mean())
             self.study.add(Candidate(with_method(plan, method), error, key))
-            self.study.note(SPENT, self.deadline.spent)
+            self.spent()
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total)
         return error if error < INFINITE else math.inf
+
+    def spent(self) -> None:
+        """Keep in the study how many seconds all sittings have taken so far."""
+        self.study.note(SPENT, self.deadline.spent)
 
 
 Found = tuple[float, Plan, PosteriorSampler]
@@ -186,10 +190,18 @@ def search(
               had taken them, whatever stage they were stopped in
     deadline  begun before the pairs were made
     """
-    effort, model = asked.effort, asked.model
     study, deadline = study or Study("posteriors"), deadline or Deadline(asked.time)
     deadline.began -= _seconds(study.noted(SPENT)) or 0.0
-    scored = _Scored(seen, study, deadline, effort.candidates, progress)
+    scored = _Scored(seen, study, deadline, asked.effort.candidates, progress)
+    try:
+        return _searched(asked, scored, held_out)
+    finally:
+        scored.spent()
+
+
+def _searched(asked: Asked, scored: _Scored, held_out: Case) -> TunedPosterior:
+    """The search, and the comparison of what it found."""
+    effort, model, deadline = asked.effort, asked.model, scored.deadline
 
     def usual(name: str, method: PosteriorSampler, calls: int) -> Found:
         plan = method.usual(model, calls)
@@ -198,7 +210,7 @@ def search(
     found = [usual(name, method, effort.nfe) for name, method in asked.methods.items()]
     finalists = [method for *_, method in sorted(found, key=lambda entry: entry[0])[: effort.finalists]]
     baselines = _baselines(asked, usual)
-    last = _before(study, deadline) * effort.last / effort.first  # seconds of what comes after the search
+    last = _before(scored.study, deadline) * effort.last / effort.first  # seconds of what comes after the search
 
     def late() -> bool:
         return asked.time is not None and deadline.spent + last > asked.time
@@ -212,7 +224,9 @@ def search(
     _, plan, method = _nearest([*searched, *found], effort.finals, scored)
     against = min(baselines, key=lambda name: baselines[name][0])
     _, its_plan, best = baselines[against]
-    mine, its = held_out.samples(plan, method), held_out.samples(its_plan, best)
+    mine = held_out.samples(plan, method)
+    scored.spent()
+    its = held_out.samples(its_plan, best)
     own, other = held_out.of_samples(mine), held_out.of_samples(its)
     difference, baseline = student((own - other).tolist()), student(other.tolist())
     named = plan.named(f"{name_of('tasks', method)} tuned, {plan.nfe} calls")
@@ -220,7 +234,7 @@ def search(
     if len(searched) < effort.searched:
         notes += (f"time was up after {len(searched)} candidates",)
     return TunedPosterior(
-        with_method(named, method), method, DISTANCE if seen.pairs.posteriors else SCORE, student(own.tolist()), against, best,
+        with_method(named, method), method, DISTANCE if held_out.pairs.posteriors else SCORE, student(own.tolist()), against, best,
         baseline, effort.baseline_calls, difference, decided(difference, asked.margin * abs(baseline.value)),
         tuple(score for score, *_ in searched), {name: entry[0] for name, entry in baselines.items()}, effort, notes, held_out,
         (mine, its),
