@@ -243,12 +243,40 @@ def test_standard_plans_that_were_not_ranked_are_told_of(nfe: int, cut: bool) ->
     assert any("standard plans only" in note for note in result.results["notes"]) == cut
 
 
-@pytest.mark.parametrize(("nfe", "evaluations"), [(5, 1_000), ([5, 10], 2_000), (10_000, 100_000)])
+@pytest.mark.parametrize(("nfe", "evaluations"), [(5, 1_000), ([5, 10], 1_800), (10_000, 100_000)])
 def test_evaluations_in_which_nothing_can_be_done_are_refused(nfe: int | list[int], evaluations: int) -> None:
     slow = Slow()
     with pytest.raises(InputError, match=r"evaluations is [\d,]+; .* takes? at least [\d,]+ evaluations in all"):
         slow.run(nfe, None, evaluations=evaluations)
     assert slow.evaluations == 0
+
+
+@pytest.mark.parametrize("nfe", [2, [2, 3], [5, 10]])
+def test_the_least_that_is_not_refused_is_enough(nfe: int | list[int]) -> None:
+    """A search in as many evaluations ends within them, with a plan; in one less it is not begun."""
+    slow = Slow()
+    most = least(Arguments(nfe, evaluations=5_000).request(slow.model), slow.model)
+    with pytest.raises(InputError, match=f"at least {most:,} evaluations in all"):
+        slow.run(nfe, None, evaluations=most - 1)
+    run, result = slow.run(nfe, None, evaluations=most)
+    assert run.evaluations <= most
+    assert result.results["quality"]["typical_error"]["value"] > 0
+
+
+@pytest.mark.parametrize("evaluations", [8_000, 40_000])
+def test_a_reference_solution_that_is_never_fine_enough_keeps_to_its_share(
+    evaluations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its calls are doubled as far as all noises of the search allow it, not the few that calls are found on."""
+    monkeypatch.setattr("fewer.search.stages.references.REFERENCE_SHARE", 1e-12)
+    slow = Slow(2)
+    run = Run(deadline=Deadline(None, lambda: slow.now, evaluations))
+    task = timed(
+        Task(slow.model, Arguments(5, evaluations=evaluations).request(slow.model), Scoring(), MICRO_BATCH), run
+    )
+    refs = references(task, run, likely_standards(slow.model, task.request, 5))
+    assert run.evaluations <= 0.4 * evaluations
+    assert len(refs.judge) >= 16
 
 
 class Huge(nn.Module):

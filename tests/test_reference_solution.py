@@ -87,7 +87,7 @@ def test_errors_that_do_not_fall_yet_at_few_calls_end_no_doubling() -> None:
 
 def test_an_error_is_extrapolated_only_where_that_ended_the_doubling() -> None:
     """Where the time allows no further doubling, the error is the whole change."""
-    asked = Doubling(share=1e-9, probe=PROBE, may=lambda evaluations: evaluations <= 64 * 2 * PROBE, frugal=True)
+    asked = Doubling(share=1e-9, probe=PROBE, may=lambda calls: calls <= 64, frugal=True)
     found = reference_solution(MODEL, solution(2, 1.0), PROBE, [CANDIDATE], doubling=asked)
     assert found.calls == 64
     assert found.error == pytest.approx(32**-2 - 64**-2, rel=1e-6)

@@ -74,7 +74,7 @@ class Doubling:
     improved  error that the plans to be scored may have, as a share of the best candidate's, or of 1 where there is none
     share     of that error, below which the change must be
     probe     noises on which the number of calls is found
-    may       may(evaluations of all noises): whether the time allows so many; where not, calls are doubled no further
+    may       may(calls): whether the time allows a solution of so many; where not, calls are doubled no further
     frugal    where evaluations are few: calls are doubled from 8 on, errors are those of the median sample, so that samples at the
               border of two modes double none, and it is what the last change foretells to be left that must be below
     """
@@ -82,7 +82,7 @@ class Doubling:
     improved: float = 1.0
     share: float = SHARE
     probe: int = PROBE
-    may: Callable[[int], bool] = lambda evaluations: True
+    may: Callable[[int], bool] = lambda calls: True
     frugal: bool = False
 
     def error(self, x: Tensor, target: Tensor) -> float:
@@ -151,7 +151,7 @@ def reference_solution(
         stalled = calls > FEWEST and change > STALLED * before
         if left <= least or calls >= MOST or stalled:
             break
-        if not doubling.may(2 * calls * (probe + n) * passes_at(guidance)):
+        if not doubling.may(2 * calls):
             break
         coarse = fine
     progress(f"reference solution, {calls} calls, all noises")

@@ -13,7 +13,7 @@ from fewer.errors import InputError
 from fewer.evaluate.cost.pace import in_words, timed_pace
 from fewer.evaluate.many_steps import many_step_evaluations
 from fewer.evaluate.own_pipeline import FEWEST, LAST, pipeline_noises
-from fewer.evaluate.reference import USUAL, usual_evaluations
+from fewer.evaluate.reference import FIRST, USUAL, usual_evaluations
 from fewer.guidance.cfg import passes_at
 from fewer.models.distilled import Distilled
 from fewer.models.model import Model
@@ -24,15 +24,14 @@ from fewer.search.deadline import RANKED as RANKED_BY
 from fewer.search.request import DEFAULT, Budget, Request, enough_noises
 from fewer.search.strategies.regression import RowsByRegression
 
-LEAST_CALLS = (
-    64  # that a reference solution comes to at least where evaluations are few, mostly; on smooth models 32 are enough
-)
+FRUGAL = 64  # calls that a reference solution mostly comes to where evaluations are few; on smooth models 32 are enough
 LIKELY = 4  # standard plans that tell how fine it must be
 NOISY = 32  # solvers that add noise
 RANKED = 12  # noises that a standard plan is ranked on, on average
 STEPS = 7  # on the levels from each start, with rows fitted anew
 CYCLES, TRIAL = 9, 4  # of Gauss-Newton, a Jacobian each, on all noises and on a quarter of them
 BASELINES, ROUNDS = 5, 1.25  # plans that the judge plays, and how often the first held-out noises
+COMPARED = 4  # plans that it plays at least: the tuned one and three standard ones
 TOWARDS_END = 65  # Jacobians times numbers of the plan, with which a descent from a fit is near its end
 FEWEST_NOISES = 8  # of a search
 NUMBERS_EACH = 16  # numbers that the samples of a search are to hold for each that is free in a plan
@@ -74,10 +73,9 @@ def foreseen(request: Request, model: Model, pace: float = math.inf) -> dict[str
     last = kept_for_pipeline(request, model, pace)
     after = {PIPELINE: last} if last else {}
     most = bound(request, pace) - last
-    stages = _unbounded(request, model, USUAL)
+    stages = _unbounded(request, model, FRUGAL if request.bounded else USUAL)
     if sum(stages.values()) <= most:
         return stages | after
-    stages = _unbounded(request, model, LEAST_CALLS)
     first = sum(made for name, made in stages.items() if not _of_budget(name))
     share = max(0.0, most - first) / max(1, sum(stages.values()) - first)
     fitting = {name: int(min(1.0, share) * made) if _of_budget(name) else made for name, made in stages.items()}
@@ -211,15 +209,21 @@ def _fits(rows: RowsByRegression, nfe: int, n: int, most: int) -> float:
 
 
 def least(request: Request, model: Model) -> int:
-    """Evaluations that a run of 16 noises makes at least: a coarse reference, and one standard plan of each budget."""
+    """Evaluations that a run of 16 noises makes at least: the coarsest reference solution whose error a change of calls tells, and
+    for each budget a standard plan and its comparison, of the largest with all that are compared at least.
+    """
     passes, n, held_out = passes_at(request.guidance), LEAST_NOISES, least_held_out(request)
     if model.distilled is not None:
         stages = _of_distilled(replace(request, held_out=held_out), model.distilled)
         return stages["many-step samples"] + sum(2 * n * budget.nfe for budget in request.budgets)
-    fine = passes * (LEAST_CALLS // 2 * (n + held_out) + LEAST_CALLS * LEAST_PROBES)
+    likely = LIKELY * LEAST_PROBES * min(request.budgets[-1].nfe, 10)
+    fine = passes * FIRST * (LEAST_PROBES + 2 * (n + held_out))
     if request.match and model.pipeline is not None:
         fine += FEWEST * model.pipeline.steps * passes
-    return fine + sum((n + held_out) * budget.nfe for budget in request.budgets)
+    *smaller, largest = (budget.nfe for budget in request.budgets)
+    beside = 1 if request.match else 3  # plans of a smaller budget that are compared; a match ends the search
+    each = FEWEST_NOISES + beside * held_out
+    return likely + fine + each * sum(smaller) + (FEWEST_NOISES + COMPARED * held_out) * largest
 
 
 def least_held_out(request: Request) -> int:
@@ -300,6 +304,6 @@ def bound(request: Request, pace: float) -> float:
 
 
 def _references(request: Request, model: Model) -> int:
-    """Evaluations before the first budget, with a reference solution of the fewest calls."""
-    stages = _unbounded(replace(request, budgets=request.budgets[-1:]), model, LEAST_CALLS)
+    """Evaluations before the first budget, with a reference solution of few calls."""
+    stages = _unbounded(replace(request, budgets=request.budgets[-1:]), model, FRUGAL)
     return sum(made for name, made in stages.items() if not _of_budget(name))

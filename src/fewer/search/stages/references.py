@@ -25,7 +25,7 @@ from fewer.search.trajectory import KeptWays, Trajectory, joined, reference_traj
 # independent of the plan's, then makes the plan's look half a percent larger.
 TUNED_SHARE = 0.3
 REFERENCE_SHARE = 0.1
-HALF = 0.5  # of the references' time that may go into making the search's finer
+HALF = 0.5  # of what the references have left, that may go into the search's; the rest is for held-out noises
 LEFT = (
     0.5  # of what a comparison leaves, that may go into more noises of the pipeline as it is; the rest is for clocking
 )
@@ -83,7 +83,8 @@ def _objective(task: Task, run: Run, standards: Sequence[Plan]) -> Objective:
     few = objective.first(probes(model, request))
     plans = [plan for plan in standards if plan.recipe in LIKELY_BEST] or standards[:1]
     bounded = run.deadline.bounded
-    doubling = Doubling(TUNED_SHARE, REFERENCE_SHARE, len(few), lambda made: run.affords(made, HALF), bounded)
+    most = max(len(objective), least_held_out(request)) * passes_at(request.guidance)  # passes of a call on either
+    doubling = Doubling(TUNED_SHARE, REFERENCE_SHARE, len(few), lambda calls: run.affords(calls * most, HALF), bounded)
     ways = KeptWays(few.apart())
     found = (few if bounded else objective).with_reference(
         [few.samples(plan) for plan in plans], guidance=request.guidance, doubling=doubling,
