@@ -27,8 +27,10 @@ from searches import Searches
 from test_crash_safety import kept
 
 import fewer
+from fewer.cli.dry_run import beside_workers
 from fewer.engine import History
 from fewer.errors import InputError, NotFinite, out_of_memory
+from fewer.evaluate.cost.pace import Forecast
 from fewer.evaluate.evaluator import Evaluator
 from fewer.noise import unit_noise
 from fewer.plan.file import digest
@@ -456,3 +458,20 @@ def test_a_worker_with_other_versions_is_refused(
     monkeypatch.setattr("fewer.workers.answer.versions", lambda: versions)
     with pytest.raises(InputError, match=rf"has {package} .*, the search has 0\.0\.1"):
         team("small", processes).check()
+
+
+@pytest.mark.parametrize(("given", "module", "extra"), [("dask://h:1", "distributed", "dask"), ("ray", "ray", "ray")])
+def test_a_cluster_whose_package_is_missing_is_refused_before_a_model_is_loaded(
+    given: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=rf"pip install 'fewer\[{extra}\]'"):
+        check_workers(given)
+
+
+@pytest.mark.parametrize(("workers", "said"), [(1, ()), (2, ("2 workers",)), ("ray", ("the workers of ray",))])
+def test_a_dry_run_says_that_its_time_is_that_of_one_process(workers: int | str, said: tuple[str, ...]) -> None:
+    notes = beside_workers(Forecast({"search": 1}, notes=("before",)), workers).notes
+    assert notes[0] == "before"
+    assert len(notes) == 1 + len(said)
+    assert all(word in notes[-1] for word in (*said, *(("this process alone",) if said else ())))

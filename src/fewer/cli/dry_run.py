@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,3 +30,12 @@ def print_forecast(forecast: Forecast, writes: Sequence[Path | str]) -> None:
     for note in forecast.notes:
         typer.echo(note)
     typer.echo("would write " + (", ".join(map(str, writes)) if writes else "nothing"))
+
+
+def beside_workers(forecast: Forecast, workers: int | str) -> Forecast:
+    """The forecast, whose time is that of one process, with a note where others share the network's calls."""
+    if workers == 1:
+        return forecast
+    who = f"{workers} workers share" if isinstance(workers, int) else f"the workers of {workers} share"
+    note = f"the time is that of this process alone; {who} the network's calls"
+    return replace(forecast, notes=(*forecast.notes, note))

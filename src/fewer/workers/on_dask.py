@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 
 from fewer.errors import InputError, first_line
+from fewer.workers.extras import missing
 
 REACHED = 10.0  # seconds in which the scheduler must answer
 
@@ -20,7 +21,7 @@ def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise InputError(f"workers at {address} need Dask: pip install 'fewer[dask]'") from error
+        raise missing(address) from error
     try:
         client = Client(address.replace("dask://", "tcp://"), timeout=REACHED, set_as_default=False)
     except (OSError, ValueError) as error:

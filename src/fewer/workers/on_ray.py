@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fewer.errors import InputError, first_line
+from fewer.workers.extras import missing
 
 RETRIES = 10  # of a task whose worker dies
 
@@ -37,7 +38,7 @@ def ray_executor(address: str, gpu: bool) -> Iterator[tuple[Executor, int]]:
     try:
         import ray
     except ImportError as error:
-        raise InputError(f"workers on {address} need Ray: pip install 'fewer[ray]'") from error
+        raise missing(address) from error
     try:
         ray.init(None if address == "ray" else address, log_to_driver=False, logging_level="error")
     except Exception as error:  # of many types: of sockets, of gRPC, and Ray's own

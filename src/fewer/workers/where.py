@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from fewer.errors import InputError
+from fewer.workers.extras import check_installed
 from fewer.workers.on_dask import dask_executor
 from fewer.workers.on_ray import ray_executor
 from fewer.workers.processes import Processes
@@ -20,12 +21,15 @@ CLUSTER = re.compile(r"(dask|ray)://[^/\s:]+:\d{1,5}|ray")
 
 
 def check_workers(given: Given) -> Given:
-    """A number of processes, or the address of a cluster. Raises InputError for anything else."""
+    """A number of processes, or the address of a cluster. Raises InputError for anything else, and without the package that the
+    cluster needs.
+    """
     if isinstance(given, int | str) and not isinstance(given, bool):
         text = str(given).strip()
         if re.fullmatch(r"\d{1,9}", text) and 1 <= int(text) <= MOST:
             return int(text)
         if CLUSTER.fullmatch(text):
+            check_installed(text)
             return text
     raise InputError(
         f"workers is {given!r:.80}; expected a number of processes from 1 to {MOST}, dask://host:port, ray://host:port, or ray"

@@ -10,7 +10,7 @@ import typer
 
 from fewer.cli import options as opt
 from fewer.cli import tables
-from fewer.cli.dry_run import print_forecast
+from fewer.cli.dry_run import beside_workers, print_forecast
 from fewer.cli.interrupted import NOTHING, if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
@@ -166,7 +166,7 @@ def tune(
     from fewer.search.tune import foresee
     from fewer.workers.where import check_workers
 
-    check_workers(workers)
+    sharing = check_workers(workers)
     shown = "" if study is None else without_password(check_study(study))
     check_keep(opt.words(keep))
     check_objective(objective, measures.metric is not None)
@@ -187,12 +187,13 @@ def tune(
     }  # fmt: skip
     if dry_run:
         names = ("plan.json", "results.json", "report.html", "study.db", "front/", "samples.npz")
-        print_forecast(foresee(network, Arguments(calls, **request, **figures)), [folder / name for name in names])
+        forecast = beside_workers(foresee(network, Arguments(calls, **request, **figures)), sharing)
+        print_forecast(forecast, [folder / name for name in names])
         return
     kept = f"the candidates found so far are kept in {folder}: --resume goes on with them"
     with if_interrupted(lambda: kept if (folder / STUDY).exists() else NOTHING), progress(time) as report:
         result = run(
-            network, calls, resume=resume, force=force, out=folder, workers=workers, study=study,
+            network, calls, resume=resume, force=force, out=folder, workers=sharing, study=study,
             command=_command(study, shown), progress=report, overall=report.overall, **request, **figures,
         )  # fmt: skip
     if not wrote_json(result.results, json_file):
