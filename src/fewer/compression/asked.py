@@ -65,6 +65,11 @@ def knows(part: object, setting: str) -> bool:
     return is_dataclass(part) and any(field.name == setting and field.init for field in fields(part))
 
 
+def default_score(predicts: str, widths: bool) -> str:
+    """First-order changes of the loss; of widths, where errors are multiplied by sigma / alpha, changes of where samples end."""
+    return "end-gauss-newton" if widths and predicts in MULTIPLIED else "taylor"
+
+
 def default_recoveries(predicts: str, widths: bool, steps: int | None) -> list[str]:
     """Least squares, of units that layers read (`widths`), then distillation, unless steps are 0.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,33 +11,23 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fewer.arguments import as_count, as_count_or_none, as_data, as_model, as_number_or_none
 from fewer.compression import Allocator, Recovery, Score, WithLoss
-from fewer.compression.asked import check_read, check_suited, default_recoveries, named_as, recoveries, resolve_as
-from fewer.compression.calibration import SAMPLES, Calibration, calibration_of
-from fewer.compression.clocked import allotted_within, clocked_costs
-from fewer.compression.costs import Costs, Unit, counted_costs
+from fewer.compression.calibration import calibration_of
+from fewer.compression.clocked import allotted_within
+from fewer.compression.costs import Costs
 from fewer.compression.cut import cut, narrowing
 from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import narrowed_before, save, stored_dtype
 from fewer.compression.masks import MaskLearner
-from fewer.compression.subject import Subject, check_called, with_network
-from fewer.compression.units import WIDTHS, Group, Kind, find_patterns, find_units
-from fewer.errors import InputError
-from fewer.evaluate.cost.price import call_macs
-from fewer.evaluate.scoring import scoring_of
+from fewer.compression.request import NOISES, requested
+from fewer.compression.subject import Subject, with_network
 from fewer.models.denoiser import LONGEST_NAME
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.models.pipelines.narrow import Light
 from fewer.models.pipelines.network_files import hashes_of
-from fewer.registry import ROLES, guarded, name_of
+from fewer.registry import ROLES, guarded
 from fewer.versions import versions
-
-UNITS: dict[str, tuple[Kind, ...]] = {"widths": WIDTHS, "blocks": ("blocks",), "weights": ("weights",)}
-BATCH, NOISES = 64, 512  # NOISES: that the evidence is from
-FEWEST, FEWEST_SAMPLES = 64, 8
-LONGEST = 64  # M of N:M
 
 
 @dataclass(frozen=True)
@@ -46,7 +35,8 @@ class Compressed:
     """A light `model` of a `full` one, with what was done for it.
 
     kept      group of units -> (units that stay, units that there were)
-    steps     gradient steps of the recovery; `loss` is the mean squared difference of outputs before and after it
+    steps     gradient steps of the recovery; `loss` is the mean squared difference of outputs on its calibration states
+            before and after it
     choice    the budget and the names of the parts
     narrowed  what is narrower than the configuration can say; None where it says all
     """
@@ -64,7 +54,10 @@ class Compressed:
     def lines(self) -> list[str]:
         """What came of it, in words."""
         before, after = self.loss
-        repair = f"mean squared difference of outputs {before:.4g} after the cut, {after:.4g} after the recovery"
+        repair = (
+            f"mean squared difference of outputs on its calibration states {before:.4g} after the cut, {after:.4g} after the "
+            "recovery"
+        )
         return [*self.evidence.lines, f"{repair} ({self.steps} gradient steps)"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +89,7 @@ def compress(
     ms: float | None = None,
     *,
     units: str = "widths",
-    score: str | Score | MaskLearner = "taylor",
+    score: str | Score | MaskLearner | None = None,
     allocator: str | Allocator | None = None,
     recovery: Sequence[str | Recovery] | None = None,
     tune_steps: int | None = None,
@@ -115,8 +108,9 @@ def compress(
                 with N:M none if all layers are to have it
     units       widths: channels, heads and hidden neurons inside of blocks; blocks: whole ones of a transformer; weights:
                 single ones, which become 0 and save nothing on the clock; N:M, such as 2:4: of every M neighbouring weights N stay
-    score       what a unit is worth, or a mask learner, which learns that in gradient steps of its own, with the weights;
-                `allocator` how many of each group stay, by default the exact knapsack (`fewer methods --room compress`)
+    score       what a unit is worth, or a mask learner, which learns that in gradient steps of its own, with the weights; by
+                default `end-gauss-newton` for widths of networks that predict noise or score, and `taylor` for others
+    allocator   how many of each group stay, by default the exact knapsack (`fewer methods --room compress`)
     recovery    what is done after the cut, one after another; by default least squares, of widths, then distillation where there
                 are `tune_steps`, of networks that predict noise or score `end-distillation`. Those given by name make as many
                 gradient steps (by default 100), if they make any. One that raises the loss that it is to lower is taken back
@@ -132,50 +126,22 @@ def compress(
     such units, whose layers share weights or that do not run in float32, budgets below what is left without all units that can
     go, parts that are not for the units, and options that nothing would read.
     """
-    model = as_model(model)
-    unit, share = _budget(macs, size, ms, pattern_of(units) is not None)
-    own_batch, steps = as_count_or_none(batch, "batch"), as_count_or_none(tune_steps, "tune_steps", 0)
-    count, size_of_batch = as_count(noises, "noises", FEWEST), own_batch or BATCH
-    number = SAMPLES if samples is None else as_count(samples, "samples", FEWEST_SAMPLES)
-    images = as_data(data, model)
-    scoring = scoring_of(model, images, features, None)
-    scoring.check(count)
-    if images is not None:
-        check_read({"samples": samples}, "states are made of the data")
-    if share is None:
-        check_read({"allocator": allocator}, f"without a budget all layers have {units}")
-    rated = named_as(score, "score", "mask learner", batch=own_batch)
-    allotted = resolve_as("knapsack" if allocator is None else allocator, "allocator")
-    listed = default_recoveries(model.predicts, units == "widths", steps) if recovery is None else recovery
-    repairs = recoveries(listed, steps, own_batch)
-    if model.dtype != torch.float32:
-        raise InputError(
-            f"dtype of {model.name} is {str(model.dtype).removeprefix('torch.')}; networks are made lighter in float32"
-        )
-    check_called(model)
-    groups = _groups(model, units)
-    check_suited((rated, allotted, *repairs), groups)
-    report = progress or (lambda stage, done, total: None)
-    bare = Subject(model, tuple(groups), Calibration(model, torch.empty(0), None, seed), size_of_batch, progress=report)
-    costs = _costs(bare, unit, share)
-    report("calibration states", 0, 1)
-    states = calibration_of(model, images, seed, number)
-    subject = replace(bare, calibration=states)
-    light, kept, loss, made = lightened(subject, rated, allotted, repairs, costs)
-    named = light_model(model, light, stored_dtype(model))
-    report("samples of both networks", 0, 1)
-    evidence = evidence_of(model, named, scoring, count, size_of_batch, seed)
-    numbers = {g.name: (len(kept[g.name]), g.size) for g in groups}
-    choice = {
-        "unit": unit, "limit": share, "units": units, "score": name_of("compress", rated),
-        "allocator": name_of("compress", allotted),
-        "recovery": [name_of("compress", each) for each in repairs],
-        "data": "the data given" if images is not None else "samples of the model", "seed": seed,
-    }  # fmt: skip
-    narrowed = narrowed_before(model)
+    asked = requested(
+        model, macs, size, ms, units=units, score=score, allocator=allocator, recovery=recovery, tune_steps=tune_steps,
+        data=data, samples=samples, features=features, noises=noises, batch=batch, seed=seed, progress=progress,
+    )  # fmt: skip
+    full, bare = asked.model, asked.subject
+    bare.progress("calibration states", 0, 1)
+    subject = replace(bare, calibration=calibration_of(full, asked.images, seed, asked.samples))
+    light, kept, loss, made = lightened(subject, asked.score, asked.allocator, asked.repairs, asked.costs)
+    named = light_model(full, light, stored_dtype(full))
+    bare.progress("samples of both networks", 0, 1)
+    evidence = evidence_of(full, named, asked.scoring, asked.noises, bare.batch, seed)
+    numbers = {g.name: (len(kept[g.name]), g.size) for g in bare.groups}
+    narrowed = narrowed_before(full)
     if units == "widths":
-        narrowed = narrowing(groups, {name: some for name, (some, _) in numbers.items()}).after(narrowed)
-    return Compressed(named, model, evidence, numbers, made, loss, choice, narrowed)
+        narrowed = narrowing(bare.groups, {name: some for name, (some, _) in numbers.items()}).after(narrowed)
+    return Compressed(named, full, evidence, numbers, made, loss, asked.choice, narrowed)
 
 
 def lightened(
@@ -231,62 +197,3 @@ def light_model(model: Model, network: nn.Module, dtype: torch.dtype) -> Model:
         with_network(model, network), name=f"light {model.name}"[:LONGEST_NAME], hash=next(iter(known), ""), known_as=tuple,
         loaded=None,
     )  # fmt: skip
-
-
-def _budget(macs: float | None, size: float | None, ms: float | None, optional: bool) -> tuple[Unit, float | None]:
-    """Of what how much may stay: a share of multiply-adds or weights, or milliseconds; None: as little as can be."""
-    given = {name: value for name, value in (("macs", macs), ("size", size), ("ms", ms)) if value is not None}
-    if optional and not given:
-        return "weights", None
-    if len(given) != 1:
-        raise InputError(
-            f"{' and '.join(given) or 'none of macs, size and ms'} given; expected one of macs, size and ms"
-        )
-    (name, value), = given.items()  # fmt: skip
-    number = as_number_or_none(value, name)
-    if name == "ms":
-        if number is None or not 0 < number < math.inf:
-            raise InputError(f"ms is {value}; expected milliseconds above 0, of a call of one sample")
-        return "milliseconds", number
-    if number is None or not 0 < number < 1:
-        raise InputError(
-            f"{name} is {value}; expected a share between 0 and 1, such as 0.5, of what the network has now"
-        )
-    return "multiply-adds" if name == "macs" else "weights", number
-
-
-def _costs(subject: Subject, unit: Unit, limit: float | None) -> Costs:
-    """What the subject's units cost. Raises InputError for a limit below what is left without all units that can go."""
-    name = subject.model.name
-    if limit is None:
-        whole = float(subject.model.parameters or 0)
-        costs = counted_costs(subject.groups, unit, whole, 0.0)
-        return replace(costs, limit=costs.least)
-    if unit == "milliseconds":
-        costs = clocked_costs(subject, limit)
-        if limit >= costs.whole:
-            raise InputError(f"ms is {limit:g}, and a call of {name} takes {costs.whole:.3g} ms a sample here already")
-    else:
-        whole = float(call_macs(subject.model) if unit == "multiply-adds" else subject.model.parameters or 0)
-        costs = counted_costs(subject.groups, unit, whole, limit * whole)
-    costs.check(name)
-    return costs
-
-
-def pattern_of(units: str) -> tuple[int, int] | None:
-    """N and M of N:M; None of other units. Raises InputError for numbers that make no pattern."""
-    n, colon, m = units.partition(":")
-    if not colon:
-        return None
-    if not (n.isdecimal() and m.isdecimal() and 0 < int(n) < int(m) <= LONGEST):
-        raise InputError(f"units is {units!r:.80}; expected N:M with 0 < N < M <= {LONGEST}, such as 2:4")
-    return int(n), int(m)
-
-
-def _groups(model: Model, units: str) -> list[Group]:
-    pattern = pattern_of(units)
-    if pattern is not None:
-        return find_patterns(model, *pattern)
-    if units not in UNITS:
-        raise InputError(f"units is {units!r:.80}; expected one of {', '.join(UNITS)}, or N:M such as 2:4")
-    return find_units(model, UNITS[units])

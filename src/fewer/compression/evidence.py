@@ -21,7 +21,7 @@ from fewer.models.model import Model
 from fewer.noise import Stream, unit_noise
 from fewer.samplers import standard
 
-REPEATS = 12  # of the clock
+REPEATS, WARMUP = 12, 3  # of the clock
 CALLS = 10  # of the plan that both networks sample with
 MARGIN = 0.15  # share by which the Frechet distance may be larger and still count as not worse
 
@@ -149,7 +149,17 @@ def timed(full: Model, light: Model, batch: int, repeats: int = REPEATS) -> Inte
     x, labels = unit_noise(0, range(batch), full.shape, device=full.device), full.labels(batch)
     t = float(full.schedule.time(full.start))
     with torch.inference_mode():
-        return clock_ratio(lambda: light(x, t, labels), lambda: full(x, t, labels), repeats)
+        return clock_ratio(lambda: light(x, t, labels), lambda: full(x, t, labels), repeats, WARMUP)
+
+
+def calls_of_evidence(n: int, batch: int, macs: float | None, own: bool) -> int:
+    """Evaluations that `evidence_of` makes of both networks, where a share `macs` of the multiply-adds is left, if that is known.
+
+    own  whether it compares with other samples of the full network, for want of data
+    """
+    few = 0 if macs is None else round(CALLS * macs)
+    samples = n * (2 * CALLS + own * CALLS + few * (few < CALLS))
+    return samples + 2 * batch * (REPEATS + WARMUP)
 
 
 def _counted(full: Model, light: Model, each: bool) -> tuple[int, int]:

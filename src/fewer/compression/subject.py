@@ -36,6 +36,11 @@ class Subject:
     batches: int = 4
     progress: Callable[[str, int, int], object] = field(default=lambda stage, done, total: None, compare=False)
 
+    @property
+    def size(self) -> int:
+        """How many calibration states there are."""
+        return self.batch * self.batches
+
     @cached_property
     def network(self) -> nn.Module:
         """The network itself."""

@@ -9,6 +9,7 @@ import typer
 
 from fewer.cli import options as opt
 from fewer.cli.call_values import values_of
+from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
 from fewer.cli.json_output import wrote_json
 from fewer.cli.main import app
@@ -56,9 +57,13 @@ def compress(
         ),
     ] = "widths",
     score: Annotated[
-        str,
-        typer.Option(help="What a unit is worth, or a learner of masks; see `fewer methods --room compress`."),
-    ] = "taylor",
+        str | None,
+        typer.Option(
+            help="What a unit is worth, or a learner of masks; see `fewer methods --room compress`. By default end-gauss-newton "
+            "for widths of networks that predict noise or score, and taylor for others.",
+            show_default=False,
+        ),
+    ] = None,
     allocator: Annotated[
         str | None, typer.Option(help="How many units of each group stay; by default knapsack.", show_default=False)
     ] = None,
@@ -89,6 +94,7 @@ def compress(
         int, typer.Option(min=64, max=opt.MOST_SAMPLES, help="Held-out noises that both networks sample from.")
     ] = 512,
     force: opt.Force = False,
+    dry_run: opt.DryRun = False,
     json_file: opt.JsonFile = None,
 ) -> None:
     """Make a network lighter: remove units, repair the rest, and measure what was lost.
@@ -108,8 +114,11 @@ def compress(
         raise InputError(f"--{said[0].replace('_', '-')} is of units that are removed, and --bits remove none")
     from fewer.compression.compress import Compressed
     from fewer.compression.compress import compress as run
-    from fewer.compression.folder import check_out, source_of
+    from fewer.compression.folder import EVIDENCE, check_out, source_of
+    from fewer.compression.foresee import foresee
     from fewer.compression.quantise.compress import FewerBits, compress_bits, read_bits
+    from fewer.compression.quantise.request import foresee_bits, requested_bits
+    from fewer.compression.request import requested
     from fewer.models.load import load
 
     opt.writable(json_file, ("model", "choice"))
@@ -119,22 +128,28 @@ def compress(
         call=values_of(common.values),
     )  # fmt: skip
     source_of(model)
+    same: dict[str, Any] = {"data": data, "features": features, "noises": noises, "batch": common.batch}
+    asked: dict[str, Any]
+    if bits is None:
+        asked = {
+            "macs": macs, "size": size, "ms": ms, "units": units, "score": score, "allocator": allocator,
+            "recovery": recovery, "tune_steps": tune_steps, "samples": samples, "seed": common.seed, **same,
+        }  # fmt: skip
+    else:
+        asked = {
+            "bits": read_bits(bits), "size": size, "rounding": rounding, "inputs": input_bits, "group": group, **same,
+        }  # fmt: skip
+    if dry_run:
+        forecast = foresee(requested(model, **asked)) if bits is None else foresee_bits(requested_bits(model, **asked))
+        print_forecast(forecast, [out, out / EVIDENCE])
+        return
     with if_interrupted(lambda: "nothing was written"):
         with progress() as report:
-            same: dict[str, Any] = {
-                "data": data, "features": features, "noises": noises, "batch": common.batch, "seed": common.seed,
-                "progress": report,
-            }  # fmt: skip
             made: Compressed | FewerBits
             if bits is None:
-                made = run(
-                    model, macs, size, ms, units=units, score=score, allocator=allocator, recovery=recovery, tune_steps=tune_steps,
-                    samples=samples, **same,
-                )  # fmt: skip
+                made = run(model, **asked, progress=report)
             else:
-                made = compress_bits(
-                    model, read_bits(bits), size, rounding=rounding, inputs=input_bits, group=group, **same
-                )
+                made = compress_bits(model, **asked, seed=common.seed, progress=report)
         made.save(out, force)
     if not wrote_json(made.to_dict(), json_file):
         for line in made.lines:

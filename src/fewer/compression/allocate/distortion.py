@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from fewer.compression.cut import cut
 from fewer.compression.recover.least_squares import LeastSquares
 from fewer.compression.subject import Subject
 from fewer.compression.units import Group, require_widths
+from fewer.compression.work import Work
 from fewer.registry import part, variant
 
 
@@ -42,6 +43,13 @@ class Distortion:
         """Raise InputError for units that least squares do not repair, where they are to be measured repaired."""
         if self.repaired:
             require_widths(groups, "repaired-distortion")
+
+    def work(self, subject: Subject) -> Work:
+        """The loss without units of each group at each number of them, and a repair before it where that is asked for."""
+        each = subject.size
+        if self.repaired:
+            each += LeastSquares().work(replace(subject, groups=subject.groups[:1])).evaluations
+        return Work(each * sum(len(tabulated(g.steps, self.points)) - 1 for g in subject.groups))
 
     def allocate(self, subject: Subject, importance: Mapping[str, Tensor], costs: Costs) -> dict[str, int]:
         """Raises InputError where not even the fewest units fit, and as `check_units`."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from fewer.compression.costs import Costs
 from fewer.compression.subject import Subject
 from fewer.compression.units import Group, require_single_weights
+from fewer.compression.work import WithoutCalls
 from fewer.errors import InputError
 from fewer.registry import part
 
@@ -22,7 +23,7 @@ from fewer.registry import part
     "Gadhikar et al. 2023, Why Random Pruning Is All We Need to Start Sparse, arXiv:2210.02412",
 )
 @dataclass(frozen=True)
-class ErdosRenyi:
+class ErdosRenyi(WithoutCalls):
     """Density p_l = min(1, c (n_in + n_out + k_h + k_w) / (n_in n_out k_h k_w)) of layer l, with the largest c that fits.
 
     With random scores these are the random masks of Gadhikar et al. 2023, whose layers keep about as many weights as they have

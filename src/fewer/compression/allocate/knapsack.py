@@ -12,6 +12,7 @@ from torch import Tensor
 from fewer.compression.costs import Costs
 from fewer.compression.subject import Subject
 from fewer.compression.units import Group
+from fewer.compression.work import WithoutCalls
 from fewer.knapsack import choose, in_units
 from fewer.registry import part
 
@@ -26,7 +27,7 @@ Losses = Mapping[str, NDArray[np.float64]]
     papers=(160,),
 )
 @dataclass(frozen=True)
-class Knapsack:
+class Knapsack(WithoutCalls):
     """min sum_g e_g(k_g) over numbers of units k_g with cost sum_g c_g(k_g) <= limit, by dynamic programming.
 
     e_g(k) is the importance of all units of group g but the k most important ones, which is exact where importances add up.
@@ -67,7 +68,7 @@ def _steps(groups: Sequence[Group], losses: Losses, costs: Costs) -> list[int]:
     source="this package, as a baseline",
 )
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(WithoutCalls):
     """The largest share r in (0, 1] for which keeping about r of every group's units stays within the limit."""
 
     def allocate(self, subject: Subject, importance: Mapping[str, Tensor], costs: Costs) -> dict[str, int]:
@@ -86,7 +87,7 @@ class Uniform:
     papers=(281,),
 )
 @dataclass(frozen=True)
-class Global:
+class Global(WithoutCalls):
     """Steps of units go in the order of their mean importance, whatever they cost, until the rest fits."""
 
     def allocate(self, subject: Subject, importance: Mapping[str, Tensor], costs: Costs) -> dict[str, int]:

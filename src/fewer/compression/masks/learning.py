@@ -19,6 +19,7 @@ from fewer.compression.masks.budget import Budget
 from fewer.compression.recover.distillation import relative
 from fewer.compression.subject import Subject
 from fewer.compression.units import Group
+from fewer.compression.work import Work, taught
 from fewer.errors import InputError
 from fewer.registry import name_of
 from fewer.settings import positive, share
@@ -77,6 +78,10 @@ class Learning(ABC):
             raise InputError(
                 f"{name_of('compress', self)} shares a budget out, of which N:M leaves nothing to learn: --units widths"
             )
+
+    def work(self, subject: Subject) -> Work:
+        """The steps."""
+        return taught(self.steps, self.batch)
 
     def learn(self, subject: Subject, costs: Costs) -> Learnt:
         """As many gradient steps as there are `steps`, or fewer where the loss is no longer finite.

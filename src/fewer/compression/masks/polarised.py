@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from fewer.compression.masks.budget import Budget
 from fewer.compression.masks.learning import Learning, Masks
 from fewer.compression.subject import Subject, watched
 from fewer.compression.units import Group, refuse_single_weights
+from fewer.compression.work import Work
 from fewer.registry import part
 from fewer.settings import share
 
@@ -113,6 +114,11 @@ class PolarisedGates(Learning):
     def check_units(self, groups: Sequence[Group]) -> None:
         """Raise InputError for single weights, which have no input of their own."""
         refuse_single_weights(groups, "polarised-gates see what units are given")
+
+    def work(self, subject: Subject) -> Work:
+        """The steps, a state whose inputs of blocks are looked at, and the calibration states for the importance."""
+        steps = super().work(subject)
+        return replace(steps, evaluations=steps.evaluations + 2 + subject.size)
 
     def masks(self, subject: Subject, budget: Budget) -> Agreeing:
         """Open gates."""

@@ -9,17 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from fewer.arguments import as_count, as_count_or_none, as_data, as_model
-from fewer.compression.asked import named_as
-from fewer.compression.compress import BATCH, FEWEST, NOISES
 from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import EVIDENCE, source_of
 from fewer.compression.quantise.quantise import QuantisedModel, full_bits, quantised
+from fewer.compression.quantise.request import requested_bits
+from fewer.compression.request import NOISES
 from fewer.errors import InputError
-from fewer.evaluate.scoring import scoring_of
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
-from fewer.models.quantised.grid import Kind
 from fewer.registry import name_of
 from fewer.versions import versions
 
@@ -93,26 +90,24 @@ def compress_bits(
 
     The given model is not changed. Raises InputError as `quantised` does.
     """
-    model, count = as_model(model), as_count(noises, "noises", FEWEST)
-    images, own_batch = as_data(data, model), as_count_or_none(batch, "batch")
-    scoring = scoring_of(model, images, features, None)
-    scoring.check(count)
-    chooser = named_as(rounding, "rounding", batch=own_batch)
+    asked = requested_bits(
+        model, bits, size, rounding=rounding, inputs=inputs, group=group, data=data, features=features, noises=noises,
+        batch=batch,
+    )  # fmt: skip
+    full, chooser = asked.model, asked.rounding
     report = progress or (lambda stage, done, total: None)
     report("calibration states", 0, 1)
-    kind: Kind = getattr(chooser, "kind", "symmetric" if group is None and bits != 1 else "asymmetric")
     made = quantised(
-        model, bits, size=size, kind=kind, group=group, rounding=chooser, inputs=inputs,
-        data=images, seed=seed,
+        full, bits, size=size, kind=asked.kind, group=group, rounding=chooser, inputs=inputs, data=asked.images, seed=seed,
     )  # fmt: skip
     report("samples of both networks", 0, 1)
-    evidence = evidence_of(model, made.model, scoring, count, own_batch or BATCH, seed)
-    evidence = replace(evidence, bytes=(full_bits(model) // 8, made.bits // 8))
+    evidence = evidence_of(full, made.model, asked.scoring, asked.noises, asked.batch, seed)
+    evidence = replace(evidence, bytes=(full_bits(full) // 8, made.bits // 8))
     choice = {
-        "bits": bits, "size": size, "rounding": name_of("compress", chooser), "inputs": inputs, "group": group, "kind": kind,
-        "data": "the data given" if images is not None else "samples of the model", "seed": seed,
+        "bits": bits, "size": size, "rounding": name_of("compress", chooser), "inputs": inputs, "group": group,
+        "kind": asked.kind, "data": "the data given" if asked.images is not None else "samples of the model", "seed": seed,
     }  # fmt: skip
-    return FewerBits(made, model, evidence, choice)
+    return FewerBits(made, full, evidence, choice)
 
 
 def read_bits(given: str) -> int | str:

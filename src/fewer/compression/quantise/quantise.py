@@ -107,16 +107,9 @@ def quantised(
     Raises InputError for bits, sizes and names that there are not, data of another shape, and a network that is no module or
     has no such layer.
     """
-    formats = _formats(model, bits, skip, Format(8, kind, per, group))
-    check_called(model)
-    if (bits == "mixed") != (size is not None):
-        raise InputError(
-            f"bits are {bits!r:.80} and size is {size}; expected a size with 'mixed' bits, and with those alone"
-        )
-    budget = None if size is None else code_budget(model, formats, size)
+    formats, budget = formats_of(model, bits, size, Format(8, kind, per, group), skip)
     chooser, spread = resolve_as(rounding, "rounding"), resolve_as(allocation, "bit allocation")
-    if isinstance(chooser, ForSomeFormats):
-        chooser.check_formats(formats)
+    check_formats(chooser, formats)
     given = states or states_of(model, LEVELS, EACH, seed, data, labels)
     images = data if states is None else None
     task = Task(model, formats, given, seed, images, labels if images is not None else None)
@@ -137,6 +130,25 @@ def quantised(
         found = replace(found, inputs=own)
         lighter = made(model, found)
     return QuantisedModel(lighter, found, full_bits(model))
+
+
+def formats_of(
+    model: Model, bits: int | Mapping[str, int] | str, size: float | None, how: Format, skip: Sequence[str] = ()
+) -> tuple[dict[str, Format], int | None]:
+    """The format of each weight, and of "mixed" bits how many their codes may take together. Raises InputError as `quantised`."""
+    formats = _formats(model, bits, skip, how)
+    check_called(model)
+    if (bits == "mixed") != (size is not None):
+        raise InputError(
+            f"bits are {bits!r:.80} and size is {size}; expected a size with 'mixed' bits, and with those alone"
+        )
+    return formats, None if size is None else code_budget(model, formats, size)
+
+
+def check_formats(rounding: object, formats: Mapping[str, Format]) -> None:
+    """Raise InputError for formats that a rounding does not make."""
+    if isinstance(rounding, ForSomeFormats):
+        rounding.check_formats(formats)
 
 
 def made(model: Model, found: Quantised) -> Model:

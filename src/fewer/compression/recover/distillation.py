@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from fewer.compression.cut import masked, zeros_of
 from fewer.compression.recover.ends import Ends
 from fewer.compression.recover.least_squares import reader
 from fewer.compression.subject import Subject, watched
+from fewer.compression.work import Work, taught
 from fewer.registry import part, variant
 from fewer.settings import positive, share
 
@@ -55,6 +56,11 @@ class Distillation:
         as_count(self.batch, "batch", 1)
         positive("lr", self.lr)
         share("features", self.features, math.inf)
+
+    def work(self, subject: Subject) -> Work:
+        """The steps, and the loss before the first."""
+        steps = taught(self.steps, self.batch)
+        return replace(steps, evaluations=steps.evaluations + subject.size)
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`, or fewer where the loss is no longer finite."""

@@ -63,14 +63,26 @@ class Ends:
 
     def relative(self, output: Tensor, target: Tensor, t: Tensor) -> Tensor:
         """Sum w |output - target|^2 / sum w |target|^2 of outputs (n, channels, ..) of the network at its times t (n,)."""
-        schedule = self.model.schedule
-        tau = schedule.tau(t.double()).clamp(schedule.tau_min, self.model.start)
-        weights = self.weights(tau).float()
+        weights = self.at(t)
         error, whole = (waves(each).abs().square() for each in (output - target, target))
         return (weights * error).mean() / (weights * whole).mean().clamp(min=1e-12)
+
+    def roots(self, x: Tensor, t: Tensor) -> Tensor:
+        """W^(1/2) x of x (n, channels, ..) at the network's times t (n,), whose squared length is sum w |x_k|^2."""
+        found = self.at(t).sqrt() * waves(x)
+        return torch.fft.ifftn(found, dim=_places(x), norm="ortho").real if _places(x) else found
+
+    def at(self, t: Tensor) -> Tensor:
+        """The weights at the network's times t (n,), float32."""
+        schedule = self.model.schedule
+        return self.weights(schedule.tau(t.double()).clamp(schedule.tau_min, self.model.start)).float()
 
 
 def waves(x: Tensor) -> Tensor:
     """Orthonormal Fourier coefficients of each channel of x (n, channels, ..); x itself where channels have no places."""
-    places = tuple(range(2, x.ndim))
-    return torch.fft.fftn(x, dim=places, norm="ortho") if places else x
+    return torch.fft.fftn(x, dim=_places(x), norm="ortho") if _places(x) else x
+
+
+def _places(x: Tensor) -> tuple[int, ...]:
+    """The dimensions of x along which its frequencies are."""
+    return tuple(range(2, x.ndim))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from fewer.compression.cut import masked, zeros_of
 from fewer.compression.recover.distillation import relative, trained
 from fewer.compression.recover.least_squares import rows
 from fewer.compression.subject import Subject, watched
+from fewer.compression.work import Work, taught
 from fewer.errors import InputError
 from fewer.registry import part
 
@@ -79,6 +80,12 @@ class EVA:
             as_count(getattr(self, name), name, 1)
         if not (0 < self.lr < math.inf and 1 <= self.most < math.inf):
             raise InputError(f"lr and most are {self.lr} and {self.most}; expected above 0, and at least 1")
+
+    def work(self, subject: Subject) -> Work:
+        """The steps, and a call on the states that singular vectors are of."""
+        steps = taught(self.steps, self.batch)
+        seen = subject.batch * min(self.batches, subject.batches)
+        return replace(steps, evaluations=steps.evaluations + seen)
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`, or fewer where the loss is no longer finite."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from fewer.compression.recover.distillation import relative
 from fewer.compression.recover.sparse import Layer, Multiplied, layers_of
 from fewer.compression.subject import Subject
 from fewer.compression.units import Group, require_single_weights
+from fewer.compression.work import Work, taught
 from fewer.registry import part
 from fewer.settings import positive, share
 
@@ -69,6 +70,11 @@ class LotteryJackpots:
     def check_units(self, groups: Sequence[Group]) -> None:
         """Raise InputError for units that are no single weights."""
         require_single_weights(groups, "lottery-jackpots")
+
+    def work(self, subject: Subject) -> Work:
+        """The steps, and the loss before and after them."""
+        steps = taught(self.steps, self.batch)
+        return replace(steps, evaluations=steps.evaluations + 2 * subject.size)
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`. Raises InputError for units that are no single weights."""

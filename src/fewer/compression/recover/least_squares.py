@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fewer.compression.subject import Subject, watched
 from fewer.compression.units import Group, require_widths
+from fewer.compression.work import Work
 from fewer.models.pipelines.narrow import Bare, divisor
 from fewer.registry import part
 
@@ -42,6 +43,10 @@ class LeastSquares:
     def check_units(self, groups: Sequence[Group]) -> None:
         """Raise InputError for blocks and single weights, which no layer reads."""
         require_widths(groups, "least-squares")
+
+    def work(self, subject: Subject) -> Work:
+        """A call of both networks on the states for each group, all of which may be cut."""
+        return Work(2 * len(subject.groups) * subject.batch * min(self.batches, subject.batches))
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """No gradient steps. Raises InputError for blocks and single weights."""

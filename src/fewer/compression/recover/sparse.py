@@ -18,6 +18,7 @@ from fewer.compression.cut import masked
 from fewer.compression.recover.distillation import relative, trained
 from fewer.compression.subject import Subject
 from fewer.compression.units import Group, require_single_weights
+from fewer.compression.work import Work, taught
 from fewer.errors import InputError
 from fewer.registry import name_of, part
 
@@ -102,6 +103,10 @@ class Gradual(ABC):
     def check_units(self, groups: Sequence[Group]) -> None:
         """Raise InputError for units that are no single weights."""
         require_single_weights(groups, name_of("compress", self))
+
+    def work(self, subject: Subject) -> Work:
+        """The steps."""
+        return taught(self.steps, self.batch)
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`. Raises InputError for units that are no single weights."""

@@ -11,6 +11,7 @@ from fewer.compression.scores.lamp import lamp
 from fewer.compression.scores.magnitude import Magnitude
 from fewer.compression.subject import Subject
 from fewer.compression.units import Group
+from fewer.compression.work import WithoutCalls
 from fewer.registry import part
 
 QUERIES = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
@@ -24,7 +25,7 @@ PROJECTIONS = ("to_out.0", "to_add_out")
     papers=(266,),
 )
 @dataclass(frozen=True)
-class DIMAP:
+class DIMAP(WithoutCalls):
     """s_u = w_u^2 / sum_(v: w_v^2 >= w_u^2) w_v^2 over units u, v of all layers of one role.
 
     Roles are queries, keys and values of all attentions, their output projections, feed-forward layers, and all others. Units of

@@ -15,6 +15,7 @@ from fewer.arguments import as_count
 from fewer.compression.gated import Gated
 from fewer.compression.subject import Subject
 from fewer.compression.units import Group, require_widths
+from fewer.compression.work import Work
 from fewer.engine.bind import bind
 from fewer.engine.play import begun, play
 from fewer.errors import InputError
@@ -73,6 +74,11 @@ class EcoDiff:
     def check_units(self, groups: Sequence[Group]) -> None:
         """Raise InputError for blocks and single weights."""
         require_widths(groups, "ecodiff")
+
+    def work(self, subject: Subject) -> Work:
+        """Of each noise a sample of the full network's, and one with gates whose calls are computed again on the way back."""
+        calls = self.steps * self.batch * self.calls
+        return Work(3 * calls, calls, self.steps)
 
     def rate(self, subject: Subject) -> dict[str, Tensor]:
         """Of all units, on one scale, from 0 to 1. Raises InputError for blocks and single weights."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fewer.compression.scores.magnitude import Magnitude
 from fewer.compression.subject import Subject
+from fewer.compression.work import WithoutCalls
 from fewer.registry import part
 
 
@@ -19,7 +20,7 @@ from fewer.registry import part
     papers=(8,),
 )
 @dataclass(frozen=True)
-class LAMP:
+class LAMP(WithoutCalls):
     """s_u = w_u^2 / sum_(v: w_v^2 >= w_u^2) w_v^2 over units u, v of one group: single weights, or what goes with a unit together.
 
     The largest of each group has the score 1, so that ranked together (`global`) no layer ends before all have one unit left.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fewer.compression.gradients import denoising_losses, differentiable
 from fewer.compression.subject import Subject
+from fewer.compression.work import Work
 from fewer.registry import part
 
 
@@ -38,6 +39,10 @@ class MFAC:
     damp: float = 1e-2
     each: int = 8
     block: int = 256
+
+    def work(self, subject: Subject) -> Work:
+        """A gradient of each calibration state."""
+        return Work(subject.size, subject.size)
 
     def rate(self, subject: Subject) -> dict[str, Tensor]:
         """Of all units, on one scale."""

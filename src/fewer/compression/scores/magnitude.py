@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fewer.compression.subject import Subject
+from fewer.compression.work import WithoutCalls
 from fewer.registry import part
 
 
@@ -19,7 +20,7 @@ from fewer.registry import part
     papers=(281,),
 )
 @dataclass(frozen=True)
-class Magnitude:
+class Magnitude(WithoutCalls):
     """s_u = sum of w^2 over the entries w that go with unit u; of single weights, by which they are ranked as by |w|."""
 
     def rate(self, subject: Subject) -> dict[str, Tensor]:
@@ -35,7 +36,7 @@ class Magnitude:
     papers=(),
 )
 @dataclass(frozen=True)
-class Random:
+class Random(WithoutCalls):
     """s_u uniform in (0, 1): what any score has to beat.
 
     seed  of the draw

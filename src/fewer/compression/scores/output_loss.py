@@ -11,6 +11,7 @@ from torch import Tensor
 from fewer.compression.cut import cut
 from fewer.compression.subject import Subject
 from fewer.compression.units import Group, refuse_single_weights
+from fewer.compression.work import Work
 from fewer.registry import part
 
 
@@ -35,6 +36,11 @@ class OutputLoss:
     def check_units(self, groups: Sequence[Group]) -> None:
         """Raise InputError for single weights."""
         refuse_single_weights(groups, "output-loss leaves out each unit alone")
+
+    def work(self, subject: Subject) -> Work:
+        """A call without each unit, and one with all."""
+        states = subject.batch * min(self.batches, subject.batches)
+        return Work(states * (1 + sum(g.size // g.parts for g in subject.groups)))
 
     def rate(self, subject: Subject) -> dict[str, Tensor]:
         """Of all units, on one scale. Raises InputError for single weights."""

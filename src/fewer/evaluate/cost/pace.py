@@ -52,11 +52,13 @@ class Forecast:
         return None if self.pace is None else self.total / self.pace
 
 
-def timed_pace(model: Model, guidance: float | None, batch: int, clock: Clock = time.monotonic) -> float:
+def timed_pace(
+    model: Model, guidance: float | None, batch: int, clock: Clock = time.monotonic, enough: float = TIMED
+) -> float:
     """Network evaluations a second of a short plan on up to `batch` samples at a time, the engine's work included.
 
     One sample is played first, which also loads what is loaded at first use; then four times as many each time, until they
-    take a tenth of a second. The fastest counts.
+    take `enough` seconds. The fastest counts.
     """
     plan = short_plan(model, guidance)
 
@@ -68,7 +70,7 @@ def timed_pace(model: Model, guidance: float | None, batch: int, clock: Clock = 
 
     pace(1)
     n, best = 1, pace(1)
-    while n < batch and plan.nfe * n / best < TIMED:
+    while n < batch and plan.nfe * n / best < enough:
         n = min(4 * n, batch)
         best = max(best, pace(n))
     return best
