@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -59,10 +60,11 @@ def main() -> None:
     parser.add_argument(
         "--half",
         nargs="*",
-        metavar="MODEL=STEPS",
+        metavar="MODEL=STEPS[:BATCH]",
         default=[],
-        help="also `fewer.compress(MODEL, macs=0.5, tune_steps=STEPS)`",
+        help="also `fewer.compress(MODEL, macs=0.5, tune_steps=STEPS, batch=BATCH)`",
     )
+    parser.add_argument("--half-seed", type=int, default=1, help="of the halves")
     parser.add_argument("--cifar", type=Path, help="CIFAR-10's zip of training images, the data of the 16x16 networks")
     parser.add_argument("--sparse", nargs="*", default=[], metavar="MODEL", help="also tables of single weights")
     parser.add_argument("--page", action="store_true", help="make the page again from the results that are there")
@@ -75,8 +77,9 @@ def main() -> None:
         found = {"steps": given.steps, "seed": given.seed, "models": models, "versions": versions()}
         found["half"] = before.get("half", {})
         found["sparse"] = before.get("sparse", {}) if same else {}
-        for name, steps in (each.split("=") for each in given.half):
-            found["half"][name] = halved_network(name, int(steps), given.cifar).to_dict()
+        for name, steps, batch in (re.split("[=:]", f"{each}:64")[:3] for each in given.half):
+            made = halved_network(name, int(steps), int(batch), given.half_seed, given.cifar)
+            found["half"][name] = made.to_dict()
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
         for name in given.models:
             found["models"][name] = measured(name, given.steps, given.seed)
@@ -99,17 +102,17 @@ class Axes(torch.nn.Module):
         return cifar.features(x).float()
 
 
-def halved_network(name: str, steps: int, images: Path | None) -> Compressed:
+def halved_network(name: str, steps: int, batch: int, seed: int, images: Path | None) -> Compressed:
     """Half of the multiply-adds; of a network of CIFAR with its data, which lie in the order of labels that a model deals out."""
     if not name.startswith("cifar16"):
-        return fewer.compress(name, macs=0.5, tune_steps=steps, noises=1024)
+        return fewer.compress(name, macs=0.5, tune_steps=steps, noises=1024, batch=batch, seed=seed)
     if images is None:
         raise SystemExit(f"{name} is measured against CIFAR-10: give --cifar ZIP")
     x, y = images16(images)
     places = [(y == k).nonzero().flatten()[:PER_CLASS] for k in range(10)]
     data = x[torch.stack(places, 1).flatten()]
     return fewer.compress(
-        name, macs=0.5, tune_steps=steps, noises=1024, data=data, features="benchmarks.compress:Axes",
+        name, macs=0.5, tune_steps=steps, noises=1024, data=data, features="benchmarks.compress:Axes", batch=batch, seed=seed,
         progress=lambda what, done, total: print(f"{name}: {what} {done} of {total}", file=sys.stderr, flush=True),
     )  # fmt: skip
 
@@ -183,7 +186,8 @@ def page(found: dict[str, Any]) -> str:
 
 def halved(found: dict[str, Any]) -> list[str]:
     """A table of the networks at half of their multiply-adds."""
-    heads = ("model", "steps", "multiply-adds", "time", "difference of samples", "Frechet distance of the full one", "of the light",
+    heads = ("model", "seed", "steps", "states a step", "multiply-adds", "time", "difference of samples",
+             "Frechet distance of the full one", "of the light",
              "light less full", "at 15 %", "full one in fewer calls", "light less that", "at equal cost")  # fmt: skip
     text = ["## Half of the multiply-adds", "", *HALF, "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name, made in found.items():
@@ -196,7 +200,8 @@ def halved(found: dict[str, Any]) -> list[str]:
             full, less = (Interval.from_dict(few[key]) for key in ("full", "difference"))
             beside = f"{few['calls']} calls: {full} | {less} | {few['decision']}"
         text.append(
-            f"| {name} | {made['recovery']['steps']} | {macs['light'] / macs['full']:.1%} | {told} | {fd['decision']} | "
+            f"| {name} | {made['choice']['seed']} | {made['recovery']['steps']} | {made['time']['batch']} | "
+            f"{macs['light'] / macs['full']:.1%} | {told} | {fd['decision']} | "
             f"{beside} |"
         )
     return [*text, ""]

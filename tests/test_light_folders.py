@@ -151,11 +151,13 @@ def test_damaged_light_folders_are_refused(change, light_unet, tmp_path):
 
 FAILURES = [
     ("fewer.compression.folder.write_network", "--macs 0.8 --tune-steps 0 --samples 8 --batch 16 --score magnitude"),
+    ("fewer.compression.recover.distillation.trained", "--macs 0.8 --tune-steps 1 --samples 8 --score magnitude"),
+    ("fewer.compression.folder.write_network", "--macs 0.8 --tune-steps 0 --samples 8 --score magnitude"),
     ("fewer.models.quantised.file.write", "--bits 8"),
 ]
 
 
-@pytest.mark.parametrize(("writer", "options"), FAILURES, ids=["widths", "bits"])
+@pytest.mark.parametrize(("writer", "options"), FAILURES, ids=["recovery", "widths", "bits"])
 @pytest.mark.parametrize(("error", "status"), [(OSError(28, "No space left on device"), 2), (KeyboardInterrupt(), 130)])
 def test_failed_and_interrupted_runs_leave_nothing_behind(writer, options, error, status, tmp_path, monkeypatch):
     full = folder(tmp_path / "full", transformer())

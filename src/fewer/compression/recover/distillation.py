@@ -37,10 +37,11 @@ class Distillation:
     F is the full network's output, F' the light one's, f_l and f'_l the outputs of the layers that read removed units, or of
     blocks that lost all of theirs. Each term is divided by the full network's own mean square, so that none of large numbers
     decides alone. The rate warms up over a tenth of the steps and falls to 0 along a cosine. Its highest value is
-    lr min(1, e / 0.02), with e = |F - F'|^2 / |F|^2 before the first step: AdamW's steps are as long as their rate whatever the
-    loss, and long ones undo a cut that is nearly repaired.
+    lr min(1, e / 0.02)^caution, with e = |F - F'|^2 / |F|^2 before the first step: AdamW's steps are as long as their rate whatever
+    the loss, and long ones undo a cut that is nearly repaired.
 
     steps     gradient steps, of `batch` fresh states each; `lr` the highest rate
+    caution   how fast the rate falls with what is left to repair; 0: not at all
     features  weight of the features; 0 for outputs alone
     ends      whether errors of the output count as they do at the end of sampling (`Ends`), or over pixels and levels alike
     """
@@ -48,6 +49,7 @@ class Distillation:
     steps: int = 100
     batch: int = 64
     lr: float = 3e-3
+    caution: float = 1.0
     features: float = 1.0
     ends: bool = False
 
@@ -55,6 +57,7 @@ class Distillation:
         as_count(self.steps, "steps", 1)
         as_count(self.batch, "batch", 1)
         positive("lr", self.lr)
+        share("caution", self.caution, math.inf)
         share("features", self.features, math.inf)
 
     def work(self, subject: Subject) -> Work:
@@ -64,7 +67,7 @@ class Distillation:
 
     def recover(self, subject: Subject, light: nn.Module, kept: Mapping[str, Tensor]) -> int:
         """As many gradient steps as there are `steps`, or fewer where the loss is no longer finite."""
-        rate = self.lr * min(1.0, self._loss(subject, light, alike) / ROUGH)
+        rate = self.lr * min(1.0, self._loss(subject, light, alike) / ROUGH) ** self.caution
         stay = zeros_of(light, subject.groups)
         return trained(subject, light, self.steps, rate, self._terms(subject, light, kept), lambda: masked(light, stay))
 
@@ -106,12 +109,13 @@ EndDistillation = variant(
 
     F_k are the output's Fourier coefficients, and w_k what an error of them at the state's level counts where samples end, by the
     spectrum of the calibration's samples (`fewer.compression.recover.ends.Ends`). Features are left out: they are compared over
-    places and levels alike, and of a cut that is nearly repaired they would decide alone. Rate and steps are as of
-    `distillation`.
+    places and levels alike, and of a cut that is nearly repaired they would decide alone. Steps are as of `distillation`, with more
+    caution: errors at high levels count many times, and a few long steps undo more of them than all later ones repair.
     """,
     source="this package, by the flow of Gaussian data; the steps as of Zhang et al. 2024, LAPTOP-Diff, arXiv:2404.11098",
     papers=(),
     ends=True,
+    caution=2.0,
     features=0.0,
 )
 
