@@ -17,6 +17,8 @@ from fewer.compression.compress import lightened
 from fewer.compression.cut import cut
 from fewer.compression.recover.distillation import EndDistillation, relative
 from fewer.compression.recover.ends import Ends, waves
+from fewer.compression.recover.distillation import Distillation, EndDistillation, relative
+from fewer.compression.recover.ends import Ends
 from fewer.compression.scores.magnitude import Magnitude
 from fewer.compression.subject import Subject
 from fewer.compression.units import WIDTHS
@@ -165,6 +167,26 @@ def test_steps_lower_what_they_are_to_lower() -> None:
     before = repair.own_loss(subject, light)
     assert repair.recover(subject, light, kept) == 6
     assert repair.own_loss(subject, light) < before
+
+
+def test_the_less_there_is_to_repair_the_shorter_are_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the power that the caution is, from a relative loss of 0.02 on; and never longer than asked for."""
+    seen: list[float] = []
+
+    def trained(subject: Subject, light: nn.Module, steps: int, lr: float, *given: object) -> int:
+        seen.append(lr)
+        return steps
+
+    monkeypatch.setattr("fewer.compression.recover.distillation.trained", trained)
+    subject = subject_of(unet(), WIDTHS)
+    whole = torch.cat([batch.target for batch in subject.states])
+    light = cut(subject.network, (), {})
+    light.conv_out.bias += 0.1 * whole.square().mean().sqrt()  # e = 0.01
+    for caution in (0.0, 1.0, 2.0):
+        Distillation(1, lr=0.5, caution=caution).recover(subject, light, {})
+    light.conv_out.bias += whole.square().mean().sqrt()
+    EndDistillation(1, lr=0.5).recover(subject, light, {})
+    assert seen == pytest.approx([0.5, 0.25, 0.125, 0.5], rel=1e-3)
 
 
 @pytest.mark.parametrize("rises", [True, False])
