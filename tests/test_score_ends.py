@@ -46,19 +46,22 @@ def test_channels_without_places_have_a_root_each() -> None:
     torch.testing.assert_close(ends.roots(x, T), ends.at(T).sqrt() * x)
 
 
-@pytest.mark.parametrize("score", [EndGaussNewton(probes=1), GaussNewton(probes=1)])
+@pytest.mark.parametrize("score", [EndGaussNewton(probes=1), GaussNewton(probes=1, each=2)])
 def test_the_score_is_half_the_square_of_what_a_scale_on_the_unit_does_along_a_direction(score: GaussNewton) -> None:
     """The direction is of signs, and where samples end matters their weighed root; the change is by differences."""
     subject = replace(subject_of(unet(), ("heads",)), batch=4, batches=1)
     subject = replace(subject, groups=subject.groups[:1])
     (batch,), group, h = subject.states, subject.groups[0], 1e-2
-    signs = torch.randint(0, 2, batch.target.shape, generator=torch.Generator().manual_seed(0)).float() * 2 - 1
+    draw = torch.Generator().manual_seed(0)
+    parts = [torch.randint(0, 2, some.target.shape, generator=draw) * 2.0 - 1 for some in batch.split(score.each)]
+    signs = torch.cat(parts)
     direction = Ends.of(subject.calibration).roots(signs, batch.t) if score.ends else signs
     rated = score.rate(subject)[group.name]
     for unit in range(group.size):
         slope = (scaled(subject, group, unit, 1 + h) - scaled(subject, group, unit, 1 - h)) / (2 * h)
-        along = float((direction * slope).double().sum())
-        assert float(rated[unit]) == pytest.approx(along**2 / (2 * slope.numel()), rel=0.05)
+        along = (direction * slope).double().flatten(1).sum(1).split(score.each)
+        squares = sum(float(each.sum()) ** 2 for each in along)
+        assert float(rated[unit]) == pytest.approx(squares / (2 * slope.numel()), rel=0.05)
 
 
 @torch.no_grad()
