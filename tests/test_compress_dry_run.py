@@ -100,7 +100,8 @@ def called(part: Part, made: Any, subject: Subject, light: nn.Module, kept: dict
     if part.role == "recovery":
         return int(made.recover(subject, light, kept))
     if part.role == "mask learner":
-        return int(made.learn(subject, costs_of(subject, 1.0)).steps)
+        costs = costs_of(subject, 1.0)
+        return int(made.learn(subject, replace(costs, limit=costs.least)).steps)
     if part.role == "allocator":
         made.allocate(subject, Magnitude().rate(subject), costs_of(subject, 1.0))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,11 +12,13 @@ from torch import Tensor
 from fewer.compression.asked import default_score
 from fewer.compression.calibration import Calibration
 from fewer.compression.cut import cut
+from fewer.compression.masks.best import BetterEnd
 from fewer.compression.recover.ends import Ends, waves
-from fewer.compression.scores.taylor import EndGaussNewton, GaussNewton
+from fewer.compression.scores.magnitude import Magnitude
+from fewer.compression.scores.taylor import EndGaussNewton, GaussNewton, Taylor
 from fewer.compression.subject import Subject
-from fewer.compression.units import Group
-from fewer.testing.compression import subject_of
+from fewer.compression.units import WIDTHS, Group
+from fewer.testing.compression import costs_of, subject_of
 from fewer.testing.models import unet
 
 T = torch.tensor([20.0, 400.0, 990.0])
@@ -46,22 +49,19 @@ def test_channels_without_places_have_a_root_each() -> None:
     torch.testing.assert_close(ends.roots(x, T), ends.at(T).sqrt() * x)
 
 
-@pytest.mark.parametrize("score", [EndGaussNewton(probes=1), GaussNewton(probes=1, each=2)])
+@pytest.mark.parametrize("score", [EndGaussNewton(probes=1), GaussNewton(probes=1)])
 def test_the_score_is_half_the_square_of_what_a_scale_on_the_unit_does_along_a_direction(score: GaussNewton) -> None:
     """The direction is of signs, and where samples end matters their weighed root; the change is by differences."""
     subject = replace(subject_of(unet(), ("heads",)), batch=4, batches=1)
     subject = replace(subject, groups=subject.groups[:1])
     (batch,), group, h = subject.states, subject.groups[0], 1e-2
-    draw = torch.Generator().manual_seed(0)
-    parts = [torch.randint(0, 2, some.target.shape, generator=draw) * 2.0 - 1 for some in batch.split(score.each)]
-    signs = torch.cat(parts)
+    signs = torch.randint(0, 2, batch.target.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1
     direction = Ends.of(subject.calibration).roots(signs, batch.t) if score.ends else signs
     rated = score.rate(subject)[group.name]
     for unit in range(group.size):
         slope = (scaled(subject, group, unit, 1 + h) - scaled(subject, group, unit, 1 - h)) / (2 * h)
-        along = (direction * slope).double().flatten(1).sum(1).split(score.each)
-        squares = sum(float(each.sum()) ** 2 for each in along)
-        assert float(rated[unit]) == pytest.approx(squares / (2 * slope.numel()), rel=0.05)
+        along = float((direction * slope).double().sum())
+        assert float(rated[unit]) == pytest.approx(along**2 / (2 * slope.numel()), rel=0.05)
 
 
 @torch.no_grad()
@@ -74,6 +74,32 @@ def scaled(subject: Subject, group: Group, unit: int, factor: float) -> Tensor:
     return subject.call(moved, subject.states[0])
 
 
+@pytest.mark.parametrize(
+    ("plain", "end", "taken"), [(1.0, 0.49, "end"), (1.0, 0.51, "plain"), (1.0, math.nan, "plain")]
+)
+def test_the_score_by_where_samples_end_is_taken_where_it_leaves_far_less(
+    plain: float, end: float, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = subject_of(unet(), WIDTHS)
+    rated = {name: {g.name: torch.rand(g.size) for g in subject.groups} for name in ("plain", "end")}
+    monkeypatch.setattr(Taylor, "rate", lambda self, subject: rated["plain"])
+    monkeypatch.setattr(EndGaussNewton, "rate", lambda self, subject: rated["end"])
+    left = iter([end, plain])
+    monkeypatch.setattr(BetterEnd, "_left", lambda *given: next(left))
+    learnt = BetterEnd().learn(subject, costs_of(subject, 0.8))
+    assert learnt.importance is rated[taken]
+    assert (learnt.weights, learnt.steps) == ({}, 0)
+
+
+def test_what_is_left_is_the_loss_of_the_cut_within_the_budget_repaired() -> None:
+    """Of the whole network none."""
+    subject = subject_of(unet(), WIDTHS)
+    importance = Magnitude().rate(subject)
+    some, none = (BetterEnd()._left(subject, costs_of(subject, share), importance) for share in (0.7, 1.0))
+    assert some > 1e-4
+    assert none == pytest.approx(0, abs=1e-9)
+
+
 def test_networks_that_predict_noise_are_cut_by_where_samples_end() -> None:
-    assert default_score("noise", True) == default_score("score", True) == "end-gauss-newton"
+    assert default_score("noise", True) == default_score("score", True) == "better-end"
     assert default_score("flow", True) == default_score("noise", False) == "taylor"

@@ -66,8 +66,8 @@ def knows(part: object, setting: str) -> bool:
 
 
 def default_score(predicts: str, widths: bool) -> str:
-    """First-order changes of the loss; of widths, where errors are multiplied by sigma / alpha, changes of where samples end."""
-    return "end-gauss-newton" if widths and predicts in MULTIPLIED else "taylor"
+    """First-order changes of the loss; of widths, where errors are multiplied by sigma / alpha, or of where samples end."""
+    return "better-end" if widths and predicts in MULTIPLIED else "taylor"
 
 
 def default_recoveries(predicts: str, widths: bool, steps: int | None) -> list[str]:

@@ -59,8 +59,8 @@ def compress(
     score: Annotated[
         str | None,
         typer.Option(
-            help="What a unit is worth, or a learner of masks; see `fewer methods --room compress`. By default end-gauss-newton "
-            "for widths of networks that predict noise or score, and taylor for others.",
+            help="What a unit is worth, or a learner of masks; see `fewer methods --room compress`. By default better-end for "
+            "widths of networks that predict noise or score, and taylor for others.",
             show_default=False,
         ),
     ] = None,

@@ -61,13 +61,11 @@ class GaussNewton:
 
     counts what the weights of a unit do together, which a diagonal of H leaves out.
 
-    probes  directions v for each part of the states; they differ by chance, and the estimate of each unit by sqrt(2 / directions)
-    each    states in a part
+    probes  directions v for each batch of states
     ends    whether changes of the output count as they do at the end of sampling (`Ends`), or over pixels and levels alike
     """
 
     probes: int = 2
-    each: int = 64
     ends: bool = False
 
     def work(self, subject: Subject) -> Work:
@@ -80,11 +78,11 @@ class GaussNewton:
         generator, outputs = torch.Generator().manual_seed(subject.calibration.seed), 0
         ends = Ends.of(subject.calibration) if self.ends else None
         with differentiable(subject) as weights:
-            for states in (several for batch in subject.states for several in batch.split(self.each)):
+            for batch in subject.states:
                 for _ in range(self.probes):
-                    output = subject.call(subject.network, states)
+                    output = subject.call(subject.network, batch)
                     signs = torch.randint(0, 2, output.shape, generator=generator).to(output) * 2 - 1
-                    direction = signs if ends is None else ends.roots(signs, states.t)
+                    direction = signs if ends is None else ends.roots(signs, batch.t)
                     slopes = _slopes((direction * output).sum(), weights)
                     outputs += output.numel()
                     for group in subject.groups:
@@ -100,12 +98,10 @@ EndGaussNewton = variant(
 
     F_k are the output's Fourier coefficients, and w_k what an error of them at the state's level counts where samples end
     (`fewer.compression.recover.ends.Ends`). Directions are W^(1/2) v with v of independent signs; otherwise as `gauss-newton`.
-    Where a network predicts noise, what it does at high levels changes its outputs little and its samples much. Parts are small:
-    few directions tell units of a small network apart worse than those ends do.
+    Where a network predicts noise, what it does at high levels changes its outputs little and its samples much.
     """,
     source="this package, by the flow of Gaussian data; directions as of Hutchinson 1990, doi:10.1080/03610919008812866",
     papers=(),
-    each=8,
     ends=True,
 )
 
