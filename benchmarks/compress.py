@@ -217,49 +217,50 @@ one: the full network in 5 calls. Steps are at most 2 % of those that the networ
 
 Networks that predict noise (digits, cifar16-unet) are cut by `better-end` and repaired by `end-distillation`, flows by `taylor`
 and `distillation`: where a network predicts noise, an error of its mean at high levels is multiplied by sigma / alpha, and losses
-over pixels and levels alike do not see it. `better-end` takes `end-gauss-newton` of cifar16-unet, where it leaves a seventh of the
-loss that `taylor` leaves to repair, and `taylor` of digits, where it leaves four fifths: there, on seed 1, gradient steps end at
-0.249 of difference and a distance of 0.0785 by `end-gauss-newton`, at 0.242 and 0.0890 with eight times its directions, and at 0.185
-and 0.0433 by `taylor`.
+over pixels and levels alike do not see it. `better-end` takes `end-gauss-newton` of cifar16-unet, where it leaves a seventh of
+the loss that `taylor` leaves to repair, and `taylor` of digits, where it leaves four fifths: there, on seed 1, gradient steps end
+at 0.249 of difference and a distance of 0.0785 by `end-gauss-newton`, at 0.242 and 0.0890 with eight times its directions, and at
+0.185 and 0.0433 by `taylor`.
 
-What was tried for half of cifar16-unet, on 512 noises of seed 0 (difference of samples, and distance, of the full network 10.5): cut
-by `taylor` and repaired by least squares alone 1.54 and 49.5, then by 83 steps of `distillation` 1.17 and 38.7, or of
-`end-distillation` 0.303 and 24.0; cut by `end-gauss-newton` and repaired by least squares alone 0.375 and 18.9, then by 83 steps of
-`end-distillation` at a rate of 1e-4 0.171 and 17.2. Rates of 4.8e-4, and of 2e-4 with the plain loss beside, raised the loss nine
-and five times in the first 20 steps and were not followed to their end. A closed-form fit of the last layer by the same loss lowers
-it by 18 % before the steps, and not at all after them. On digits steps along orthogonal matrices leave a loss of 0.0059 where AdamW
-leaves 0.0053. On dit-digits, a flow, `gauss-newton` and `end-gauss-newton` leave samples 3 and 5 % farther than `taylor` after
-least squares. Larger batches, a mean of the weights along the steps, two cuts in turn and other units of cifar16-dit were not
-tried.""".splitlines()
+What was tried for half of cifar16-unet, on 512 noises of seed 0 (difference of samples, and distance, of the full network 10.5):
+cut by `taylor` and repaired by least squares alone 1.54 and 49.5, then by 83 steps of `distillation` 1.17 and 38.7, or of
+`end-distillation` 0.303 and 24.0; cut by `end-gauss-newton` and repaired by least squares alone 0.375 and 18.9, then by 83 steps
+of `end-distillation` at a rate of 1e-4 0.171 and 17.2. Rates of 4.8e-4, and of 2e-4 with the plain loss beside, raised the loss
+nine and five times in the first 20 steps and were not followed to their end. A closed-form fit of the last layer by the same loss
+lowers it by 18 % before the steps, and not at all after them. On digits steps along orthogonal matrices leave a loss of 0.0059
+where AdamW leaves 0.0053. On dit-digits, a flow, `gauss-newton` and `end-gauss-newton` leave samples 3 and 5 % farther than
+`taylor` after least squares. Larger batches, a mean of the weights along the steps, two cuts in turn and other units of
+cifar16-dit were not tried.""".splitlines()
 WORDS = """<!-- Made by `python -m benchmarks.compress` from benchmarks/results/compress.json. -->
 
 `fewer compress MODEL --macs 0.5 --out DIR` removes channels, heads and hidden neurons inside of blocks until half of the
 multiply-adds are left, whole branches of blocks among them, fits the layers that read them in closed form so that each block
-gives what it gave, and lets the light network learn from the full one for some gradient steps. `--units blocks` leaves out
-whole blocks of a transformer, `--units 2:4` half of the weights of every layer, and `--size` and `--ms` set the budget in
-weights or in milliseconds on this machine. `--score` may also be a learner of masks (transport, polarised-gates,
-gumbel-subnetworks): gradient steps of its own choose the units within the budget, with the weights where the method trains
-them. `--dry-run` says beforehand what all of it would take and leave. `--recovery NAME` says what follows the cut, once for each in turn, in `--tune-steps` gradient steps. The folder has
-evidence.json: what it costs, and how far its samples are from the full network's under the same plan. `fewer tune MODEL
---with DIR` lets rows of a plan call it.
+gives what it gave, and lets the light network learn from the full one for some gradient steps. `--units blocks` leaves out whole
+blocks of a transformer, `--units 2:4` half of the weights of every layer, and `--size` and `--ms` set the budget in weights or in
+milliseconds on this machine. `--score` may also be a learner of masks (transport, polarised-gates, gumbel-subnetworks): gradient
+steps of its own choose the units within the budget, with the weights where the method trains them. `--dry-run` says beforehand
+what all of it would take and leave. `--recovery NAME` says what follows the cut, once for each in turn, in `--tune-steps`
+gradient steps. The folder has evidence.json: what it costs, and how far its samples are from the full network's under the same
+plan. `fewer tune MODEL --with DIR` lets rows of a plan call it.
 
 A light network is worth a column where plans are cheap. Untuned, 9 rows or so of dit-digits and of its light network within the
-multiply-adds of 6 full calls have 0.60 [0.56, 0.64] of the best standard plan's error. `tune --with` chooses which rows call which
-from one recorded way, at one call of the light network on each of its states, and tries rows of both within 8,000 evaluations. Once
-plans are tuned, whole calls are ahead again: after 12,000 evaluations the median error of samples is 0.028 and 0.014 at 4 and 6
-whole calls, and 0.042 and 0.020 of the rows of both at the same multiply-adds. The light network's own samples are off by 0.05.
+multiply-adds of 6 full calls have 0.60 [0.56, 0.64] of the best standard plan's error. `tune --with` chooses which rows call
+which from one recorded way, at one call of the light network on each of its states, and tries rows of both within 8,000
+evaluations. Once plans are tuned, whole calls are ahead again: after 12,000 evaluations the median error of samples is 0.028 and
+0.014 at 4 and 6 whole calls, and 0.042 and 0.020 of the rows of both at the same multiply-adds. The light network's own samples
+are off by 0.05.
 
 The verdict of a Frechet distance is against 15 % of the full network's own. Where that is near 0, as here, hardly any difference
 is within it: read the difference itself, and the verdict against the full network in as many calls as the light one's
 multiply-adds pay for.
 
-A folder whose blocks were left out is plain: diffusers reads it. Widths inside of single blocks are nothing that a
-diffusers configuration can say: `fewer.load(DIR)` reads such a folder (light.json beside the weights marks it), and
+A folder whose blocks were left out is plain: diffusers reads it. Widths inside of single blocks are nothing that a diffusers
+configuration can say: `fewer.load(DIR)` reads such a folder (light.json beside the weights marks it), and
 `fewer.load(DIR).network.module` is the diffusers network itself, for a pipeline's `unet` or `transformer`.
 
-The tables: root mean square difference of the light network's outputs from the full one's (outputs have a mean square near
-1), on 512 states that neither has seen, by score of the units; numbers by the exact knapsack; one seed. A loss that is low
-before the repair says little of what is left after it.""".splitlines()
+The tables: root mean square difference of the light network's outputs from the full one's (outputs have a mean square near 1), on
+512 states that neither has seen, by score of the units; numbers by the exact knapsack; one seed. A loss that is low before the
+repair says little of what is left after it.""".splitlines()
 
 
 if __name__ == "__main__":
