@@ -105,7 +105,7 @@ FEW: dict[str, dict[str, int]] = {
     "distortion": {"points": 1}, "repaired-distortion": {"points": 1},
     "annealed-masks": {"steps": 10, "batch": 8}, "soft-shrinkage": {"steps": 10, "batch": 8},
     "decayed-masks": {"steps": 10, "batch": 8}, "lottery-jackpots": {"steps": 4, "batch": 8},
-    "eva": {"steps": 6, "batch": 8}, "ecodiff": {"steps": 2, "batch": 4, "calls": 2},
+    "eva": {"steps": 6, "batch": 8}, "ecodiff": {"steps": 2, "batch": 4, "calls": 2}, "better-end": {},
 }  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_scores(part):
 
 @of("mask learner")
 def test_mask_learners(part):
-    compression.check_mask_learner(part.make(steps=2, batch=4))
+    compression.check_mask_learner(part.make(**FEW.get(part.name, {"steps": 2, "batch": 4})))
 
 
 @of("allocator")
