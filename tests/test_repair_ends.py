@@ -15,10 +15,8 @@ from fewer.compression.allocate.knapsack import Uniform
 from fewer.compression.calibration import Calibration
 from fewer.compression.compress import lightened
 from fewer.compression.cut import cut
-from fewer.compression.recover.distillation import EndDistillation, relative
-from fewer.compression.recover.ends import Ends, waves
 from fewer.compression.recover.distillation import Distillation, EndDistillation, relative
-from fewer.compression.recover.ends import Ends
+from fewer.compression.recover.ends import Ends, waves
 from fewer.compression.scores.magnitude import Magnitude
 from fewer.compression.subject import Subject
 from fewer.compression.units import WIDTHS

@@ -40,7 +40,12 @@ class Reversed:
 
     def rate(self, subject: Subject) -> dict[str, Tensor]:
         """Greatest where the score's is least."""
-        return {name: own.max() - own + own.min() for name, own in self.score.rate(subject).items()}
+        return turned(self.score.rate(subject))
+
+
+def turned(importance: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The best unit of each group as important as its worst was, and so on."""
+    return {name: own.max() - own + own.min() for name, own in importance.items()}
 
 
 def light(

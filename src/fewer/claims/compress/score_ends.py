@@ -7,39 +7,63 @@ from the same noises that no part has seen. Beside it stands what the outputs ar
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from fewer.claims.claim import Measured, claim
-from fewer.claims.compress.beds import Reversed, against, light, repaired, subject
+from fewer.claims.compress.beds import Reversed, against, light, repaired, subject, turned
 from fewer.claims.compress.repair_ends import HALF, samples
 from fewer.compression import Score
 from fewer.compression.allocate.knapsack import Knapsack
+from fewer.compression.costs import Costs
 from fewer.compression.evidence import CALLS
+from fewer.compression.masks import Learnt, MaskLearner
+from fewer.compression.masks.best import BetterEnd
 from fewer.compression.recover.least_squares import LeastSquares
-from fewer.compression.scores.taylor import EndGaussNewton, GaussNewton, Taylor
+from fewer.compression.scores.taylor import EndGaussNewton
+from fewer.compression.subject import Subject
 from fewer.evaluate.statistics.paired import ratio, squared_errors
+from fewer.registry import resolve
 
 
-def by_ends(name: str, baseline: Score, seed: int, sabotage: bool) -> Measured:
+class Backwards(BetterEnd):
+    """The choice with the best and the worst units of each group exchanged."""
+
+    def learn(self, subject: Subject, costs: Costs) -> Learnt:
+        """Importance is greatest where that of `better-end` is least."""
+        found = super().learn(subject, costs)
+        return replace(found, importance=turned(found.importance))
+
+
+BROKEN: dict[str, Score | MaskLearner] = {"end-gauss-newton": Reversed(EndGaussNewton()), "better-end": Backwards()}
+
+
+def by_ends(name: str, by: str, other: str, seed: int, sabotage: bool) -> Measured:
     """Sabotage: the least important units stay."""
     of = subject(seed, name)
-    scores = (Reversed(EndGaussNewton()) if sabotage else EndGaussNewton(), baseline)
-    cuts = (light(of, score, Knapsack(), HALF) for score in scores)
-    one, other = (repaired(of, network, kept, LeastSquares()) for network, kept in cuts)
+    mine = BROKEN[by] if sabotage else resolve("compress", by)
+    cuts = (light(of, score, Knapsack(), HALF) for score in (mine, resolve("compress", other)))
+    one, two = (repaired(of, network, kept, LeastSquares()) for network, kept in cuts)
     whole = samples(of, of.network, seed)
-    mine, its = (squared_errors(samples(of, each, seed), whole) for each in (one, other))
-    return Measured(ratio(mine, its), {"of outputs on states": against(of, one, other)})
+    errors = (squared_errors(samples(of, each, seed), whole) for each in (one, two))
+    return Measured(ratio(*errors), {"of outputs on states": against(of, one, two)})
 
 
-BASELINES: dict[str, Score] = {"taylor": Taylor(), "gauss-newton": GaussNewton()}
+def ends_claim(by: str, how: str, network: str, other: str) -> None:
+    """Register that a score leaves less to repair than another."""
+    claim(
+        f"{by}/{network}-against-{other}",
+        statement=f"At half of the multiply-adds of {network}, cut {how} and repaired by least squares, samples in {CALLS} calls "
+        f"are nearer to the full network's than by `{other}` (ratio of paired RMSE).",
+        baseline=f"`{other}`, the same knapsack and least squares",
+        below=1.0,
+        tier="full",
+    )(partial(by_ends, network, by, other))
 
-for name, whose in (("digits", "digits'"), ("cifar16-unet", "cifar16-unet's")):
-    for by, baseline in BASELINES.items():
-        claim(
-            f"end-gauss-newton/{name}-against-{by}",
-            statement=f"Cut to half of its multiply-adds by where samples end and repaired by least squares, {whose} samples in "
-            f"{CALLS} calls are nearer to the full network's than by `{by}` (ratio of paired RMSE).",
-            baseline=f"`{by}`, the same knapsack and least squares",
-            below=1.0,
-            tier="full",
-        )(partial(by_ends, name, baseline))
+
+ENDS, EITHER = "by where samples end", "by where samples end if that leaves less than half to repair, else by `taylor`"
+ends_claim("end-gauss-newton", ENDS, "digits", "taylor")
+ends_claim("end-gauss-newton", ENDS, "digits", "gauss-newton")
+ends_claim("end-gauss-newton", ENDS, "cifar16-unet", "gauss-newton")
+ends_claim("better-end", EITHER, "digits", "end-gauss-newton")
+ends_claim("better-end", EITHER, "cifar16-unet", "taylor")
