@@ -340,10 +340,11 @@ and a derivative costs about two calls' time and keeps the network's activations
   blur and in denoising.
 - `lanpaint`, `split-gibbs` and `diffpir` take no derivative, so that a call costs a third to a ninth of the others'. They gain most
   from calls; at few calls the first two have not arrived.
-- `pigdm` adds its correction after every step, however short the step is: it holds where few values are seen, the better the more
-  calls, but where all values are seen, as in a blur or in denoising, more calls count the measurement more than once. It is
-  weighted as in the paper's algorithm; the paper's formula itself (`PiGDM(weighting="formula")`) moves data predictions too far
-  wherever the data vary along a seen direction by more than the variance that it is told.
+- `pigdm` is measured by both of its weightings, the better one for each cell. That of the paper's algorithm, the default, adds its
+  correction after every step, however short the step is: it holds where few values are seen, the better the more calls, but where
+  all values are seen, as in a blur or in denoising, more calls count the measurement more than once. There, in few dimensions, the
+  paper's formula (`PiGDM(weighting="formula")`) is nearer; in many it moves data predictions too far, since these vary along a
+  seen direction by more than the variance that it is told.
 - `tmpd` puts the row sums of the covariance of measured values in the place of that matrix, as its authors do. That is safe where
   those values vary in the same direction, as the pixels of a blur do. Where sums cancel, as under the random signs of compressed
   sensing, it goes too far: in 768 dimensions, at nine parts of noise to one of data, by a factor of 338.
