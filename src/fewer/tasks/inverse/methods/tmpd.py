@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fewer.batch import per_sample
 from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.registry import part
@@ -52,7 +53,8 @@ class TMPD:
             near = problem.given.linearised(seen.data)
             sums = near.push(seen.covariance(near.pull(torch.ones_like(near.residual))))
             variance = sums.clamp_min(0) + problem.given.noise**2
-            known = variance > torch.finfo(sums.dtype).eps * variance.max()
+            rounding = 0.0 if problem.given.noise else torch.finfo(sums.dtype).eps
+            known = variance > rounding * per_sample(variance.flatten(1).amax(1), variance)
             return self.strength * seen.covariance(near.pull(torch.where(known, near.residual / variance, 0.0)))
 
         return problem.play(x, True, change)
