@@ -88,6 +88,7 @@ def test_a_plan_from_before_there_was_a_weighting_is_of_the_formula(tmp_path: Pa
     for settings, weighting in (
         (content["method"]["settings"], "algorithm"),
         ({"variance": 0.3, "strength": 2.0}, "formula"),
+        ({"variance": 0.3}, "algorithm"),  # no file that was written so
     ):
         content["method"]["settings"] = settings
         (tmp_path / "plan.json").write_text(json.dumps(content))

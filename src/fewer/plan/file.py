@@ -130,10 +130,11 @@ def migrate(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _weighted(method: object) -> dict[str, Any]:
-    """The method of `pigdm` plans that were written before it had a weighting, whose settings were all in the file."""
-    if not isinstance(method, dict) or method.get("name") != "pigdm" or not isinstance(method.get("settings"), dict):
+    """The method of `pigdm` plans that were written before it had a weighting, whose two settings were both in the file."""
+    settings = method.get("settings") if isinstance(method, dict) and method.get("name") == "pigdm" else None
+    if not isinstance(method, dict) or not isinstance(settings, dict) or settings.keys() != {"variance", "strength"}:
         return {}
-    return {"method": method | {"settings": {"weighting": "formula"} | method["settings"]}}
+    return {"method": method | {"settings": settings | {"weighting": "formula"}}}
 
 
 def from_json(content: dict[str, Any], path: Path, tensors: Mapping[str, Tensor] | None = None) -> Plan:
