@@ -17,6 +17,8 @@ from fewer.tasks.inverse.operators import Linear, Matrix, Operator
 from fewer.tasks.inverse.words import named_operator
 
 ROUNDING = 1e-4  # to which a function must keep sums to pass for linear, of float32 samples
+SIZES = (1.0, 0.1, 10.0, 100.0, 1000.0)  # of values at which a derivative is looked for: of images in 0 .. 255, too
+DRAWS = 16  # of each
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,16 +37,6 @@ class Function:
         """Of the measurement of one sample, by a trial."""
         with torch.no_grad():
             return tuple(self(torch.zeros(2, *self.shape)).shape[1:])
-
-    @cached_property
-    def flat(self) -> bool:
-        """Whether its derivative is 0 at random samples of three sizes, as that of functions that round, count or compare."""
-        draw = torch.Generator().manual_seed(0)
-        sizes = torch.tensor([0.1, 1.0, 10.0]).repeat(2).view(-1, *[1] * len(self.shape))
-        with torch.enable_grad():
-            x = (sizes * torch.randn(len(sizes), *self.shape, generator=draw)).requires_grad_()
-            y = self(x)
-            return not bool(pulled(y, x, torch.randn(y.shape, generator=draw).to(y), self.name).any())
 
     def __call__(self, x: Tensor) -> Tensor:
         """The function's values."""
@@ -111,13 +103,21 @@ def pulled(value: Tensor, x: Tensor, v: Tensor, name: str, keep: bool = False) -
     return found
 
 
-def check_derivative(operator: Operator) -> None:
-    """Raises InputError for functions without derivative, and for those whose derivative is 0 and says nothing."""
-    if isinstance(operator, Function) and operator.flat:
-        raise InputError(
-            f"the {operator.name} has a derivative that is 0, as of functions that round, count or compare; "
-            "fewer.tasks.black_box.solve_black_box takes values alone"
-        )
+def says_something(operator: Operator, y: Tensor) -> bool:
+    """Whether its derivative differs from 0 anywhere at random samples of `SIZES`: not that of functions that round or compare.
+
+    y  measurements (n, *measured), whose device and precision the samples have; no more samples than those are measured at once
+
+    Raises InputError for functions without derivative.
+    """
+    draw, name = torch.Generator().manual_seed(0), getattr(operator, "name", "operator")
+    for size in (size for size in SIZES for _ in range(DRAWS)):
+        x = (size * torch.randn(min(len(y), 2), *operator.shape, generator=draw)).to(y).requires_grad_()
+        with torch.enable_grad():
+            value = operator(x)
+        if bool(pulled(value, x, torch.randn(value.shape, generator=draw).to(value), name).any()):
+            return True
+    return False
 
 
 def linear(function: Callable[[Tensor], Tensor], shape: Sequence[int], adjoint: Any = None) -> Linear:

@@ -17,7 +17,7 @@ from fewer.levels import s_of_tau
 from fewer.models.model import Model
 from fewer.noise import Draw, DrawNumber
 from fewer.plan import Plan
-from fewer.tasks.inverse.given_operators import check_derivative, pulled
+from fewer.tasks.inverse.given_operators import pulled, says_something
 from fewer.tasks.inverse.operators import Linear, Operator
 
 TOP = 0.999  # states above this level are seen as if they lay at it: at level 1 they tell nothing of the data
@@ -38,12 +38,25 @@ class Likelihood:
         """Y - A(data), (n, *measured)."""
         return self.y - self.operator(data)
 
+    @cached_property
+    def followed(self) -> Operator:
+        """The operator, for methods that follow its derivative.
+
+        Raises InputError for operators without derivative, and for those whose derivative is 0 and says nothing.
+        """
+        operator = self.operator
+        if not isinstance(operator, Linear) and not says_something(operator, self.y):
+            raise InputError(
+                f"the {getattr(operator, 'name', 'operator')} has a derivative that is 0, as of functions that round, count or "
+                "compare; fewer.tasks.black_box.solve_black_box takes values alone"
+            )
+        return operator
+
     def linearised(self, data: Tensor) -> Near:
         """The likelihood at data predictions (n, *shape), to first order in x."""
-        operator = self.operator
+        operator = self.followed
         if isinstance(operator, Linear):
             return Near(self.residual(data), operator, operator.adjoint)
-        check_derivative(operator)
         with torch.enable_grad():
             at = data.detach().requires_grad_()
             value = operator(at)

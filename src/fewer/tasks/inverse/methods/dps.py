@@ -14,7 +14,7 @@ from fewer.models.model import Model
 from fewer.plan import Plan
 from fewer.registry import part
 from fewer.settings import positive
-from fewer.tasks.inverse.given_operators import check_derivative, pulled
+from fewer.tasks.inverse.given_operators import pulled
 from fewer.tasks.inverse.methods.plans import ancestral
 from fewer.tasks.inverse.problem import Problem, Seen
 from fewer.tasks.inverse.ranges import Ranges
@@ -50,12 +50,11 @@ class DPS:
 
     def draw(self, problem: Problem, x: Tensor) -> Tensor:
         """Of the states at the plan's start."""
-        levels = problem.levels
-        check_derivative(problem.given.operator)
+        levels, operator = problem.levels, problem.given.followed
 
         def down(seen: Seen, n: int) -> Tensor:
             with torch.enable_grad():
-                misfit = norm(problem.given.residual(seen.graph))
+                misfit = norm(problem.given.y - operator(seen.graph))
                 gradient = pulled(misfit, seen.x, torch.ones_like(misfit), f"network of {seen.name}, or the operator,")
             scales = unit_variance_scale(levels[n]) * unit_variance_scale(levels[n + 1])
             return -self.strength / float(scales) * gradient
