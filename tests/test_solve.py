@@ -18,13 +18,15 @@ from fewer.guidance import guide
 from fewer.models.linear_posterior import LinearPosterior, moments
 from fewer.models.schedules import Flow, Schedule, VarianceExploding, betas, discrete
 from fewer.registry import parts
+from fewer.tasks.inverse.given_operators import Function, as_operator, says_something
 from fewer.tasks.inverse.methods.diffpir import DiffPIR
 from fewer.tasks.inverse.methods.dps import DPS
 from fewer.tasks.inverse.methods.mmps import MMPS
 from fewer.tasks.inverse.methods.pigdm import PiGDM
 from fewer.tasks.inverse.methods.split_gibbs import SplitGibbs
 from fewer.tasks.inverse.methods.tmpd import TMPD
-from fewer.tasks.inverse.operators import Identity, Matrix, SuperResolution
+from fewer.tasks.inverse.operators import Identity, Inpainting, Matrix, SuperResolution
+from fewer.tasks.inverse.problem import Likelihood, Problem
 
 VP = discrete(betas("linear"))
 METHODS = [part.name for part in parts("tasks") if part.role == "posterior sampler"]
@@ -184,9 +186,109 @@ def test_a_function_whose_derivative_says_nothing_is_refused(method: str, functi
         solve(gaussian(), function, torch.zeros(3), plan=2, method=method, n=2)
 
 
-def test_a_function_that_is_flat_in_places_is_followed() -> None:
+@pytest.mark.parametrize("method", ["mmps", "pigdm", "diffpir"])
+@pytest.mark.parametrize("seen", [8.0, -8.0])
+def test_a_measurement_out_of_reach_of_images_is_believed(method: str, seen: float) -> None:
+    """Of a field N(0, 9 I) with the shape of an image, whose model says nothing of its range: the posterior is known."""
+    field = Model.from_denoiser(
+        lambda x, sigma, labels: x * 9 / (9 + sigma.view(-1, 1, 1, 1) ** 2),
+        VarianceExploding(0.01, 80.0), (1, 2, 2), hash="field",
+    )  # fmt: skip
+    half = Inpainting(torch.tensor([[[True, False], [True, False]]]))
+    y = torch.tensor([[seen, seen], [0.1, -0.2]])
+    both = solve(field, half, y, plan=20, method=method, noise=0.1, n=8)
+    assert float((both.samples[0, :, 0, :, 0] - seen).abs().max()) < 0.8
+    alone = solve(field, half, y[0], plan=20, method=method, noise=0.1, n=8, batch=3)
+    assert torch.allclose(both.samples[0], alone.samples, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["inpaint", "super-resolution", "deblur,width=2", "compressed-sensing", "denoise"])
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.1, 0.5])
+def test_no_measurement_of_an_image_is_out_of_its_reach(name: str, noise: float) -> None:
+    """Black and white images, the widest of all, and the noise of as many measurements as are tried here."""
+    model = Model.from_denoiser(lambda x, t, y: x, Flow(), (3, 8, 8), hash="image", data_range=(0.0, 255.0))
+    draw = torch.Generator().manual_seed(7)
+    operator, images = as_operator(name, model.shape), 255.0 * torch.randint(0, 2, (200, 3, 8, 8), generator=draw)
+    clean = operator(images)
+    y = clean + noise * 127.5 * torch.randn(clean.shape, generator=draw)
+    problem = Problem(model, standard("ddim", model, 1), Likelihood(operator, y, noise * 127.5), None, lambda *_: y)
+    assert not bool(problem.beyond.any())
+
+
+def test_a_change_within_reach_of_images_is_left_as_it_is() -> None:
+    model = Model.from_denoiser(lambda x, t, y: x, Flow(), (1, 2, 2), hash="image", data_range=(0.0, 255.0))
+    given = Likelihood(Identity((1, 2, 2)), torch.full((3, 1, 2, 2), 100.0), 1.0)
+    problem = Problem(model, standard("ddim", model, 1), given, None, lambda *_: given.y)
+    change = 1e-3 * torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(problem.held(torch.full((3, 1, 2, 2), 200.0), change), change)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.clamp(-3, 3),
+        lambda x: x[:, :1].clamp(0.4, 0.6),
+        lambda x: (x - 128).relu(),
+        lambda x: (x - 600).abs().clamp(max=500),
+    ],
+    ids=["clipped", "one value in a narrow band", "dark of 0 .. 255 is 0", "of 16 bits"],
+)
+def test_a_function_that_is_flat_in_places_is_followed(function: Callable[[Tensor], Tensor]) -> None:
+    y = torch.zeros(2, *function(torch.zeros(1, 3)).shape[1:])
+    assert says_something(Function(function, (3,)), y)
+
+
+def test_a_function_that_clips_is_followed_to_the_measurement() -> None:
     found = solve(gaussian(), lambda x: x.clamp(-3, 3), torch.zeros(3), plan=20, noise=0.1, n=8)
     assert float(found.samples.abs().median()) < 0.3
+
+
+def test_an_operator_is_tried_on_no_more_samples_than_a_batch_has() -> None:
+    """One that decodes latents fills the memory with two of them."""
+    sizes: list[int] = []
+
+    class Decoded:
+        shape, measured = (3,), (3,)
+
+        def __call__(self, x: Tensor) -> Tensor:
+            sizes.append(len(x))
+            return x.tanh()
+
+    solve(gaussian(), Decoded(), torch.zeros(2, 3), plan=2, noise=0.1, n=1, batch=1)
+    assert max(sizes[:-1]) == 1  # the last is the misfit of all samples
+
+
+class Rounds:
+    """An operator of one's own, as `fewer.tasks.inverse.operators` has them."""
+
+    shape, measured = (3,), (3,)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.round()
+
+
+@pytest.mark.parametrize("method", ["mmps", "tmpd", "dps", "red-diff"])
+def test_an_operator_of_ones_own_whose_derivative_says_nothing_is_refused(method: str) -> None:
+    with pytest.raises(InputError, match=r"derivative that is 0.*solve_black_box"):
+        solve(gaussian(), Rounds(), torch.zeros(3), plan=2, method=method, n=2)
+
+
+def test_tmpd_sees_each_sample_alone() -> None:
+    """Of values of variance 1e-5 and 1e5 in one batch, without noise."""
+    model = Model.from_denoiser(
+        lambda x, t, y: torch.where(x[:, :1] > 0, 1e-5 * x, 1e5 * x), Flow(), (2,), hash="two scales"
+    )
+    x = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+
+    def drawn(own: slice) -> Tensor:
+        given = Likelihood(Identity((2,)), torch.tensor([[2.0, 3.0], [2.0, 3.0]])[own], 0.0)
+        with torch.no_grad():
+            problem = Problem(model, standard("ddim", model, 1, [0.5]), given, None, lambda *_: x)
+            return TMPD().draw(problem, x[own])
+
+    both = drawn(slice(0, 2))
+    assert torch.allclose(both, torch.cat([drawn(slice(0, 1)), drawn(slice(1, 2))]), rtol=1e-4)
+    assert torch.allclose(both, torch.tensor([2.0, 3.0]), rtol=1e-2)
 
 
 def test_tmpd_without_noise_leaves_out_values_whose_row_sums_are_not_positive() -> None:

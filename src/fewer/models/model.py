@@ -61,7 +61,7 @@ class Model(Denoiser):
     hash           of the network's content, by which a plan names it; "" where its weights are not reached
     known_as       more hashes by which plans name this network, made by a call: of its weights where `hash` is that of a folder
     pipeline       defaults of the diffusers pipeline that the folder holds
-    data_range     the values that images take
+    data_range     the values that images take; of samples of 1 or 3 channels it bounds `fewer.solve`'s, too
     decode         from samples to images in `data_range`, None where samples are images
     exact          the mixture whose exact denoiser this is
     weaker         a worse model of the same data and labels, for autoguidance; None for none

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fewer.batch import per_sample
 from fewer.engine import Draws, Step, advance, bind, output
 from fewer.errors import InputError
 from fewer.images import is_picture
@@ -18,10 +20,12 @@ from fewer.models.model import Model
 from fewer.noise import Draw, DrawNumber
 from fewer.plan import Plan
 from fewer.tasks.inverse.given_operators import pulled, says_something
+from fewer.tasks.inverse.linear_solve import conjugate_gradients
 from fewer.tasks.inverse.operators import Linear, Operator
 
 TOP = 0.999  # states above this level are seen as if they lay at it: at level 1 they tell nothing of the data
 REACH = 1.0  # widths of the range of images by which a changed data prediction may leave it
+SOLVED, TOLERATED = 20, 1e-3  # steps of conjugate gradients for whether a measurement is one of images, and their error
 
 Unit = Callable[[DrawNumber, Sequence[int]], Tensor]
 
@@ -202,16 +206,38 @@ class Problem:
 
         E[D | x, y] lies in the range of the data. A trained network's s^2 dD / dX at high levels need not be a covariance (of the
         bundled network of digits at s = 100 three in four of its quadratic forms along residuals are negative), and a single
-        change in the hundreds is never forgotten by a deterministic plan. Models that are mixtures are exact, those of latents and
-        vectors have no known range: their g is left alone.
+        change in the hundreds is never forgotten by a deterministic plan. Models that are mixtures are exact, those of latents,
+        vectors and infinite ranges have no known range: their g is left alone, and so is that of `beyond`.
         """
         model = self.model
-        if model.exact is not None or model.decode is not None or not is_picture(model):
-            return change
         low, high = model.data_range
-        least, most = (end(data.flatten(1), 1).view(-1, 1, 1, 1) for end in (torch.amin, torch.amax))
         reach = REACH * (high - low)
-        return (data + change).clamp(least.clamp_max(low - reach), most.clamp_min(high + reach)) - data
+        if model.exact is not None or model.decode is not None or not is_picture(model) or reach == math.inf:
+            return change
+        least, most = (per_sample(end(data.flatten(1), 1), data) for end in (torch.amin, torch.amax))
+        near = change.clamp(least.clamp_max(low - reach) - data, most.clamp_min(high + reach) - data)
+        return torch.where(self.beyond, change, near)
+
+    @cached_property
+    def beyond(self) -> Tensor:
+        """Whether a sample's measurement shows that the data leave the range by more than `REACH` widths, (n, 1, .., 1) bool.
+
+        Fields of one or three channels look like images, of which `data_range` need not be so. What an image could be at most is
+        the mean, given y, of N(middle, (width / 4)^2 I): noise alone moves a value of it by a deviation of at most an eighth of a
+        width, whatever the operator. Functions that are not linear show nothing.
+        """
+        y, operator, (low, high) = self.given.y, self.given.operator, self.model.data_range
+        if not isinstance(operator, Linear):
+            return per_sample(torch.zeros(len(y), dtype=torch.bool, device=y.device), y.new_zeros(1, *self.model.shape))
+        middle, variance = y.new_full((len(y), *operator.shape), (low + high) / 2), ((high - low) / 4) ** 2
+
+        def measured(v: Tensor) -> Tensor:
+            return variance * operator(operator.adjoint(v)) + self.given.noise**2 * v
+
+        residual = self.given.residual(middle)
+        mean = middle + variance * operator.adjoint(conjugate_gradients(measured, residual, SOLVED, TOLERATED))
+        away = per_sample((mean - middle).flatten(1).abs().amax(1), mean)
+        return away > (REACH + 0.5) * (high - low)
 
     @property
     def levels(self) -> list[float]:

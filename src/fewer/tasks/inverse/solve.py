@@ -99,7 +99,9 @@ def solve(
     batch     samples per micro-batch (default 64); halved and tried again where memory is too small
     progress  progress(done samples, all samples) after each micro-batch
 
-    Of networks of pictures in pixels, changed data predictions stay within one width of `model.data_range` (`Problem.held`).
+    Of networks of pictures in pixels (samples of 1 or 3 channels) changed data predictions stay within one width of
+    `model.data_range`, unless the measurement shows that data leave it (`Problem.held`). Of fields whose values have no range say
+    so: `dataclasses.replace(model, data_range=(-math.inf, math.inf))`.
 
     Raises InputError for an operator of another shape, one that is not linear or has no derivative where the method needs it, y
     of another shape or not finite, noise below 0, plans that do not fit or leave out blocks, and samples that are not finite.
