@@ -263,7 +263,7 @@ def draw(cells: Sequence[Cell], svg: Path) -> None:
 PAGE = """# Which sampler for my inverse problem
 
 You have a measurement y = A(x) + noise of an image x, and a diffusion or flow model of such images. These came nearest to the
-posterior p(x | y), the nearest first, then those that are within its interval:
+posterior p(x | y), the nearest first, then the next ones, two at most, that are within its interval:
 
 {short}
 
@@ -335,9 +335,9 @@ and a derivative costs about two calls' time and keeps the network's activations
   values, and in 768 dimensions the nearest on all five. More calls bring it little, so spend them on tuning.
 - `lanpaint` takes no derivative, and gains most from calls: at 200 it is within 0.02 of the exact posterior but for
   super-resolution and compressed sensing. At 20 calls it is behind `mmps`.
-- `dps` needs a strength of its own for every problem and number of calls, and many calls: at 20 most of its samples lie outside of
-  the densest part of the posterior, and at 100 it is near in inpainting, super-resolution and compressed sensing, but far off in a
-  blur and in denoising.
+- `dps` needs a strength of its own for every problem and number of calls, and many calls: in 16 dimensions nearly all of its
+  samples at 20 lie outside of the densest part of the posterior, and at 100 it is near in inpainting, super-resolution and
+  compressed sensing, but far off in a blur and in denoising.
 - `lanpaint`, `split-gibbs` and `diffpir` take no derivative, so that a call costs a third to a ninth of the others'. They gain most
   from calls; at few calls the first two have not arrived.
 - `pigdm` is measured by both of its weightings, the better one for each cell. That of the paper's algorithm, the default, adds its
@@ -350,7 +350,8 @@ and a derivative costs about two calls' time and keeps the network's activations
   sensing, it goes too far: in 768 dimensions, at nine parts of noise to one of data, by a factor of 338.
 - `red-diff` finds one point: its spread says nothing.
 - A trained network's derivative is no covariance at the highest levels, so that `mmps` and `tmpd` may ask for images far out of
-  their range: of networks whose samples are pixels, changed data predictions are kept within one width of the range.
+  their range: of networks whose samples are pixels, changed data predictions are kept within one width of the range, unless the
+  measurement itself shows that data leave it.
 - The marginals of a wrong sampler may still hold the truth as often as they should, and a narrow one may lie in the densest part of
   the posterior: no figure alone says that a sampler is right.
 
