@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from fewer.errors import InputError
 from fewer.evaluate.statistics.interval import Interval
-from fewer.evaluate.statistics.paired import decide, ratio, rmse
+from fewer.evaluate.statistics.paired import RESAMPLES, decide, log_ratio, ratio, rmse
 
 numbers = st.floats(-1e6, 1e6)
 
@@ -54,6 +54,19 @@ def test_values_are_the_plain_figures():
     a, b = torch.rand(50).double(), torch.rand(50).double()
     assert rmse(a).value == pytest.approx(a.mean().sqrt().item())
     assert ratio(a, b).value == pytest.approx((a.mean() / b.mean()).sqrt().item())
+
+
+@pytest.mark.parametrize("times", [1e8, 1e14])
+def test_a_few_samples_that_carry_the_mean_leave_the_interval_what_it_is_by_single_resamples(times):
+    """Resamples without them are studentised by their own means, and swapping the plans inverts."""
+    a, b = 0.5 + torch.rand(2, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    a[:3] *= times
+    found, swapped = ratio(a, b), ratio(b, a)
+    rows = torch.randint(64, (RESAMPLES, 64), generator=torch.Generator().manual_seed(0))
+    (theta, error), (thetas, its) = log_ratio(a, b), log_ratio(a[rows], b[rows])
+    q = float(((thetas - theta).abs() / its).sort().values[math.ceil(0.95 * (RESAMPLES + 1)) - 1])
+    assert found.high == pytest.approx(math.exp(float(theta + q * error)), rel=1e-6)
+    assert (1 / swapped.high, 1 / swapped.low) == pytest.approx((found.low, found.high), rel=1e-6)
 
 
 def test_scale_and_swap():

@@ -35,6 +35,7 @@ from fewer.evaluate.statistics.interval import Interval, exponential
 RESAMPLES = 1999
 AT_ONCE = 2**20  # resampled errors in memory at a time
 LEAST = 8
+FAR = 0.1  # ratio of resampled means below which those of a plan and of its difference from another cancel
 
 Decision = Literal["better", "not worse", "worse", "cannot tell"]
 
@@ -117,17 +118,20 @@ def distances(a: Tensor, b: Tensor, counts: Iterable[Tensor]) -> Tensor:
 
     With u = a / mean a, v = b / mean b, d = u - v and U, V, D their resampled means, theta* - theta is log(U / V) / 2. The
     resampled difference u / U - v / V is d / U + g v, g = 1 / U - 1 / V = -D / (U V): its mean square needs the resampled
-    means of d d, d v and v v alone, and nothing cancels where the plans are nearly equal.
+    means of d d, d v and v v alone, and nothing cancels where the plans are nearly equal. Where a resample is without the few
+    samples that carry the mean of a, U is far below V: there the mean square is that of u / U less v / V, by means of u and u u.
     """
     n = a.shape[1]
+    u = a / a.mean(1, keepdim=True).clamp(min=torch.finfo(a.dtype).tiny)
     v = b / b.mean(1, keepdim=True)
-    d = a / a.mean(1, keepdim=True).clamp(min=torch.finfo(a.dtype).tiny) - v
-    columns = torch.cat([d, v, d * d, d * v, v * v]).T
+    d = u - v
+    columns = torch.cat([d, u, v, d * d, d * v, u * u, u * v, v * v]).T
     means = torch.cat([some.double() @ columns / n for some in counts])
-    D, V, dd, dv, vv = means.chunk(5, 1)
-    U = V + D
+    D, U, V, dd, dv, uu, uv, vv = means.chunk(8, 1)
     g = -D / (U * V)
-    square = dd / U**2 + 2 * dv * g / U + vv * g**2
+    near = dd / U**2 + 2 * dv * g / U + vv * g**2
+    far = uu / U**2 - 2 * uv / (U * V) + vv / V**2
+    square = torch.where(U < FAR * V, far, near)
     t = (U / V).log().abs() / (square / (n - 1)).sqrt()
     return torch.where((U > 0) & (V > 0) & (square > 0), t, math.inf)
 
