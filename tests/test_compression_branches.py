@@ -26,6 +26,7 @@ from fewer.compression.recover.sparse import AnnealedMasks, DecayedMasks, Layer,
 from fewer.compression.scores.dimap import DIMAP
 from fewer.compression.scores.ecodiff import EcoDiff, gates, opened
 from fewer.compression.scores.magnitude import Magnitude
+from fewer.compression.subject import with_network
 from fewer.compression.units import WIDTHS, Group, find_patterns
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
@@ -53,6 +54,22 @@ def test_a_block_without_its_branch_is_one_whose_last_layer_gives_its_bias_alone
     torch.testing.assert_close(subject.call(light, batch), subject.call(silent, batch))
     saved = sum(g.macs * g.size for g in subject.groups)
     assert call_macs(model) - call_macs(subject.with_network(light)) == saved
+
+
+def test_a_layer_that_has_no_bias_and_is_given_zeros_stays_as_it_is():
+    model = transformer()
+    network = cut(network_of(model), (), {})
+    attention = network.transformer_blocks[0].attn1
+    for each in (attention.to_v.weight, attention.to_v.bias):
+        nn.init.zeros_(each)
+    attention.to_out[0].bias = None
+    subject = subject_of(with_network(model, network), ("heads",))
+    subject = replace(subject, groups=subject.groups[:1])
+    kept = {subject.groups[0].name: torch.arange(1)}
+    light = cut(network, subject.groups, kept)
+    before = light.transformer_blocks[0].attn1.to_out[0].weight.clone()
+    LeastSquares().recover(subject, light, kept)
+    assert torch.equal(light.transformer_blocks[0].attn1.to_out[0].weight, before)
 
 
 def test_a_block_that_halves_or_doubles_the_resolution_keeps_its_branch():

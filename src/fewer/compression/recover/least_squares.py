@@ -64,7 +64,10 @@ class LeastSquares:
             return
         a, b = self._moments(subject, light, block, name)
         start = _matrix(layer).to(a)
-        pull = self.ridge * a.diagonal().mean() * torch.eye(len(a), dtype=a.dtype, device=a.device)
+        scale = a.diagonal().mean()
+        if not bool(scale > 0):  # without inputs or a bias there is nothing to fit
+            return
+        pull = self.ridge * scale * torch.eye(len(a), dtype=a.dtype, device=a.device)
         solved = torch.linalg.solve(a + pull, b + pull @ start)
         weight = solved[:-1] if layer.bias is not None else solved
         layer.weight.copy_(weight.T.reshape(layer.weight.shape))
