@@ -75,7 +75,8 @@ def scaled(subject: Subject, group: Group, unit: int, factor: float) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("plain", "end", "taken"), [(1.0, 0.49, "end"), (1.0, 0.51, "plain"), (1.0, math.nan, "plain")]
+    ("plain", "end", "taken"),
+    [(1.0, 0.49, "end"), (1.0, 0.51, "plain"), (1.0, math.nan, "plain"), (math.nan, 1.0, "end")],
 )
 def test_the_score_by_where_samples_end_is_taken_where_it_leaves_far_less(
     plain: float, end: float, taken: str, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,7 +58,8 @@ class BetterEnd:
         self.check_units(subject.groups)
         costs.check(subject.model.name)
         plain, end = Taylor().rate(subject), EndGaussNewton().rate(subject)
-        better = self._left(subject, costs, end) < self.margin * self._left(subject, costs, plain)
+        by_end, by_plain = self._left(subject, costs, end), self._left(subject, costs, plain)
+        better = by_end < self.margin * by_plain or math.isnan(by_plain)
         return Learnt(end if better else plain, {}, 0)
 
     def _left(self, subject: Subject, costs: Costs, importance: Mapping[str, Tensor]) -> float:
