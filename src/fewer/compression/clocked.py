@@ -50,6 +50,11 @@ def clocked_costs(subject: Subject, limit: float) -> Costs:
     return Costs("milliseconds", call_time(subject, subject.network).value, limit, saved)
 
 
+def clocked(batch: int) -> int:
+    """Evaluations for the milliseconds of units, and of the networks that are cut to them, at most."""
+    return (4 + TRIES) * (REPEATS + WARMUP) * batch
+
+
 def _of_modules(subject: Subject, network: nn.Module, names: Mapping[str, str]) -> dict[str, float]:
     """Milliseconds that modules take of a call of one sample, the median of several calls."""
     modules = {name: network.get_submodule(module) for name, module in names.items()}

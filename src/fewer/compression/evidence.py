@@ -153,12 +153,13 @@ def timed(full: Model, light: Model, batch: int, repeats: int = REPEATS) -> Inte
 
 
 def calls_of_evidence(n: int, batch: int, macs: float | None, own: bool) -> int:
-    """Evaluations that `evidence_of` makes of both networks, where a share `macs` of the multiply-adds is left, if that is known.
+    """Evaluations that `evidence_of` makes of both networks, at most, where a share `macs` of the multiply-adds is left.
 
-    own  whether it compares with other samples of the full network, for want of data
+    macs  None where all are left
+    own   whether it compares with other samples of the full network, for want of data
     """
-    few = 0 if macs is None else round(CALLS * macs)
-    samples = n * (2 * CALLS + own * CALLS + few * (few < CALLS))
+    few = 0 if macs is None else min(round(CALLS * macs), CALLS - 1)
+    samples = n * (2 * CALLS + own * CALLS + few)
     return samples + 2 * batch * (REPEATS + WARMUP)
 
 

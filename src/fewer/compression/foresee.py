@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fewer.compression.calibration import CALLS as SAMPLE_CALLS
+from fewer.compression.clocked import clocked
 from fewer.compression.evidence import calls_of_evidence
 from fewer.compression.request import Request
 from fewer.compression.work import BACKWARD, WithWork
@@ -34,7 +35,9 @@ def foresee(asked: Request) -> Forecast:
         steps += work.steps
         stages[f"{what} {name}"] = stages.get(f"{what} {name}", 0) + work.in_evaluations
     stages["losses before and after each recovery"] = subject.size * 2 * (1 + len(asked.repairs))
-    macs = asked.share if costs.unit == "multiply-adds" else None
+    if costs.unit == "milliseconds":
+        stages["clock of networks and their parts"] = clocked(subject.batch)
+    macs = None if subject.groups[0].kind == "weights" else costs.limit / costs.whole  # about, of other budgets
     stages["samples of both networks, and their clock"] = calls_of_evidence(
         asked.noises, subject.batch, macs, own=asked.images is None
     )

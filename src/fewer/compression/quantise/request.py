@@ -71,7 +71,7 @@ def foresee_bits(asked: BitsRequest) -> Forecast:
     stages = {
         "states to calibrate on": states,
         "samples of both networks, and their clock": calls_of_evidence(
-            asked.noises, asked.batch, 1.0, own=asked.images is None
+            asked.noises, asked.batch, None, own=asked.images is None
         ),
     }
     names = [] if isinstance(asked.rounding, Nearest) else [name_of("compress", asked.rounding)]
