@@ -141,7 +141,7 @@ def compress(
         }  # fmt: skip
     if dry_run:
         forecast = foresee(requested(model, **asked)) if bits is None else foresee_bits(requested_bits(model, **asked))
-        print_forecast(forecast, [out, out / EVIDENCE])
+        print_forecast(forecast, [out, out / EVIDENCE, *([json_file] if json_file else [])])
         return
     with if_interrupted(lambda: "nothing was written"):
         with progress() as report:

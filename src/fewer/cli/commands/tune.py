@@ -188,7 +188,7 @@ def tune(
     if dry_run:
         names = ("plan.json", "results.json", "report.html", "study.db", "front/", "samples.npz")
         forecast = beside_workers(foresee(network, Arguments(calls, **request, **figures)), sharing)
-        print_forecast(forecast, [folder / name for name in names])
+        print_forecast(forecast, [*(folder / name for name in names), *([json_file] if json_file else [])])
         return
     kept = f"the candidates found so far are kept in {folder}: --resume goes on with them"
     with if_interrupted(lambda: kept if (folder / STUDY).exists() else NOTHING), progress(time) as report:
