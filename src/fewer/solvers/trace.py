@@ -176,9 +176,10 @@ def _named_states(states: list[Vector], after: Vector) -> dict[int, Coefficient]
     Of several choices the one with the latest states. None where `MOST_STATES` do not suffice.
     """
     n = len(states) - 1
-    a = _of_start(after, states[n])
+    starts = size(states[n].weights["x", 0]) > 0  # two orders can cancel, and then the next needs an earlier state's
+    a = _of_start(after, states[n]) if starts else 0.0
     here, there = states[n].part("z"), after.part("z")
-    if all(size(there.get(k, 0.0) - a * here.get(k, 0.0)) < _TINY for k in {**here, **there} if k != n):
+    if starts and all(size(there.get(k, 0.0) - a * here.get(k, 0.0)) < _TINY for k in {**here, **there} if k != n):
         return {n: a}
     basis = [("x", 0), *(("z", k) for k in range(n))]
 
