@@ -251,7 +251,7 @@ def test_evaluations_in_which_nothing_can_be_done_are_refused(nfe: int | list[in
     assert slow.evaluations == 0
 
 
-@pytest.mark.parametrize("nfe", [2, [2, 3], [5, 10]])
+@pytest.mark.parametrize("nfe", [2, [2, 3], [5, 10], [2, 4, 6]])
 def test_the_least_that_is_not_refused_is_enough(nfe: int | list[int]) -> None:
     """A search in as many evaluations ends within them, with a plan; in one less it is not begun."""
     slow = Slow()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from fewer.errors import InputError
 from fewer.evaluate.cost.pace import in_words, timed_pace
@@ -220,10 +221,14 @@ def least(request: Request, model: Model) -> int:
     fine = passes * FIRST * (LEAST_PROBES + 2 * (n + held_out))
     if request.match and model.pipeline is not None:
         fine += FEWEST * model.pipeline.steps * passes
-    *smaller, largest = (budget.nfe for budget in request.budgets)
-    beside = 1 if request.match else 3  # plans of a smaller budget that are compared; a match ends the search
-    each = FEWEST_NOISES + beside * held_out
-    return likely + fine + each * sum(smaller) + (FEWEST_NOISES + COMPARED * held_out) * largest
+    calls = [budget.nfe for budget in request.budgets]
+    *smaller, largest = calls
+    if request.match:  # which ends the search
+        played = sum(smaller) + COMPARED * largest
+    else:  # beside standard plans, the tuned and the best standard one of the budget before
+        each = [3 * nfe + 2 * before for before, nfe in pairwise([0, *calls])]
+        played = sum(each[:-1]) + max(each[-1], COMPARED * largest)
+    return likely + fine + FEWEST_NOISES * sum(calls) + held_out * played
 
 
 def least_held_out(request: Request) -> int:
