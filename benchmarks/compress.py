@@ -260,7 +260,9 @@ configuration can say: `fewer.load(DIR)` reads such a folder (light.json beside 
 
 The tables: root mean square difference of the light network's outputs from the full one's (outputs have a mean square near 1), on
 512 states that neither has seen, by score of the units; numbers by the exact knapsack; one seed. A loss that is low before the
-repair says little of what is left after it.""".splitlines()
+repair says little of what is left after it. `ecodiff` orders units by probabilities, which do not add up: the knapsack then goes by
+costs alone, and its rows here are those of chance. By its own default, `global`, which ranks all units together, and without
+repair, samples of dit-digits at 80 % of its multiply-adds are 0.69 [0.67, 0.71] times as far off as by `taylor`.""".splitlines()
 
 
 if __name__ == "__main__":

@@ -70,6 +70,11 @@ def default_score(predicts: str, widths: bool) -> str:
     return "better-end" if widths and predicts in MULTIPLIED else "taylor"
 
 
+def default_allocator(score: object) -> str:
+    """The exact knapsack of losses that add up; one ranking of all units by a score that says that it only `orders` them."""
+    return "global" if getattr(score, "orders", False) else "knapsack"
+
+
 def default_recoveries(predicts: str, widths: bool, steps: int | None) -> list[str]:
     """Least squares, of units that layers read (`widths`), then distillation, unless steps are 0.
 

@@ -110,7 +110,8 @@ def compress(
                 single ones, which become 0 and save nothing on the clock; N:M, such as 2:4: of every M neighbouring weights N stay
     score       what a unit is worth, or a mask learner, which learns that in gradient steps of its own, with the weights; by
                 default `better-end` for widths of networks that predict noise or score, and `taylor` for others
-    allocator   how many of each group stay, by default the exact knapsack (`fewer methods --room compress`)
+    allocator   how many of each group stay, by default the exact knapsack (`fewer methods --room compress`), or
+                `global` for scores that only order units (`ecodiff`)
     recovery    what is done after the cut, one after another; by default least squares, of widths, then distillation where there
                 are `tune_steps`, of networks that predict noise or score `end-distillation`. Those given by name make as many
                 gradient steps (by default 100), if they make any. One that raises the loss that it is to lower is taken back

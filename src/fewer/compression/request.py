@@ -16,6 +16,7 @@ from fewer.compression import Allocator, Recovery, Score
 from fewer.compression.asked import (
     check_read,
     check_suited,
+    default_allocator,
     default_recoveries,
     default_score,
     named_as,
@@ -105,7 +106,7 @@ def requested(
     rated = named_as(
         default_score(model.predicts, widths) if score is None else score, "score", "mask learner", batch=own_batch
     )
-    allotted = resolve_as("knapsack" if allocator is None else allocator, "allocator")
+    allotted = resolve_as(default_allocator(rated) if allocator is None else allocator, "allocator")
     listed = default_recoveries(model.predicts, widths, steps) if recovery is None else recovery
     repairs = recoveries(listed, steps, own_batch)
     if model.dtype != torch.float32:

@@ -65,7 +65,11 @@ def compress(
         ),
     ] = None,
     allocator: Annotated[
-        str | None, typer.Option(help="How many units of each group stay; by default knapsack.", show_default=False)
+        str | None,
+        typer.Option(
+            help="How many units of each group stay; by default knapsack, or global with ecodiff, which orders units.",
+            show_default=False,
+        ),
     ] = None,
     recovery: Annotated[
         list[str] | None,

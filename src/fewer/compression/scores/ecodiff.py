@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,8 @@ class EcoDiff:
     x_0 is the sample that a plan of `calls` calls makes of a noise with the whole network, x_0(gates) that with each unit's output
     times its gate; no weight changes. A gate is hard concrete with a parameter a: clamp(1.2 sigmoid((logit(v) + a) / (2/3)) - 0.1,
     0, 1) with v uniform, open with probability sigmoid(a + (2/3) log 11). All calls of a step are differentiated together, and only
-    their states are kept on the way: memory does not grow with the calls, but for those.
+    their states are kept on the way: memory does not grow with the calls, but for those. Probabilities order units, as the
+    paper's threshold does, and are no losses that add up: `global` takes them as they are, and is the default allocator with them.
 
     steps     gradient steps, of `batch` noises each; `lr` the rate
     calls     of DPM-Solver++(2M)
@@ -64,6 +65,7 @@ class EcoDiff:
     calls: int = 6
     lr: float = 0.2
     sparsity: float = 0.1
+    orders: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "calls"):
