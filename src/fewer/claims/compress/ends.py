@@ -50,7 +50,7 @@ def by_ends(seed: int, sabotage: bool) -> Measured:
         return squared_errors(ends(of, light(of, score, Global(), LEFT)[0], seed), whole)
 
     mine = off(Reversed(EcoDiff(calls=CALLS)) if sabotage else EcoDiff(calls=CALLS))
-    others = {"random units": Random(), "first-order changes of the loss": Taylor()}
+    others: dict[str, Score] = {"random units": Random(), "first-order changes of the loss": Taylor()}
     beside = {} if sabotage else {f"against {name}": ratio(mine, off(score)) for name, score in others.items()}
     return Measured(ratio(mine, off(Magnitude())), beside)
 
