@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fewer.workers.extras import MODULES, missing
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 README = (ROOT / "README.md").read_text()
@@ -46,12 +48,15 @@ def test_every_extra_that_a_text_names_is_one() -> None:
 
 
 def test_every_error_about_a_missing_package_says_how_to_install_it() -> None:
-    """Where an import that fails becomes an error of the user's, the line has the command."""
+    """Where an import that fails becomes an error of the user's, the line has the command; of clusters `missing` writes it."""
+    command = r"pip install 'fewer\[\w+\]'"
+    for kind in MODULES:
+        assert re.search(command, str(missing(f"{kind}://host:1")))
     for path in (ROOT / "src").rglob("*.py"):
         for handler in re.findall(
             r"except (?:ImportError|ModuleNotFoundError)[^\n]*\n(.*?from error)", path.read_text(), re.DOTALL
         ):
-            assert re.search(r"pip install 'fewer\[\w+\]'", handler), path
+            assert "raise missing(" in handler or re.search(command, handler), path
 
 
 def test_the_versions_of_python_agree() -> None:
