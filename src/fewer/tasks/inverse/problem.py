@@ -184,17 +184,23 @@ class Problem:
         return state - tau * self.model.velocity(state, tau, self.labels)
 
     def play(
-        self, x: Tensor, derivative: bool, change: Denoised, after: Callable[[Seen, int], Tensor] | None = None
+        self,
+        x: Tensor,
+        derivative: bool,
+        change: Denoised | None = None,
+        after: Callable[[Seen, int], Tensor] | None = None,
     ) -> Tensor:
         """The plan from the state x (n, *shape), its data predictions changed by `change`; the states after rows by `after`.
 
-        Changed predictions of networks of images are `held`.
+        Changed predictions of networks of images are `held`. Without `change` the network's own are played.
         """
         states: dict[int, Tensor] = {}
         outputs: dict[int, Tensor] = {}
         for n, step in enumerate(self.steps):
             seen = self.see(n, x, derivative)
-            states[n], outputs[n] = x, seen.u.detach() - self.held(seen.data, change(seen)) / seen.tau
+            states[n], outputs[n] = x, seen.u.detach()
+            if change is not None:
+                outputs[n] = outputs[n] - self.held(seen.data, change(seen)) / seen.tau
             x = advance(n, step, states, outputs, self.draws.row)
             if after is not None:
                 x = x + after(seen, n)

@@ -59,4 +59,4 @@ class DPS:
             scales = unit_variance_scale(levels[n]) * unit_variance_scale(levels[n + 1])
             return -self.strength / float(scales) * gradient
 
-        return problem.play(x, True, lambda seen: torch.zeros_like(seen.x), down)
+        return problem.play(x, True, after=down)

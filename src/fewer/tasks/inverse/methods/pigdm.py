@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from fewer.errors import InputError
@@ -78,4 +77,4 @@ class PiGDM:
 
         if self.weighting == "formula":
             return problem.play(x, True, guided)
-        return problem.play(x, True, lambda seen: torch.zeros_like(seen.x), ahead)
+        return problem.play(x, True, after=ahead)
