@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from fewer.compression.calibration import CALLS as SAMPLE_CALLS
 from fewer.compression.clocked import clocked
 from fewer.compression.evidence import calls_of_evidence
 from fewer.compression.request import Request
 from fewer.compression.work import BACKWARD, WithWork
 from fewer.evaluate.cost.pace import Forecast, timed_pace
+from fewer.models.model import Model
 from fewer.registry import name_of
 
 TIMED = 1.0  # seconds of a timed play that are enough: all calls are of whole batches
@@ -42,8 +45,13 @@ def foresee(asked: Request) -> Forecast:
         asked.noises, subject.batch, macs, own=asked.images is None
     )
     notes = [f"{steps:,} gradient steps; {COUNTED}", *not_counted(unknown), left(asked)]
-    pace = timed_pace(asked.model, None, subject.batch, enough=TIMED)
-    return Forecast({stage: n for stage, n in stages.items() if n}, pace, notes=tuple(notes))
+    return timed(asked.model, subject.batch, stages, notes)
+
+
+def timed(model: Model, batch: int, stages: Mapping[str, int], notes: Sequence[str]) -> Forecast:
+    """Evaluations by stage, but for stages without any, at the pace of this device."""
+    made = {stage: n for stage, n in stages.items() if n}
+    return Forecast(made, timed_pace(model, None, batch, enough=TIMED), notes=tuple(notes))
 
 
 def not_counted(names: list[str]) -> list[str]:

@@ -12,13 +12,13 @@ from fewer.arguments import as_count, as_count_or_none, as_data, as_model
 from fewer.blocks.find import network_of
 from fewer.compression.asked import named_as
 from fewer.compression.evidence import calls_of_evidence
-from fewer.compression.foresee import TIMED, not_counted
+from fewer.compression.foresee import not_counted, timed
 from fewer.compression.quantise import Rounding
 from fewer.compression.quantise.nearest import Nearest
 from fewer.compression.quantise.quantise import check_formats, formats_of, full_bits
 from fewer.compression.quantise.states import EACH, LEVELS
 from fewer.compression.request import BATCH, FEWEST, NOISES
-from fewer.evaluate.cost.pace import Forecast, timed_pace
+from fewer.evaluate.cost.pace import Forecast
 from fewer.evaluate.scoring import Scoring, scoring_of
 from fewer.models.model import Model
 from fewer.models.quantised.grid import Codes, Format, Kind
@@ -83,11 +83,7 @@ def foresee_bits(asked: BitsRequest) -> Forecast:
         f"{'at most' if asked.size else 'about'} {size_left(asked) * whole / 8:,.0f} of {whole // 8:,} bytes would be left "
         f"({size_left(asked):.1%} of the network's tensors in float32)",
     )
-    return Forecast(
-        {stage: n for stage, n in stages.items() if n},
-        timed_pace(asked.model, None, asked.batch, enough=TIMED),
-        notes=notes,
-    )
+    return timed(asked.model, asked.batch, stages, notes)
 
 
 def size_left(asked: BitsRequest) -> float:
