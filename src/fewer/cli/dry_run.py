@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fewer.cli.json_output import is_file
+
 if TYPE_CHECKING:
     from fewer.evaluate.cost.pace import Forecast
 
 
-def print_forecast(forecast: Forecast, writes: Sequence[Path | str]) -> None:
+def print_forecast(forecast: Forecast, writes: Sequence[Path], json_file: Path | None) -> None:
     """Evaluations by stage and in all, time here, memory, and what would be written."""
     from fewer.evaluate.cost.pace import in_words
 
@@ -29,7 +31,13 @@ def print_forecast(forecast: Forecast, writes: Sequence[Path | str]) -> None:
         typer.echo(f"about {forecast.memory / 2**20:,.0f} MiB of memory for the network and its samples")
     for note in forecast.notes:
         typer.echo(note)
-    typer.echo("would write " + (", ".join(map(str, writes)) if writes else "nothing"))
+    print_writes(writes, json_file)
+
+
+def print_writes(writes: Sequence[Path], json_file: Path | None) -> None:
+    """The files that would be written, that of --json among them; - is stdout and no file."""
+    files = [*writes, *([json_file] if is_file(json_file) else [])]
+    typer.echo("would write " + (", ".join(map(str, files)) or "nothing"))
 
 
 def beside_workers(forecast: Forecast, workers: int | str) -> Forecast:

@@ -9,7 +9,7 @@ import typer
 from fewer.cli import sample_files
 from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
-from fewer.cli.json_output import wrote_json
+from fewer.cli.json_output import apart, wrote_json
 from fewer.cli.loading import load_model
 from fewer.cli.notes import say
 from fewer.cli.options import Guided
@@ -32,15 +32,15 @@ def sample_gated(
     model, scale = load_model(common, gate.of.guidance, [gate.cheap, gate.dear], prompt)
     gate.check_model(model)
     form = sample_files.format_for(model, places.form)
+    writes = [out / f"*.{form.value}", out / sample_files.GATED, *(folder / name for name in NAMES[:3] if improve)]
+    apart(places.json_file, *writes)
     if places.dry_run:
         count = round(gate.share * n)
         made = {
             f"{gate.cheap.name}, for all": n * gate.cheap.nfe,
             f"{gate.dear.name}, for about {count}": count * gate.dear.nfe,
         }
-        writes = [out / f"*.{form.value}", out / sample_files.GATED]
-        writes += [folder / name for name in NAMES[:3]] if improve else []
-        print_forecast(foreseen(model, made, scale, common.batch), writes)
+        print_forecast(foreseen(model, made, scale, common.batch), writes, places.json_file)
         return
     with if_interrupted(lambda: "no sample was written"):
         with progress() as report:

@@ -3,8 +3,30 @@
 from __future__ import annotations
 
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
+
+from fewer.errors import InputError
+
+
+def is_file(path: Path | None) -> TypeGuard[Path]:
+    """Whether --json names a file: not where it was left out, and not where it is - for stdout."""
+    return path is not None and str(path) != "-"
+
+
+def apart(path: Path | None, *writes: Path | None) -> None:
+    """InputError, before any work is done, where --json would take the place of what the command writes besides.
+
+    writes  its other files, or patterns of their names such as out/*.png: the JSON is none of them, and no folder above one
+    """
+    if not is_file(path):
+        return
+    place = path.resolve()
+    for other in filter(None, writes):
+        there = other.parent.resolve() / other.name
+        if place in there.parents or (place.parent == there.parent and fnmatchcase(place.name, there.name)):
+            raise InputError(f"--json {path} is in the place of {other}, which is written too: give another file")
 
 
 def wrote_json(content: Any, path: Path | None) -> bool:

@@ -12,7 +12,7 @@ import typer
 from fewer.cli import options as opt
 from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
-from fewer.cli.json_output import wrote_json
+from fewer.cli.json_output import apart, wrote_json
 from fewer.cli.notes import say
 from fewer.cli.progress import progress
 from fewer.cli.sample_places import SamplePlaces
@@ -71,10 +71,12 @@ def of_measurement(common: opt.Guided, asked: Measured, places: SamplePlaces, ot
     form = sample_files.format_for(network, places.form)
     table, warnings = (asked.nfe or CALLS, list[str]()) if loaded is None else transferred(network, loaded)
     calls = table if isinstance(table, int) else table.nfe
+    writes = [places.out / f"*.{form.value}", places.out / "posterior.npz"]
+    apart(places.json_file, *writes)
     if places.dry_run:
         notes = ("derivatives through the network come on top",) if method.derivative else ()
         forecast = foreseen(network, {f"{asked.n} samples": asked.n * calls}, None, common.batch, notes)
-        print_forecast(forecast, [places.out / f"*.{form.value}", places.out / "posterior.npz"])
+        print_forecast(forecast, writes, places.json_file)
         return
     with if_interrupted(lambda: "no sample was written"):
         with progress() as report:

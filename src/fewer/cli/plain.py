@@ -13,7 +13,7 @@ from fewer.arguments import as_data
 from fewer.cli import sample_files
 from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
-from fewer.cli.json_output import wrote_json
+from fewer.cli.json_output import apart, wrote_json
 from fewer.cli.larger import Larger, windows_of
 from fewer.cli.loading import load_model, plans_on
 from fewer.cli.notes import say
@@ -75,10 +75,10 @@ def sample_plain(common: Guided, asked: Drawn, places: SamplePlaces) -> None:
     form = sample_files.format_for(model, places.form)
     plan, warnings = _plan(model, loaded, scale, asked)
     data = as_data(asked.data, model)
+    writes = [places.out / f"*.{form.value}", *([places.out / f"{UNCERTAINTY}.*"] if asked.uncertain else [])]
+    apart(places.json_file, *writes)
     if places.dry_run:
-        writes = [places.out / f"*.{form.value}"]
-        writes += [places.out / f"{UNCERTAINTY}.*"] if asked.uncertain else []
-        print_forecast(_forecast(model, plan, scale, asked, data, common.batch), writes)
+        print_forecast(_forecast(model, plan, scale, asked, data, common.batch), writes, places.json_file)
         return
     with if_interrupted(lambda: "no sample was written"):
         samples, doubt = _drawn(model, plan, common, asked, data)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fewer.cli import options as opt
 from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import NOTHING, if_interrupted
-from fewer.cli.json_output import wrote_json
+from fewer.cli.json_output import apart, wrote_json
 from fewer.cli.progress import progress
 from fewer.cli.tables import console, figure
 from fewer.errors import InputError, one_line
@@ -97,6 +97,7 @@ def of_task(
         time=asked.time, evaluations=asked.evaluations, seed=common.seed, batch=size, against=against,
     )  # fmt: skip
     folder = places.out or Path(f"fewer-{file_name(network.name)}-{file_name(asked.task)}")
+    apart(places.json_file, *(folder / name for name in FILES if name != "results.json"))
     if places.dry_run:
         memory = batch_memory(network, None, min(size, request.effort.pairs * request.effort.each))
         notes = ("derivatives through the network, which most methods take, come on top", *request.notes)
@@ -104,6 +105,7 @@ def of_task(
         print_forecast(
             Forecast(request.effort.evaluations, pace, memory, most=asked.time, limit=asked.evaluations, notes=notes),
             [folder / name for name in FILES],
+            places.json_file,
         )
         return
     kept = f"the candidates found so far are kept in {folder}: --resume goes on with them"

@@ -9,8 +9,9 @@ import typer
 
 from fewer.cli import options as opt
 from fewer.cli import tables
+from fewer.cli.dry_run import print_writes
 from fewer.cli.interrupted import NOTHING, if_interrupted
-from fewer.cli.json_output import wrote_json
+from fewer.cli.json_output import is_file, wrote_json
 from fewer.cli.logs import log_to_stderr
 from fewer.cli.main import app
 from fewer.cli.progress import progress
@@ -47,26 +48,23 @@ def claims(
 
     log_to_stderr(verbose)
     opt.writable(json_file)
-    to_file = json_file is not None and str(json_file) != "-"
-    results = (
-        read(json_file) if json_file is not None and to_file and json_file.exists() and json_file.stat().st_size else {}
-    )
+    results = read(json_file) if is_file(json_file) and json_file.exists() and json_file.stat().st_size else {}
     wrong = []
     if dry_run:
         _print_forecast([claim.name for claim in chosen(names or [])], json_file)
         return
-    kept = f"the claims that were run are kept in {json_file}" if to_file else NOTHING
+    kept = f"the claims that were run are kept in {json_file}" if is_file(json_file) else NOTHING
     with if_interrupted(lambda: kept), progress() as report:
         for name, result in run_claims(chosen(names or []), seed, sabotage, report):
             results[name] = result
             holds, held = result.status == "holds", name not in recorded() or recorded()[name].status == "holds"
             if holds if sabotage else held and not holds:
                 wrong.append(name)
-            if to_file:  # at once, so that nothing finished is lost
+            if is_file(json_file):  # at once, so that nothing finished is lost
                 wrote_json({key: results[key].to_dict() for key in sorted(results) if key in known()}, json_file)
-            if json_file is None or to_file:
+            if json_file is None or is_file(json_file):
                 tables.print_claim(name, result)
-    if json_file is not None and not to_file:
+    if json_file is not None and not is_file(json_file):
         wrote_json({key: result.to_dict() for key, result in results.items()}, json_file)
     if wrong:
         raise typer.Exit(1)
@@ -83,4 +81,4 @@ def _print_forecast(names: list[str], json_file: Path | None) -> None:
     typer.echo(
         f"{len(names)} claims, about {in_words(sum(took.values()))} on the machine of the record, one after another"
     )
-    typer.echo(f"would write {json_file if json_file is not None else 'nothing'}")
+    print_writes([], json_file)

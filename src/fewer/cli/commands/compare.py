@@ -71,7 +71,7 @@ def compare(
     figures = read_figures(measures, network)
     if dry_run:
         made = leaderboard_evaluations(network, calls, plans, scale, n)
-        print_forecast(foreseen(network, made, scale, common.batch), [json_file] if json_file else [])
+        print_forecast(foreseen(network, made, scale, common.batch), [], json_file)
         return
     with if_interrupted(lambda: NOTHING), progress() as report:
         board = run(

@@ -11,7 +11,7 @@ from fewer.cli import options as opt
 from fewer.cli.call_values import values_of
 from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
-from fewer.cli.json_output import wrote_json
+from fewer.cli.json_output import apart, wrote_json
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
@@ -126,6 +126,7 @@ def compress(
     from fewer.models.load import load
 
     opt.writable(json_file, ("model", "choice"))
+    apart(json_file, out)
     check_out(out, force)
     model = load(
         common.model, common.device, common.dtype, empty_label=common.empty_label, prompts=opt.prompts_of(common.prompts),
@@ -145,7 +146,7 @@ def compress(
         }  # fmt: skip
     if dry_run:
         forecast = foresee(requested(model, **asked)) if bits is None else foresee_bits(requested_bits(model, **asked))
-        print_forecast(forecast, [out, out / EVIDENCE, *([json_file] if json_file else [])])
+        print_forecast(forecast, [out, out / EVIDENCE], json_file)
         return
     with if_interrupted(lambda: "nothing was written"):
         with progress() as report:

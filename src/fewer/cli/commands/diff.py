@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fewer.cli import options as opt
-from fewer.cli.json_output import wrote_json
+from fewer.cli.json_output import apart, wrote_json
 from fewer.cli.main import app
 
 EXAMPLES = opt.examples(
@@ -35,6 +35,7 @@ def diff(
     """
     opt.writable(json_file, ("equal", "a", "b", "differences"))
     opt.page(html)
+    apart(json_file, html)
     from fewer.cli.plan_difference import Comparison
 
     compared = Comparison.of(a, b)

@@ -10,7 +10,7 @@ import typer
 from fewer.cli import options as opt
 from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
-from fewer.cli.json_output import wrote_json
+from fewer.cli.json_output import apart, wrote_json
 from fewer.cli.main import app
 from fewer.cli.notes import say
 from fewer.cli.progress import progress
@@ -90,6 +90,8 @@ def edit(
     tidy = check_own(out, written(out, "edit") is not None, force, sample_files.names(len(given)))
     own, warnings = transferred(model, loaded or standard("ddim", model, nfe or CALLS, "uniform", guidance=scale))
     where = None if mask is None else read_mask(mask, model.shape).float().expand(len(given), *model.shape)
+    writes = [out / f"*.{form.value}"]
+    apart(json_file, *writes)
     arguments: dict[str, Any] = {
         "source": source,
         "avoid": avoid,
@@ -101,7 +103,7 @@ def edit(
     if dry_run:
         calls = asked(model, given, to, **arguments).nfe
         took = {f"{method}, {calls} evaluations": calls * len(given)}
-        print_forecast(foreseen(model, took, scale, common.batch), [out / f"*.{form.value}"])
+        print_forecast(foreseen(model, took, scale, common.batch), writes, json_file)
         return
     with if_interrupted(lambda: "no image was written"):
         with progress() as report:

@@ -10,7 +10,7 @@ import typer
 from fewer.cli import options as opt
 from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import if_interrupted
-from fewer.cli.json_output import wrote_json
+from fewer.cli.json_output import apart, wrote_json
 from fewer.cli.main import app
 from fewer.cli.notes import say
 from fewer.cli.progress import progress
@@ -86,6 +86,7 @@ def forecast(
     from fewer.transfer import transferred
 
     opt.writable(json_file, ("files", "model", "plan"))
+    apart(json_file, out / FILE)
     tidy = check_own(out, written(out, "forecast") is not None, force, (FILE,))
     loaded = None if plan is None else Plan.load(plan)
     solver = sampler_of(method or (None if loaded is None else loaded.method) or USUAL)
@@ -98,7 +99,7 @@ def forecast(
         left = network.shape[axis] - pasts.shape[axis + 1]
         notes = ("derivatives through the network come on top",) if solver.derivative else ()
         made = {"draws": calls * len(pasts) * members * blocks_for(steps or left, left)}
-        print_forecast(foreseen(network, made, None, common.batch, notes), [out / FILE])
+        print_forecast(foreseen(network, made, None, common.batch, notes), [out / FILE], json_file)
         return
     with if_interrupted(lambda: "no draw was written"):
         with progress() as report:

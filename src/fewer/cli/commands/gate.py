@@ -11,7 +11,7 @@ import typer
 from fewer.cli import options as opt
 from fewer.cli.dry_run import print_forecast
 from fewer.cli.interrupted import NOTHING, if_interrupted
-from fewer.cli.json_output import wrote_json
+from fewer.cli.json_output import apart, wrote_json
 from fewer.cli.main import app
 from fewer.cli.notes import say
 from fewer.cli.progress import progress
@@ -88,6 +88,7 @@ def gate(
         raise InputError(f"--dear is {dear}; expected one plan, of which the cheap ones fall short")
     check_noises(Promise(error, share, confidence, len(given)), noises)
     opt.writable(json_file, KEYS)
+    apart(json_file, *(out / name for name in NAMES))
     tidy = check_own(out, written(out, "gate") is not None, force, NAMES)
     from fewer.cli.loading import load_model
     from fewer.epistemic.gate.calibrate import check_cheaper
@@ -105,7 +106,7 @@ def gate(
     check_cheaper(plans[:-1], plans[-1])
     if dry_run:
         took = {in_full(plan): noises * plan.nfe for plan in plans}
-        print_forecast(foreseen(model, took, scale, common.batch), [out / name for name in NAMES[:3]])
+        print_forecast(foreseen(model, took, scale, common.batch), [out / name for name in NAMES[:3]], json_file)
         return
     with if_interrupted(lambda: NOTHING):
         with progress() as report:

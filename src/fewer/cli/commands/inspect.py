@@ -44,7 +44,7 @@ def inspect(
     )  # fmt: skip
     if dry_run:
         made = {"tables as they are and repaired, and a reference solution": evaluations_of(network)} if cost else {}
-        print_forecast(foreseen(network, made, batch=common.batch), [json_file] if json_file else [])
+        print_forecast(foreseen(network, made, batch=common.batch), [], json_file)
         return
     with if_interrupted(lambda: NOTHING), progress() as report:
         facts = run(network, seed=common.seed, batch=common.batch, cost=cost, progress=report)

@@ -11,7 +11,7 @@ import typer
 
 from fewer.cli import options as opt
 from fewer.cli import tables
-from fewer.cli.json_output import wrote_json
+from fewer.cli.json_output import apart, wrote_json
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.errors import InputError
@@ -85,6 +85,7 @@ def judge(
         raise InputError("--out and --html are both given; expected one of them")
     opt.page(html)
     opt.writable(json_file, ("decision", "criteria"))
+    apart(json_file, html if out is None else out / PAGE)
     from fewer.judging import judge as run
     from fewer.outfolder import check_own, filled, written
 

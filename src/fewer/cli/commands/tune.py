@@ -12,7 +12,7 @@ from fewer.cli import options as opt
 from fewer.cli import tables
 from fewer.cli.dry_run import beside_workers, print_forecast
 from fewer.cli.interrupted import NOTHING, if_interrupted
-from fewer.cli.json_output import wrote_json
+from fewer.cli.json_output import apart, wrote_json
 from fewer.cli.main import app
 from fewer.cli.progress import progress
 from fewer.cli.task import TaskOptions, TunePlaces, of_task
@@ -29,6 +29,8 @@ EXAMPLES = opt.examples(
     "fewer tune digits --task super-resolution --noise 0.1 --nfe 20",
     "fewer tune digits --task inpaint,mask=known.png --method dps --nfe 20 --data my-images/",
 )
+
+FILES = ("plan.json", "results.json", "report.html", "study.db", "front/", "samples.npz")
 
 
 @app.command(epilog=EXAMPLES)
@@ -185,10 +187,10 @@ def tune(
         "evaluations": evaluations, "strategy": strategy, "start_from": opt.words(start_from), "seed": common.seed,
         "batch": common.batch, "objective": objective,
     }  # fmt: skip
+    apart(json_file, *(folder / name for name in FILES if name != "results.json"))
     if dry_run:
-        names = ("plan.json", "results.json", "report.html", "study.db", "front/", "samples.npz")
         forecast = beside_workers(foresee(network, Arguments(calls, **request, **figures)), sharing)
-        print_forecast(forecast, [*(folder / name for name in names), *([json_file] if json_file else [])])
+        print_forecast(forecast, [folder / name for name in FILES], json_file)
         return
     kept = f"the candidates found so far are kept in {folder}: --resume goes on with them"
     with if_interrupted(lambda: kept if (folder / STUDY).exists() else NOTHING), progress(time) as report:
