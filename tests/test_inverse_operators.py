@@ -123,3 +123,70 @@ def test_code_of_users_is_named() -> None:
         SuperResolution((1, 5, 4))
     with pytest.raises(InputError, match="bool tensor"):
         Inpainting(torch.zeros(4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("chunk", [8, 300, 2**20])
+def test_matrices_and_spectra_are_the_same_in_any_chunks(
+    shape: tuple[int, ...], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operators, "CHUNK", chunk)
+    for name, a in each_of(shape).items():
+        d = math.prod(shape)
+        columns = a(torch.eye(d, dtype=torch.float64).view(d, *shape)).flatten(1).T
+        assert torch.allclose(a.matrix, columns), name
+        values, vectors = a.spectrum
+        assert torch.allclose(vectors * values @ vectors.T, columns @ columns.T, atol=1e-12), name
+
+
+class Counted(Linear):
+    """A matrix that counts its products with samples and measurements, each alone, and how many there are at once at most."""
+
+    def __init__(self, dense: Tensor) -> None:
+        self.dense, self.shape, self.took, self.most = dense, (dense.shape[1],), 0, 0
+
+    @property
+    def measured(self) -> tuple[int, ...]:
+        return (len(self.dense),)
+
+    def counted(self, product: Tensor) -> Tensor:
+        self.took, self.most = self.took + len(product), max(self.most, len(product))
+        return product
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.counted(x @ self.dense.to(x).T)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.counted(y @ self.dense.to(y))
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(1, 2000))
+def test_a_matrix_takes_the_fewer_products_of_its_two_sides(m: int, d: int, chunk: int) -> None:
+    """As many as A has rows, or columns where those are fewer; at once no more than the chunk holds."""
+    a = Counted(normal(m, d))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operators, "CHUNK", chunk)
+        assert torch.equal(a.matrix, a.dense)
+    assert a.took == min(m, d)
+    assert a.most == 1 or 8 * a.most * (m + d) <= chunk
+
+
+def test_few_measured_values_of_large_images_are_solved_for() -> None:
+    """A matrix between all values of the image would take 4 TiB, A itself is not needed either."""
+    shape = (3, 512, 512)
+    for a in (SuperResolution(shape, 128), Divided(SuperResolution(shape, 128), torch.full((3, 4, 4), 0.5))):
+        b = normal(2, *a.measured)
+        v = a.solve(b, 2.0, 0.1)
+        assert torch.allclose(2 * a(a.adjoint(v)) + 0.1 * v, b, atol=1e-8)
+    assert torch.allclose(SuperResolution(shape, 128).matrix.sum(1), torch.ones(48, dtype=torch.float64))
+
+
+def test_a_matrix_that_cannot_fit_is_refused_in_one_line_that_says_what_to_do() -> None:
+    for make, instead in (
+        (lambda: Blur((3, 4096, 4096)).matrix, "a method that needs no matrix"),
+        (lambda: operators.compressed_sensing((3, 4096, 4096)), "a smaller share"),
+        (lambda: as_operator("compressed-sensing,share=0.5", (3, 4096, 4096)), "a smaller share"),
+    ):
+        with pytest.raises(InputError, match=instead) as said:
+            make()
+        assert "\n" not in str(said.value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fewer.errors import InputError, whole
+from fewer.memory import memory_of
 from fewer.settings import positive
 from fewer.tasks.inverse.linear_solve import conjugate_gradients
 
@@ -24,6 +25,7 @@ DENSE = (
     1024  # measurements up to which A A' is kept as its eigenvalues; above it systems are solved by conjugate gradients
 )
 ITERATIONS, TOLERANCE = 200, 1e-6  # of those
+CHUNK = 2**29  # bytes of unit vectors, and of what is made of them, that are held at once where A is written out
 LARGEST_SEED = 2**63 - 1
 
 
@@ -67,15 +69,43 @@ class Linear(ABC):
 
     @cached_property
     def matrix(self) -> Tensor:
-        """A as a matrix (m, d), float64 on the CPU: what it makes of every unit vector."""
-        d = math.prod(self.shape)
-        return self(torch.eye(d, dtype=self.finest).view(d, *self.shape)).flatten(1).T.double().contiguous()
+        """A as a matrix (m, d), float64 on the CPU: what A' makes of every unit vector, or A where there are fewer of those.
+
+        Raises InputError where it does not fit into the memory.
+        """
+        m, d = math.prod(self.measured), math.prod(self.shape)
+        check_dense(m, d, "measure fewer values, or take a method that needs no matrix, such as mmps")
+        made = torch.empty(m, d, dtype=torch.float64)
+        for part in _parts(min(m, d), m + d):
+            if m < d:
+                made[part] = self._rows(part)
+            else:
+                made[:, part] = self._columns(part)
+        return made
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (m,) and eigenvectors (m, m) of A A'."""
-        values, vectors = torch.linalg.eigh(self.matrix @ self.matrix.T)
+        """Eigenvalues (m,) and eigenvectors (m, m) of A A', by blocks of rows of A: the whole of it is never held."""
+        m, d = math.prod(self.measured), math.prod(self.shape)
+        seen = torch.empty(m, m, dtype=torch.float64)
+        for part in _parts(m, m + d):
+            rows = self._rows(part)
+            seen[part, part] = rows @ rows.T
+            for before in _parts(part.start, m + d):
+                seen[part, before] = rows @ self._rows(before).T
+                seen[before, part] = seen[part, before].T
+        values, vectors = torch.linalg.eigh(seen)
         return values.clamp_min(0), vectors
+
+    @torch.no_grad()
+    def _rows(self, part: slice) -> Tensor:
+        """Rows of A (rows, d), float64."""
+        return self.adjoint(_units(part, self.measured, self.finest)).flatten(1).double()
+
+    @torch.no_grad()
+    def _columns(self, part: slice) -> Tensor:
+        """Columns of A (m, columns), float64."""
+        return self(_units(part, self.shape, self.finest)).flatten(1).double().T
 
     def solve(self, b: Tensor, scale: float, variance: float) -> Tensor:
         """V (n, *measured) with (scale A A' + variance I) v = b, for scale and variance of at least 0.
@@ -109,6 +139,11 @@ class Matrix(Linear):
             raise InputError(f"the operator is a matrix of shape {tuple(self.dense.shape)}; expected (m, {d}), m >= 1")
         if not bool(self.dense.isfinite().all()):
             raise InputError("the operator's matrix holds values that are not finite")
+
+    @property
+    def matrix(self) -> Tensor:  # type: ignore[override]
+        """Itself, float64 on the CPU."""
+        return self.dense.detach().to("cpu", torch.float64)
 
     @property
     def measured(self) -> tuple[int, ...]:
@@ -284,10 +319,38 @@ def random_inpainting(shape: Sequence[int], share: float = 0.5, seed: int = 0) -
 
 
 def compressed_sensing(shape: Sequence[int], share: float = 0.25, seed: int = 0) -> Matrix:
-    """A Gaussian matrix of m = share d rows, at least one, whose entries have variance 1 / d: measurements have the scale of x."""
+    """A Gaussian matrix of m = share d rows, at least one, whose entries have variance 1 / d: measurements have the scale of x.
+
+    Raises InputError where the matrix does not fit into the memory.
+    """
     d = math.prod(shape)
     m = max(1, round(share * d))
+    check_dense(m, d, "take a smaller share, or an operator that is no matrix, such as inpaint")
     return Matrix(torch.randn(m, d, dtype=torch.float64, generator=_generator(seed)) / math.sqrt(d), tuple(shape))
+
+
+def check_dense(m: int, d: int, instead: str) -> None:
+    """InputError, which says what to do instead, where a matrix of m x d float64 numbers exceeds the memory of the CPU."""
+    memory = memory_of(torch.device("cpu"))
+    if memory is not None and 8 * m * d > memory:
+        raise InputError(
+            f"the operator's matrix has {m:,} x {d:,} values, {8 * m * d / 2**30:,.0f} GiB, which do not fit into the "
+            f"{memory / 2**30:,.0f} GiB of memory: {instead}"
+        )
+
+
+def _parts(n: int, wide: int) -> Iterator[slice]:
+    """N unit vectors in parts whose vectors, and what is made of them, have `wide` values each and `CHUNK` bytes in all."""
+    size = max(1, CHUNK // (8 * wide))
+    for at in range(0, n, size):
+        yield slice(at, min(at + size, n))
+
+
+def _units(part: slice, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Unit vectors (some, *shape), whose 1 is at these places of all values."""
+    made = torch.zeros(part.stop - part.start, math.prod(shape), dtype=dtype)
+    made[:, part] = torch.eye(len(made), dtype=dtype)
+    return made.view(-1, *shape)
 
 
 def _generator(seed: int) -> torch.Generator:
