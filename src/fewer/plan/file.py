@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ from fewer.files import (
 from fewer.plan.method import Method
 from fewer.plan.table import Plan
 from fewer.plan.values import Coefficient, Refusal, Source
+from fewer.registry import find
 
 PLAIN = 4  # 2 added a row's blocks, 3 the network that it calls, 4 the recipe; from 4 on a row need have no time
 SCHEMA = 5  # of plans with a method; the others are written as before, for earlier versions to read
-_plan = TypeAdapter(Plan)
+_plan, _known_method = TypeAdapter(Plan), TypeAdapter(Method)
 
 
 def to_json(plan: Plan, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -73,13 +74,30 @@ def to_json(plan: Plan, tensors: dict[str, Tensor]) -> dict[str, Any]:
         "rows": rows, "end": number(plan.end), "evidence": dict(plan.evidence),
         **({"others": [dict(other) for other in plan.others]} if plan.others else {}),
         **({"recipe": recipe} if recipe else {}),
-        **({} if plan.method is None else {"method": _method(plan.method)}),
+        **({} if plan.method is None else {"method": _method(plan)}),
     }  # fmt: skip
 
 
-def _method(method: Method) -> dict[str, Any]:
-    """The keys of a method that are known."""
-    return {key: value for key, value in asdict(method).items() if value is not None}
+def _method(plan: Plan) -> dict[str, Any]:
+    """The keys of a plan's method that are known, with all of its settings: those left out are played as they are by default today.
+
+    Raises InputError for settings that no file holds, such as lists.
+    """
+    assert plan.method is not None
+    given = asdict(plan.method)
+    settings = _usual(plan.method.name) | given["settings"]
+    whole = checked(_known_method, given | {"settings": settings}, f"plan {plan.name!r}: method")
+    return {key: value for key, value in asdict(whole).items() if value is not None}
+
+
+def _usual(name: str) -> dict[str, Any]:
+    """The settings of a method by default; none of one that is not known here."""
+    try:
+        made = find("tasks", name).make
+    except InputError:
+        return {}
+    own = fields(made) if is_dataclass(made) else ()
+    return {each.name: each.default for each in own if isinstance(each.default, bool | int | float | str)}
 
 
 def digest(plan: Plan) -> str:
