@@ -25,13 +25,12 @@ from fewer.search.deadline import Deadline
 from fewer.search.posterior_arguments import BASELINE_CALLS, Asked, arguments, cases
 from fewer.search.posterior_effort import AGAIN, FINALISTS, LEAST_TRIALS, SEARCHES, Effort
 from fewer.search.posterior_pairs import BATCH, DISTANCE, SCORE, Case
+from fewer.search.posterior_scored import SPENT, Found, Scored, with_method
 from fewer.search.posterior_space import PosteriorSpace, settings_at, solvers_for
-from fewer.search.strategy import Candidate
-from fewer.search.study import INFINITE, Study
+from fewer.search.study import Study
 from fewer.tasks.inverse import PosteriorSampler
-from fewer.tasks.inverse.named import is_named, method_of
 
-SPENT, BEFORE = "seconds", "seconds before the search"  # what a study knows of the sittings before this one
+BEFORE = "seconds before the search"  # what a study knows of the sittings before this one
 
 
 @dataclass(frozen=True)
@@ -139,43 +138,6 @@ def tune_posterior(
     return search(asked, *cases(asked), progress=progress, deadline=deadline)
 
 
-class _Scored:
-    """Scores on the search's pairs, of which a study keeps all, so that a search goes on where it was interrupted."""
-
-    def __init__(
-        self, case: Case, study: Study, deadline: Deadline, total: int, progress: Callable[[int, int], Any] | None
-    ) -> None:
-        self.case, self.study, self.deadline, self.total, self.progress = case, study, deadline, total, progress
-        self.done, self.known = 0, dict[str, list[Candidate]]()
-
-    def kept(self, key: str) -> list[Candidate]:
-        """The candidates of this key that the study held."""
-        return self.known.setdefault(key, self.study.candidates(key))
-
-    def __call__(self, key: str, number: int, plan: Plan, method: PosteriorSampler, case: Case | None = None) -> float:
-        """The mean score of the candidate of this number, on another case where one is given; infinite where its samples are not
-        finite.
-        """
-        kept = self.kept(key)
-        if number < len(kept):
-            error = kept[number].error
-        else:
-            error = float((case or self.case).scores(plan, method).mean())
-            self.study.add(Candidate(with_method(plan, method), error, key))
-            self.spent()
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total)
-        return error if error < INFINITE else math.inf
-
-    def spent(self) -> None:
-        """Keep in the study how many seconds all sittings have taken so far."""
-        self.study.note(SPENT, self.deadline.spent)
-
-
-Found = tuple[float, Plan, PosteriorSampler]
-
-
 def search(
     asked: Asked,
     seen: Case,
@@ -192,14 +154,14 @@ def search(
     """
     study, deadline = study or Study("posteriors"), deadline or Deadline(asked.time)
     deadline.began -= _seconds(study.noted(SPENT)) or 0.0
-    scored = _Scored(seen, study, deadline, asked.effort.candidates, progress)
+    scored = Scored(seen, study, deadline, asked.effort.candidates, progress)
     try:
         return _searched(asked, scored, held_out)
     finally:
         scored.spent()
 
 
-def _searched(asked: Asked, scored: _Scored, held_out: Case) -> TunedPosterior:
+def _searched(asked: Asked, scored: Scored, held_out: Case) -> TunedPosterior:
     """The search, and the comparison of what it found."""
     effort, model, deadline = asked.effort, asked.model, scored.deadline
 
@@ -254,7 +216,7 @@ def _seconds(noted: Any) -> float | None:
     return float(noted) if isinstance(noted, int | float) and math.isfinite(noted) and noted >= 0 else None
 
 
-def _nearest(found: Sequence[Found], finals: int, scored: _Scored) -> Found:
+def _nearest(found: Sequence[Found], finals: int, scored: Scored) -> Found:
     """The candidate of the least score; the nearest few are scored again, by other noise and on more samples."""
     ranked = sorted(found, key=lambda entry: entry[0])
     if not finals:
@@ -286,10 +248,8 @@ def _variants(method: PosteriorSampler) -> Sequence[PosteriorSampler]:
     return [replace(method, **{name: value}) for value in values]  # type: ignore[type-var]
 
 
-def _descend(
-    asked: Asked, space: PosteriorSpace, trials: int, scored: _Scored, late: Callable[[], bool]
-) -> list[Found]:
-    """The candidates of one method and solver; those that the study held are all taken."""
+def _descend(asked: Asked, space: PosteriorSpace, trials: int, scored: Scored, late: Callable[[], bool]) -> list[Found]:
+    """The candidates of one method and solver; those that the study held are all taken, as they were played."""
     key = f"{name_of('tasks', space.method)}/{space.solver}"
     queried = queries(Bayesian().optimizer(space.start), asked.seed)
     query = next(queried)
@@ -297,18 +257,13 @@ def _descend(
     for k in range(trials):
         if k >= max(LEAST_TRIALS, len(scored.kept(key))) and late():
             break
-        plan, settled = space.at(query.x)
+        plan, settled = scored.played(key, k, space.method) or space.at(query.x)
         score = scored(key, k, plan, settled)
         found.append((score, plan, settled))
         worst = max((each for each, *_ in found if math.isfinite(each)), default=1.0)
         if k + 1 < trials:
             query = queried.send(min(score, 10 * abs(worst)))
     return found
-
-
-def with_method(plan: Plan, method: PosteriorSampler) -> Plan:
-    """The plan with the method that plays it, where a file can name that."""
-    return replace(plan, method=method_of(method)) if is_named(method) else plan
 
 
 def decided(difference: Interval, margin: float) -> Decision:

@@ -75,6 +75,11 @@ class Study:
             shared.join(name, text, definition)
             self._exchange(shared)
 
+    @property
+    def where(self) -> str:
+        """Its file, or its name where it has none."""
+        return str(self._path or self.name)
+
     def _make(self) -> None:
         """Make the tables where they are missing, from those of an earlier version where it left some."""
         names = self._ledger.names()
