@@ -46,8 +46,15 @@ class Cell:
 
 
 def write_page(cells: Sequence[Cell], page: Path, results: Path) -> None:
-    """The page, with its picture beside it; `results` is the folder of what was measured on networks."""
+    """The page, with its picture beside it; `results` is the folder of what was measured on networks.
+
+    Ends the process with a line where no group of cells is whole.
+    """
     cells, svg = whole(cells), page.with_suffix(".svg")
+    if not cells:
+        raise SystemExit(
+            "no page: every method on every problem, of any dimension and calls, is to be measured first (--out)"
+        )
     networks = {
         name: json.loads(path.read_text())
         for name in NETWORKS
@@ -76,13 +83,17 @@ def whole(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def short(cells: Sequence[Cell], networks: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table of the nearest methods on each problem: at few and at many calls in most dimensions, and on trained networks."""
-    few, many = min(cell.calls for cell in cells), SHOWN
+    """A table of the nearest methods on each problem: at few and at many calls in most dimensions, and on trained networks.
+
+    Of at least one cell. Many calls are `SHOWN`, or the most that were measured; where they are the few, they are shown once.
+    """
+    measured = sorted({cell.calls for cell in cells})
+    few, many = measured[0], SHOWN if SHOWN in measured else measured[-1]
     dims = {calls: max(cell.dim for cell in cells if cell.calls == calls) for calls in (few, many)}
     heads = [f"{calls} calls ({dim} dimensions)" for calls, dim in dims.items()]
     lines = [
         f"| your measurement | {' | '.join(heads)} | {few} calls, trained networks |",
-        "|---|---|---|---|",
+        "|---|---|" + "---|" * len(heads),
     ]
     for name, seen in PROBLEMS.items():
         found = [
