@@ -279,10 +279,11 @@ def test_a_recovery_that_does_harm_is_taken_back(harm):
             return 3
 
     subject = subject_of(transformer(), WIDTHS)
-    light, _, (before, after), steps = lightened(subject, Magnitude(), Knapsack(), [Harmful()], costs_of(subject, 0.8))
-    assert steps == 3
-    assert before == after < math.inf
-    assert all(bool(parameter.isfinite().all()) for parameter in light.parameters())
+    made = lightened(subject, Magnitude(), Knapsack(), [Harmful()], costs_of(subject, 0.8))
+    assert made.steps == 3
+    assert made.loss[0] == made.loss[1] < math.inf
+    assert made.repairs == ()
+    assert all(bool(parameter.isfinite().all()) for parameter in made.network.parameters())
 
 
 def test_single_weights_become_zeros_that_stay_zeros():

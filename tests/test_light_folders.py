@@ -16,6 +16,8 @@ from small_networks import folder
 import fewer
 from fewer.cli.main import run
 from fewer.compression import evidence
+from fewer.compression.masks.best import BetterEnd
+from fewer.compression.recover.distillation import EndDistillation
 from fewer.errors import InputError
 from fewer.evaluate.cost.price import call_macs
 from fewer.testing.models import transformer, unet
@@ -183,3 +185,32 @@ def test_what_others_wrote_is_not_written_over_unless_forced(lighter_unet, tmp_p
     lighter_unet.save(out, force=True)
     assert (out / "thesis.txt").read_text() == "mine"
     assert fewer.load(out).parameters == lighter_unet.model.parameters
+
+
+@pytest.mark.parametrize(
+    ("took", "harmful"), [("end-gauss-newton", False), ("taylor", True), ("magnitude", False), ("magnitude", True)]
+)
+def test_the_evidence_says_which_score_and_recoveries_were_taken(took, harmful, tmp_path, monkeypatch, capsys):
+    left = iter([0.1, 1.0] if took == "end-gauss-newton" else [1.0, 1.0])
+    monkeypatch.setattr(BetterEnd, "_left", lambda *given: next(left))
+    factor = 10.0 if harmful else 1.0
+    monkeypatch.setattr(EndDistillation, "recover", lambda self, subject, light, kept: _times(light, factor))
+    full, out = folder(tmp_path / "full", unet()), tmp_path / "light"
+    score = "better-end" if took != "magnitude" else took
+    parts = f"--score {score} --recovery least-squares --recovery end-distillation --tune-steps 1"
+    assert run(f"compress {full} --macs 0.8 --samples 8 --batch 16 --noises 64 --out {out} {parts}".split()) == 0
+    said, written = capsys.readouterr().out, json.loads((out / "evidence.json").read_text())
+    assert written["choice"]["score"] == score
+    assert written["choice"]["recovery"] == ["least-squares", "end-distillation"]
+    assert written["taken"]["score"] == took
+    assert "least-squares" in written["taken"]["recovery"]
+    assert ("end-distillation" in written["taken"]["recovery"]) == (not harmful)
+    assert (f"score of the units: {took}, which better-end took" in said) == (score == "better-end")
+    assert ("end-distillation was taken back" in said) == harmful
+
+
+def _times(light, factor):
+    with torch.no_grad():
+        for parameter in light.parameters():
+            parameter.mul_(factor)
+    return 1

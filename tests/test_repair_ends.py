@@ -203,7 +203,7 @@ def test_a_recovery_is_taken_back_by_the_loss_that_it_is_to_lower(rises: bool) -
             return 0
 
     subject = subject_of(transformer(), WIDTHS)
-    changed, _, loss, _ = lightened(subject, Magnitude(), Uniform(), [Its()], costs_of(subject, 0.8))
-    same = torch.equal(next(changed.parameters()), next(subject.network.parameters()))
-    assert same == rises
-    assert (loss[0] == loss[1]) == rises
+    made = lightened(subject, Magnitude(), Uniform(), [Its()], costs_of(subject, 0.8))
+    same = torch.equal(next(made.network.parameters()), next(subject.network.parameters()))
+    assert same == rises == (made.repairs == ())
+    assert (made.loss[0] == made.loss[1]) == rises

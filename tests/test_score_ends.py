@@ -18,6 +18,7 @@ from fewer.compression.scores.magnitude import Magnitude
 from fewer.compression.scores.taylor import EndGaussNewton, GaussNewton, Taylor
 from fewer.compression.subject import Subject
 from fewer.compression.units import WIDTHS, Group
+from fewer.registry import name_of
 from fewer.testing.compression import costs_of, subject_of
 from fewer.testing.models import unet
 
@@ -90,6 +91,7 @@ def test_the_score_by_where_samples_end_is_taken_where_it_leaves_far_less(
     learnt = BetterEnd().learn(subject, costs_of(subject, 0.8))
     assert learnt.importance is rated[taken]
     assert (learnt.weights, learnt.steps) == ({}, 0)
+    assert learnt.score == {"end": name_of("compress", EndGaussNewton()), "plain": name_of("compress", Taylor())}[taken]
 
 
 def test_what_is_left_is_the_loss_of_the_cut_within_the_budget_repaired() -> None:

@@ -18,7 +18,7 @@ from fewer.compression.costs import Costs
 from fewer.compression.cut import cut, narrowing
 from fewer.compression.evidence import Evidence, evidence_of
 from fewer.compression.folder import narrowed_before, save, stored_dtype
-from fewer.compression.masks import MaskLearner
+from fewer.compression.masks import Learnt, MaskLearner
 from fewer.compression.request import NOISES, requested
 from fewer.compression.subject import Subject, with_network
 from fewer.models.denoiser import LONGEST_NAME
@@ -26,7 +26,7 @@ from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
 from fewer.models.pipelines.narrow import Light
 from fewer.models.pipelines.network_files import hashes_of
-from fewer.registry import ROLES, guarded
+from fewer.registry import ROLES, guarded, name_of
 from fewer.versions import versions
 
 
@@ -38,6 +38,8 @@ class Compressed:
     steps     gradient steps of the recovery; `loss` is the mean squared difference of outputs on its calibration states
             before and after it
     choice    the budget and the names of the parts
+    taken     what was taken of the choice: the score, of one that chooses among several, and the recoveries that were not taken
+            back
     narrowed  what is narrower than the configuration can say; None where it says all
     """
 
@@ -48,6 +50,7 @@ class Compressed:
     steps: int
     loss: tuple[float, float]
     choice: dict[str, Any]
+    taken: dict[str, Any]
     narrowed: Light | None
 
     @property
@@ -58,14 +61,22 @@ class Compressed:
             f"mean squared difference of outputs on its calibration states {before:.4g} after the cut, {after:.4g} after the "
             "recovery"
         )
-        return [*self.evidence.lines, f"{repair} ({self.steps} gradient steps)"]
+        return [*self.evidence.lines, *self._taken, f"{repair} ({self.steps} gradient steps)"]
+
+    @property
+    def _taken(self) -> list[str]:
+        """What was taken where that is not all that was chosen."""
+        score, took = self.choice["score"], self.taken["score"]
+        chosen = [f"score of the units: {took}, which {score} took"] if took != score else []
+        back = [name for name in self.choice["recovery"] if name not in self.taken["recovery"]]
+        return [*chosen, *(f"{name} was taken back, since it raised the loss that it is to lower" for name in back)]
 
     def to_dict(self) -> dict[str, Any]:
         """For evidence.json."""
         kept = {name: {"kept": some, "of": all_} for name, (some, all_) in self.kept.items()}
         recovery = {"steps": self.steps, "loss": {"cut": self.loss[0], "recovered": self.loss[1]}}
         return {
-            "model": self.full.name, "choice": self.choice, "kept": kept, "recovery": recovery,
+            "model": self.full.name, "choice": self.choice, "taken": self.taken, "kept": kept, "recovery": recovery,
             **self.evidence.to_dict(), "versions": versions(),
         }  # fmt: skip
 
@@ -134,23 +145,46 @@ def compress(
     full, bare = asked.model, asked.subject
     bare.progress("calibration states", 0, 1)
     subject = replace(bare, calibration=calibration_of(full, asked.images, seed, asked.samples))
-    light, kept, loss, made = lightened(subject, asked.score, asked.allocator, asked.repairs, asked.costs)
-    named = light_model(full, light, stored_dtype(full))
+    made = lightened(subject, asked.score, asked.allocator, asked.repairs, asked.costs)
+    named = light_model(full, made.network, stored_dtype(full))
     bare.progress("samples of both networks", 0, 1)
     evidence = evidence_of(full, named, asked.scoring, asked.noises, bare.batch, seed)
-    numbers = {g.name: (len(kept[g.name]), g.size) for g in bare.groups}
+    numbers = {g.name: (len(made.kept[g.name]), g.size) for g in bare.groups}
     narrowed = narrowed_before(full)
     if units == "widths":
         narrowed = narrowing(bare.groups, {name: some for name, (some, _) in numbers.items()}).after(narrowed)
-    return Compressed(named, full, evidence, numbers, made, loss, asked.choice, narrowed)
+    taken = {
+        "score": made.score or asked.choice["score"],
+        "recovery": [name_of("compress", each) for each in made.repairs],
+    }
+    return Compressed(named, full, evidence, numbers, made.steps, made.loss, asked.choice, taken, narrowed)
+
+
+@dataclass(frozen=True)
+class Lightened:
+    """A light network that was repaired.
+
+    kept     group name -> the units that it keeps
+    loss     before and after the recovery; `steps` are the gradient steps of all parts
+    score    name of the score that was taken, where one chose among several
+    repairs  those that were not taken back
+    """
+
+    network: nn.Module
+    kept: dict[str, Tensor]
+    loss: tuple[float, float]
+    steps: int
+    score: str | None
+    repairs: tuple[Recovery, ...]
 
 
 def lightened(
     subject: Subject, score: Score | MaskLearner, allocator: Allocator, repairs: Sequence[Recovery], costs: Costs
-) -> tuple[nn.Module, dict[str, Tensor], tuple[float, float], int]:
-    """The light network, the units that it keeps, its loss before and after the recovery, and the gradient steps of all parts."""
+) -> Lightened:
+    """The network, cut and repaired; a recovery that raises the loss that it is to lower is taken back."""
     with guarded("compress", score):
-        network, importance, made = rated(subject, score, costs)
+        network, found = rated(subject, score, costs)
+    importance, made, helped = found.importance, found.steps, list[Recovery]()
     with guarded("compress", allocator):
         if costs.unit == "milliseconds":
             numbers = allotted_within(subject, allocator, importance, costs)
@@ -168,7 +202,9 @@ def lightened(
         )  # as by few steps at a high rate, and where it is not finite
         if raised:
             light.load_state_dict(earlier)
-    return light.eval(), kept, (before, subject.loss(light)), made
+        else:
+            helped.append(repair)
+    return Lightened(light.eval(), kept, (before, subject.loss(light)), made, found.score, tuple(helped))
 
 
 def lowered(subject: Subject, repair: Recovery, light: nn.Module) -> float:
@@ -176,16 +212,16 @@ def lowered(subject: Subject, repair: Recovery, light: nn.Module) -> float:
     return repair.own_loss(subject, light) if isinstance(repair, WithLoss) else subject.loss(light)
 
 
-def rated(subject: Subject, score: Score | MaskLearner, costs: Costs) -> tuple[nn.Module, dict[str, Tensor], int]:
-    """The network to cut, which a mask learner may have trained, the importance of its units, and gradient steps made for that."""
+def rated(subject: Subject, score: Score | MaskLearner, costs: Costs) -> tuple[nn.Module, Learnt]:
+    """The network to cut, which a mask learner may have trained, and the importance of its units."""
     if ROLES["mask learner"].missing(score):
-        return subject.network, cast("Score", score).rate(subject), 0
+        return subject.network, Learnt(cast("Score", score).rate(subject), {}, 0)
     learnt = cast("MaskLearner", score).learn(subject, costs)
     network = copy.deepcopy(subject.network)
     with torch.no_grad():
         for name, values in learnt.weights.items():
             network.get_parameter(name).copy_(values)
-    return network, learnt.importance, learnt.steps
+    return network, learnt
 
 
 @torch.no_grad()

@@ -55,9 +55,9 @@ def light(
     macs = unit == "multiply-adds"
     whole = float(call_macs(of.model) if macs else sum(g.size * g.weights for g in of.groups))
     costs = counted_costs(of.groups, unit, whole, share * whole)
-    network, importance, _ = rated(of, score, costs)
-    numbers = allocator.allocate(of, importance, costs)
-    kept = {g.name: g.kept(importance[g.name], numbers[g.name]) for g in of.groups}
+    network, found = rated(of, score, costs)
+    numbers = allocator.allocate(of, found.importance, costs)
+    kept = {g.name: g.kept(found.importance[g.name], numbers[g.name]) for g in of.groups}
     return cut(network, of.groups, kept), kept
 
 

@@ -23,11 +23,13 @@ class Learnt:
     importance  group name -> of each unit (size,) float64, at least 0; comparable between groups
     weights     parameter of the network -> its values after the steps; those not named are as they were
     steps       gradient steps that were made
+    score       name of the score whose importance it is, of learners that choose one of several
     """
 
     importance: dict[str, Tensor]
     weights: dict[str, Tensor]
     steps: int
+    score: str | None = None
 
 
 class MaskLearner(Protocol):

@@ -60,7 +60,7 @@ class BetterEnd:
         plain, end = Taylor().rate(subject), EndGaussNewton().rate(subject)
         by_end, by_plain = self._left(subject, costs, end), self._left(subject, costs, plain)
         better = by_end < self.margin * by_plain or math.isnan(by_plain)
-        return Learnt(end if better else plain, {}, 0)
+        return Learnt(end if better else plain, {}, 0, "end-gauss-newton" if better else "taylor")
 
     def _left(self, subject: Subject, costs: Costs, importance: Mapping[str, Tensor]) -> float:
         """The error that is left."""
