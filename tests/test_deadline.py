@@ -14,12 +14,15 @@ from torch import nn
 import fewer
 from fewer.engine import MICRO_BATCH
 from fewer.errors import InputError
+from fewer.evaluate.evaluator import Evaluator
 from fewer.evaluate.features import Pixels
+from fewer.evaluate.own_pipeline import play_pipeline
 from fewer.evaluate.reference import reference_plan
 from fewer.evaluate.scoring import Scoring
+from fewer.integrations.as_it_is import own_evaluations
 from fewer.models.model import Model
 from fewer.models.pipelines.pipeline_defaults import PipelineDefaults
-from fewer.models.schedules import Flow
+from fewer.models.schedules import Flow, betas, discrete
 from fewer.plan import Plan
 from fewer.search.arguments import Arguments
 from fewer.search.deadline import Deadline
@@ -251,16 +254,59 @@ def test_evaluations_in_which_nothing_can_be_done_are_refused(nfe: int | list[in
     assert slow.evaluations == 0
 
 
-@pytest.mark.parametrize("nfe", [2, [2, 3], [5, 10], [2, 4, 6]])
-def test_the_least_that_is_not_refused_is_enough(nfe: int | list[int]) -> None:
-    """A search in as many evaluations ends within them, with a plan; in one less it is not begun."""
+PIPELINES = {  # the latter makes two calls a step
+    "no pipeline": None, "euler": PipelineDefaults("FlowMatchEulerDiscreteScheduler", {}, 20),
+    "heun": PipelineDefaults("FlowMatchHeunDiscreteScheduler", {}, 20),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("nfe", "pipeline", "options"),
+    [
+        *((nfe, pipeline, {}) for pipeline in PIPELINES for nfe in (2, [2, 3], [5, 10], [2, 4, 6])),
+        *((nfe, pipeline, {"match": True}) for pipeline in ("euler", "heun") for nfe in (4, [2, 3], [5, 10])),
+        ([2, 3], "euler", {"objective": "energy"}),
+    ],
+)
+def test_the_least_that_is_not_refused_is_enough(nfe: int | list[int], pipeline: str, options: dict[str, Any]) -> None:
+    """A search in as many evaluations ends within them, with a plan; in one less it is not begun.
+
+    Among the plans that it compares is the pipeline as it is within each budget, and a match plays it at its own steps.
+    """
     slow = Slow()
-    most = least(Arguments(nfe, evaluations=5_000).request(slow.model), slow.model)
+    slow.model = replace(slow.model, pipeline=PIPELINES[pipeline])
+    most = least(Arguments(nfe, evaluations=5_000, **options).request(slow.model), slow.model)
     with pytest.raises(InputError, match=f"at least {most:,} evaluations in all"):
-        slow.run(nfe, None, evaluations=most - 1)
-    run, result = slow.run(nfe, None, evaluations=most)
-    assert run.evaluations <= most
+        slow.run(nfe, None, evaluations=most - 1, **options)
+    run, result = slow.run(nfe, None, evaluations=most, **options)
+    assert run.evaluations <= slow.evaluations <= most  # that of the network's multiply-adds is made beside
     assert result.results["quality"]["typical_error"]["value"] > 0
+
+
+@pytest.mark.parametrize("guidance", [None, 2.0])
+@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize(
+    "scheduler",
+    ["FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "DDIMScheduler", "HeunDiscreteScheduler"],
+)
+def test_the_pipeline_takes_as_many_evaluations_as_are_foreseen(
+    scheduler: str, steps: int, guidance: float | None
+) -> None:
+    """Of each step as many calls as its scheduler makes."""
+    made = [0]
+    exact = fewer.GaussianMixture.random((2,), components=3, seed=0, classes=2)
+    process = Flow() if "Flow" in scheduler else discrete(betas("linear"))
+    model = Model.from_mixture(exact, process, conditional=True)
+    network = model.network
+
+    def counted(x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        made[0] += len(x)
+        return network(x, t, labels)
+
+    model = replace(model, network=counted, pipeline=PipelineDefaults(scheduler, {}, steps))
+    noise = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
+    play_pipeline(Evaluator(model, noise, model.labels(16)), guidance, 0)
+    assert made[0] == 16 * own_evaluations(model, guidance)
 
 
 @pytest.mark.parametrize("evaluations", [8_000, 40_000])

@@ -26,8 +26,7 @@ from fewer.evaluate.probability_flow.likelihood import flow_nll
 from fewer.evaluate.reference import PROBE, Doubling, usual_evaluations
 from fewer.evaluate.scoring import DISTANCES, Quality, Scored, Scoring, scoring_of
 from fewer.evaluate.verdict import Side, Verdict, decide
-from fewer.guidance.cfg import passes_at
-from fewer.integrations.as_it_is import guidance_notes
+from fewer.integrations.as_it_is import guidance_notes, own_evaluations
 from fewer.markup import joined, paragraph, table
 from fewer.models.edge import in_own_precision
 from fewer.models.model import Model
@@ -241,7 +240,7 @@ def leaderboard_evaluations(
         "given plans": n * sum(plan.nfe for plan in plans),
     }
     if model.pipeline is not None:
-        own = (model.pipeline.steps * passes_at(guidance), *budgets)
+        own = (own_evaluations(model, guidance), *budgets)
         made["the pipeline as it is"] = sum(each * pipeline_noises(n, each) for each in own)
     return {what: count for what, count in made.items() if count}
 

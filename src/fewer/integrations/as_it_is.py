@@ -71,6 +71,20 @@ def as_it_is(model: Model, nfe: int | None = None, guidance: float | None = None
     return AsItIs(scheduler, steps, calls_of(scheduler, steps), guidance, _plan(model, scheduler, steps, guidance))
 
 
+def own_evaluations(model: Model, guidance: float | None = None) -> int:
+    """Network evaluations of a sample by the model's pipeline at its own number of steps, each of which may make several calls.
+
+    0 of a model without a pipeline. Of a scheduler that cannot be built or set, which playing it says, one call a step.
+    """
+    if model.pipeline is None:
+        return 0
+    try:
+        calls = calls_of(own_scheduler(model.pipeline), model.pipeline.steps)
+    except InputError:
+        calls = model.pipeline.steps
+    return calls * passes_at(guidance)
+
+
 def guidance_notes(model: Model, guidance: float | None, nfe: Sequence[int]) -> list[str]:
     """Notes for the user where the pipeline's own scale is not used, and where budgets leave a row of a standard plan unguided."""
     notes = ignored_guidance(model, guidance), short_of_guidance(guidance, *nfe)

@@ -16,12 +16,14 @@ from fewer.evaluate.many_steps import many_step_evaluations
 from fewer.evaluate.own_pipeline import FEWEST, LAST, pipeline_noises
 from fewer.evaluate.reference import FIRST, USUAL, usual_evaluations
 from fewer.guidance.cfg import passes_at
+from fewer.integrations.as_it_is import own_evaluations
 from fewer.models.distilled import Distilled
 from fewer.models.model import Model
 from fewer.registry import parts
 from fewer.samplers import GRIDS_OF_NOISY
 from fewer.search.deadline import BUDGETS, REFERENCES, SEARCHED
 from fewer.search.deadline import RANKED as RANKED_BY
+from fewer.search.own_plan import may_have_own
 from fewer.search.request import DEFAULT, Budget, Request, enough_noises
 from fewer.search.strategies.regression import RowsByRegression
 
@@ -89,7 +91,7 @@ def kept_for_pipeline(request: Request, model: Model, pace: float) -> int:
     """
     if model.pipeline is None or not request.pipeline_last:
         return 0
-    needed = LAST * model.pipeline.steps * passes_at(request.guidance)
+    needed = LAST * own_evaluations(model, request.guidance)
     return needed if needed <= (1 - BUDGETS) * bound(request, pace) else 0
 
 
@@ -118,7 +120,7 @@ def _unbounded(request: Request, model: Model, calls: int) -> dict[str, int]:
         "reference solution of held-out noises": fine * fresh,
     }
     if model.pipeline is not None and not request.pipeline_last:
-        own = model.pipeline.steps * passes_at(request.guidance)
+        own = own_evaluations(model, request.guidance)
         stages[PIPELINE] = own * pipeline_noises(fresh, own)
     few = request.ranked_on
     for budget in request.budgets:
@@ -219,14 +221,14 @@ def least(request: Request, model: Model) -> int:
         return stages["many-step samples"] + sum(2 * n * budget.nfe for budget in request.budgets)
     likely = LIKELY * LEAST_PROBES * min(request.budgets[-1].nfe, 10)
     fine = passes * FIRST * (LEAST_PROBES + 2 * (n + held_out))
-    if request.match and model.pipeline is not None:
-        fine += FEWEST * model.pipeline.steps * passes
-    calls = [budget.nfe for budget in request.budgets]
+    if request.match:
+        fine += FEWEST * own_evaluations(model, request.guidance)
+    calls, own = [budget.nfe for budget in request.budgets], may_have_own(model, request)
     *smaller, largest = calls
     if request.match:  # which ends the search
         played = sum(smaller) + COMPARED * largest
-    else:  # beside standard plans, the tuned and the best standard one of the budget before
-        each = [3 * nfe + 2 * before for before, nfe in pairwise([0, *calls])]
+    else:  # beside standard plans, the tuned and the best standard one of the budget before, and the pipeline as it is
+        each = [(3 + own) * nfe + 2 * before for before, nfe in pairwise([0, *calls])]
         played = sum(each[:-1]) + max(each[-1], COMPARED * largest)
     return likely + fine + FEWEST_NOISES * sum(calls) + held_out * played
 

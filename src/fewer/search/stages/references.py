@@ -13,6 +13,7 @@ from fewer.evaluate.own_pipeline import FEWEST, LAST, PIPELINE_EVALUATIONS, Pipe
 from fewer.evaluate.reference import Doubling, Reference, reference_plan
 from fewer.evaluate.scoring import Scoring
 from fewer.guidance.cfg import passes_at
+from fewer.integrations.as_it_is import own_evaluations
 from fewer.noise import Stream, unit_noise
 from fewer.plan import Plan
 from fewer.search.forecast import LEAST_NOISES, PIPELINE, least_held_out, probes
@@ -144,7 +145,7 @@ def _pipeline(task: Task, run: Run, judge: HeldOut) -> Pipeline | None:
     request = task.request
     most = MATCH_EVALUATIONS if request.match else PIPELINE_EVALUATIONS
     least = LAST if request.pipeline_last else FEWEST
-    needed = least * task.model.pipeline.steps * passes_at(request.guidance)
+    needed = least * own_evaluations(task.model, request.guidance)
     left = run.deadline.until(1.0, run.pace) if request.pipeline_last else run.deadline.left(run.pace)
     if not request.match and needed > left:
         run.notes.append("the pipeline as it is is left out: time or evaluations were too few for it")

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fewer.errors import InputError
 from fewer.evaluate.evaluator import Evaluator, Played
 from fewer.evaluate.statistics import paired
 from fewer.evaluate.statistics.endings import typical, typical_ratio
-from fewer.integrations.as_it_is import as_it_is
 from fewer.plan import Plan
 from fewer.results import Contribution
 from fewer.search.attribution import attribute
@@ -18,6 +16,7 @@ from fewer.search.choice import judge as judge_plans
 from fewer.search.deadline import SEARCHED
 from fewer.search.forecast import kept_for_pipeline, stage
 from fewer.search.limit import Limit
+from fewer.search.own_plan import own_plan
 from fewer.search.request import Budget
 from fewer.search.stages.explore import Found, Ranked
 from fewer.search.stages.references import References
@@ -77,17 +76,8 @@ def _cheaper(task: Task, budget: Budget, before: Sequence[Outcome]) -> list[Plan
     if before:
         best = before[-1].standards[0].plan
         plans = [before[-1].plan, best.named(f"{best.name} {best.nfe}")]
-    if task.model.pipeline is None:
-        return plans
-    try:
-        own = as_it_is(task.model, budget.nfe, task.request.guidance)
-    except InputError:  # a scheduler that cannot be set; `fewer.evaluate.own_pipeline.pipeline_rows` says so
-        return plans
-    if own is None or own.plan is None or task.model.distilled is not None:
-        return plans
-    if own.plan.stochastic and not task.request.judged_by.ranks_noisy:
-        return plans
-    return [*plans, own.plan.named(own.name)]
+    own = own_plan(task.model, task.request, budget.nfe)
+    return plans if own is None else [*plans, own]
 
 
 def _explained(
