@@ -26,6 +26,7 @@ from few_standards import keep_few
 import fewer
 import fewer.cli.progress
 import fewer.registry
+from fewer.garbage import collect_seldom
 from fewer.models.schedules import Flow
 
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
@@ -181,7 +182,7 @@ def _warm_up() -> None:
 
 def serve() -> None:
     """Answer requests until stdin ends."""
-    gc.set_threshold(20_000, 10, 10)  # as the command's own
+    collect_seldom()
     for name in ("cli.commands", "claims", "models.load", "search", "report"):  # read before the first child begins
         importlib.import_module(f"fewer.{name}")
     keep_few()

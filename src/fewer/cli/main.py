@@ -6,7 +6,6 @@ with one line on stderr; `--traceback` shows before it where the error was raise
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import signal
@@ -22,6 +21,7 @@ import typer.main
 
 from fewer.cli.interrupted import NOTHING, Interrupted
 from fewer.errors import ForeignError, InputError, first_line, out_of_memory, reason
+from fewer.garbage import collect_seldom
 
 # typer ships click inside itself in some versions and needs it beside itself in others
 UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -87,8 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     _spin_less()
-    # what imports make stays: looking through it after each 700 new objects takes a fifth of their time
-    gc.set_threshold(20_000, 10, 10)
+    collect_seldom()
     if (here := _working_folder()) is not None:
         sys.path.append(here)  # for models that are functions of the user's; last, so that it shadows nothing
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # a request to end is an interrupt

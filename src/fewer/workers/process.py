@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from typing import IO
+
+from fewer.garbage import collect_seldom
 
 LENGTH = 8  # bytes
 READY = b"ready"  # the first message, before any request
@@ -33,7 +34,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    gc.set_threshold(20_000, 10, 10)  # as the command's own
+    collect_seldom()
     from fewer.workers.answer import answer
 
     write(answers, READY)
