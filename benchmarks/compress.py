@@ -1,13 +1,13 @@
 """Every score of units at 20, 40 and 60 % of the multiply-adds removed, before and after repair: docs/compress.md.
 
-    python -m benchmarks.compress [--models dit-digits digits] [--sparse dit-digits] [--steps 20] [--seed 0]
+    python -m benchmarks.compress [--models dit-digits digits] [--sparse dit-digits] [--steps 20] [--seed 0] [--scores ecodiff]
     python -m benchmarks.compress --models --half dit-digits=160 cifar16-unet=83 --cifar ZIP
 
-For each bundled network, share and score, with numbers of units by the exact knapsack: the root mean square difference of the
-light network's outputs from the full one's on 512 states that neither has seen, as cut, after least squares, and after as many
-gradient steps of distillation, each with its 95 % interval. `--sparse`: likewise of single weights, two of four neighbouring
+For each bundled network, share and score, with numbers of units by the score's usual allocator: the root mean square difference
+of the light network's outputs from the full one's on 512 states that neither has seen, as cut, after least squares, and after as
+many gradient steps of distillation, each with its 95 % interval. `--sparse`: likewise of single weights, two of four neighbouring
 ones and a fifth of all, by score and allocator, as cut and after the steps. Writes benchmarks/results/compress.json, beside what
-other models have there, and docs/compress.md.
+other models and scores have there, and docs/compress.md.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from fewer.claims.compress.beds import errors, light, repaired, subject
 from fewer.claims.guidance import cifar
 from fewer.compression import Allocator
 from fewer.compression.allocate.erdos_renyi import ErdosRenyi
-from fewer.compression.allocate.knapsack import Knapsack, Uniform
+from fewer.compression.allocate.knapsack import Uniform
+from fewer.compression.asked import default_allocator
 from fewer.compression.compress import Compressed
 from fewer.compression.recover.distillation import Distillation
 from fewer.compression.recover.least_squares import LeastSquares
@@ -36,16 +38,18 @@ from fewer.compression.subject import Subject
 from fewer.compression.units import find_patterns
 from fewer.evaluate.statistics.interval import Interval
 from fewer.evaluate.statistics.paired import rmse
-from fewer.registry import Part, parts
+from fewer.registry import Part, find, parts
 from fewer.versions import versions
 
 REMOVED = (0.2, 0.4, 0.6)
 SLOW = ("output-loss",)  # of as many calls as there are channels: for blocks
+SCORES = [part.name for part in parts("compress") if part.role == "score" and part.name not in SLOW]
 DENSITY, RANDOM = (
     0.2,
     ("random", "magnitude"),
 )  # of single weights; scores whose densities may be those of random graphs
 ALLOCATORS = [part for part in parts("compress") if part.name in ("global", "uniform", "knapsack")]
+KNAPSACK = "knapsack"
 PER_CLASS = 1000  # images of each class
 RESULTS = Path(__file__).parent / "results" / "compress.json"
 PAGE = Path(__file__).parents[1] / "docs" / "compress.md"
@@ -55,6 +59,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=["dit-digits", "digits"])
+    parser.add_argument(
+        "--scores", nargs="*", default=SCORES, choices=SCORES, help="the others' lines stay as they are"
+    )
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -82,7 +89,7 @@ def main() -> None:
             found["half"][name] = made.to_dict()
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
         for name in given.models:
-            found["models"][name] = measured(name, given.steps, given.seed)
+            found["models"][name] = measured(name, given.steps, given.seed, given.scores, models.get(name, []))
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
         for name in given.sparse:
             found["sparse"][name] = sparse(name, given.steps, given.seed)
@@ -117,19 +124,24 @@ def halved_network(name: str, steps: int, batch: int, seed: int, images: Path | 
     )  # fmt: skip
 
 
-def measured(name: str, steps: int, seed: int) -> list[dict[str, Any]]:
-    """A line for each share and score."""
+def measured(
+    name: str, steps: int, seed: int, scores: Sequence[str], before: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """A line for each share and score; those of scores that are not asked for are of the lines before."""
     of, lines = subject(seed, name), []
     for removed in REMOVED:
-        for part in parts("compress"):
-            if part.role != "score" or part.name in SLOW:
+        for score in SCORES:
+            if score not in scores:
+                lines += [line for line in before if (line["removed"], line["score"]) == (removed, score)]
                 continue
-            network, kept = light(of, part.make(), Knapsack(), 1 - removed)
+            part = find("compress", score)
+            allocator = default_allocator(part.make())
+            network, kept = light(of, part.make(), find("compress", allocator).make(), 1 - removed)
             fitted = repaired(of, network, kept, LeastSquares())
             taught = repaired(of, fitted, kept, Distillation(steps))
             figures = {"cut": network, "least squares": fitted, "distilled": taught}
             line = {key: rmse(errors(of, each)).to_dict() for key, each in figures.items()}
-            lines.append({"removed": removed, "score": part.name, **line})
+            lines.append({"removed": removed, "score": score, "allocator": allocator, **line})
             print(name, lines[-1], file=sys.stderr, flush=True)
     return lines
 
@@ -139,7 +151,7 @@ def sparse(name: str, steps: int, seed: int) -> list[dict[str, Any]]:
     of, lines = subject(seed, name, ("weights",)), []
     patterns = replace(of, groups=tuple(find_patterns(of.model, 2, 4)))
     half = sum(g.fewest for g in patterns.groups) / sum(g.size for g in patterns.groups)
-    scores = [part for part in parts("compress") if part.role == "score" and part.name not in (*SLOW, "ecodiff")]
+    scores = [find("compress", name) for name in SCORES if name != "ecodiff"]
     choices: list[tuple[str, Subject, float, Part, str, Allocator]]
     choices = [("2:4", patterns, half, score, "all layers", Uniform()) for score in scores]
     for allocator in ALLOCATORS:
@@ -164,7 +176,9 @@ def page(found: dict[str, Any]) -> str:
         text += [f"## {name}", "", "| " + " | ".join(heads) + " |", "|---|---|---|---|---|"]
         for line in lines:
             figures = (Interval.from_dict(line[key]) for key in ("cut", "least squares", "distilled"))
-            text.append(f"| {line['removed']:.0%} | {line['score']} | " + " | ".join(map(str, figures)) + " |")
+            by = line.get("allocator", KNAPSACK)  # that of lines from before they said so
+            score = line["score"] if by == KNAPSACK else f"{line['score']}, numbers by {by}"
+            text.append(f"| {line['removed']:.0%} | {score} | " + " | ".join(map(str, figures)) + " |")
         text.append("")
     for name, lines in found.get("sparse", {}).items():
         heads = ("pattern", "score", "layers by", "as cut", f"after {found['steps']} gradient steps")
@@ -240,8 +254,8 @@ blocks of a transformer, `--units 2:4` half of the weights of every layer, and `
 milliseconds on this machine. `--score` may also be a learner of masks (transport, polarised-gates, gumbel-subnetworks): gradient
 steps of its own choose the units within the budget, with the weights where the method trains them. `--dry-run` says beforehand
 what all of it would take and leave. `--recovery NAME` says what follows the cut, once for each in turn, in `--tune-steps`
-gradient steps. The folder has evidence.json: what it costs, and how far its samples are from the full network's under the same
-plan. `fewer tune MODEL --with DIR` lets rows of a plan call it.
+gradient steps. The folder has evidence.json: which score and which recoveries were taken in the end, what the network costs, and
+how far its samples are from the full network's under the same plan. `fewer tune MODEL --with DIR` lets rows of a plan call it.
 
 A light network is worth a column where plans are cheap. Untuned, 9 rows or so of dit-digits and of its light network within the
 multiply-adds of 6 full calls have 0.60 [0.56, 0.64] of the best standard plan's error. `tune --with` chooses which rows call
@@ -259,9 +273,9 @@ configuration can say: `fewer.load(DIR)` reads such a folder (light.json beside 
 `fewer.load(DIR).network.module` is the diffusers network itself, for a pipeline's `unet` or `transformer`.
 
 The tables: root mean square difference of the light network's outputs from the full one's (outputs have a mean square near 1), on
-512 states that neither has seen, by score of the units; numbers by the exact knapsack; one seed. A loss that is low before the
-repair says little of what is left after it. `ecodiff` orders units by probabilities, which do not add up: the knapsack then goes by
-costs alone, and its rows here are those of chance. By its own default, `global`, which ranks all units together, and without
+512 states that neither has seen, by score of the units; numbers by the exact knapsack, where no other allocator is named; one
+seed. A loss that is low before the repair says little of what is left after it. `ecodiff` orders units by probabilities, which do
+not add up: the knapsack would go by costs alone, so that its default is `global`, which ranks all units together. So, and without
 repair, samples of dit-digits at 80 % of its multiply-adds are 0.69 [0.67, 0.71] times as far off as by `taylor`.""".splitlines()
 
 

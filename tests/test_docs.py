@@ -21,7 +21,8 @@ import fewer.registry
 from fewer.claims import claims, recorded
 from fewer.cli import commands  # noqa: F401  (its functions are the commands)
 from fewer.cli.main import app, run
-from fewer.registry import ROOMS, parts
+from fewer.compression.asked import default_allocator
+from fewer.registry import ROOMS, find, parts
 from scripts import pages as script
 from scripts.docstrings import escaped, headline, markdown, signature
 from scripts.formulas import tex
@@ -114,6 +115,13 @@ def test_what_a_page_says_stands_in_the_benchmark_that_makes_it(module: str, pag
 def test_a_page_is_the_one_that_its_benchmark_makes_of_the_stored_figures(name: str) -> None:
     stored = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
     assert importlib.import_module(f"benchmarks.{name}").page(stored) == (DOCS / f"{name}.md").read_text()
+
+
+def test_scores_of_units_are_shown_with_numbers_by_the_allocator_that_they_have_by_default() -> None:
+    stored = json.loads((ROOT / "benchmarks/results/compress.json").read_text())
+    for line in (line for lines in stored["models"].values() for line in lines):
+        usual = default_allocator(find("compress", line["score"]).make())
+        assert line.get("allocator", "knapsack") == usual  # lines from before there was another do not say so
 
 
 def test_the_front_shows_what_is_on_record(made: dict[str, str]) -> None:
