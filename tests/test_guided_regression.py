@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 import fewer
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
-from fewer.guidance.pass_weights import PassWeights, pass_weights
+from fewer.guidance.pass_weights import Conditions, PassWeights, pass_weights
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan
@@ -26,14 +29,14 @@ from fewer.search.request import Budget, Request
 from fewer.search.row_fit import BOTH, LABEL
 from fewer.search.space import Space
 from fewer.search.strategies.gauss_newton import GaussNewton
-from fewer.search.strategies.guided_regression import GuidedRegression, neighbours
+from fewer.search.strategies.guided_regression import GuidedRegression, neighbours, patterns
 from fewer.search.strategies.guided_rows import GuidedRows
-from fewer.search.strategies.regression import RowsByRegression, row_fit
+from fewer.search.strategies.regression import RowsByRegression, levels_of, row_fit
 
 VP = discrete(betas("scaled_linear", 1000, 0.00085, 0.012), name="scaled_linear")
 SCALE = 2.0
 QUICK = GuidedRegression(
-    RowsByRegression(grids=1, starts=2, iterations=1, noises=16),
+    RowsByRegression(grids=1, starts=2, noises=16),
     GaussNewton(starts=1, trial=1, candidates=3),
     lengths=2,
 )
@@ -149,27 +152,64 @@ def test_a_second_pass_moves_to_every_other_row() -> None:
     assert moved == [(LABEL, BOTH, LABEL), (LABEL, LABEL, BOTH)]
 
 
-def test_the_search_keeps_to_the_passes_and_gets_better(model: fewer.Model, noises: Objective) -> None:
-    space = around(model)
-    found = list(QUICK.search(noises, space, [], 0))
+def beginning(one: Sequence[Conditions], other: Sequence[Conditions]) -> list[Conditions]:
+    return [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=True))]
+
+
+@given(st.integers(1, 7), st.data())
+def test_every_choice_of_rows_is_made_once_the_nearest_one_before(rows: int, data: st.DataObject) -> None:
+    """Else a fit would make calls anew that an earlier one has made."""
+    passes = data.draw(st.integers(rows, 2 * rows))
+    every = patterns(rows, passes, most=1000)
+    assert len(set(every)) == len(every) == math.comb(rows, passes - rows)
+    assert all(len(each) == rows and sum(map(len, each)) == passes for each in every)
+    for n, each in enumerate(every[1:], 1):
+        shared = [len(beginning(each, other)) for other in every[:n]]
+        assert shared[-1] == max(shared)
+
+
+@given(st.integers(0, 40))
+def test_too_many_choices_are_told_by_one_more_than_allowed(most: int) -> None:
+    assert len(patterns(6, 9, most)) == min(math.comb(6, 3), most + 1)
+
+
+def test_the_best_choice_of_rows_is_taken(model: fewer.Model, noises: Objective) -> None:
+    found = list(QUICK.search(noises, around(model), [], 0))
+    fit = row_fit(noises, around(model), QUICK.rows.levels, QUICK.rows.noises)
+    few = fit.first(QUICK.few)
+    for candidate in (c for c in found if c.state["stage"] == "passes"):
+        taus, rows = levels_of(candidate.plan), passes_of(candidate.plan)
+        every = {each: few(taus, each).rmse for each in patterns(len(taus), 6, QUICK.most)}
+        assert every[rows] == min(every.values())
+        assert candidate.error == pytest.approx(fit(taus, rows).rmse)
+
+
+@pytest.mark.parametrize("most", [0, 40])
+def test_the_search_keeps_to_the_passes_and_gets_better(model: fewer.Model, noises: Objective, most: int) -> None:
+    space, strategy = around(model), replace(QUICK, most=most)
+    found = list(strategy.search(noises, space, [], 0))
+    assert any(c.state["stage"] == "swap" for c in found) == (most == 0)
     assert [c.state["stage"] for c in found][-1] == "descent"
     assert {c.plan.check().nfe for c in found} == {6}
     assert all(c.plan.recipe.passes == "".join(str(len(row)) for row in passes_of(c.plan)) for c in found)
-    assert noises.rmse(QUICK.choose(found).plan) < noises.rmse(space.base)
+    assert noises.rmse(strategy.choose(found).plan) < noises.rmse(space.base)
 
 
 @pytest.mark.slow
-def test_a_search_that_is_resumed_finds_the_same(model: fewer.Model, noises: Objective) -> None:
-    whole = list(QUICK.search(noises, around(model), [], 0))
+@pytest.mark.parametrize("most", [0, 40])
+def test_a_search_that_is_resumed_finds_the_same(model: fewer.Model, noises: Objective, most: int) -> None:
+    strategy = replace(QUICK, most=most)
+    whole = list(strategy.search(noises, around(model), [], 0))
     for n in range(1, len(whole), 3):
-        rest = list(QUICK.search(noises, around(model), whole[:n], 0))
+        rest = list(strategy.search(noises, around(model), whole[:n], 0))
         assert [c.plan.rows for c in rest] == [c.plan.rows for c in whole[n:]]
 
 
 def test_plans_to_begin_with_are_descended_from(model: fewer.Model, noises: Objective) -> None:
     start = passing(fewer.standard("unipc", model, 4, "uniform"), "2h2h", SCALE)
     found = list(QUICK.search(noises, around(model, starts=(start,)), [], 0))
-    assert [c for c in found if c.state["stage"] == "descent" and c.state["start"] == 1]
+    fits = {len(c.plan.rows) for c in found if c.state["stage"] == "passes"}
+    assert {c.state["start"] for c in found if c.state["stage"] == "descent"} == set(range(len(fits) + 1))
     assert QUICK.choose(found) in found
 
 

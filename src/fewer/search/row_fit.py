@@ -103,6 +103,11 @@ class RowFit:
         errors = squared_errors(states[-1], self.objective.target)
         return Fitted(taus, rows, tuple(weights), tuple(states), tuple(passes), errors)
 
+    def first(self, noises: int) -> RowFit:
+        """The fit on the first noises alone, all where there are fewer."""
+        few = self.objective.first(noises)
+        return replace(self, objective=few, trajectory=self.trajectory.subset(0, len(few)))
+
     def weights(self, given: Sequence[Tensor], usual: Tensor, target: Tensor) -> Tensor:
         """The weights (k,) of k tensors (n, *shape) in a row whose target has this shape, drawn towards the usual ones (k,)."""
         return least_squares(given, usual, target, self.ridge)

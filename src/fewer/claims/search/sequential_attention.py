@@ -30,6 +30,7 @@ class AtRandom(GuidedRegression):
     """Rows of two passes at random."""
 
     draw: int = 0
+    most: int = 0
 
     def kept(self, fit: RowFit, fitted: Fitted, passes: int) -> tuple[Conditions, ...]:
         """So many passes in all."""
@@ -73,5 +74,5 @@ def against_random(seed: int, sabotage: bool) -> Measured:
     space = Space(of.model, standards(of, NETWORK, PASSES))
     mine = errors([Opposite() if sabotage else SequentialAttention()], of, space, seed)
     its = errors([AtRandom(draw=draw) for draw in range(DRAWS)], of, space, seed)
-    backward = errors([GuidedRegression()], of, space, seed)
+    backward = errors([GuidedRegression(most=0)], of, space, seed)
     return Measured(paired.ratio(mine, its), {"against backward elimination": paired.ratio(mine, backward)})

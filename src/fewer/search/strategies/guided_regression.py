@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations, islice
 
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
@@ -33,18 +34,21 @@ from fewer.search.strategy import NUMBERS, Candidate, Strategy
 class GuidedRegression(Strategy):
     """Under P passes, N rows of which P - N make both, for every N from P / 2 to P - 1 and the levels of several grids.
 
-    For each N and grid, rows that all make both passes are fitted (`fewer.search.row_fit`, each pass a regressor), and the
-    second passes that are missed least are dropped (`fewer.search.elimination`). From the best of three numbers of rows,
-    second passes move to other rows as long as that lowers the error, then levels are moved as in `rows`. From the best of
-    all, and from plans that the space says to begin with, Gauss-Newton moves levels and all weights on the distance to the
-    reference solution.
+    For each N and grid, all choices of the rows that make both passes are fitted (`fewer.search.row_fit`, each pass a regressor)
+    on the `few` first noises, one after the other in an order in which neighbours share the calls of their first rows. Where there
+    are more than `most` of them, rows that all make both passes are fitted, and the second passes that are missed least are dropped
+    (`fewer.search.elimination`); then, from the best of three numbers of rows, second passes move to other rows as long as that
+    lowers the error. From the best fits, each of another number of rows, and from plans that the space says to begin with,
+    Gauss-Newton moves levels and all weights on the distance to the reference solution.
 
     Raises InputError for a base whose rows are not classifier-free guided.
     """
 
-    rows: RowsByRegression = field(default_factory=lambda: RowsByRegression(grids=4))
+    rows: RowsByRegression = field(default_factory=lambda: RowsByRegression(grids=2))
     descent: GaussNewton = field(default_factory=lambda: GaussNewton(starts=1, trial=1, few=8, candidates=12, secant=6))
     lengths: int = 6
+    few: int = 8
+    most: int = 40
     swaps: int = 4
 
     name = "guided-regression"
@@ -54,9 +58,8 @@ class GuidedRegression(Strategy):
 
     @property
     def candidates(self) -> int:
-        """Patterns, rounds of swaps, steps on the levels, and steps of the descents."""
-        each = self.swaps + self.rows.iterations
-        return self.rows.grids * self.lengths + self.rows.starts * each + self.descent.candidates
+        """Patterns, rounds of swaps, and steps of the descents."""
+        return self.rows.grids * self.lengths + self.rows.starts * (self.swaps + self.descent.candidates)
 
     def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         """A candidate for each number of rows and grid, then one for each step from the best; none where weights are kept."""
@@ -84,19 +87,30 @@ class GuidedRegression(Strategy):
 
     def _stages(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         fit = row_fit(objective, space, self.rows.levels, self.rows.noises, self.rows.ridge)
-        shapes = self._shapes(space)
+        passes, shapes = space.base.nfe, self._shapes(space)
         for taus in shapes[len(of_stage(done, "passes")) :]:
-            rows = self.kept(fit, fit(taus, [BOTH] * len(taus)), space.base.nfe)
-            yield self._candidate(fit, fit(taus, rows), {"stage": "passes"})
-        for n, start in enumerate(best_of_lengths(of_stage(done, "passes"))[: self.rows.starts]):
-            yield from self._swapped(fit, n, start, done)
-            if "steps" not in space.keep:
-                yield from self._moved(fit, space, n, start, done)
-        fits = [c for c in done if c.state["stage"] != "descent"]
-        for n, plan in enumerate((min(fits, key=lambda c: c.error).plan, *space.starts)):
+            yield self._candidate(fit, fit(taus, self._pattern(fit, taus, passes)), {"stage": "passes"})
+        starts = best_of_lengths(of_stage(done, "passes"))[: self.rows.starts]
+        for n, start in enumerate(starts):
+            if len(patterns(len(start.plan.rows), passes, self.most)) > self.most:
+                yield from self._swapped(fit, n, start, done)
+        fits = best_of_lengths([c for c in done if c.state["stage"] != "descent"])[: self.rows.starts]
+        for n, plan in enumerate((*(c.plan for c in fits), *space.starts)):
             own = PassSpace(space.model, (plan,), space.keep)
             for step in self.descent.search(objective, own, of_stage(done, "descent", n), seed):
                 yield self._named(step.plan, step.error, {"stage": "descent", "start": n, **step.state})
+
+    def _pattern(self, fit: RowFit, taus: Sequence[float], passes: int) -> tuple[Conditions, ...]:
+        """The passes of rows at these levels, so many in all: the best of all choices, where they are not too many."""
+        every = patterns(len(taus), passes, self.most)
+        if len(every) > self.most:
+            return self.kept(fit, fit(taus, [BOTH] * len(taus)), passes)
+        few = fit.first(self.few)
+        best = here = few(taus, every[0])
+        for rows in every[1:]:
+            here = few(taus, rows, here)
+            best = min(best, here, key=lambda each: each.rmse)
+        return best.rows
 
     def _shapes(self, space: Space) -> list[tuple[float, ...]]:
         """Levels of every number of rows on every grid that places them."""
@@ -116,7 +130,10 @@ class GuidedRegression(Strategy):
             if made and made[-1].state["ended"]:
                 return
             taus, rows = levels_of(here.plan), passes_of(here.plan)
-            found = min((fit(taus, moved) for moved in neighbours(rows)), key=lambda each: each.rmse, default=None)
+            known = fit(taus, rows)
+            found = min(
+                (fit(taus, moved, known) for moved in neighbours(rows)), key=lambda each: each.rmse, default=None
+            )
             better = found is not None and found.rmse < here.error
             if better and found is not None:
                 here = self._candidate(fit, found, {"stage": "swap", "start": n, "ended": False})
@@ -126,19 +143,21 @@ class GuidedRegression(Strategy):
             if not better:
                 return
 
-    def _moved(self, fit: RowFit, space: Space, n: int, start: Candidate, done: list[Candidate]) -> Iterator[Candidate]:
-        """Levels moved from where the second passes of a start stand."""
-        made, from_here = of_stage(done, "levels", n), (of_stage(done, "swap", n) or [start])[-1].plan
-        around = Space(space.model, (from_here,), space.keep)
-        for walk, fitted in self.rows.moved(fit, around, from_here, passes_of(from_here), made):
-            yield self._candidate(fit, fitted, {"stage": "levels", "start": n, "walk": vars(walk)})
-
     def _candidate(self, fit: RowFit, fitted: Fitted, state: dict[str, object]) -> Candidate:
         return self._named(fit.plan(fitted), fitted.rmse, state)
 
     def _named(self, plan: Plan, error: float, state: dict[str, object]) -> Candidate:
         pattern = "".join(str(len(row)) for row in passes_of(plan))
         return Candidate(replace(plan, recipe=Recipe(strategy=self.name, passes=pattern)), error, self.name, state)
+
+
+def patterns(rows: int, passes: int, most: int) -> list[tuple[Conditions, ...]]:
+    """All choices of the rows that make both passes, so many passes in all; of more than `most` the first ones, one more than that.
+
+    The longest common beginning with any choice before is that with the one just before.
+    """
+    chosen = islice(combinations(range(rows), passes - rows), most + 1)
+    return [tuple(BOTH if n in both else LABEL for n in range(rows)) for both in chosen]
 
 
 def best_of_lengths(found: Sequence[Candidate]) -> list[Candidate]:

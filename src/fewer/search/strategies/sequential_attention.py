@@ -25,6 +25,8 @@ class SequentialAttention(GuidedRegression):
     That is the paper's method for linear regression, as the fit of rows is; for a network it trains attention weights.
     """
 
+    most: int = 0
+
     name = "sequential-attention"
 
     def kept(self, fit: RowFit, fitted: Fitted, passes: int) -> tuple[Conditions, ...]:
