@@ -20,16 +20,17 @@ from fewer.guidance.pass_weights import Conditions, PassWeights, pass_weights
 from fewer.models.schedules import betas, discrete
 from fewer.noise import unit_noise
 from fewer.plan import Plan
+from fewer.plan.file import digest
 from fewer.search.columns import strategies
 from fewer.search.elimination import eliminated
 from fewer.search.objective import Objective
 from fewer.search.pass_space import PassSpace, passes_of
 from fewer.search.passes import passing
 from fewer.search.request import Budget, Request
-from fewer.search.row_fit import BOTH, LABEL
+from fewer.search.row_fit import BOTH, LABEL, Fitted, RowFit
 from fewer.search.space import Space
 from fewer.search.strategies.gauss_newton import GaussNewton
-from fewer.search.strategies.guided_regression import GuidedRegression, neighbours, patterns
+from fewer.search.strategies.guided_regression import GuidedRegression, best_of_lengths, neighbours, patterns
 from fewer.search.strategies.guided_rows import GuidedRows
 from fewer.search.strategies.regression import RowsByRegression, levels_of, row_fit
 
@@ -160,7 +161,7 @@ def beginning(one: Sequence[Conditions], other: Sequence[Conditions]) -> list[Co
 def test_every_choice_of_rows_is_made_once_the_nearest_one_before(rows: int, data: st.DataObject) -> None:
     """Else a fit would make calls anew that an earlier one has made."""
     passes = data.draw(st.integers(rows, 2 * rows))
-    every = patterns(rows, passes, most=1000)
+    every = list(patterns(rows, passes))
     assert len(set(every)) == len(every) == math.comb(rows, passes - rows)
     assert all(len(each) == rows and sum(map(len, each)) == passes for each in every)
     for n, each in enumerate(every[1:], 1):
@@ -168,18 +169,13 @@ def test_every_choice_of_rows_is_made_once_the_nearest_one_before(rows: int, dat
         assert shared[-1] == max(shared)
 
 
-@given(st.integers(0, 40))
-def test_too_many_choices_are_told_by_one_more_than_allowed(most: int) -> None:
-    assert len(patterns(6, 9, most)) == min(math.comb(6, 3), most + 1)
-
-
 def test_the_best_choice_of_rows_is_taken(model: fewer.Model, noises: Objective) -> None:
-    found = list(QUICK.search(noises, around(model), [], 0))
+    found = takewhile(lambda c: c.state["stage"] == "passes", QUICK.search(noises, around(model), [], 0))
     fit = row_fit(noises, around(model), QUICK.rows.levels, QUICK.rows.noises)
     few = fit.first(QUICK.few)
-    for candidate in (c for c in found if c.state["stage"] == "passes"):
+    for candidate in found:
         taus, rows = levels_of(candidate.plan), passes_of(candidate.plan)
-        every = {each: few(taus, each).rmse for each in patterns(len(taus), 6, QUICK.most)}
+        every = {each: few(taus, each).rmse for each in patterns(len(taus), 6)}
         assert every[rows] == min(every.values())
         assert candidate.error == pytest.approx(fit(taus, rows).rmse)
 
@@ -207,10 +203,38 @@ def test_a_search_that_is_resumed_finds_the_same(model: fewer.Model, noises: Obj
 
 def test_plans_to_begin_with_are_descended_from(model: fewer.Model, noises: Objective) -> None:
     start = passing(fewer.standard("unipc", model, 4, "uniform"), "2h2h", SCALE)
-    found = list(QUICK.search(noises, around(model, starts=(start,)), [], 0))
-    fits = {len(c.plan.rows) for c in found if c.state["stage"] == "passes"}
-    assert {c.state["start"] for c in found if c.state["stage"] == "descent"} == set(range(len(fits) + 1))
-    assert QUICK.choose(found) in found
+    short = replace(QUICK, descent=replace(QUICK.descent, candidates=2))
+    found = list(short.search(noises, around(model, starts=(start,)), [], 0))
+    fits = best_of_lengths([c for c in found if c.state["stage"] == "passes"])
+    begun = {c.state["start"]: c.state["walks"][0]["parent"] for c in found if c.state["stage"] == "descent"}
+    assert list(begun.values()) == [digest(plan) for plan in (fits[0].plan, start, *(c.plan for c in fits[1:]))]
+    assert short.choose(found) in found
+
+
+@pytest.mark.parametrize(("dim", "passes"), [(1, 4), (1, 8), (2, 8), (3, 8)])
+def test_choices_are_compared_on_more_values_than_a_row_has_weights(
+    dim: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every choice would fit them without error."""
+    mixture = fewer.GaussianMixture.random((dim,), components=2, classes=2, seed=1)
+    small = fewer.Model.from_mixture(mixture, VP, conditional=True, hash="exact")
+    noises = Objective(small, unit_noise(0, range(32), small.shape), small.labels(32)).with_reference(
+        [], guidance=SCALE
+    )
+    took, first = [], RowFit.first
+
+    def noted(fit: RowFit, count: int) -> RowFit:
+        took.append(len(first(fit, count).objective))
+        return first(fit, count)
+
+    monkeypatch.setattr(RowFit, "first", noted)
+    next(replace(QUICK, rows=replace(QUICK.rows, noises=32)).search(noises, around(small, passes), [], 0))
+    assert min(took) * dim >= 2 * (1 + passes)
+
+
+def test_a_fit_with_a_sample_that_is_not_finite_is_the_worst() -> None:
+    errors = [torch.tensor(each) for each in ([0.1, math.nan], [0.2, 0.3], [math.inf, 0.1])]
+    assert min((Fitted(errors=each) for each in errors), key=lambda fit: fit.rmse).errors is errors[1]
 
 
 @pytest.mark.parametrize("passes", [1, 2, 3])

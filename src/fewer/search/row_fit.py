@@ -12,6 +12,7 @@ size. Samples whose rest is far above the median's are on their way to another m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -57,8 +58,9 @@ class Fitted:
 
     @property
     def rmse(self) -> float:
-        """Root mean squared error of the samples."""
-        return float(self.errors.mean().sqrt())
+        """Root mean squared error of the samples; infinite where one is not finite."""
+        error = float(self.errors.mean().sqrt())
+        return error if math.isfinite(error) else math.inf
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations, islice
+from itertools import combinations
+from math import ceil, comb, prod
 
 from fewer.errors import InputError
 from fewer.guidance.cfg import ClassifierFree
@@ -34,12 +35,19 @@ from fewer.search.strategy import NUMBERS, Candidate, Strategy
 class GuidedRegression(Strategy):
     """Under P passes, N rows of which P - N make both, for every N from P / 2 to P - 1 and the levels of several grids.
 
-    For each N and grid, all choices of the rows that make both passes are fitted (`fewer.search.row_fit`, each pass a regressor)
-    on the `few` first noises, one after the other in an order in which neighbours share the calls of their first rows. Where there
-    are more than `most` of them, rows that all make both passes are fitted, and the second passes that are missed least are dropped
-    (`fewer.search.elimination`); then, from the best of three numbers of rows, second passes move to other rows as long as that
-    lowers the error. From the best fits, each of another number of rows, and from plans that the space says to begin with,
-    Gauss-Newton moves levels and all weights on the distance to the reference solution.
+    For each N and grid, all choices of the rows that make both passes are fitted (`fewer.search.row_fit`, each pass a regressor),
+    on the `few` first noises, and the best is taken. Where there are more than `most` choices, rows that all make both passes are
+    fitted instead, and the second passes that are missed least are dropped (`fewer.search.elimination`). From the best fits of the
+    `rows.starts` best numbers of rows, second passes that were found by dropping move to other rows as long as that lowers the
+    error. From the best of these, and from plans that the space says to begin with, Gauss-Newton moves levels and all weights on
+    the distance to the reference solution.
+
+    rows     how rows are fitted, on how many grids, and from how many numbers of rows the search goes on; `rows` moves no levels
+    descent  the Gauss-Newton of each start
+    lengths  numbers of rows at most
+    few      noises on which all choices are compared; more where these are fewer than two values for each weight of a row
+    most     choices that are all fitted, at most
+    swaps    moves of second passes from each start, at most
 
     Raises InputError for a base whose rows are not classifier-free guided.
     """
@@ -92,24 +100,30 @@ class GuidedRegression(Strategy):
             yield self._candidate(fit, fit(taus, self._pattern(fit, taus, passes)), {"stage": "passes"})
         starts = best_of_lengths(of_stage(done, "passes"))[: self.rows.starts]
         for n, start in enumerate(starts):
-            if len(patterns(len(start.plan.rows), passes, self.most)) > self.most:
+            if not self._compares_all(len(start.plan.rows), passes):
                 yield from self._swapped(fit, n, start, done)
         fits = best_of_lengths([c for c in done if c.state["stage"] != "descent"])[: self.rows.starts]
-        for n, plan in enumerate((*(c.plan for c in fits), *space.starts)):
+        plans = [c.plan for c in fits]
+        for n, plan in enumerate((*plans[:1], *space.starts, *plans[1:])):
             own = PassSpace(space.model, (plan,), space.keep)
             for step in self.descent.search(objective, own, of_stage(done, "descent", n), seed):
                 yield self._named(step.plan, step.error, {"stage": "descent", "start": n, **step.state})
 
+    def _compares_all(self, rows: int, passes: int) -> bool:
+        """Whether all choices of the rows that make both passes are fitted."""
+        return comb(rows, passes - rows) <= self.most
+
     def _pattern(self, fit: RowFit, taus: Sequence[float], passes: int) -> tuple[Conditions, ...]:
-        """The passes of rows at these levels, so many in all: the best of all choices, where they are not too many."""
-        every = patterns(len(taus), passes, self.most)
-        if len(every) > self.most:
+        """The passes of rows at these levels, so many in all."""
+        if not self._compares_all(len(taus), passes):
             return self.kept(fit, fit(taus, [BOTH] * len(taus)), passes)
-        few = fit.first(self.few)
-        best = here = few(taus, every[0])
-        for rows in every[1:]:
+        enough = ceil(2 * (1 + passes) / prod(fit.objective.model.shape))
+        few = fit.first(max(self.few, enough))
+        best = here = Fitted()
+        for rows in patterns(len(taus), passes):
             here = few(taus, rows, here)
-            best = min(best, here, key=lambda each: each.rmse)
+            if not best.rows or here.rmse < best.rmse:
+                best = here
         return best.rows
 
     def _shapes(self, space: Space) -> list[tuple[float, ...]]:
@@ -151,13 +165,13 @@ class GuidedRegression(Strategy):
         return Candidate(replace(plan, recipe=Recipe(strategy=self.name, passes=pattern)), error, self.name, state)
 
 
-def patterns(rows: int, passes: int, most: int) -> list[tuple[Conditions, ...]]:
-    """All choices of the rows that make both passes, so many passes in all; of more than `most` the first ones, one more than that.
+def patterns(rows: int, passes: int) -> Iterator[tuple[Conditions, ...]]:
+    """All choices of the rows that make both passes, so many passes in all.
 
-    The longest common beginning with any choice before is that with the one just before.
+    Each shares as many first rows with the one just before as with any before that, so that a fit of it makes no call twice.
     """
-    chosen = islice(combinations(range(rows), passes - rows), most + 1)
-    return [tuple(BOTH if n in both else LABEL for n in range(rows)) for both in chosen]
+    for both in combinations(range(rows), passes - rows):
+        yield tuple(BOTH if n in both else LABEL for n in range(rows))
 
 
 def best_of_lengths(found: Sequence[Candidate]) -> list[Candidate]:
