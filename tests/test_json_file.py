@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from small_networks import folder as saved
 
 import fewer
 from fewer.cli import commands
+from fewer.cli.json_output import apart
 from fewer.cli.main import app, run
+from fewer.errors import InputError
 from fewer.testing.models import transformer
 
 MODELS = """
@@ -49,7 +53,7 @@ DRY = {  # where a command has several ways to its files, each of them
 PLACES = {  # files that are written besides, below --out or by --html
     **{line: "*.png" for name in ("sample", "edit") for line in DRY[name]},
     DRY["tune"][0]: "plan.json", DRY["tune"][1]: "baseline.json", DRY["forecast"][0]: "forecast.npz", DRY["gate"][0]: "cheap.json",
-    **dict.fromkeys(DRY["compress"], ""), "judge one.png one.png": "report.html",
+    **dict.fromkeys(DRY["compress"], "fewer.json"), "judge one.png one.png": "report.html",
 }  # fmt: skip
 
 
@@ -106,9 +110,9 @@ def test_a_dry_run_names_the_json_file_among_what_it_would_write(
 def test_json_never_takes_the_place_of_what_else_is_written(
     folder: Path, capfd: pytest.CaptureFixture[str], line: str
 ) -> None:
-    """Neither that of a file, nor that of the folder of one."""
-    before = files(folder)
-    for wrong in ("made/out", "made", f"made/../made/out/{PLACES[line].replace('*', '00000')}"):
+    """Neither that of a file, nor that of the folder of one, nor a place below one."""
+    before, other = files(folder), PLACES[line].replace("*", "00000")
+    for wrong in ("made/out", "made", f"made/../made/out/{other}", f"made/out/{other}/told.json"):
         assert run([*line.split(), "--out", "made/out", "--json", wrong]) == 2
         said = capfd.readouterr().err
         assert said.count("\n") == 1
@@ -124,3 +128,35 @@ def test_json_never_takes_the_place_of_a_page(folder: Path, capfd: pytest.Captur
             assert run([*line, "--html", html, "--json", "page"]) == 2
             assert "is in the place of" in capfd.readouterr().err
     assert files(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        *((DRY["tune"][k], name) for k in (0, 1) for name in ("results.json", "told.json")),
+        *((line, name) for line in DRY["compress"] for name in ("evidence.json", "told.json")),
+    ],
+)
+def test_json_may_lie_in_the_folder_of_a_command(
+    folder: Path, capfd: pytest.CaptureFixture[str], line: str, name: str
+) -> None:
+    """The file that has the same content anyway may be named, too."""
+    assert run([*line.split(), "--out", "made/out", "--json", f"made/out/{name}", "--dry-run"]) == 0
+    assert f"made/out/{name}" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("file", ["front/3.json", "front"])
+def test_json_never_takes_the_place_of_a_plan_of_the_front(
+    folder: Path, capfd: pytest.CaptureFixture[str], file: str
+) -> None:
+    assert run([*DRY["tune"][0].split(), "--out", "made/out", "--json", f"made/out/{file}"]) == 2
+    assert "is in the place of made/out/front" in capfd.readouterr().err
+
+
+@given(st.text("ab[]?!", min_size=1, max_size=6), st.text("ab[]?!", min_size=1, max_size=6))
+def test_any_name_is_in_its_own_place(name: str, other: str) -> None:
+    """And in no other, though it holds what a pattern would."""
+    with pytest.raises(InputError, match="in the place of"):
+        apart(Path(name), Path(name))
+    if name != other:
+        apart(Path(name), Path(other))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -18,14 +19,17 @@ def is_file(path: Path | None) -> TypeGuard[Path]:
 def apart(path: Path | None, *writes: Path | None) -> None:
     """InputError, before any work is done, where --json would take the place of what the command writes besides.
 
-    writes  its other files, or patterns of their names such as out/*.png: the JSON is none of them, and no folder above one
+    writes  its other files and folders, or patterns of their names such as out/*.png, whose only wildcard is *: the JSON is
+            none of them, is not below one, and is no folder above one
     """
     if not is_file(path):
         return
     place = path.resolve()
     for other in filter(None, writes):
         there = other.parent.resolve() / other.name
-        if place in there.parents or (place.parent == there.parent and fnmatchcase(place.name, there.name)):
+        pattern = escape(there.name).replace("[*]", "*")
+        taken = any(each.parent == there.parent and fnmatchcase(each.name, pattern) for each in (place, *place.parents))
+        if taken or place in there.parents:
             raise InputError(f"--json {path} is in the place of {other}, which is written too: give another file")
 
 

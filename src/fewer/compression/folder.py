@@ -64,6 +64,12 @@ def check_out(out: Path, force: bool = False) -> None:
     check_own(out, written(out, COMMAND) is not None, force, (EVIDENCE,))
 
 
+def places(source: Path, out: Path) -> list[Path]:
+    """What will be written at the top of the folder `out`, of the model in the folder `source`; but for the evidence."""
+    names = {path.relative_to(source).parts[0] for path in _files(source)} | {MARKER, "fewer.json"}
+    return [out / name for name in sorted(names - {EVIDENCE})]
+
+
 @contextmanager
 def light_folder(
     source: Path, out: Path, facts: Mapping[str, Any], files: Mapping[str, Any], force: bool = False

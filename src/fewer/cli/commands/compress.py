@@ -118,7 +118,7 @@ def compress(
         raise InputError(f"--{said[0].replace('_', '-')} is of units that are removed, and --bits remove none")
     from fewer.compression.compress import Compressed
     from fewer.compression.compress import compress as run
-    from fewer.compression.folder import EVIDENCE, check_out, source_of
+    from fewer.compression.folder import EVIDENCE, check_out, places, source_of
     from fewer.compression.foresee import foresee
     from fewer.compression.quantise.compress import FewerBits, compress_bits, read_bits
     from fewer.compression.quantise.request import foresee_bits, requested_bits
@@ -126,13 +126,12 @@ def compress(
     from fewer.models.load import load
 
     opt.writable(json_file, ("model", "choice"))
-    apart(json_file, out)
     check_out(out, force)
     model = load(
         common.model, common.device, common.dtype, empty_label=common.empty_label, prompts=opt.prompts_of(common.prompts),
         call=values_of(common.values),
     )  # fmt: skip
-    source_of(model)
+    apart(json_file, *places(source_of(model), out))
     same: dict[str, Any] = {"data": data, "features": features, "noises": noises, "batch": common.batch}
     asked: dict[str, Any]
     if bits is None:
