@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def print_forecast(forecast: Forecast, writes: Sequence[Path], json_file: Path | None) -> None:
-    """Evaluations by stage and in all, time here, memory, and what would be written."""
+    """Evaluations by stage and in all, time here, memory, and what would be written, --json's file among it."""
     from fewer.evaluate.cost.pace import in_words
 
     for stage, made in forecast.evaluations.items():

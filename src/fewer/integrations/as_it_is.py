@@ -74,7 +74,7 @@ def as_it_is(model: Model, nfe: int | None = None, guidance: float | None = None
 def own_evaluations(model: Model, guidance: float | None = None) -> int:
     """Network evaluations of a sample by the model's pipeline at its own number of steps, each of which may make several calls.
 
-    0 of a model without a pipeline. Of a scheduler that cannot be built or set, which playing it says, one call a step.
+    0 for a model without a pipeline. For a scheduler that cannot be built or set one call a step is counted; playing it raises.
     """
     if model.pipeline is None:
         return 0

@@ -74,19 +74,19 @@ def to_json(plan: Plan, tensors: dict[str, Tensor]) -> dict[str, Any]:
         "rows": rows, "end": number(plan.end), "evidence": dict(plan.evidence),
         **({"others": [dict(other) for other in plan.others]} if plan.others else {}),
         **({"recipe": recipe} if recipe else {}),
-        **({} if plan.method is None else {"method": _method(plan)}),
+        **({} if plan.method is None else {"method": _method(plan.method, plan.name)}),
     }  # fmt: skip
 
 
-def _method(plan: Plan) -> dict[str, Any]:
-    """The keys of a plan's method that are known, with all of its settings: those left out are played as they are by default today.
+def _method(method: Method, of: str) -> dict[str, Any]:
+    """The keys of the method of a plan of this name that have a value, with all settings of the method.
 
-    Raises InputError for settings that no file holds, such as lists.
+    Settings that were left out are written as they are by default today, so that a later version plays the same. Raises
+    InputError for settings that no file holds, such as lists.
     """
-    assert plan.method is not None
-    given = asdict(plan.method)
-    settings = _usual(plan.method.name) | given["settings"]
-    whole = checked(_known_method, given | {"settings": settings}, f"plan {plan.name!r}: method")
+    given = asdict(method)
+    settings = _usual(method.name) | given["settings"]
+    whole = checked(_known_method, given | {"settings": settings}, f"plan {of!r}: method")
     return {key: value for key, value in asdict(whole).items() if value is not None}
 
 

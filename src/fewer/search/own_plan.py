@@ -12,9 +12,10 @@ from fewer.search.request import Request
 
 
 def may_have_own(model: Model, request: Request) -> bool:
-    """Whether budgets have such a plan, where a table holds the scheduler.
+    """Whether there can be such a plan; whether there is one depends on the budget, too.
 
-    A scheduler that adds noise of its own has none where plans are judged by pairs. A distilled model's is played beside.
+    There is none of a scheduler that adds noise of its own, where plans are judged by pairs, nor of a scheduler that clips. A
+    distilled model's pipeline is played by itself.
     """
     if model.pipeline is None or model.distilled is not None or model.clip is not None:
         return False
@@ -25,7 +26,7 @@ def may_have_own(model: Model, request: Request) -> bool:
 
 
 def own_plan(model: Model, request: Request, nfe: int) -> Plan | None:
-    """The plan, of at most `nfe` evaluations; None where the scheduler makes none of so few calls that a table could hold."""
+    """The plan, of at most `nfe` evaluations; None where no steps of the scheduler take so few, or no table holds them."""
     if not may_have_own(model, request):
         return None
     try:

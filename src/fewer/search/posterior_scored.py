@@ -23,7 +23,7 @@ from fewer.tasks.inverse import PosteriorSampler
 from fewer.tasks.inverse.named import is_named, method_of, sampler_of
 
 SPENT = "seconds"  # what a study knows of the sittings before this one
-CLOSE = 1e-6  # relative difference of numbers that are the same, as far as rounding on another machine lets them be
+CLOSE = 1e-6  # relative difference up to which two numbers are the same but for the rounding of another machine
 
 Found = tuple[float, Plan, PosteriorSampler]
 
@@ -42,9 +42,10 @@ class Scored:
         return self.known.setdefault(key, self.study.candidates(key))
 
     def played(self, key: str, number: int, method: PosteriorSampler) -> tuple[Plan, PosteriorSampler] | None:
-        """The plan and the method of the candidate of this number, a point of a search of `method`; None where the study has none.
+        """The plan and the method of the kept candidate of this number, of the search that moves settings of `method`; None where
+        the study has none, or its plan names no method.
 
-        Raises InputError where it is of another method, or of other settings that are not searched.
+        Raises InputError where its method is another, or differs in settings that the search does not move.
         """
         if number >= len(kept := self.kept(key)) or (named := kept[number].plan.method) is None:
             return None

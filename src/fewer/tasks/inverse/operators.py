@@ -25,7 +25,7 @@ DENSE = (
     1024  # measurements up to which A A' is kept as its eigenvalues; above it systems are solved by conjugate gradients
 )
 ITERATIONS, TOLERANCE = 200, 1e-6  # of those
-CHUNK = 2**29  # bytes of unit vectors, and of what is made of them, that are held at once where A is written out
+CHUNK = 2**29  # bytes of unit vectors, and of their products with A or A', that are held at once where A is written out
 LARGEST_SEED = 2**63 - 1
 
 
@@ -340,14 +340,14 @@ def check_dense(m: int, d: int, instead: str) -> None:
 
 
 def _parts(n: int, wide: int) -> Iterator[slice]:
-    """N unit vectors in parts whose vectors, and what is made of them, have `wide` values each and `CHUNK` bytes in all."""
+    """Slices of n unit vectors that have `CHUNK` bytes at most, or one vector, where each and its product have `wide` values."""
     size = max(1, CHUNK // (8 * wide))
     for at in range(0, n, size):
         yield slice(at, min(at + size, n))
 
 
 def _units(part: slice, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Unit vectors (some, *shape), whose 1 is at these places of all values."""
+    """The unit vectors (k, *shape) of these k values of a tensor of this shape."""
     made = torch.zeros(part.stop - part.start, math.prod(shape), dtype=dtype)
     made[:, part] = torch.eye(len(made), dtype=dtype)
     return made.view(-1, *shape)
