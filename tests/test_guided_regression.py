@@ -30,7 +30,7 @@ from fewer.search.request import Budget, Request
 from fewer.search.row_fit import BOTH, LABEL, Fitted, RowFit
 from fewer.search.space import Space
 from fewer.search.strategies.gauss_newton import GaussNewton
-from fewer.search.strategies.guided_regression import GuidedRegression, best_of_lengths, neighbours, patterns
+from fewer.search.strategies.guided_regression import VALUES, GuidedRegression, best_of_lengths, neighbours, patterns
 from fewer.search.strategies.guided_rows import GuidedRows
 from fewer.search.strategies.regression import RowsByRegression, levels_of, row_fit
 
@@ -172,12 +172,22 @@ def test_every_choice_of_rows_is_made_once_the_nearest_one_before(rows: int, dat
 def test_the_best_choice_of_rows_is_taken(model: fewer.Model, noises: Objective) -> None:
     found = takewhile(lambda c: c.state["stage"] == "passes", QUICK.search(noises, around(model), [], 0))
     fit = row_fit(noises, around(model), QUICK.rows.levels, QUICK.rows.noises)
-    few = fit.first(QUICK.few)
+    few = fit.first(math.ceil(VALUES * 7 / 3))
     for candidate in found:
         taus, rows = levels_of(candidate.plan), passes_of(candidate.plan)
         every = {each: few(taus, each).rmse for each in patterns(len(taus), 6)}
         assert every[rows] == min(every.values())
-        assert candidate.error == pytest.approx(fit(taus, rows).rmse)
+        assert candidate.error == pytest.approx(every[rows])
+
+
+def test_what_is_chosen_is_fitted_on_all_noises(model: fewer.Model, noises: Objective) -> None:
+    found = list(takewhile(lambda c: c.state["stage"] != "descent", QUICK.search(noises, around(model), [], 0)))
+    fit = row_fit(noises, around(model), QUICK.rows.levels, QUICK.rows.noises)
+    best = best_of_lengths([c for c in found if c.state["stage"] == "passes"])
+    fits = [c for c in found if c.state["stage"] == "fit"]
+    assert [passes_of(c.plan) for c in fits] == [passes_of(c.plan) for c in best]
+    assert all(c.error == pytest.approx(fit(levels_of(c.plan), passes_of(c.plan)).rmse) for c in fits)
+    assert QUICK.choose(found) in fits
 
 
 @pytest.mark.parametrize("most", [0, 40])
@@ -205,7 +215,7 @@ def test_plans_to_begin_with_are_descended_from(model: fewer.Model, noises: Obje
     start = passing(fewer.standard("unipc", model, 4, "uniform"), "2h2h", SCALE)
     short = replace(QUICK, descent=replace(QUICK.descent, candidates=2))
     found = list(short.search(noises, around(model, starts=(start,)), [], 0))
-    fits = best_of_lengths([c for c in found if c.state["stage"] == "passes"])
+    fits = best_of_lengths([c for c in found if c.state["stage"] == "fit"])
     begun = {c.state["start"]: c.state["walks"][0]["parent"] for c in found if c.state["stage"] == "descent"}
     assert list(begun.values()) == [digest(plan) for plan in (fits[0].plan, start, *(c.plan for c in fits[1:]))]
     assert short.choose(found) in found
@@ -229,7 +239,7 @@ def test_choices_are_compared_on_more_values_than_a_row_has_weights(
 
     monkeypatch.setattr(RowFit, "first", noted)
     next(replace(QUICK, rows=replace(QUICK.rows, noises=32)).search(noises, around(small, passes), [], 0))
-    assert min(took) * dim >= 2 * (1 + passes)
+    assert min(took) * dim >= min(VALUES * (1 + passes), 32 * dim)
 
 
 def test_a_fit_with_a_sample_that_is_not_finite_is_the_worst() -> None:

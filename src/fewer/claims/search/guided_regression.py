@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fewer import Plan
 from fewer.claims.claim import Measured, claim
-from fewer.claims.search.guided_rows import MARGIN, compared, constant, problem, standards
+from fewer.claims.search.guided_rows import CLOSE, MARGIN, compared, constant, problem, standards
 from fewer.search.objective import Objective
 from fewer.search.space import Space
 from fewer.search.strategies.guided_regression import GuidedRegression
@@ -26,7 +26,7 @@ def against_constant(seed: int, sabotage: bool, passes: int, more: int) -> Measu
     of = problem(NETWORK, seed, NOISES)
     its = constant(of.apart(), NETWORK, more, ITERATIONS)
     mine = fitted(replace(of, noise=of.noise.roll(1, 0)) if sabotage else of, passes)
-    return compared(NETWORK, mine, its, seed)
+    return compared(NETWORK, mine, its, seed, CLOSE)
 
 
 @claim(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 
 import numpy as np
 import torch
@@ -56,8 +55,9 @@ def errors(strategies: Sequence[GuidedRegression], of: Objective, space: Space, 
     found = []
     for strategy in strategies:
         short = replace(strategy, rows=replace(strategy.rows, grids=2))
-        stage = takewhile(lambda c: c.state["stage"] == "passes", short.search(of, space, [], seed))
-        found.append(held_out.errors(min(stage, key=lambda c: c.error).plan))
+        found.append(
+            held_out.errors(next(c.plan for c in short.search(of, space, [], seed) if c.state["stage"] == "fit"))
+        )
     return torch.stack(found).mean(0)
 
 

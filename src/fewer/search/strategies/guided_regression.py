@@ -23,6 +23,8 @@ from fewer.search.strategies.gauss_newton import SCORED, GaussNewton, on_all_noi
 from fewer.search.strategies.regression import RowsByRegression, levels_of, of_stage, row_fit
 from fewer.search.strategy import NUMBERS, Candidate, Strategy
 
+VALUES = 8  # of samples, for each weight of a row, on which choices are compared at least
+
 
 @part(
     "guided-regression",
@@ -45,7 +47,7 @@ class GuidedRegression(Strategy):
     rows     how rows are fitted, on how many grids, and from how many numbers of rows the search goes on; `rows` moves no levels
     descent  the Gauss-Newton of each start
     lengths  numbers of rows at most
-    few      noises on which all choices are compared; more where these are fewer than two values for each weight of a row
+    few      noises on which all choices are compared; more where these are fewer than eight values for each weight of a row
     most     choices that are all fitted, at most
     swaps    moves of second passes from each start, at most
 
@@ -55,7 +57,7 @@ class GuidedRegression(Strategy):
     rows: RowsByRegression = field(default_factory=lambda: RowsByRegression(grids=2))
     descent: GaussNewton = field(default_factory=lambda: GaussNewton(starts=1, trial=1, few=8, candidates=12, secant=6))
     lengths: int = 6
-    few: int = 8
+    few: int = 4
     most: int = 40
     swaps: int = 4
 
@@ -66,8 +68,8 @@ class GuidedRegression(Strategy):
 
     @property
     def candidates(self) -> int:
-        """Patterns, rounds of swaps, and steps of the descents."""
-        return self.rows.grids * self.lengths + self.rows.starts * (self.swaps + self.descent.candidates)
+        """Patterns, their fits, rounds of swaps, and steps of the descents."""
+        return self.rows.grids * self.lengths + self.rows.starts * (1 + self.swaps + self.descent.candidates)
 
     def search(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         """A candidate for each number of rows and grid, then one for each step from the best; none where weights are kept."""
@@ -86,8 +88,9 @@ class GuidedRegression(Strategy):
         """The best choice of the descents that came to all noises; before there is one, the best of all."""
         starts = {c.state["start"] for c in of_stage(done, "descent")}
         ends = [steps for n in starts if on_all_noises(steps := of_stage(done, "descent", n))]
-        scored = [c for c in done if SCORED in c.state] or done  # fits go by pairs, whatever the objective
-        return min([self.descent.choose(steps) for steps in ends] or scored, key=lambda c: c.error)
+        scored = [c for c in done if SCORED in c.state]  # fits go by pairs, whatever the objective
+        fits = [c for c in done if c.state["stage"] != "passes"] or done  # whose errors are on fewer noises
+        return min([self.descent.choose(steps) for steps in ends] or scored or fits, key=lambda c: c.error)
 
     def kept(self, fit: RowFit, fitted: Fitted, passes: int) -> tuple[Conditions, ...]:
         """The passes of each row, so many in all, of a fit of rows with both passes each."""
@@ -96,13 +99,21 @@ class GuidedRegression(Strategy):
     def _stages(self, objective: Objective, space: Space, done: list[Candidate], seed: int) -> Iterator[Candidate]:
         fit = row_fit(objective, space, self.rows.levels, self.rows.noises, self.rows.ridge)
         passes, shapes = space.base.nfe, self._shapes(space)
+        few = fit.first(max(self.few, ceil(VALUES * (1 + passes) / prod(space.model.shape))))
         for taus in shapes[len(of_stage(done, "passes")) :]:
-            yield self._candidate(fit, fit(taus, self._pattern(fit, taus, passes)), {"stage": "passes"})
-        starts = best_of_lengths(of_stage(done, "passes"))[: self.rows.starts]
-        for n, start in enumerate(starts):
+            yield self._candidate(few, self._compared(fit, few, taus, passes), {"stage": "passes"})
+        best = best_of_lengths(of_stage(done, "passes"))[: self.rows.starts]
+        for n, start in enumerate(best):
+            if not (starts := of_stage(done, "fit", n)):
+                starts = [
+                    self._candidate(
+                        fit, fit(levels_of(start.plan), passes_of(start.plan)), {"stage": "fit", "start": n}
+                    )
+                ]
+                yield starts[0]
             if not self._compares_all(len(start.plan.rows), passes):
-                yield from self._swapped(fit, n, start, done)
-        fits = best_of_lengths([c for c in done if c.state["stage"] != "descent"])[: self.rows.starts]
+                yield from self._swapped(fit, n, starts[0], done)
+        fits = best_of_lengths([c for c in done if c.state["stage"] not in ("passes", "descent")])[: self.rows.starts]
         plans = [c.plan for c in fits]
         for n, plan in enumerate((*plans[:1], *space.starts, *plans[1:])):
             own = PassSpace(space.model, (plan,), space.keep)
@@ -113,18 +124,16 @@ class GuidedRegression(Strategy):
         """Whether all choices of the rows that make both passes are fitted."""
         return comb(rows, passes - rows) <= self.most
 
-    def _pattern(self, fit: RowFit, taus: Sequence[float], passes: int) -> tuple[Conditions, ...]:
-        """The passes of rows at these levels, so many in all."""
+    def _compared(self, fit: RowFit, few: RowFit, taus: Sequence[float], passes: int) -> Fitted:
+        """The fit on the few noises of rows at these levels, with the passes that are best, so many in all."""
         if not self._compares_all(len(taus), passes):
-            return self.kept(fit, fit(taus, [BOTH] * len(taus)), passes)
-        enough = ceil(2 * (1 + passes) / prod(fit.objective.model.shape))
-        few = fit.first(max(self.few, enough))
+            return few(taus, self.kept(fit, fit(taus, [BOTH] * len(taus)), passes))
         best = here = Fitted()
         for rows in patterns(len(taus), passes):
             here = few(taus, rows, here)
             if not best.rows or here.rmse < best.rmse:
                 best = here
-        return best.rows
+        return best
 
     def _shapes(self, space: Space) -> list[tuple[float, ...]]:
         """Levels of every number of rows on every grid that places them."""
