@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from fewer.evaluate.statistics.endings import typical
-from fewer.guidance.pass_weights import Conditions
 from fewer.plan import Plan
 from fewer.plan.recipe import Recipe
 from fewer.registry import part
@@ -75,21 +74,19 @@ class RowsByRegression(Strategy):
             return
         for n, start in enumerate(sorted(fits, key=lambda c: c.error)[: self.starts]):
             made = [c for c in done if c.state["stage"] == "levels" and c.state["start"] == n]
-            for walk, fitted in self.moved(fit, space, start.plan, None, made):
+            for walk, fitted in self.moved(fit, space, start.plan, made):
                 yield self._candidate(fit, fitted, {"stage": "levels", "start": n, "walk": vars(walk)})
 
     def fit(self, objective: Objective, space: Space) -> RowFit:
         """The fit of rows that every candidate is made by."""
         return row_fit(objective, space, self.levels, self.noises, self.ridge)
 
-    def moved(
-        self, fit: RowFit, space: Space, start: Plan, rows: Sequence[Conditions] | None, made: Sequence[Candidate]
-    ) -> Iterator[tuple[Walk, Fitted]]:
-        """Levels moved from those of a plan, with these passes in its rows, on from the steps that were made before."""
+    def moved(self, fit: RowFit, space: Space, start: Plan, made: Sequence[Candidate]) -> Iterator[tuple[Walk, Fitted]]:
+        """Levels moved from those of a plan, on from the steps that were made before."""
         walk = Walk(**made[-1].state["walk"]) if made else Walk(space.increments(list(levels_of(start))))
         if walk.ended or len(made) == self.iterations:
             return
-        fitted = fit(walk.taus(space), rows)
+        fitted = fit(walk.taus(space))
         for _ in range(self.iterations - len(made)):
             if walk.ended:
                 return
@@ -203,8 +200,8 @@ def row_fit(objective: Objective, space: Space, levels: int, noises: int, ridge:
     The way is that which the objective has kept, or else one of so many levels.
     """
     way = objective.trajectory or reference_trajectories(objective, guidance_of(space), levels, noises)
-    few = objective.first(min(noises, len(way)))
-    return RowFit(few, way.subset(0, len(few)), tuple(row.guidance for row in space.base.rows), ridge)
+    whole = RowFit(objective, way, tuple(row.guidance for row in space.base.rows), ridge)
+    return whole.first(min(noises, len(way)))
 
 
 def grids_of(space: Space) -> list[tuple[float, ...]]:
