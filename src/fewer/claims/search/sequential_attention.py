@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -54,10 +54,8 @@ def errors(strategies: Sequence[GuidedRegression], of: Objective, space: Space, 
     held_out = Reference.of(model(NETWORK), seed, HELD_OUT, FINE, guidance=SCALE[NETWORK])
     found = []
     for strategy in strategies:
-        short = replace(strategy, rows=replace(strategy.rows, grids=2))
-        found.append(
-            held_out.errors(next(c.plan for c in short.search(of, space, [], seed) if c.state["stage"] == "fit"))
-        )
+        plans = (c.plan for c in strategy.search(of, space, [], seed) if c.state["stage"] == "fit")
+        found.append(held_out.errors(next(plans)))
     return torch.stack(found).mean(0)
 
 
