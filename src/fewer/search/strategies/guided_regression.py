@@ -104,15 +104,11 @@ class GuidedRegression(Strategy):
             yield self._candidate(few, self._compared(fit, few, taus, passes), {"stage": "passes"})
         best = best_of_lengths(of_stage(done, "passes"))[: self.rows.starts]
         for n, start in enumerate(best):
-            if not (starts := of_stage(done, "fit", n)):
-                starts = [
-                    self._candidate(
-                        fit, fit(levels_of(start.plan), passes_of(start.plan)), {"stage": "fit", "start": n}
-                    )
-                ]
-                yield starts[0]
+            if not of_stage(done, "fit", n):
+                fitted = fit(levels_of(start.plan), passes_of(start.plan))
+                yield self._candidate(fit, fitted, {"stage": "fit", "start": n})
             if not self._compares_all(len(start.plan.rows), passes):
-                yield from self._swapped(fit, n, starts[0], done)
+                yield from self._swapped(fit, n, of_stage(done, "fit", n)[0], done)
         fits = best_of_lengths([c for c in done if c.state["stage"] not in ("passes", "descent")])[: self.rows.starts]
         plans = [c.plan for c in fits]
         for n, plan in enumerate((*plans[:1], *space.starts, *plans[1:])):
@@ -149,22 +145,18 @@ class GuidedRegression(Strategy):
         """Second passes moved to other rows, the best move at a time, while one lowers the error."""
         made = of_stage(done, "swap", n)
         here = made[-1] if made else start
+        if len(made) == self.swaps or (made and made[-1].state["ended"]):
+            return
+        taus, rows = levels_of(here.plan), passes_of(here.plan)
+        known = fit(taus, rows)
         for _ in range(self.swaps - len(made)):
-            if made and made[-1].state["ended"]:
+            moves = (fit(taus, moved, known) for moved in neighbours(known.rows))
+            found = min(moves, key=lambda each: each.rmse, default=known)
+            if found.rmse >= here.error:
+                yield replace(here, state={"stage": "swap", "start": n, "ended": True})
                 return
-            taus, rows = levels_of(here.plan), passes_of(here.plan)
-            known = fit(taus, rows)
-            found = min(
-                (fit(taus, moved, known) for moved in neighbours(rows)), key=lambda each: each.rmse, default=None
-            )
-            better = found is not None and found.rmse < here.error
-            if better and found is not None:
-                here = self._candidate(fit, found, {"stage": "swap", "start": n, "ended": False})
-            else:
-                here = replace(here, state={"stage": "swap", "start": n, "ended": True})
+            known, here = found, self._candidate(fit, found, {"stage": "swap", "start": n, "ended": False})
             yield here
-            if not better:
-                return
 
     def _candidate(self, fit: RowFit, fitted: Fitted, state: dict[str, object]) -> Candidate:
         return self._named(fit.plan(fitted), fitted.rmse, state)
